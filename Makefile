@@ -1,0 +1,43 @@
+# make setup   an environment in .venv with exactly the versions that were tested
+# make demo    the main job on packaged data and models: minutes on two CPU cores, no network after the installation
+# make test    lint, types and tests
+# make sweep   kdsweep run of SPACE with SWEEP
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SPACE ?= search_spaces/sst2.yaml
+SWEEP ?= sweeps/local.yaml
+ARGS ?=
+
+.PHONY: setup demo test lint types sweep clean
+.DEFAULT_GOAL := setup
+
+setup: $(VENV)/.ready
+
+# torch comes first and alone: what is installed later finds it there and pulls no other build.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kdsweep needs Python 3.11 or newer; name one: make PYTHON=python3.12 setup"; exit 1; }
+	@echo "installing into $(VENV): some minutes the first time"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+test: lint types
+	$(BIN)/pytest
+
+sweep: setup
+	$(BIN)/kdsweep run $(SPACE) --sweep $(SWEEP) $(ARGS)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

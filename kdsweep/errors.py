@@ -1,0 +1,97 @@
+"""Everything that can go wrong because of a user, a disk, a network or a model.
+
+KdsweepError                  exit status 1, one line for the user
+├── SpaceError                a search space or sweep file; knows its file and line
+├── DataError                 the task's rows, columns, labels or splits
+│   └── HubUnreachable        a dataset or model of the Hub that isn't in the local cache
+├── ModelError                a model, tokenizer or layer selection
+├── TeacherError              a teacher that can't be trusted
+├── SettingsConflict          a folder that holds another trial or another sweep
+├── SweepLocked               another driver is at work on this sweep
+├── UnknownSweep              no sweep of that name in this home
+├── TrialDiverged             a loss that is not finite; ends one trial
+├── BudgetSpent               exit status 3: no trial finished within the budget
+└── Interrupted               exit status 130: stopped on request, saved, can go on
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+
+class KdsweepError(Exception):
+    """An error with one line for the user: what, where and what to do."""
+
+    exit_status = 1
+
+
+class SpaceError(KdsweepError):
+    """A search space or a sweep file breaks a rule.
+
+    `file` is the path as the user gave it (or `--set`), `line` counts from 1 and is None where there is no line.
+    """
+
+    def __init__(self, file: str, line: int | None, message: str) -> None:
+        self.file, self.line, self.rule = file, line, message
+        super().__init__(f"{file}:{line}: {message}" if line else f"{file}: {message}")
+
+
+class DataError(KdsweepError):
+    """The rows of the task can't be used as the space says."""
+
+
+class HubUnreachable(DataError):
+    """The Hub doesn't answer and the local cache doesn't have what was asked for."""
+
+
+class ModelError(KdsweepError):
+    """A model, its tokenizer or a selection of its layers can't be used."""
+
+
+class TeacherError(KdsweepError):
+    """The teacher knows no more than the majority class, or its labels are not the task's."""
+
+
+class SettingsConflict(KdsweepError):
+    """A folder already holds a trial or a sweep with other settings."""
+
+
+class SweepLocked(KdsweepError):
+    """Another driver is at work on this sweep."""
+
+
+class UnknownSweep(KdsweepError):
+    """There is no sweep of that name."""
+
+
+class TrialDiverged(KdsweepError):
+    """The loss of a trial is not finite. `step` counts optimizer steps from 0."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+        super().__init__(f"the loss is not finite at step {step}")
+
+
+class BudgetSpent(KdsweepError):
+    """The budget ended before any trial finished."""
+
+    exit_status = 3
+
+
+class Interrupted(KdsweepError):
+    """Stopped on request; everything is saved."""
+
+    exit_status = 130
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?` for the nearest known word, or an empty string."""
+    near = difflib.get_close_matches(str(word), [str(name) for name in known], n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def without_password(text: str) -> str:
+    """The text with every `//user:password@` as `//user:***@`."""
+    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
