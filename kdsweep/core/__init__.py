@@ -1,0 +1,44 @@
+"""The distill/fine-tune core: a library of its own that knows nothing of Click, Optuna, MLflow or Ray.
+
+Names are imported when they are first used, so that settings can be read without torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdsweep.core.losses import DistillationLoss, distillation_loss
+    from kdsweep.core.schedules import Schedule, parse_schedule
+    from kdsweep.core.settings import TrialSettings
+    from kdsweep.core.train import Evaluation, train
+
+__all__ = [
+    "DistillationLoss",
+    "Evaluation",
+    "Schedule",
+    "TrialSettings",
+    "distillation_loss",
+    "parse_schedule",
+    "train",
+]
+
+_HOME_OF = {
+    "DistillationLoss": "losses",
+    "distillation_loss": "losses",
+    "Evaluation": "train",
+    "train": "train",
+    "Schedule": "schedules",
+    "parse_schedule": "schedules",
+    "TrialSettings": "settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # `train` is a module and a function: importing the module binds the module's name here, so bind ours after it.
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,111 @@
+"""A trial's folder: what is in it, and how a trial is saved so that it goes on as if nothing had happened.
+
+settings.json     the trial's settings, written first
+metrics.jsonl     one evaluation a line
+checkpoint/       state.pt: everything that the next step depends on; gone when the trial is complete
+student/          the best student, a Hugging Face folder; there only when the trial is complete
+result.json       written last: a trial that has it is over
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kdsweep.core.files import publishing, read_json, write_atomically, write_json
+from kdsweep.core.models import save_model
+from kdsweep.core.settings import TrialSettings
+from kdsweep.errors import SettingsConflict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured after `step` optimizer steps.
+
+    `metrics` has `train/...` (means since the evaluation before) and `validation/...`; `seconds` is the trial's own time so far,
+    over all its attempts; `timestamp` is in milliseconds since 1970.
+    """
+
+    step: int
+    epoch: float
+    metrics: dict[str, float]
+    seconds: float
+    timestamp: int
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """How a trial ended: `complete`, or `diverged` at `step`.
+
+    `best` is the evaluation whose weights are in `student/`; `student` has `parameters`, `size_mb` and `latency_ms`.
+    """
+
+    state: str
+    steps: int
+    seconds: float
+    best: Evaluation | None = None
+    student: dict[str, float] | None = None
+
+
+class TrialFolder:
+    """Every path of one trial."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings = root / "settings.json"
+        self.metrics = root / "metrics.jsonl"
+        self.state = root / "checkpoint" / "state.pt"
+        self.student = root / "student"
+        self.result = root / "result.json"
+
+    def claim(self, settings: TrialSettings) -> None:
+        """Make the folder this trial's. Raises SettingsConflict where it is another's."""
+        wanted = settings.model_dump(mode="json")
+        if not self.settings.exists():
+            write_json(self.settings, wanted)
+        elif read_json(self.settings) != wanted:
+            raise SettingsConflict(f"{self.root} holds a trial with other settings; give each trial a folder of its own")
+
+    def read_result(self) -> TrialResult | None:
+        if not self.result.exists():
+            return None
+        found = read_json(self.result)
+        if found["best"] is not None:
+            found["best"] = Evaluation(**found["best"])
+        return TrialResult(**found)
+
+    def write_result(self, result: TrialResult) -> None:
+        write_json(self.result, asdict(result))
+        self.drop_checkpoint()
+
+    def read_evaluations(self) -> list[Evaluation]:
+        if not self.metrics.exists():
+            return []
+        return [Evaluation(**json.loads(line)) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+
+    def write_evaluations(self, evaluations: list[Evaluation]) -> None:
+        lines = "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations)
+        write_atomically(self.metrics, lambda file: file.write(lines.encode()) and None)
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        write_atomically(self.state, lambda file: torch.save(state, file))
+
+    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+        if not self.state.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
+        return state
+
+    def save_student(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+        with publishing(self.student) as beside:
+            save_model(model, tokenizer, beside)
+            (beside / "README.md").write_text(card, encoding="utf-8")
+
+    def drop_checkpoint(self) -> None:
+        shutil.rmtree(self.state.parent, ignore_errors=True)

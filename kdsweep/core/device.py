@@ -1,0 +1,96 @@
+"""The one place that knows what a GPU is: where to compute, in which precision, and how not to wait for it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdsweep.core.settings import Precision
+from kdsweep.errors import ModelError, TrialDiverged
+
+
+def pick_device() -> torch.device:
+    """The GPU that this process may see, or the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """What matrix products are computed in. `auto` is bf16 where the GPU has it, else fp32.
+
+    Raises ModelError where the device can't do what was asked for.
+    """
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    if precision == "fp16" and device.type != "cuda":
+        raise ModelError("training.precision: fp16 needs a GPU; use auto, fp32 or bf16")
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ModelError("training.precision: this GPU has no bf16; use auto, fp32 or fp16")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast(device.type, dtype=dtype) if dtype != torch.float32 else contextlib.nullcontext()
+
+
+def to_device(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
+    """Copy a batch over; on a GPU from pinned memory, without waiting."""
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    if device.type != "cuda":
+        return tensors
+    return {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in tensors.items()}
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The generators that dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+class FiniteWatch:
+    """Raises TrialDiverged with the first step whose loss is not finite.
+
+    On a CPU that is at once. On a GPU the losses come back through pinned memory while the next steps are on their way, so
+    nothing waits; the step in the error is still the first one.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._on_their_way: deque[tuple[int, Tensor, torch.cuda.Event]] = deque()
+
+    def see(self, step: int, loss: Tensor) -> None:
+        if self.device.type != "cuda":
+            if not math.isfinite(loss.item()):
+                raise TrialDiverged(step)
+            return
+        here = torch.empty((), dtype=loss.dtype, pin_memory=True)
+        here.copy_(loss.detach(), non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        self._on_their_way.append((step, here, arrived))
+        while self._on_their_way and self._on_their_way[0][2].query():
+            self._judge()
+
+    def drain(self) -> None:
+        """Look at every loss so far; waits for the GPU."""
+        while self._on_their_way:
+            self._on_their_way[0][2].synchronize()
+            self._judge()
+
+    def _judge(self) -> None:
+        step, loss, _ = self._on_their_way.popleft()
+        if not math.isfinite(loss.item()):
+            raise TrialDiverged(step)
