@@ -1,0 +1,93 @@
+"""Every path under home."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from kdsweep.errors import SweepLocked, UnknownSweep, did_you_mean
+
+
+class Home:
+    """The folder with everything kdsweep writes."""
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root).expanduser().resolve()
+        self.optuna_db = self.root / "optuna.db"
+        self.mlflow_db = self.root / "mlflow.db"
+        self.artifacts = self.root / "artifacts"
+        self.cache = self.root / "cache"
+        self.sweeps = self.root / "sweeps"
+
+    def storage_url(self, storage: str) -> str:
+        """The Optuna URL that a sweep's `storage` means."""
+        return f"sqlite:///{self.optuna_db}" if storage == "sqlite" else storage
+
+    def tracking_uri(self, tracking: str) -> str:
+        """The MLflow URI that a sweep's `tracking` means."""
+        return f"sqlite:///{self.mlflow_db}" if tracking == "sqlite" else tracking
+
+    def sweep(self, name: str) -> SweepFolder:
+        return SweepFolder(self.sweeps / name)
+
+    def names(self) -> list[str]:
+        """The sweeps in this home, the last used first."""
+        found = [folder for folder in self.sweeps.glob("*") if SweepFolder(folder).facts.exists()]
+        return [folder.name for folder in sorted(found, key=lambda folder: -SweepFolder(folder).facts.stat().st_mtime)]
+
+    def existing(self, name: str) -> SweepFolder:
+        """The folder of a sweep that is there. Raises UnknownSweep with the names that are."""
+        names = self.names()
+        if name not in names:
+            known = did_you_mean(name, names) or (f"; there are {', '.join(names)}" if names else "; there are none yet")
+            raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
+        return self.sweep(name)
+
+
+class SweepFolder:
+    """Every path of one sweep.
+
+    sweep.json    what the sweep is (its identity) and how it was last run
+    space.yaml    the space as resolved
+    clock.json    seconds spent so far
+    lock          held by the driver at work
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.name = root.name
+        self.facts = root / "sweep.json"
+        self.space = root / "space.yaml"
+        self.clock = root / "clock.json"
+        self.lock_file = root / "lock"
+        self.report = root / "report.json"
+        self.trials = root / "trials"
+
+    def trial(self, strategy: str, number: int) -> Path:
+        return self.trials / f"{strategy}-{number}"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only driver of this sweep. The lock ends with the process, however that ends.
+
+        Raises SweepLocked with the host and process of the other.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        with self.lock_file.open("a+") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                text = handle.read()
+                holder = json.loads(text) if text.startswith("{") else {"host": "?", "pid": "?"}
+                message = f"sweep {self.name!r} is being run by process {holder['pid']} on {holder['host']}; wait for it, or stop it and run again"
+                raise SweepLocked(message) from None
+            handle.truncate(0)
+            handle.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
+            handle.flush()
+            yield

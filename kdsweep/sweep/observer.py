@@ -1,0 +1,18 @@
+"""How the driver tells what is going on."""
+
+from __future__ import annotations
+
+from kdsweep.sweep.studies import Progress
+
+
+class Observer:
+    """What is going on, for whoever wants to show it. Does nothing itself."""
+
+    def say(self, line: str) -> None:
+        """Something happened that is worth a line."""
+
+    def step(self, name: str, step: int, total_steps: int) -> None:
+        """The running trial (or the teacher) has done so many optimizer steps."""
+
+    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], seconds: float) -> None:
+        """A trial began or ended. `trials`: how many each strategy gets; `seconds`: spent by the sweep so far."""
