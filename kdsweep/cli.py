@@ -1,0 +1,203 @@
+"""The command line: parse, call, and turn a KdsweepError into one line. Heavy imports wait for the command that needs them."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kdsweep import __version__
+from kdsweep.errors import KdsweepError
+
+# OpenMP's threads wait by spinning unless told otherwise: a second program on the same cores then slows training several times.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+class _OneLine(click.ClickException):
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_status
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"{'error: ' if self.exit_code in (1, 3) else ''}{self.message}", err=True)
+
+
+def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """What went wrong, in one line, with DESIGN's exit status."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except KdsweepError as error:
+            raise _OneLine(" ".join(str(error).split()), error.exit_status) from error
+        except KeyboardInterrupt:
+            raise _OneLine("stopped; run the same command again to go on", 130) from None
+
+    return wrapped
+
+
+def home_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option(
+        "--home", type=click.Path(path_type=Path), envvar="KDSWEEP_HOME", default=Path("runs"), show_default=True, help="Where everything is written."
+    )(command)
+
+
+def json_option(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")(command)
+
+
+def plan_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What `run` and `plan` take alike: a space, a sweep, and what overrides them."""
+    for option in reversed(
+        (
+            click.argument("space", metavar="SPACE"),
+            click.option("--sweep", metavar="FILE", help="How much and where (sweeps/*.yaml); 20 trials a strategy without it."),
+            click.option("--embedded", is_flag=True, help="Use the space's 'embedded' sections: data and models that come as packages, no network."),
+            click.option("--set", "assignments", metavar="KEY.PATH=VALUE", multiple=True, help="Override a key of the space or the sweep; may be repeated."),
+            click.option("--name", help="The sweep's name, instead of the one made of the files' names."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kdsweep")
+def main() -> None:
+    """Fine-tune, distill, or both? kdsweep runs the sweep that answers it for your task, teacher and student.
+
+    \b
+    Example:
+      kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+    """
+
+
+@main.command()
+@plan_options
+@click.option("--fresh", is_flag=True, help="Start anew; the sweep that has this name is kept under another (NAME.1).")
+@home_option
+@json_option
+@one_line_errors
+def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, ...], name: str | None, fresh: bool, home: Path, as_json: bool) -> None:
+    """Run the sweep of SPACE: teacher, search, result. The same command again goes on where it stopped.
+
+    \b
+    Example:
+      kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+      kdsweep run search_spaces/sst2.yaml --set training.epochs=2 --set trials=5
+    """
+    from kdsweep.config import load
+
+    load(space, sweep, embedded=embedded, assignments=assignments, name=name)  # a mistake in a file is said before torch is imported
+    from kdsweep.display import observing, show_report
+    from kdsweep.sweep import run as run_sweep
+
+    with observing(stderr=as_json) as observer:
+        report = run_sweep(space, sweep, embedded=embedded, home=home, name=name, assignments=assignments, fresh=fresh, observer=observer)
+    if as_json:
+        _print_json(report)
+    else:
+        full = f"kdsweep run {shlex.quote(space)}{' --embedded' if embedded else ''}" if sweep else None
+        show_report(report, home, full_sweep=full)
+
+
+@main.command()
+@plan_options
+@home_option
+@json_option
+@one_line_errors
+def plan(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, ...], name: str | None, home: Path, as_json: bool) -> None:
+    """Check SPACE, its data and models; show what would run and what it would cost. Trains nothing.
+
+    \b
+    Example:
+      kdsweep plan search_spaces/sst2.yaml --embedded
+    """
+    from kdsweep.config import load
+
+    loaded = load(space, sweep, embedded=embedded, assignments=assignments, name=name)
+    from kdsweep.display import show_plan
+    from kdsweep.sweep.preflight import describe
+
+    facts = describe(loaded, home)
+    _print_json(facts) if as_json else show_plan(facts)
+
+
+@main.command()
+@click.argument("name")
+@home_option
+@json_option
+@one_line_errors
+def status(name: str, home: Path, as_json: bool) -> None:
+    """How far sweep NAME is: trials done, pruned, failed and left, the best so far, time spent and left.
+
+    \b
+    Example:
+      kdsweep status sst2-embedded-quick
+    """
+    from kdsweep.sweep.home import Home
+
+    Home(home).existing(name)
+    from kdsweep.display import show_status
+    from kdsweep.sweep.reading import status as read_status
+
+    facts = read_status(Home(home), name)
+    _print_json(facts) if as_json else show_status(facts)
+
+
+@main.command()
+@click.argument("name")
+@home_option
+@json_option
+@one_line_errors
+def compare(name: str, home: Path, as_json: bool) -> None:
+    """The result of sweep NAME: the teacher, and each strategy's best trial.
+
+    \b
+    Example:
+      kdsweep compare sst2-embedded-quick
+    """
+    from kdsweep.sweep.home import Home
+
+    Home(home).existing(name)
+    from kdsweep.display import show_report
+    from kdsweep.sweep.reading import report
+
+    facts = report(Home(home), name)
+    _print_json(facts) if as_json else show_report(facts, home)
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--port", type=click.IntRange(1, 65535), help="The port on 127.0.0.1; a free one from 5000 on without it.")
+@click.option("--open/--no-open", "open_browser", default=True, help="Open the link in a browser.")
+@home_option
+@one_line_errors
+def ui(name: str | None, port: int | None, open_browser: bool, home: Path) -> None:
+    """Open MLflow's UI on the runs of sweep NAME, or of the last one.
+
+    \b
+    Example:
+      kdsweep ui sst2-embedded-quick
+    """
+    from kdsweep.sweep.home import Home
+
+    place = Home(home)
+    names = place.names()
+    folder = place.existing(name or (names[0] if names else "any"))
+    from kdsweep.ui import serve
+
+    serve(place, folder, port, say=lambda line: click.echo(line), open_browser=open_browser)
+
+
+def _print_json(facts: Any) -> None:
+    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")

@@ -1,0 +1,236 @@
+"""What a person sees: live progress on a terminal, plain lines elsewhere, and tables of the facts that `--json` prints."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.studies import Progress
+
+REFRESH_PER_SECOND = 4
+PLAIN_LINE_EVERY_SECONDS = 30.0
+WIDTH_WHEN_PIPED = 140
+
+
+@contextlib.contextmanager
+def observing(*, stderr: bool = False) -> Iterator[Observer]:
+    """An observer that draws on the terminal, or prints lines where there is none."""
+    console = _console(stderr=stderr)
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
+    live = _LiveView(console)
+    with Live(get_renderable=live.render, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True):
+        yield live
+
+
+def _console(*, stderr: bool = False) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDTH_WHEN_PIPED
+    return console
+
+
+class _Lines(Observer):
+    """A line for each event, and now and then one for the steps."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.told = console, time.monotonic()
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False)
+        self.told = time.monotonic()
+
+    def step(self, name: str, step: int, total_steps: int) -> None:
+        if time.monotonic() - self.told > PLAIN_LINE_EVERY_SECONDS:
+            self.say(f"{name}: step {step} of {total_steps}")
+
+
+class _LiveView(Observer):
+    """One line for the running trial, one for each strategy, one for time and trials left."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.running: tuple[str, int, int] | None = None
+        self.running_since = time.monotonic()
+        self.strategies: dict[str, Progress] = {}
+        self.trials: dict[str, int] = {}
+        self.seconds, self.seconds_at = 0.0, time.monotonic()
+        self.first_finished, self.search_since = 0, time.monotonic()
+
+    def say(self, line: str) -> None:
+        self.console.print(line, markup=False)
+
+    def step(self, name: str, step: int, total_steps: int) -> None:
+        if self.running is None or self.running[0] != name:
+            self.running_since = time.monotonic()
+        self.running = (name, step, total_steps)
+
+    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], seconds: float) -> None:
+        if not self.strategies:
+            self.first_finished, self.search_since = sum(progress.finished for progress in strategies.values()), time.monotonic()
+        self.strategies, self.trials = strategies, trials
+        self.seconds, self.seconds_at = seconds, time.monotonic()
+
+    def render(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 2))
+        if self.running is not None:
+            name, step, total = self.running
+            rate = step / max(time.monotonic() - self.running_since, 1e-3)
+            grid.add_row(name, ProgressBar(total=total, completed=step, width=30), f"step {step} of {total}, {rate:.1f} a second")
+        for strategy, progress in self.strategies.items():
+            best = f"best {progress.best[1]:.4f} (trial {progress.best[0]})" if progress.best else "nothing yet"
+            grid.add_row(strategy, ProgressBar(total=self.trials[strategy], completed=progress.finished, width=30), best)
+        return Group(grid, Text(self._time_line(), style="dim"))
+
+    def _time_line(self) -> str:
+        spent = self.seconds + time.monotonic() - self.seconds_at if self.strategies else time.monotonic() - self.seconds_at
+        finished = sum(progress.finished for progress in self.strategies.values())
+        left = sum(self.trials.values()) - finished
+        here = finished - self.first_finished
+        ahead = f", about {duration((time.monotonic() - self.search_since) / here * left)} left" if here else ""
+        return f"{duration(spent)} spent{ahead}" + (f", {left} trials left" if self.strategies else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person would say them: 42 s, 3 min 5 s, 2 h 10 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = None) -> None:
+    """The teacher, then the best trial of each strategy against it, and what to do next (`full_sweep`: the command for more)."""
+    console, metric, teacher = _console(), report["metric"], report["teacher"]
+    table = Table(title=f"{report['sweep']}: the best trial of each strategy, by validation {metric}", title_justify="left")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("trial", justify="right")
+    table.add_column("settled values", min_width=16)
+    for name in (metric, "size", "latency", "against the teacher", "trials"):
+        table.add_column(name, justify="right")
+    if teacher:
+        table.add_row("teacher", "", "", f"{teacher['validation']:.4f}", _size(teacher), f"{teacher['latency_ms']:.1f} ms", "", "", end_section=True)
+    top = max((found["best"]["validation"] for found in report["strategies"].values() if found["best"]), default=None)
+    for strategy, found in report["strategies"].items():
+        best, counts = found["best"], ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+        if best is None:
+            table.add_row(strategy, "", "no trial finished", "", "", "", "", counts)
+            continue
+        student = best["student"]
+        cells = (f"{best['validation']:.4f}", _size(student), f"{student['latency_ms']:.1f} ms", _against(best["validation"], student, teacher), counts)
+        table.add_row(strategy, str(best["trial"]), settled_values(best["settings"]), *cells, style="bold" if best["validation"] == top else None)
+    console.print(table)
+    console.print(report["verdict"], markup=False)
+    at = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
+    console.print("\nWhat next:", markup=False)
+    console.print(f"  kdsweep ui {report['sweep']}{at}", markup=False)
+    console.print("    every trial, its curves and its student in MLflow's UI", style="dim", markup=False)
+    if full_sweep:
+        console.print(f"  {full_sweep}{at}", markup=False)
+        console.print("    the full sweep: 20 trials a strategy, all rows", style="dim", markup=False)
+
+
+def _size(model: dict[str, Any]) -> str:
+    return f"{model['parameters'] / 1e6:.1f} M, {model['size_mb']:.0f} MB"
+
+
+def _against(value: float, student: dict[str, Any], teacher: dict[str, Any] | None) -> str:
+    if teacher is None:
+        return ""
+    kept = f"{100 * value / teacher['validation']:.1f}% of it, " if teacher["validation"] > 0 else ""
+    return f"{kept}{teacher['size_mb'] / student['size_mb']:.1f}x smaller, {teacher['latency_ms'] / student['latency_ms']:.1f}x faster"
+
+
+def settled_values(settings: dict[str, Any]) -> str:
+    """alpha, temperature and learning rate of a trial, each in a word or a few."""
+    names = [("alpha", "alpha"), ("temperature", "T"), ("learning_rate", "lr")]
+    if settings["teacher"] is None or min(_numbers(settings["alpha"])) == 1:
+        names.remove(("temperature", "T"))  # no teacher, so there is nothing to soften
+    return ", ".join(f"{short} {schedule_words(settings[name])}" for name, short in names)
+
+
+def _numbers(schedule: dict[str, Any]) -> list[float]:
+    flat = [schedule.get(key) for key in ("value", "start", "end", "after")] + list(schedule.get("values", []))
+    return [number for number in flat if number is not None]
+
+
+def schedule_words(schedule: dict[str, Any]) -> str:
+    match schedule["shape"]:
+        case "constant":
+            return f"{schedule['value']:.3g}"
+        case "step":
+            return " -> ".join(f"{value:.3g}" for value in schedule["values"]) + " at " + ", ".join(f"{at:.2f}" for at in schedule["at"])
+        case "per_epoch":
+            text = " ".join(f"{value:.3g}" for value in schedule["values"])
+            return f"[{text}]" + (f" then {schedule['after']:.3g}" if schedule["after"] is not None else "")
+    return f"{schedule['start']:.3g} -> {schedule['end']:.3g}" + (" (cosine)" if schedule["shape"] == "cosine" else "")
+
+
+def show_status(facts: dict[str, Any]) -> None:
+    console = _console()
+    table = Table(title=f"{facts['sweep']}: {facts['state']}", title_justify="left")
+    for name in ("strategy", "done", "pruned", "failed", "running", "left", f"best {facts['metric']}"):
+        table.add_column(name, justify="left" if name == "strategy" else "right")
+    for strategy, found in facts["strategies"].items():
+        best = f"{found['best']['validation']:.4f} (trial {found['best']['trial']})" if found["best"] else ""
+        table.add_row(strategy, *(str(found[key]) for key in ("complete", "pruned", "failed", "running", "left")), best)
+    console.print(table)
+    left = f", about {duration(facts['seconds_left'])} left" if facts["seconds_left"] else ""
+    budget = f", budget {facts['budget']['hours']:g} h" if facts["budget"]["hours"] else ""
+    console.print(f"{duration(facts['seconds_spent'])} spent{left}{budget}", markup=False)
+
+
+def show_plan(facts: dict[str, Any]) -> None:
+    console, task = _console(), facts["task"]
+    console.print(f"{facts['sweep']}: nothing is wrong; this is what would run\n", markup=False)
+    table = Table(title=f"task: {len(task['labels'])} labels, {task['metric']}", title_justify="left")
+    for name in ("split", "rows", "labels"):
+        table.add_column(name, justify="right" if name == "rows" else "left")
+    for name, split in task["splits"].items():
+        shares = ", ".join(f"{label} {100 * count / split['rows']:.1f}%" for label, count in split["labels"].items())
+        table.add_row(name, f"{split['rows']:,}", shares)
+    console.print(table)
+    for note in task["notes"]:
+        console.print(f"  {note}", markup=False)
+    table = Table(title="models", title_justify="left")
+    for name in ("", "model", "parameters", "size", "labels", "truncated texts"):
+        table.add_column(name)
+    for model in facts["models"]:
+        cut = ", ".join(f"{name} {100 * found['rows'] / found['of']:.1f}%" for name, found in model["truncated"].items())
+        here = "" if model["weights"] == "here" else f" ({model['weights']})"
+        table.add_row(model["role"], model["model"] + here, f"{model['parameters'] / 1e6:.1f} M", f"{model['size_mb']:.0f} MB", str(model["labels"]), cut)
+    console.print(table)
+    for strategy, study in facts["studies"].items():
+        console.print(f"\n{strategy}: {study['trials']} trials", style="bold", markup=False)
+        for name, domain in study["parameters"].items():
+            console.print(f"  {name}: {domain}", markup=False)
+        for i, entry in enumerate(study["start_with"]):
+            console.print(f"  starts with {i + 1}: " + ", ".join(f"{name} {value}" for name, value in entry.items()), markup=False)
+        for i, sample in enumerate(study["samples"]):
+            console.print(
+                f"  sample {i + 1}: alpha {schedule_words(sample['alpha'])}, T {schedule_words(sample['temperature'])}, lr {schedule_words(sample['learning_rate'])}",
+                markup=False,
+            )
+    estimate = facts["estimate"]
+    console.print(
+        f"\nOn {estimate['device']}: about {duration(estimate['seconds_a_trial'])} a trial, {duration(estimate['seconds_for_the_teacher'])} for the teacher, "
+        f"{duration(estimate['seconds_without_pruning'])} in all if nothing is pruned; about {estimate['disk_mb']:,} MB under {facts['home']}",
+        markup=False,
+    )
