@@ -1,0 +1,126 @@
+"""Tiny real models and data, made on the spot: random weights, a vocabulary of their own, sentences whose words give the label away."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Two processes of torch on two cores otherwise spin against each other; and no test may ask the network for anything.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+GOOD = ["fine", "great", "lovely", "superb", "warm"]
+BAD = ["awful", "dull", "poor", "stale", "weak"]
+PLAIN = ["the", "film", "plot", "actor", "scene", "was", "is", "and", "a", "very"]
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN, "yes", "no", "##s"]
+
+
+def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
+    """(text, label) rows; the label is `pos` or `neg` and can be learned from single words."""
+    draw = random.Random(seed)
+    rows = []
+    for i in range(count):
+        label = "pos" if i % 2 else "neg"
+        words = [draw.choice(PLAIN) for _ in range(draw.randint(1, 6))] + [draw.choice(GOOD if label == "pos" else BAD) for _ in range(3)]
+        draw.shuffle(words)
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("text", "label")) -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return path
+
+
+def make_model(folder: Path, family: str = "bert", *, layers: int = 2, hidden: int = 32, labels: int | None = None, words: list[str] | None = None) -> Path:
+    """A model folder of `family` with random weights and a WordPiece tokenizer; a classifier where `labels` is given."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+    vocabulary = words or WORDS
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=64
+    )
+    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_attention_heads": 2, "num_hidden_layers": layers}
+    if family == "distilbert":
+        sizes = {"dim": hidden, "hidden_dim": 2 * hidden, "n_heads": 2, "n_layers": layers}
+    if family == "electra":
+        sizes["embedding_size"] = hidden
+    # Weights of the usual 0.02 would leave so small a model deaf: it would need thousands of steps.
+    config = AutoConfig.for_model(family, vocab_size=len(vocabulary), max_position_embeddings=66, pad_token_id=0, initializer_range=0.2, **sizes)
+    if labels:
+        config.num_labels = labels
+    torch.manual_seed(0)
+    model = (AutoModelForSequenceClassification if labels else AutoModel).from_config(config)
+    model.save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """tiny(family, layers=..., ...) -> the folder of a model, made once a session."""
+    made: dict[tuple, Path] = {}
+
+    def build(family: str = "bert", **sizes: object) -> str:
+        key = (family, *((name, str(value)) for name, value in sorted(sizes.items())))
+        if key not in made:
+            made[key] = make_model(tmp_path_factory.mktemp(family), family, **sizes)  # type: ignore[arg-type]
+        return str(made[key])
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def review_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 rows that a tiny model learns within seconds."""
+    return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", sentences(300))
+
+
+SPACE = """\
+name: tiny
+task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
+teacher: {{model: "{teacher}", training: {{epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}}}}
+student: {{model: "{student}", layers: 1}}
+training: {{epochs: 2, batch_size: 16, max_length: 24, evaluations_per_epoch: 2}}
+strategies:
+  finetune:
+    alpha: 1.0
+    learning_rate: {{low: 2.0e-4, high: 3.0e-3, log: true}}
+    start_with: [{{learning_rate: 1.0e-3}}]
+  distill:
+    alpha: {{low: 0.0, high: 1.0}}
+    temperature: {{low: 1.0, high: 10.0}}
+    learning_rate: {{low: 2.0e-4, high: 3.0e-3, log: true}}
+    start_with: [{{alpha: 0.5, temperature: 4.0, learning_rate: 1.0e-3}}]
+  combined:
+    alpha:
+      any_of:
+        - {{shape: per_epoch, values: [0.7, 0.5, 0.3], after: 0.2}}
+        - {{shape: linear, start: {{low: 0.0, high: 0.5}}, end: {{low: 0.5, high: 1.0}}}}
+    temperature: {{any_of: [{{low: 1.0, high: 10.0}}, {{shape: linear, start: {{low: 4.0, high: 10.0}}, end: 1.0}}]}}
+    learning_rate: {{low: 2.0e-4, high: 3.0e-3, log: true}}
+"""
+
+
+@pytest.fixture
+def tiny_space(tmp_path: Path, tiny: Callable[..., str], review_csv: Path) -> Path:
+    """A space whose sweep takes seconds."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+    return path

@@ -1,0 +1,65 @@
+"""Imports point one way, and one third-party system stands in one file. Read from the syntax tree, nothing is imported."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "kdsweep"
+# What each part may import of kdsweep: itself and what stands before it.
+ORDER = ["errors", "core", "config", "compare", "tracking", "sweep", "ui", "display", "cli"]
+ONLY_IN = {"optuna": ["sweep/studies.py"], "mlflow": ["tracking.py"], "click": ["cli.py"], "rich": ["display.py"], "ray": []}
+NOT_IN_CORE = {"optuna", "mlflow", "ray", "click", "rich"}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{file}: import by full name"
+            found.add(node.module)
+    return found
+
+
+def sources() -> list[Path]:
+    found = [file for file in PACKAGE.rglob("*.py") if file.name != "__main__.py"]
+    assert len(found) > 20
+    return found
+
+
+def part_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_imports_point_one_way() -> None:
+    for file in sources():
+        own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if own == "__init__":
+            continue
+        for module in imports(file):
+            other = part_of(module) if module.startswith("kdsweep.") else ""
+            if other:
+                assert ORDER.index(other) <= ORDER.index(own), f"{file.relative_to(PACKAGE)} must not import {module}"
+
+
+def test_a_third_party_system_stands_in_one_file() -> None:
+    for file in sources():
+        for module in imports(file):
+            root = module.split(".")[0]
+            if root in ONLY_IN:
+                assert str(file.relative_to(PACKAGE)) in ONLY_IN[root], f"{file.relative_to(PACKAGE)} must not import {module}"
+
+
+def test_the_core_knows_nothing_of_optuna_mlflow_ray_and_click() -> None:
+    for file in sources():
+        if file.relative_to(PACKAGE).parts[0] == "core":
+            assert not {module.split(".")[0] for module in imports(file)} & NOT_IN_CORE, file
+
+
+def test_the_core_settings_are_read_without_torch() -> None:
+    code = "import sys, kdsweep.core.settings, kdsweep.config; assert not {'torch', 'optuna', 'mlflow', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
