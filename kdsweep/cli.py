@@ -23,7 +23,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 class _OneLine(click.ClickException):
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
-        self.exit_code = exit_status
+        self.exit_code = exit_status  # type: ignore[misc]
 
     def show(self, file: Any = None) -> None:
         click.echo(f"{'error: ' if self.exit_code in (1, 3) else ''}{self.message}", err=True)

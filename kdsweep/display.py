@@ -224,10 +224,8 @@ def show_plan(facts: dict[str, Any]) -> None:
         for i, entry in enumerate(study["start_with"]):
             console.print(f"  starts with {i + 1}: " + ", ".join(f"{name} {value}" for name, value in entry.items()), markup=False)
         for i, sample in enumerate(study["samples"]):
-            console.print(
-                f"  sample {i + 1}: alpha {schedule_words(sample['alpha'])}, T {schedule_words(sample['temperature'])}, lr {schedule_words(sample['learning_rate'])}",
-                markup=False,
-            )
+            words = {name: schedule_words(schedule) for name, schedule in sample.items()}
+            console.print(f"  sample {i + 1}: alpha {words['alpha']}, T {words['temperature']}, lr {words['learning_rate']}", markup=False)
     estimate = facts["estimate"]
     console.print(
         f"\nOn {estimate['device']}: about {duration(estimate['seconds_a_trial'])} a trial, {duration(estimate['seconds_for_the_teacher'])} for the teacher, "

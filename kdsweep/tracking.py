@@ -158,7 +158,7 @@ class Tracker:
         A link can't name columns or charts, and without a view the UI opens an experiment in its GenAI mode.
         """
         best, value = f"metrics.`best/validation/{metric}`", f"validation/{metric}"
-        state = {
+        state: dict[str, Any] = {
             "searchFilter": f"tags.`kdsweep.sweep` = '{self.sweep}' and tags.`kdsweep.phase` != 'sweep'",
             "orderByKey": best,
             "orderByAsc": False,
@@ -169,8 +169,15 @@ class Tracker:
             "runsHiddenMode": "SHOW_ALL",
             "selectedColumns": ["tags.`kdsweep.strategy`", "tags.`kdsweep.state`", "params.`alpha`", "params.`temperature`", "params.`learning_rate`", best],
         }
-        chart = {"runsCountToCompare": 100, "metricSectionId": "kdsweep", "deleted": False, "isGenerated": False}
-        axes = {"scaleType": "linear", "xAxisKey": "step", "xAxisScaleType": "linear", "yAxisKey": "metric", "yAxisExpressions": [], "range": {}}
+        chart: dict[str, Any] = {"runsCountToCompare": 100, "metricSectionId": "kdsweep", "deleted": False, "isGenerated": False}
+        axes: dict[str, Any] = {
+            "scaleType": "linear",
+            "xAxisKey": "step",
+            "xAxisScaleType": "linear",
+            "yAxisKey": "metric",
+            "yAxisExpressions": [],
+            "range": {},
+        }
         axes |= {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
         names = ["alpha", "temperature", "learning_rate"]
         charts = state | {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, create_model
 
@@ -30,13 +30,19 @@ STAND_INS = ("task", "teacher", "student", "training", "strategies")  # what `em
 SCHEDULED = tuple(BOUNDS)  # alpha, temperature, learning_rate
 
 # The fields of the trial's settings, each of which a space gives as a value of the grammar.
-TrainingValues: Any = create_model(
-    "TrainingValues", __base__=Strict, learning_rate=(Value, None), **dict.fromkeys(TrainingSettings.model_fields, (Value, None))
-)
-StudentValues: Any = create_model("StudentValues", __base__=Strict, model=(Value, ...), layers=(Value, None), trust_remote_code=(bool, False))
+_training_fields: dict[str, Any] = dict.fromkeys(("learning_rate", *TrainingSettings.model_fields), (Value, None))
+TrainingValues: type[Any] = create_model("TrainingValues", __base__=Strict, **_training_fields)
 
 
-class Strategy(TrainingValues):  # type: ignore[misc]
+class StudentValues(Strict):
+    """StudentSettings, its fields values of the grammar."""
+
+    model: Value
+    layers: Value = None
+    trust_remote_code: bool = False
+
+
+class Strategy(TrainingValues):
     """A named space of schedules. Keys of `training` may stand here too and then hold for this strategy alone."""
 
     alpha: Value
@@ -147,11 +153,11 @@ def space_document(path: Path | str, *, embedded: bool = False) -> Document:
         if stand_ins is None:
             raise document.error((), "has no 'embedded' section, so it can't run with --embedded; add one (task, teacher, student that come as packages)")
         for key in stand_ins.data:
-            path = split_path(key)
-            if path[0] not in STAND_INS:
+            keys = split_path(key)
+            if keys[0] not in STAND_INS:
                 raise stand_ins.error((key,), f"embedded: unknown key {key!r}{did_you_mean(key, STAND_INS) or '; known here: ' + ', '.join(STAND_INS)}")
             places = {inner[1:]: place for inner, place in stand_ins.places.items() if inner[:1] == (key,)}
-            document.replace(path, stand_ins.data[key], places)
+            document.replace(keys, stand_ins.data[key], places)
     return document
 
 
@@ -167,7 +173,7 @@ def build_space(document: Document, *, embedded: bool = False) -> SearchSpace:
 
 def _reading_as_much(space: SearchSpace) -> TeacherSettings | None:
     """The teacher, which reads as much of a text as the student unless told otherwise."""
-    teacher, length = space.teacher, space.training.max_length
+    teacher, length = space.teacher, getattr(space.training, "max_length", None)
     if teacher is None or "max_length" in teacher.training.model_fields_set or not isinstance(length, int):
         return teacher
     return teacher.model_copy(update={"training": teacher.training.model_copy(update={"max_length": length})})
@@ -264,7 +270,7 @@ def _check_student(document: Document, key: str, value: Value) -> None:
 def _check_against(document: Document, path: Path_, model: type[Strict], key: str, value: Value) -> None:
     """Every value that the setting can take must be one that the setting allows."""
     field = model.model_fields[key]
-    allowed: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+    allowed: TypeAdapter[Any] = TypeAdapter(cast(Any, Annotated[cast(Any, field.annotation), *(field.metadata or [None])]))
     whole = is_whole(key if model is TrainingSettings else f"student.{key}")
     for inner, candidate in each_number(value):
         if whole and inner[-1:] in (("low",), ("high",)) and candidate.is_integer():

@@ -114,7 +114,7 @@ def sweep_document(path: Path | str | None) -> tuple[Document, list[tuple[Path_,
         return Document("the default sweep", {}), []
     document = read_document(path)
     section = document.take_out("set")
-    overrides = []
+    overrides: list[tuple[Path_, Any, dict[Path_, Place]]] = []
     for key, value in (section.data if section else {}).items():
         assert section is not None
         places = {inner[1:]: place for inner, place in section.places.items() if inner[:1] == (key,)}

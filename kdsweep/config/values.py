@@ -133,7 +133,8 @@ def _tag(value: Any) -> str:
             if key in value:
                 return tag
         return "unclear"
-    return {Range: "range", Choices: "choices", AnyOf: "any_of", ScheduleValue: "schedule"}.get(type(value), "constant")
+    kinds: dict[type, str] = {Range: "range", Choices: "choices", AnyOf: "any_of", ScheduleValue: "schedule"}
+    return kinds.get(type(value), "constant")
 
 
 def _unclear(value: Any) -> Any:

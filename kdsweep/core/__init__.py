@@ -9,10 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kdsweep.core.checkpoint import Evaluation
     from kdsweep.core.losses import DistillationLoss, distillation_loss
     from kdsweep.core.schedules import Schedule, parse_schedule
     from kdsweep.core.settings import TrialSettings
-    from kdsweep.core.train import Evaluation, train
+    from kdsweep.core.train import train
 
 __all__ = [
     "DistillationLoss",
@@ -27,7 +28,7 @@ __all__ = [
 _HOME_OF = {
     "DistillationLoss": "losses",
     "distillation_loss": "losses",
-    "Evaluation": "train",
+    "Evaluation": "checkpoint",
     "train": "train",
     "Schedule": "schedules",
     "parse_schedule": "schedules",

@@ -91,7 +91,7 @@ class TrialFolder:
 
     def write_evaluations(self, evaluations: list[Evaluation]) -> None:
         lines = "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations)
-        write_atomically(self.metrics, lambda file: file.write(lines.encode()) and None)
+        write_atomically(self.metrics, lambda file: file.write(lines.encode()))
 
     def save_state(self, state: dict[str, Any]) -> None:
         write_atomically(self.state, lambda file: torch.save(state, file))

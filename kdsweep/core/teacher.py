@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -110,7 +111,7 @@ def publish_teacher(
     with_labels(model.config, data.label_names)
 
     tokens = tokenize_split(data.validation, tokenizer, max_length=teacher.training.max_length, token_types=reads_token_types(model), cache=cache)
-    model.to(pick_device())
+    model.to(pick_device())  # type: ignore[arg-type]
     logits = predict(model, tokens, resolve_precision(teacher.training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits)
     check_beats_majority(task.metric, data, logits)
@@ -170,7 +171,7 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
     config = load_config(source, trust_remote_code=teacher.trust_remote_code)
     if config.num_labels != len(data.label_names):
         raise TeacherError(f"teacher.checkpoint: {source} has {config.num_labels} labels, the task {len(data.label_names)} ({', '.join(data.label_names)})")
-    names = list(teacher.labels or [str(config.id2label[i]) for i in range(config.num_labels)])
+    names = list(teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)])
     folded, wanted = [name.casefold() for name in names], [name.casefold() for name in data.label_names]
     if sorted(folded) == sorted(wanted):
         return [folded.index(name) for name in wanted]
@@ -212,7 +213,7 @@ def teacher_logits(teacher: Teacher, data: TaskData, *, cache: Path, say: Say = 
 def frozen_teacher(teacher: Teacher, label_names: tuple[str, ...]) -> PreTrainedModel:
     """The teacher on its device, in eval mode, without gradients."""
     model = load_classifier(str(teacher.folder), label_names)
-    model.to(pick_device())
+    model.to(pick_device())  # type: ignore[arg-type]
     model.requires_grad_(False)
     model.eval()
     return model

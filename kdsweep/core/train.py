@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +78,7 @@ def train(
     teacher_folder = teacher.folder if teacher else None
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder)
     check_length(model, tokenizer, training.max_length, student_source(settings.student, teacher_folder))
-    model.to(device)
+    model.to(device)  # type: ignore[arg-type]
     train_tokens, validation_tokens = (
         tokenize_split(split, tokenizer, max_length=training.max_length, token_types=reads_token_types(model), cache=cache, say=say)
         for split in (data.train, data.validation)
@@ -224,7 +225,7 @@ class _Run:
         self.place.save_state(state)
         self.place.write_evaluations(self.evaluations)
 
-    def restore(self, state: dict) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
@@ -259,7 +260,7 @@ def evaluation_steps(steps_an_epoch: int, epochs: int, evaluations_an_epoch: int
     return {epoch * steps_an_epoch + round(part * steps_an_epoch / count) for epoch in range(epochs) for part in range(1, count + 1)}
 
 
-def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+def decayed_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay, biases and the weights of norms don't."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [

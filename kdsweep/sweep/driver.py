@@ -90,7 +90,12 @@ class Driver:
         reached = f"validation {space.task.metric} {teacher.validation[space.task.metric]:.4f}"
         self.observer.say(f"teacher: {'from the cache, with its logits' if reused else 'ready'} ({reached})")
         teacher_logits(teacher, data, cache=self.home.cache, say=self.observer.say)
-        known = {"validation": teacher.validation, "parameters": teacher.parameters, "size_mb": teacher.size_mb, "latency_ms": teacher.latency_ms}
+        known: dict[str, Any] = {
+            "validation": teacher.validation,
+            "parameters": teacher.parameters,
+            "size_mb": teacher.size_mb,
+            "latency_ms": teacher.latency_ms,
+        }
         write_json(self.folder.facts, read_json(self.folder.facts) | {"teacher": known})
         run_id = self.tracker.start_teacher(_flat("teacher", space.teacher.model_dump(mode="json", exclude_none=True)))
         evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
@@ -107,10 +112,10 @@ class Driver:
         for strategy in self.plan.space.strategies:
             for number in self.studies.open_trials(strategy):
                 self._trial(self.studies.go_on(strategy, number))
-        while (strategy := self._next_strategy()) is not None:
+        while (chosen := self._next_strategy()) is not None:
             if self.clock.is_spent():
                 raise Interrupted("the budget is spent")
-            self._trial(self.studies.ask(strategy))
+            self._trial(self.studies.ask(chosen))
 
     def _next_strategy(self) -> str | None:
         """The strategy with the fewest trials of those that have some left: they advance side by side."""
@@ -174,7 +179,7 @@ class Driver:
             raise  # these would meet every trial
         except Exception as error:
             reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-            write_atomically(place.root / "error.txt", lambda file: file.write(traceback.format_exc().encode()) and None)
+            write_atomically(place.root / "error.txt", lambda file: file.write(traceback.format_exc().encode()))
             place.write_result(TrialResult("failed", evaluations[-1].step if evaluations else 0, evaluations[-1].seconds if evaluations else 0.0))
             return "failed", reason
 

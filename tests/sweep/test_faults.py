@@ -15,9 +15,9 @@ from pathlib import Path
 
 import optuna
 import pytest
+from conftest import SPACE
 from mlflow import MlflowClient
 
-from conftest import SPACE
 from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
 
@@ -67,10 +67,10 @@ def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
     runs = list(client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000))
     assert sorted(run.data.tags["kdsweep.phase"] for run in runs) == ["search"] * 12 + ["sweep", "teacher"]
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
-    for run in runs:
-        if run.data.tags["kdsweep.phase"] == "search":
-            trial = found[run.data.tags["kdsweep.strategy"]][int(run.data.tags["kdsweep.trial"])]
-            history = client.get_metric_history(run.info.run_id, "validation/accuracy")
+    for one in runs:
+        if one.data.tags["kdsweep.phase"] == "search":
+            trial = found[one.data.tags["kdsweep.strategy"]][int(one.data.tags["kdsweep.trial"])]
+            history = client.get_metric_history(one.info.run_id, "validation/accuracy")
             assert [point.value for point in sorted(history, key=lambda point: point.step)] == list(trial[3].values())  # each value, none of them twice
     leftovers = [file for file in home.root.rglob("*.tmp") if "teachers" not in str(file)]
     assert not [file for file in leftovers if file.parent.name != "checkpoint" and "trials" in str(file)]
@@ -101,7 +101,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(space: Path, tmp_pat
         kills += 1
     assert kills >= 2
     process = start(space, tmp_path)
-    output, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 

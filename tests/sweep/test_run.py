@@ -11,10 +11,10 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from conftest import SPACE
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from conftest import SPACE
 from kdsweep.compare.report import verdict
 from kdsweep.core import train as core_train
 from kdsweep.core.files import read_json
@@ -103,15 +103,15 @@ def test_conditional_parameters_exist_only_when_their_option_is_taken(done: tupl
 
 
 def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_curves(done: tuple[Home, dict[str, Any], list[str]]) -> None:
-    home, report, _ = done
+    home, _, _ = done
     found = [run for run in runs(home) if run.data.tags["kdsweep.sweep"] == "tiny"]
     by_phase = {phase: [run for run in found if run.data.tags["kdsweep.phase"] == phase] for phase in ("sweep", "teacher", "search")}
     assert [len(by_phase[phase]) for phase in ("sweep", "teacher", "search")] == [1, 1, 12]
     parent = by_phase["sweep"][0]
     assert parent.info.status == "FINISHED"
     client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
-    for run in by_phase["search"]:
-        tags, params, metrics = run.data.tags, run.data.params, run.data.metrics
+    for one in by_phase["search"]:
+        tags, params, metrics = one.data.tags, one.data.params, one.data.metrics
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert tags["kdsweep.sweep"] == "tiny"
         trial = studies(home)[tags["kdsweep.strategy"]].trials[int(tags["kdsweep.trial"])]
@@ -119,7 +119,7 @@ def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_
         assert float(params["learning_rate"]) == trial.params["learning_rate"]
         assert ("alpha" in params) != ("alpha.shape" in params)
         for name in ("loss", "task_loss", "distill_loss", "alpha", "temperature", "learning_rate"):
-            history = client.get_metric_history(run.info.run_id, f"train/{name}")
+            history = client.get_metric_history(one.info.run_id, f"train/{name}")
             assert len(history) == len(trial.intermediate_values)
             assert len({point.step for point in history}) == len(history)
         assert {"validation/accuracy", "validation/loss", "seconds"} <= metrics.keys()
@@ -133,10 +133,10 @@ def test_the_best_students_are_kept_and_load_and_score_what_was_logged(done: tup
     home, report, _ = done
     client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
     kept: dict[str, set[int]] = {}
-    for run in runs(home):
-        if run.data.tags["kdsweep.sweep"] == "tiny" and client.list_artifacts(run.info.run_id, "student"):
-            kept.setdefault(run.data.tags["kdsweep.strategy"], set()).add(int(run.data.tags["kdsweep.trial"]))
-            assert run.data.tags["kdsweep.student"] == "kept"
+    for one in runs(home):
+        if one.data.tags["kdsweep.sweep"] == "tiny" and client.list_artifacts(one.info.run_id, "student"):
+            kept.setdefault(one.data.tags["kdsweep.strategy"], set()).add(int(one.data.tags["kdsweep.trial"]))
+            assert one.data.tags["kdsweep.student"] == "kept"
     for strategy, study in studies(home).items():
         complete = sorted((trial for trial in study.trials if trial.state.name == "COMPLETE"), key=lambda trial: (-trial.value, trial.number))
         assert kept[strategy] == {trial.number for trial in complete[:2]}
@@ -248,7 +248,7 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(space: Path, 
     assert "step" in diverged.data.tags["kdsweep.reason"]
     assert (
         Home(tmp_path).sweep("tiny").trials
-        / f"finetune-{[t.number for t in studies(Home(tmp_path))['finetune'].trials if t.state.name == 'FAIL'][0]}"
+        / f"finetune-{next(t.number for t in studies(Home(tmp_path))['finetune'].trials if t.state.name == 'FAIL')}"
         / "error.txt"
     ).exists()
 
