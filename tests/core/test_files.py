@@ -1,0 +1,88 @@
+"""Nothing half-written is ever read as whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from kdsweep.core.files import fingerprint, publishing, read_json, write_atomically, write_json
+
+
+@pytest.fixture(params=[0o022, 0o077, 0o002])
+def umask(request: pytest.FixtureRequest) -> int:
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_the_old_file_stays_when_the_writer_raises(tmp_path: Path) -> None:
+    path = tmp_path / 'a file\'s "näme".json'
+    write_atomically(path, lambda file: file.write(b"old") and None)
+
+    def half(file: BinaryIO) -> None:
+        file.write(b"ne")
+        raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_with_a_number_that_is_none_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "new folder" / "x.json"
+    write_json(path, {"näme": 1})
+    with pytest.raises(ValueError):
+        write_json(path, {"näme": float("nan")})
+    assert read_json(path) == {"näme": 1}
+
+
+def test_publishing_leaves_nothing_when_it_raises(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), publishing(tmp_path / "out") as beside:
+        (beside / "half").write_text("x")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_publishing_shows_the_folder_only_when_it_is_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "deep" / "out"
+    with publishing(folder) as beside:
+        (beside / "inner").mkdir()
+        (beside / "inner" / "file").write_text("x")
+        assert not folder.exists()
+    assert (folder / "inner" / "file").read_text() == "x"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_the_first_of_two_publishers_stays(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with publishing(folder) as slow:
+        (slow / "file").write_text("slow")
+        with publishing(folder) as fast:
+            (fast / "file").write_text("fast")
+    assert (folder / "file").read_text() == "fast"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
+    write_json(tmp_path / "x.json", 1)
+    with publishing(tmp_path / "out") as beside:
+        (beside / "file").write_text("x")
+    assert mode(tmp_path / "x.json") == 0o666 & ~umask
+    assert mode(tmp_path / "out") == 0o777 & ~umask
+    assert mode(tmp_path / "out" / "file") == 0o666 & ~umask
+
+
+def test_fingerprints_tell_parts_apart_and_not_the_order_of_keys() -> None:
+    assert fingerprint("ab", "c") != fingerprint("a", "bc")
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint(b"ab") != fingerprint("ab")
+    assert len(fingerprint("ä")) == 16

@@ -1,0 +1,111 @@
+"""The loss is the formula: numbers worked out with plain math."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+import torch
+
+from kdsweep.core import distillation_loss
+
+STUDENT = {2: [[1.0, -0.5], [0.2, 0.3], [-2.0, 1.5]], 5: [[0.1, 0.2, 0.3, -1.0, 2.0], [3.0, -3.0, 0.0, 0.5, 0.5], [-0.7, 0.1, 1.2, 0.0, -2.2]]}
+TEACHER = {2: [[2.0, -2.0], [-1.0, 1.0], [0.5, 0.0]], 5: [[0.0, 4.0, -1.0, 1.0, 0.3], [2.0, 2.0, 2.0, -5.0, 0.0], [1.0, -1.0, 0.5, 0.25, 3.0]]}
+LABELS = {2: [0, 1, 0], 5: [4, 0, 2]}
+
+
+def softmax(row: list[float], temperature: float = 1.0) -> list[float]:
+    powers = [math.exp(value / temperature) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+def by_hand(student: list, teacher: list, labels: list, alpha: float, temperature: float) -> tuple[float, float, float]:
+    rows = len(labels)
+    task = sum(-math.log(softmax(row)[label]) for row, label in zip(student, labels, strict=True)) / rows
+    divergence = 0.0
+    for mine, theirs in zip(student, teacher, strict=True):
+        p, q = softmax(theirs, temperature), softmax(mine, temperature)
+        divergence += sum(a * math.log(a / b) for a, b in zip(p, q, strict=True)) / rows
+    distill = temperature**2 * divergence
+    return alpha * task + (1 - alpha) * distill, task, distill
+
+
+@pytest.mark.parametrize(("classes", "alpha", "temperature"), product((2, 5), (0.0, 0.3, 0.5, 1.0), (0.5, 1.0, 4.0, 10.0)))
+def test_total_task_and_distill_are_the_formula(classes: int, alpha: float, temperature: float) -> None:
+    loss = distillation_loss(
+        torch.tensor(STUDENT[classes]), torch.tensor(TEACHER[classes]), torch.tensor(LABELS[classes]), alpha=alpha, temperature=temperature
+    )
+    expected = by_hand(STUDENT[classes], TEACHER[classes], LABELS[classes], alpha, temperature)
+    assert [part.item() for part in loss] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_one_row_of_two_classes_worked_out_on_paper() -> None:
+    # student 0, 0: softmax 1/2, 1/2. teacher 2 ln 3, 0 at T = 2: softmax 3/4, 1/4.
+    # CE = ln 2. KL = 3/4 ln(3/2) + 1/4 ln(1/2). T^2 = 4.
+    loss = distillation_loss(torch.zeros(1, 2), torch.tensor([[2 * math.log(3), 0.0]]), torch.tensor([1]), alpha=0.25, temperature=2.0)
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert loss.task.item() == pytest.approx(math.log(2), abs=1e-6)
+    assert loss.distill.item() == pytest.approx(4 * divergence, abs=1e-6)
+    assert loss.total.item() == pytest.approx(0.25 * math.log(2) + 0.75 * 4 * divergence, abs=1e-6)
+
+
+def test_gradients_keep_their_size_when_the_temperature_rises_because_of_t_squared() -> None:
+    def gradient(temperature: float) -> float:
+        student = torch.tensor(STUDENT[5], requires_grad=True)
+        distillation_loss(student, torch.tensor(TEACHER[5]), torch.tensor(LABELS[5]), alpha=0.0, temperature=temperature).total.backward()
+        return student.grad.norm().item()
+
+    # At high temperatures the gradient tends to (student - teacher, both centred) / classes / rows, whatever T is.
+    assert gradient(50.0) == pytest.approx(gradient(100.0), rel=0.05)
+    assert gradient(100.0) > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_computed_in_fp32(dtype: torch.dtype) -> None:
+    student, teacher = torch.tensor(STUDENT[5]).to(dtype), torch.tensor(TEACHER[5]).to(dtype)
+    loss = distillation_loss(student, teacher, torch.tensor(LABELS[5]), alpha=0.4, temperature=3.0)
+    assert {part.dtype for part in loss} == {torch.float32}
+    expected = by_hand(student.double().tolist(), teacher.double().tolist(), LABELS[5], 0.4, 3.0)
+    assert [part.item() for part in loss] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+def test_without_a_teacher_the_loss_is_cross_entropy_and_needs_alpha_1() -> None:
+    loss = distillation_loss(torch.tensor(STUDENT[2]), None, torch.tensor(LABELS[2]), alpha=1.0, temperature=4.0)
+    assert loss.total.item() == pytest.approx(by_hand(STUDENT[2], TEACHER[2], LABELS[2], 1.0, 1.0)[1], abs=1e-6)
+    assert loss.distill.item() == 0.0
+    with pytest.raises(ValueError, match="teacher_logits is needed"):
+        distillation_loss(torch.tensor(STUDENT[2]), None, torch.tensor(LABELS[2]), alpha=0.999)
+
+
+def test_a_teacher_that_agrees_adds_nothing() -> None:
+    logits = torch.tensor(STUDENT[5])
+    assert distillation_loss(logits, logits + 7.0, torch.tensor(LABELS[5]), alpha=0.0, temperature=2.0).total.item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_no_gradient_reaches_the_teacher() -> None:
+    student, teacher = torch.tensor(STUDENT[2], requires_grad=True), torch.tensor(TEACHER[2], requires_grad=True)
+    distillation_loss(student, teacher, torch.tensor(LABELS[2]), alpha=0.5, temperature=2.0).total.backward()
+    assert teacher.grad is None
+    assert student.grad is not None and student.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("alpha", [-0.01, 1.01, float("nan"), float("inf")])
+def test_alpha_outside_0_to_1_is_refused(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha must be between 0 and 1"):
+        distillation_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]), alpha=alpha)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_not_above_0_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="temperature must be above 0"):
+        distillation_loss(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([0]), alpha=0.5, temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "labels"),
+    [((3, 2), (3, 5), (3,)), ((3, 2), (2, 2), (3,)), ((3, 2), (1, 2), (3,)), ((3, 2), (3, 2), (2,)), ((3, 2), (3, 2), (3, 1)), ((3,), (3,), (3,))],
+)
+def test_shapes_that_would_be_broadcast_are_refused(student: tuple, teacher: tuple, labels: tuple) -> None:
+    with pytest.raises(ValueError, match="must"):
+        distillation_loss(torch.zeros(student), torch.zeros(teacher), torch.zeros(labels, dtype=torch.long), alpha=0.5)

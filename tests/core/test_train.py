@@ -1,0 +1,247 @@
+"""The training loop and the teacher, on tiny real models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import WORDS, make_model
+from safetensors.torch import load_file, save_file
+
+from kdsweep.core import TrialSettings, train
+from kdsweep.core.checkpoint import TrialFolder
+from kdsweep.core.data import load_task
+from kdsweep.core.models import load_classifier, load_student, load_tokenizer
+from kdsweep.core.settings import StudentSettings, TaskSettings
+from kdsweep.core.teacher import frozen_teacher, teacher_logits
+from kdsweep.core.train import decayed_groups, evaluation_steps, prepare_teacher
+from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiverged
+
+
+@pytest.fixture(scope="module")
+def make(tiny: Callable[..., str], review_csv: Path) -> Callable[..., TrialSettings]:
+    def build(**changes: Any) -> TrialSettings:
+        plain: dict[str, Any] = {
+            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
+            "teacher": {"model": tiny("bert", layers=2), "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
+            "student": {"model": tiny("bert", layers=2), "layers": 1},
+            "training": {"epochs": 2, "batch_size": 16, "max_length": 24},
+            "alpha": {"shape": "linear", "start": 0.1, "end": 0.9},
+            "temperature": 3.0,
+            "learning_rate": 2e-3,
+        }
+        return TrialSettings.model_validate(plain | changes)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def metrics(evaluations: Any) -> list[dict[str, float]]:
+    return [evaluation.metrics for evaluation in evaluations]
+
+
+def test_settings_are_json_both_ways_and_frozen(make: Callable[..., TrialSettings]) -> None:
+    for alpha in (
+        1.0,
+        {"shape": "step", "values": [0.0, 1.0], "at": 0.5},
+        {"shape": "per_epoch", "values": [0.5]},
+        {"shape": "cosine", "start": 0.0, "end": 1.0},
+    ):
+        settings = make(alpha=alpha)
+        assert TrialSettings.model_validate_json(settings.model_dump_json()) == settings
+        assert TrialSettings.model_validate(json.loads(settings.model_dump_json())) == settings
+    with pytest.raises(ValueError):
+        settings.seed = 3  # type: ignore[misc]
+    with pytest.raises(ValueError, match="needs a teacher"):
+        make(teacher=None)
+    with pytest.raises(ValueError, match="alpha must be between"):
+        make(alpha=1.5)
+
+
+@pytest.mark.parametrize("stops", [{3}, {7, 8}, {12, 20}])
+def test_an_interrupted_trial_ends_with_bit_identical_numbers_and_weights(
+    stops: set[int], make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
+    settings = make()
+    whole = metrics(train(settings, tmp_path / "whole", cache=cache))
+    left = set(stops)
+
+    def on_step(step: int, total_steps: int) -> bool:
+        return step in left and not left.discard(step)  # type: ignore[func-returns-value]
+
+    for _ in stops:
+        with pytest.raises(Interrupted):
+            list(train(settings, tmp_path / "parts", cache=cache, on_step=on_step))
+    assert metrics(train(settings, tmp_path / "parts", cache=cache, on_step=on_step)) == whole
+    one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not (tmp_path / "parts" / "checkpoint").exists()
+
+
+def test_a_learning_rate_schedule_is_resumed_and_followed(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make(learning_rate={"shape": "linear", "start": 2e-3, "end": 0.0}, training={"epochs": 2, "batch_size": 16, "max_length": 24, "warmup": 0.0})
+    whole = metrics(train(settings, tmp_path / "whole", cache=cache))
+    with pytest.raises(Interrupted):
+        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 5))
+    assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
+    total = 2 * 12
+    assert [round(found["train/learning_rate"], 9) for found in whole] == [round(2e-3 * (1 - (step - 1) / total), 9) for step in (6, 12, 18, 24)]
+
+
+def test_stopping_the_iteration_gives_the_trial_up_and_starting_again_goes_on(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make(seed=5)
+    whole = metrics(train(settings, tmp_path / "whole", cache=cache))
+    stream = train(settings, tmp_path / "parts", cache=cache)
+    assert next(stream).metrics == whole[0]
+    stream.close()
+    assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
+    assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole  # finished: told again, not trained again
+    with pytest.raises(SettingsConflict):
+        list(train(make(seed=6), tmp_path / "parts", cache=cache))
+
+
+def test_no_trial_runs_the_teacher_and_pure_fine_tuning_loads_none(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(train(make(), tmp_path / "first", cache=cache))
+    monkeypatch.setattr("kdsweep.core.teacher.load_classifier", lambda *_, **__: pytest.fail("a trial must not load the teacher"))
+    list(train(make(alpha=0.5, temperature=7.0), tmp_path / "second", cache=cache))
+    monkeypatch.setattr(sys.modules["kdsweep.core.train"], "prepare_teacher", lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"))
+    list(train(make(alpha=1.0), tmp_path / "third", cache=cache))
+
+
+def test_accumulation_gives_equal_results(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(make().student.model, tmp_path / "no dropout")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    found = []
+    for steps in (1, 4, 8):
+        training = {"epochs": 1, "batch_size": 16, "max_length": 24, "accumulation_steps": steps}
+        found.append(metrics(train(make(student={"model": str(folder)}, training=training), tmp_path / str(steps), cache=cache)))
+    for other in found[1:]:
+        for expected, got in zip(found[0], other, strict=True):
+            assert got == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_step(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make(alpha=1.0, learning_rate=1e30)
+    with pytest.raises(TrialDiverged) as diverged:
+        list(train(settings, tmp_path / "trial", cache=cache))
+    assert 0 < diverged.value.step < 5  # the first step is taken at a learning rate of 0 (warm-up), the one after it can't be survived
+    assert not (tmp_path / "trial" / "student").exists()
+
+
+def test_the_result_is_the_best_evaluation_not_the_last(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    # A learning rate that jumps up late spoils the student after its best evaluation.
+    settings = make(alpha=1.0, learning_rate={"shape": "step", "values": [2e-3, 1.0], "at": 0.7}, training={"epochs": 4, "batch_size": 16, "max_length": 24})
+    evaluations = list(train(settings, tmp_path, cache=cache))
+    result = TrialFolder(tmp_path).read_result()
+    assert result is not None
+    assert result.best is not None
+    best = max(evaluation.metrics["validation/accuracy"] for evaluation in evaluations)
+    assert result.best.metrics["validation/accuracy"] == best > evaluations[-1].metrics["validation/accuracy"]
+    data = load_task(settings.task)
+    model, tokenizer = load_classifier(str(tmp_path / "student"), data.label_names).eval(), load_tokenizer(str(tmp_path / "student"))
+    with torch.inference_mode():
+        logits = model(**tokenizer(*data.validation.texts, padding=True, return_tensors="pt")).logits.numpy()
+    assert float(np.mean(logits.argmax(axis=1) == data.validation.labels)) == pytest.approx(best)
+
+
+def test_teacher_and_student_may_differ_in_architecture_and_tokenizer(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    other_words = [*WORDS[:5], *reversed(WORDS[5:])]
+    student = make_model(tmp_path / "student", "distilbert", words=other_words)
+    evaluations = list(train(make(student={"model": str(student)}, alpha=0.0), tmp_path / "trial", cache=cache))
+    assert evaluations[-1].metrics["train/distill_loss"] > 0
+
+
+def test_a_student_can_take_its_layers_from_the_fine_tuned_teacher(make: Callable[..., TrialSettings], cache: Path) -> None:
+    settings = make()
+    assert settings.teacher is not None
+    teacher = prepare_teacher(settings.task, settings.teacher, cache)
+    student, _ = load_student(StudentSettings(model="teacher", layers=1), ("neg", "pos"), teacher.folder)
+    whole = load_classifier(str(teacher.folder), ("neg", "pos")).state_dict()
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in student.state_dict().items())
+
+
+def test_the_logits_are_the_frozen_teacher_s(make: Callable[..., TrialSettings], cache: Path) -> None:
+    settings = make()
+    assert settings.teacher is not None
+    data, teacher = load_task(settings.task), prepare_teacher(settings.task, settings.teacher, cache)
+    logits = teacher_logits(teacher, data, cache=cache)
+    assert isinstance(logits, np.memmap)
+    model, tokenizer = frozen_teacher(teacher, data.label_names), load_tokenizer(str(teacher.folder))
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    with torch.inference_mode():
+        expected = model(**tokenizer(*data.train.texts, padding=True, return_tensors="pt")).logits.numpy()
+    assert np.abs(logits - expected).max() < 1e-4
+
+
+def swapped_teacher(make: Callable[..., TrialSettings], cache: Path, folder: Path, names: list[str]) -> Path:
+    """A fine-tuned teacher whose two outputs are the other way round, and named so."""
+    settings = make()
+    assert settings.teacher is not None
+    shutil.copytree(prepare_teacher(settings.task, settings.teacher, cache).folder, folder)
+    (folder / "teacher.json").unlink()
+    weights = load_file(folder / "model.safetensors")
+    weights["classifier.weight"], weights["classifier.bias"] = weights["classifier.weight"].flip(0), weights["classifier.bias"].flip(0)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}))
+    return folder
+
+
+def test_a_checkpoint_s_labels_are_put_into_the_task_s_order_by_name(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make()
+    assert settings.teacher is not None
+    right = prepare_teacher(settings.task, settings.teacher, cache)
+    folder = swapped_teacher(make, cache, tmp_path / "named", ["POS", "neg"])
+    swapped = make(teacher={"checkpoint": str(folder), "training": {"max_length": 24}})
+    assert swapped.teacher is not None
+    found = prepare_teacher(swapped.task, swapped.teacher, cache)
+    assert found.validation["accuracy"] == right.validation["accuracy"]
+    data = load_task(settings.task)
+    assert np.allclose(teacher_logits(found, data, cache=cache), teacher_logits(right, data, cache=cache), atol=1e-5)
+
+
+def test_a_checkpoint_whose_names_say_nothing_is_judged_by_accuracy(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    folder = swapped_teacher(make, cache, tmp_path / "unnamed", ["LABEL_0", "LABEL_1"])
+    teacher = {"checkpoint": str(folder), "training": {"max_length": 24}}
+    settings = make(teacher=teacher)
+    assert settings.teacher is not None
+    with pytest.raises(TeacherError, match=r"another order: as \[pos, neg\]"):
+        prepare_teacher(settings.task, settings.teacher, cache)
+    named = make(teacher=teacher | {"labels": ["pos", "neg"]})
+    assert named.teacher is not None
+    assert prepare_teacher(named.task, named.teacher, cache).validation["accuracy"] > 0.75
+
+
+def test_matrices_decay_biases_and_norms_do_not(tiny: Callable[..., str]) -> None:
+    model = load_classifier(tiny("bert"), ("a", "b"))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed, plain = decayed_groups(model, 0.01)
+    assert decayed["weight_decay"] == 0.01
+    assert plain["weight_decay"] == 0.0
+    assert all("bias" not in names[id(parameter)] and "LayerNorm" not in names[id(parameter)] for parameter in decayed["params"])
+    assert all("bias" in names[id(parameter)] or "LayerNorm" in names[id(parameter)] for parameter in plain["params"])
+    assert len(decayed["params"]) + len(plain["params"]) == len(names)
+
+
+def test_evaluations_are_spread_evenly_and_end_each_epoch() -> None:
+    assert evaluation_steps(10, 2, 2) == {5, 10, 15, 20}
+    assert evaluation_steps(3, 1, 9) == {1, 2, 3}
+
+
+def test_one_file_of_settings_names_the_task_as_given(review_csv: Path) -> None:
+    assert TaskSettings(dataset=str(review_csv), text="text", label="label").text == ("text",)
