@@ -112,11 +112,12 @@ def test_embedded_sections_take_the_place_of_those_above() -> None:
 
 
 def test_overrides_reach_space_and_sweep_and_say_where_they_came_from() -> None:
-    plan = load(SST2, ROOT / "sweeps" / "quick.yaml", assignments=("trials=9", "training.epochs=4", "strategies.combined.alpha.any_of.0.after=0.1"))
+    plan = load(SST2, ROOT / "sweeps" / "quick.yaml", assignments=("trials=9", "training.epochs=4", "strategies.combined.temperature.any_of.1.end=2.0"))
     assert plan.sweep.trials == 9
     assert plan.space.task.limit.train == 800
     assert plan.space.settle("combined", lowest, 0).training.epochs == 4
-    assert plan.space.settle("combined", lowest, 0).alpha.at(0.9, 8) == 0.1
+    taken = plan.space.settle("combined", lambda parameter: parameter.domain[-1] if isinstance(parameter.domain, tuple) else parameter.domain.low, 0)
+    assert taken.temperature.at(1.0, 8) == 2.0
     with pytest.raises(SpaceError, match=r"--set training\.epochs=0: training\.epochs: must be at least 1"):
         load(SST2, assignments=("training.epochs=0",))
     with pytest.raises(SpaceError, match="--name"):
