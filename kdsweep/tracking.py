@@ -85,13 +85,14 @@ class Tracker:
         """The parent run, made or gone on with."""
         return self._start(("sweep", "", ""), self.sweep, params)
 
-    def start_teacher(self, params: Mapping[str, Any]) -> str:
-        return self._start(("teacher", "", ""), "teacher", params)
+    def start_teacher(self, params: Mapping[str, Any], started: int) -> str:
+        """The teacher's run; it was trained before, from `started` (milliseconds since 1970) on."""
+        return self._start(("teacher", "", ""), "teacher", params, started)
 
     def start_trial(self, strategy: str, number: int, settings: TrialSettings) -> str:
         return self._start(("search", strategy, str(number)), f"{strategy}-{number}", trial_params(settings))
 
-    def _start(self, key: tuple[str, str, str], name: str, params: Mapping[str, Any]) -> str:
+    def _start(self, key: tuple[str, str, str], name: str, params: Mapping[str, Any], started: int | None = None) -> str:
         run = self._runs.get(key)
         if run is None:
             tags = {"kdsweep.phase": key[0], "kdsweep.sweep": self.sweep, "mlflow.user": _user(), "mlflow.source.name": "kdsweep"}
@@ -101,7 +102,7 @@ class Tracker:
                 tags["mlflow.parentRunId"] = parent.info.run_id
             if key[1]:
                 tags["mlflow.runColor"] = self._color(key[1])
-            run = self.client.create_run(self.experiment.experiment_id, tags=tags, run_name=name)
+            run = self.client.create_run(self.experiment.experiment_id, start_time=started, tags=tags, run_name=name)
             self._runs[key] = run
         elif run.info.status != RUNNING:
             self.client.update_run(run.info.run_id, status=RUNNING)

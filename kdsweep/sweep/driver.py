@@ -97,14 +97,15 @@ class Driver:
             "latency_ms": teacher.latency_ms,
         }
         write_json(self.folder.facts, read_json(self.folder.facts) | {"teacher": known})
-        run_id = self.tracker.start_teacher(_flat("teacher", space.teacher.model_dump(mode="json", exclude_none=True)))
         evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
+        ended = evaluations[-1].timestamp if evaluations else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
+        started = evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else ended
+        run_id = self.tracker.start_teacher(_flat("teacher", space.teacher.model_dump(mode="json", exclude_none=True)), started)
         for evaluation in evaluations:
             self.tracker.log(run_id, evaluation)
         metrics = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms")}
-        metrics |= {f"validation/{name}": value for name, value in teacher.validation.items()} if not evaluations else {}
-        timestamp = evaluations[-1].timestamp if evaluations else int(self.folder.space.stat().st_mtime * 1000)
-        self.tracker.finish(run_id, "complete", metrics=metrics | {"seconds": teacher.seconds}, timestamp=timestamp)
+        metrics |= {f"best/validation/{name}": value for name, value in teacher.validation.items()} | {"seconds": teacher.seconds}
+        self.tracker.finish(run_id, "complete", metrics=metrics, timestamp=ended)
 
     # --- the search --------------------------------------------------------------------------------------------------
 

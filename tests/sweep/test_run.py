@@ -109,6 +109,9 @@ def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_
     assert [len(by_phase[phase]) for phase in ("sweep", "teacher", "search")] == [1, 1, 12]
     parent = by_phase["sweep"][0]
     assert parent.info.status == "FINISHED"
+    teacher = by_phase["teacher"][0]
+    assert teacher.info.start_time < teacher.info.end_time
+    assert teacher.data.metrics["best/validation/accuracy"] == done[1]["teacher"]["validation"]
     client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
     for one in by_phase["search"]:
         tags, params, metrics = one.data.tags, one.data.params, one.data.metrics
