@@ -357,13 +357,14 @@ def extremes(value: Any, *, whole: bool = False) -> Iterator[Any]:
 
 
 def _combined(parts: list[list[Any]]) -> Iterator[list[Any]]:
-    """Each part at its first value, each of the others in turn, then all at their last."""
+    """Each part at its first value, each of the others in turn, then all at their last value."""
     first = [part[0] for part in parts]
     yield first
     for i, part in enumerate(parts):
         for other in part[1:]:
             yield [*first[:i], other, *first[i + 1 :]]
-    yield [part[-1] for part in parts]
+    if any(len(part) > 1 for part in parts):
+        yield [part[-1] for part in parts]
 
 
 def crossing_boundaries(value: Any) -> str | None:

@@ -37,7 +37,8 @@ def test_total_task_and_distill_are_the_formula(classes: int, alpha: float, temp
         torch.tensor(STUDENT[classes]), torch.tensor(TEACHER[classes]), torch.tensor(LABELS[classes]), alpha=alpha, temperature=temperature
     )
     expected = by_hand(STUDENT[classes], TEACHER[classes], LABELS[classes], alpha, temperature)
-    assert [part.item() for part in loss] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    # fp32 knows a divergence to some 1e-8, and T^2 multiplies that: 1e-6 up to T = 4, 5e-6 at T = 10.
+    assert [part.item() for part in loss] == pytest.approx(expected, rel=1e-6, abs=max(1e-6, 5e-8 * temperature**2))
 
 
 def test_one_row_of_two_classes_worked_out_on_paper() -> None:
@@ -67,7 +68,7 @@ def test_half_precision_logits_are_computed_in_fp32(dtype: torch.dtype) -> None:
     loss = distillation_loss(student, teacher, torch.tensor(LABELS[5]), alpha=0.4, temperature=3.0)
     assert {part.dtype for part in loss} == {torch.float32}
     expected = by_hand(student.double().tolist(), teacher.double().tolist(), LABELS[5], 0.4, 3.0)
-    assert [part.item() for part in loss] == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert [part.item() for part in loss] == pytest.approx(expected, rel=1e-6, abs=1e-6)
 
 
 def test_without_a_teacher_the_loss_is_cross_entropy_and_needs_alpha_1() -> None:
