@@ -137,10 +137,11 @@ def _describe_study(plan: Plan, strategy: str) -> dict[str, Any]:
         random = np.random.default_rng(derived_seed("sample", plan.sweep.sampler.seed, number))
 
         def draw(parameter: Any, random: np.random.Generator = random) -> Any:
-            points = parameter.points()
-            if points is not None:
-                return points[random.integers(len(points))]
-            low, high = parameter.domain.low, parameter.domain.high
+            if isinstance(parameter.domain, tuple):
+                return parameter.domain[random.integers(len(parameter.domain))]
+            low, high, step = parameter.domain.low, parameter.domain.high, parameter.domain.step
+            if step is not None:
+                return low + step * random.integers(int((high - low) / step + 1e-9) + 1)
             drawn = np.exp(random.uniform(np.log(low), np.log(high))) if parameter.domain.log else random.uniform(low, high)
             return round(drawn) if parameter.whole else float(drawn)
 
