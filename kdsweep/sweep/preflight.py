@@ -141,8 +141,11 @@ def _describe_study(plan: Plan, strategy: str) -> dict[str, Any]:
                 return parameter.domain[random.integers(len(parameter.domain))]
             low, high, step = parameter.domain.low, parameter.domain.high, parameter.domain.step
             if step is not None:
-                return low + step * random.integers(int((high - low) / step + 1e-9) + 1)
-            drawn = np.exp(random.uniform(np.log(low), np.log(high))) if parameter.domain.log else random.uniform(low, high)
+                drawn = low + step * random.integers(int((high - low) / step + 1e-9) + 1)
+            elif parameter.domain.log:
+                drawn = np.exp(random.uniform(np.log(low), np.log(high)))
+            else:
+                drawn = random.uniform(low, high)
             return round(drawn) if parameter.whole else float(drawn)
 
         settings = plan.space.settle(strategy, draw, seed=derived_seed("trial", plan.sweep.sampler.seed, number))
