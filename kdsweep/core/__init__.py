@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kdsweep.core.losses import DistillationLoss, distillation_loss
     from kdsweep.core.schedules import Schedule, parse_schedule
     from kdsweep.core.settings import TrialSettings
-    from kdsweep.core.train import train
+    from kdsweep.core.training import train
 
 __all__ = [
     "DistillationLoss",
@@ -29,7 +29,7 @@ _HOME_OF = {
     "DistillationLoss": "losses",
     "distillation_loss": "losses",
     "Evaluation": "checkpoint",
-    "train": "train",
+    "train": "training",
     "Schedule": "schedules",
     "parse_schedule": "schedules",
     "TrialSettings": "settings",
@@ -39,7 +39,6 @@ _HOME_OF = {
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # `train` is a module and a function: importing the module binds the module's name here, so bind ours after it.
     value = getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
     globals()[name] = value
     return value

@@ -21,7 +21,7 @@ from kdsweep.core.data import load_task
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import read_json, write_atomically, write_json
 from kdsweep.core.teacher import teacher_logits
-from kdsweep.core.train import cached_teacher, prepare_teacher, train
+from kdsweep.core.training import cached_teacher, prepare_teacher, train
 from kdsweep.errors import BudgetSpent, DataError, Interrupted, KdsweepError, TeacherError, TrialDiverged
 from kdsweep.sweep.home import Home
 from kdsweep.sweep.observer import Observer

@@ -14,14 +14,16 @@ import pytest
 import torch
 from conftest import WORDS, make_model
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
+from kdsweep.core.data import load_task, tokenize_split
+from kdsweep.core.evaluate import judge, predict
 from kdsweep.core.models import load_classifier, load_student, load_tokenizer
 from kdsweep.core.settings import StudentSettings, TaskSettings
 from kdsweep.core.teacher import frozen_teacher, teacher_logits
-from kdsweep.core.train import decayed_groups, evaluation_steps, prepare_teacher
+from kdsweep.core.training import decayed_groups, evaluation_steps, learning_rates, prepare_teacher
 from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiverged
 
 
@@ -117,7 +119,7 @@ def test_no_trial_runs_the_teacher_and_pure_fine_tuning_loads_none(
     list(train(make(), tmp_path / "first", cache=cache))
     monkeypatch.setattr("kdsweep.core.teacher.load_classifier", lambda *_, **__: pytest.fail("a trial must not load the teacher"))
     list(train(make(alpha=0.5, temperature=7.0), tmp_path / "second", cache=cache))
-    monkeypatch.setattr(sys.modules["kdsweep.core.train"], "prepare_teacher", lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "prepare_teacher", lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"))
     list(train(make(alpha=1.0), tmp_path / "third", cache=cache))
 
 
@@ -245,3 +247,121 @@ def test_evaluations_are_spread_evenly_and_end_each_epoch() -> None:
 
 def test_one_file_of_settings_names_the_task_as_given(review_csv: Path) -> None:
     assert TaskSettings(dataset=str(review_csv), text="text", label="label").text == ("text",)
+
+
+def test_the_same_settings_and_seed_give_the_same_numbers_and_another_seed_others(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    torch.manual_seed(123)  # what was drawn before has no say
+    one = metrics(train(make(), tmp_path / "one", cache=cache))
+    torch.rand(7)
+    assert metrics(train(make(), tmp_path / "two", cache=cache)) == one
+    assert metrics(train(make(seed=1), tmp_path / "three", cache=cache)) != one
+
+
+def test_fine_tuning_has_no_teacher_in_its_settings_or_its_cache(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
+    evaluations = list(train(make(alpha=1.0, teacher=None), tmp_path / "trial", cache=tmp_path / "cache"))
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"tokens"}
+    for found in metrics(evaluations):
+        assert found["train/distill_loss"] == 0.0
+        assert found["train/loss"] == found["train/task_loss"]
+
+
+def test_the_one_who_iterates_may_draw_random_numbers_also_after_a_resume(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make(seed=9)
+    whole = metrics(train(settings, tmp_path / "whole", cache=cache))
+    with pytest.raises(Interrupted):
+        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 15))
+    found = []
+    for evaluation in train(settings, tmp_path / "parts", cache=cache):
+        found.append(evaluation.metrics)
+        torch.rand(3)
+    assert found == whole
+
+
+def test_what_moves_is_told_with_the_values_of_the_last_step(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make(
+        alpha={"shape": "per_epoch", "values": [0.7, 0.5], "after": 0.2},
+        temperature={"shape": "linear", "start": 5.0, "end": 1.0},
+        training={"epochs": 3, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 1},
+    )
+    evaluations = list(train(settings, tmp_path, cache=cache))
+    assert [found["train/alpha"] for found in metrics(evaluations)] == [0.7, 0.5, 0.2]
+    total = evaluations[-1].step
+    assert [found["train/temperature"] for found in metrics(evaluations)] == pytest.approx([5 - 4 * (total * part // 3 - 1) / total for part in (1, 2, 3)])
+    assert [evaluation.epoch for evaluation in evaluations] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize("evaluations_per_epoch", [1, 100])
+def test_a_diverged_trial_says_so_in_its_result_and_is_not_trained_again(
+    evaluations_per_epoch: int, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = {"epochs": 1, "batch_size": 16, "max_length": 24, "warmup": 0.0, "evaluations_per_epoch": evaluations_per_epoch}
+    settings = make(alpha=1.0, learning_rate=1e30, training=training)
+    with pytest.raises(TrialDiverged, match="the loss is not finite at step 1") as diverged:
+        list(train(settings, tmp_path, cache=cache))
+    result = TrialFolder(tmp_path).read_result()
+    assert result is not None
+    assert (result.state, result.steps, result.best, result.student) == ("diverged", diverged.value.step, None, None)
+    assert not (tmp_path / "student").exists()
+    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "load_student", lambda *_, **__: pytest.fail("trained again"))
+    with pytest.raises(TrialDiverged, match="at step 1"):
+        list(train(settings, tmp_path, cache=cache))
+
+
+def test_a_finished_trial_tells_its_evaluations_without_training(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluations = list(train(make(), tmp_path, cache=cache))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "load_task", lambda *_: pytest.fail("read again"))
+    assert list(train(make(), tmp_path, cache=cache)) == evaluations
+    with pytest.raises(SettingsConflict, match="holds a trial with other settings"):
+        list(train(make(temperature=4.0), tmp_path, cache=cache))
+
+
+def test_the_student_s_folder_is_loaded_by_transformers_alone_and_scores_as_told(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make()
+    list(train(settings, tmp_path, cache=cache))
+    result, data = TrialFolder(tmp_path).read_result(), load_task(settings.task)
+    assert result is not None
+    assert result.best is not None
+    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"), AutoTokenizer.from_pretrained(tmp_path / "student")
+    tokens = tokenize_split(data.validation, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
+    judged = judge("accuracy", data.validation.labels, predict(model, tokens, torch.float32))
+    assert judged["accuracy"] == result.best.metrics["validation/accuracy"]
+    assert judged["loss"] == pytest.approx(result.best.metrics["validation/loss"], rel=1e-5)
+    assert model.config.id2label == {0: "neg", 1: "pos"}
+    assert (tmp_path / "student" / "README.md").read_text(encoding="utf-8").startswith("---\n")
+    assert result.student is not None
+    assert result.student["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+def rates(settings: TrialSettings, steps_an_epoch: int) -> list[float]:
+    """The learning rate of each step, as the loop would take them."""
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    total = steps_an_epoch * settings.training.epochs
+    scheduler = learning_rates(optimizer, settings, steps_an_epoch, total)
+    found = []
+    for _ in range(total):
+        found.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+def test_a_number_warms_up_and_then_falls_in_a_line(make: Callable[..., TrialSettings]) -> None:
+    found = rates(make(learning_rate=1.0, training={"epochs": 2, "warmup": 0.2}), 5)  # 10 steps, 2 of them warm-up
+    assert found == pytest.approx([0, 1 / 2, 8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
+    assert rates(make(learning_rate=1.0, training={"epochs": 1, "warmup": 0.2, "scheduler": "constant"}), 5) == pytest.approx([0, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(("warmup", "factors"), [(0.0, [1, 1, 1, 1, 1, 1]), (0.5, [0, 1 / 3, 2 / 3, 1, 1, 1])])
+def test_a_schedule_is_followed_after_the_same_warm_up(warmup: float, factors: list[float], make: Callable[..., TrialSettings]) -> None:
+    found = rates(make(learning_rate={"shape": "per_epoch", "values": [0.6, 0.2]}, training={"epochs": 2, "warmup": warmup}), 3)
+    assert found == pytest.approx([factor * value for factor, value in zip(factors, [0.6, 0.6, 0.6, 0.2, 0.2, 0.2], strict=True)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "steps"),
+    [((10, 1, 1), {10}), ((10, 2, 4), {2, 5, 8, 10, 12, 15, 18, 20}), ((1, 3, 5), {1, 2, 3}), ((7, 1, 2), {4, 7})],
+)
+def test_evaluations_come_after_these_steps(arguments: tuple[int, int, int], steps: set[int]) -> None:
+    assert evaluation_steps(*arguments) == steps

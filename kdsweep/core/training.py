@@ -306,6 +306,8 @@ def prepare_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path, *
             return found
         seconds, source = 0.0, teacher.checkpoint or ""
         if teacher.model:
+            if TrialFolder(work).result.exists() and not TrialFolder(work).student.exists():
+                shutil.rmtree(work)  # the teacher was removed from the cache by hand: its student went there, so it is made again
             say(f"teacher: fine-tuning {teacher.model} on {len(data.train):,} rows, {teacher.training.epochs} epochs")
             training = train(fine_tuning(task, teacher), work, cache=cache, on_step=on_step, say=say)
             try:
