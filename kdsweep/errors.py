@@ -9,7 +9,9 @@ KdsweepError                  exit status 1, one line for the user
 ├── SettingsConflict          a folder that holds another trial or another sweep
 ├── SweepLocked               another driver is at work on this sweep
 ├── UnknownSweep              no sweep of that name in this home
+├── TrackingUnreachable       MLflow doesn't answer; what it should know is kept
 ├── TrialDiverged             a loss that is not finite; ends one trial
+├── OutOfMemory               a step that doesn't fit into memory, not even in small micro-batches; ends one trial
 ├── BudgetSpent               exit status 3: no trial finished within the budget
 └── Interrupted               exit status 130: stopped on request, saved, can go on
 """
@@ -66,12 +68,20 @@ class UnknownSweep(KdsweepError):
     """There is no sweep of that name."""
 
 
+class TrackingUnreachable(KdsweepError):
+    """MLflow doesn't answer now."""
+
+
 class TrialDiverged(KdsweepError):
     """The loss of a trial is not finite. `step` counts optimizer steps from 0."""
 
     def __init__(self, step: int) -> None:
         self.step = step
         super().__init__(f"the loss is not finite at step {step}")
+
+
+class OutOfMemory(KdsweepError):
+    """A step doesn't fit into memory, however small its micro-batches were made."""
 
 
 class BudgetSpent(KdsweepError):

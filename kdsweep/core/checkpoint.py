@@ -13,7 +13,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,9 +41,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended: `complete`, or `diverged` at `step`.
+    """How a trial ended: `complete`, `diverged`, or as whoever iterates says (`pruned`, `failed`); `reason` where it is none of one's wishes.
 
     `best` is the evaluation whose weights are in `student/`; `student` has `parameters`, `size_mb` and `latency_ms`.
+    `micro_batch` is the rows of a micro-batch where it had to be halved for want of memory, else None.
     """
 
     state: str
@@ -51,6 +52,8 @@ class TrialResult:
     seconds: float
     best: Evaluation | None = None
     student: dict[str, float] | None = None
+    reason: str | None = None
+    micro_batch: int | None = None
 
 
 class TrialFolder:
@@ -94,9 +97,9 @@ class TrialFolder:
         write_atomically(self.metrics, lambda file: file.write(lines.encode()))
 
     def save_state(self, state: dict[str, Any]) -> None:
-        write_atomically(self.state, lambda file: torch.save(state, file))
+        write_atomically(self.state, lambda file: _save_tensors(state, file))
 
-    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+    def load_state(self) -> dict[str, Any] | None:
         if not self.state.exists():
             return None
         state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
@@ -109,3 +112,12 @@ class TrialFolder:
 
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
+
+
+def _save_tensors(state: dict[str, Any], file: BinaryIO) -> None:
+    try:
+        torch.save(state, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # a full disk: torch's own error says no more than "unexpected pos"
+            raise error.__context__ from None
+        raise

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import math
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -14,10 +16,21 @@ from torch import Tensor
 from kdsweep.core.settings import Precision
 from kdsweep.errors import ModelError, TrialDiverged
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+# torch has an error class only for a GPU's memory that its own allocator couldn't get; all others say it in words.
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 def pick_device() -> torch.device:
     """The GPU that this process may see, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def gpu_count() -> int:
+    """How many GPUs this process may see."""
+    return torch.cuda.device_count()
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
@@ -58,6 +71,29 @@ def restore_random_state(state: dict[str, Tensor], device: torch.device) -> None
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda" and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+
+
+def unless_out_of_memory(work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result | None:
+    """What `work` returns, or None where memory ran out; then nothing that it made is held any more."""
+    try:
+        return work(*args, **kwargs)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+    return None  # past the except clause: the error is gone, and with its traceback the frames that held tensors
+
+
+def free_memory(device: torch.device) -> None:
+    """Give back what nobody holds, so that the next to ask for memory gets it in one piece."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 class FiniteWatch:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Fill a file beside `path` by `write`, then let it take its place."""
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int | None = None) -> None:
+    """Fill a file beside `path` by `write`, then let it take its place; with `mode`, or as the umask says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     beside = Path(name)
@@ -23,7 +23,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(0o666 & ~_umask())  # mkstemp makes 0600; home follows the umask
+        beside.chmod(0o666 & ~_umask() if mode is None else mode)  # mkstemp makes 0600; home follows the umask
         beside.replace(path)
         _fsync_folder(path.parent)
     finally:
@@ -34,6 +34,11 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON. Infinities and NaN are refused: they are no JSON."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_private(path: Path, text: str) -> None:
+    """A file that only its owner can read."""
+    write_atomically(path, lambda file: file.write(text.encode()), mode=0o600)
 
 
 def read_json(path: Path) -> Any:

@@ -6,6 +6,8 @@ import contextlib
 import copy
 import functools
 import inspect
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,10 +40,16 @@ def quiet_transformers(*, progress: bool = False) -> Iterator[None]:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A Hugging Face folder: config, safetensors, tokenizer."""
-    with quiet_transformers():
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+    """A Hugging Face folder: config, safetensors, tokenizer. Raises OSError where the disk is full."""
+    try:
+        with quiet_transformers():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+    except Exception as error:  # safetensors and tokenizers are written in Rust and raise a full disk as errors of their own
+        if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(folder)) from error
 
 
 @contextlib.contextmanager

@@ -21,14 +21,26 @@ from transformers import PreTrainedModel, get_scheduler
 from kdsweep import __version__
 from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.data import Say, TaskData, TokenizedSplit, batches, load_task, tokenize_split
-from kdsweep.core.device import FiniteWatch, autocast, pick_device, random_state, resolve_precision, restore_random_state, to_device
+from kdsweep.core.device import (
+    FiniteWatch,
+    autocast,
+    free_memory,
+    pick_device,
+    random_state,
+    resolve_precision,
+    restore_random_state,
+    to_device,
+    unless_out_of_memory,
+)
 from kdsweep.core.evaluate import judge, latency_ms, predict
 from kdsweep.core.losses import distillation_loss
+from kdsweep.core.micro_batches import MicroBatches
 from kdsweep.core.models import check_length, load_student, parameter_count, reads_token_types, size_mb, student_source
 from kdsweep.core.schedules import Constant, Schedule
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
 from kdsweep.core.teacher import Teacher, find_teacher, fine_tuning, publish_teacher, teacher_key, teacher_logits
-from kdsweep.errors import Interrupted, TrialDiverged
+from kdsweep.core.timing import Stopwatch
+from kdsweep.errors import Interrupted, SettingsConflict, TrialDiverged
 
 # Called after each optimizer step with the steps done and the steps in all; True asks to save and stop.
 OnStep = Callable[[int, int], bool]
@@ -47,7 +59,13 @@ def default_cache() -> Path:
 
 
 def train(
-    settings: TrialSettings, folder: Path | str, *, cache: Path | str | None = None, on_step: OnStep = go_on, say: Say = quiet
+    settings: TrialSettings,
+    folder: Path | str,
+    *,
+    cache: Path | str | None = None,
+    on_step: OnStep = go_on,
+    say: Say = quiet,
+    stopwatch: Stopwatch | None = None,
 ) -> Generator[Evaluation, None, TrialResult]:
     """Train a student and yield an `Evaluation` each time it is evaluated; stop iterating to give the trial up.
 
@@ -55,10 +73,20 @@ def train(
     ends by itself, `folder` has `student/` (the best evaluation's weights) and `result.json`; the same result is the
     generator's return value. What doesn't depend on the trial (tokens, the teacher and its logits) is kept in `cache`.
 
-    Raises Interrupted when `on_step` asked to stop (the trial is saved), TrialDiverged when the loss is not finite,
-    SettingsConflict where `folder` holds another trial, and DataError, ModelError or TeacherError for what can't be used.
+    A step that runs out of memory is done again with micro-batches of half as many rows, and so are all steps after it.
+    `stopwatch` counts what the trial takes, but not what whoever iterates does in between.
+
+    Raises Interrupted when `on_step` asked to stop (the trial is saved), TrialDiverged when the loss is not finite, OutOfMemory
+    when halving didn't help, SettingsConflict where `folder` holds another trial or one that began with other rows, and
+    DataError, ModelError or TeacherError for what can't be used.
     """
-    place, cache = TrialFolder(Path(folder)), Path(cache or default_cache())
+    stopwatch = stopwatch or Stopwatch()
+    return stopwatch.timing(_train(settings, TrialFolder(Path(folder)), Path(cache or default_cache()), on_step, say, stopwatch))
+
+
+def _train(
+    settings: TrialSettings, place: TrialFolder, cache: Path, on_step: OnStep, say: Say, stopwatch: Stopwatch
+) -> Generator[Evaluation, None, TrialResult]:
     place.claim(settings)
     if (result := place.read_result()) is not None:
         yield from place.read_evaluations()
@@ -68,6 +96,9 @@ def train(
 
     # 1. Everything that other trials share: rows, tokens, and the teacher's logits where any step weighs them.
     data = load_task(settings.task)
+    data_keys = {"train": data.train.key, "validation": data.validation.key}
+    if (saved := place.load_state()) is not None:
+        check_same_rows(saved["data"], data_keys, place)  # first of all: other rows would ask for another teacher
     teacher = prepare_teacher(settings.task, settings.teacher, cache, on_step=on_step, say=say) if settings.teacher and settings.needs_teacher else None
     logits = teacher_logits(teacher, data, cache=cache) if teacher and settings.needs_logits else None
 
@@ -91,15 +122,33 @@ def train(
     optimizer = torch.optim.AdamW(decayed_groups(model, training.weight_decay), lr=1.0, fused=True)
     scheduler = learning_rates(optimizer, settings, steps_an_epoch, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
-    run = _Run(place, model, optimizer, scheduler, scaler, device)
-    if (saved := place.load_state(device)) is not None:
+    micro_batches = MicroBatches(training.batch_size, training.accumulation_steps)
+    run = _Run(place, data_keys, model, optimizer, scheduler, scaler, micro_batches, device, stopwatch)
+    if saved is not None:
         run.restore(saved)
         yield from run.evaluations
         restore_random_state(saved["random"], device)  # whoever iterates may have drawn from the same generators
     model.train()
 
-    # 4. The loop. Nothing in a step waits for the device; losses are summed there and read at the evaluation.
-    watch, order, order_epoch = FiniteWatch(device), [], -1
+    # 4. A step's gradients: in a function, so that nothing holds its tensors any more once it ran out of memory.
+    watch = FiniteWatch(device)
+
+    def add_gradients(step: int, batch: np.ndarray, alpha: float, temperature: float) -> Tensor:
+        losses = torch.zeros(3, device=device)
+        for rows in micro_batches.cut(batch):
+            share = len(rows) / len(batch)  # micro-batches weigh as many rows as they have: the sum is the batch's mean
+            with autocast(device, dtype):
+                student_logits = model(**to_device(train_tokens.batch(rows), device)).logits
+            rest = to_device({"labels": data.train.labels[rows]} | ({} if logits is None or alpha == 1 else {"teacher": logits[rows]}), device)
+            loss = distillation_loss(student_logits, rest.get("teacher"), rest["labels"], alpha=alpha, temperature=temperature)
+            watch.see(step, loss.total)
+            scaler.scale(loss.total * share).backward()
+            losses += torch.stack([part.detach() for part in loss]) * share
+        return losses
+
+    # 5. The loop. Nothing in a step waits for the device; losses are summed there and read at the evaluation.
+    order, order_epoch = [], -1
+    stopwatch.switch("training")
     try:
         while run.step < total_steps:
             step, (epoch, position) = run.step, divmod(run.step, steps_an_epoch)
@@ -107,16 +156,12 @@ def train(
                 order, order_epoch = batches(train_tokens.lengths, training.batch_size, settings.seed, epoch), epoch
             alpha = settings.alpha.at(step / total_steps, epoch)
             temperature = settings.temperature.at(step / total_steps, epoch)
-            losses = torch.zeros(3, device=device)
-            for rows in np.array_split(order[position], min(training.accumulation_steps, len(order[position]))):
-                share = len(rows) / len(order[position])  # micro-batches weigh as many rows as they have: the sum is the batch's mean
-                with autocast(device, dtype):
-                    student_logits = model(**to_device(train_tokens.batch(rows), device)).logits
-                rest = to_device({"labels": data.train.labels[rows]} | ({} if logits is None or alpha == 1 else {"teacher": logits[rows]}), device)
-                loss = distillation_loss(student_logits, rest.get("teacher"), rest["labels"], alpha=alpha, temperature=temperature)
-                watch.see(step, loss.total)
-                scaler.scale(loss.total * share).backward()
-                losses += torch.stack([part.detach() for part in loss]) * share
+            before = random_state(device)
+            while (losses := unless_out_of_memory(add_gradients, step, order[position], alpha, temperature)) is None:
+                optimizer.zero_grad()  # those of the half-done step
+                free_memory(device)
+                say(micro_batches.halve(step, len(order[position])))
+                restore_random_state(before, device)
             scaler.unscale_(optimizer)
             if training.gradient_clip is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), training.gradient_clip)
@@ -127,7 +172,7 @@ def train(
             optimizer.zero_grad()
             run.after_step(losses)
 
-            # 5. Evaluate, save, and only then tell: what was yielded is never lost.
+            # 6. Evaluate, save, and only then tell: what was yielded is never lost.
             if run.step in evaluate_at:
                 watch.drain()
                 moving = {"train/alpha": alpha, "train/temperature": temperature, "train/learning_rate": learning_rate}
@@ -140,10 +185,10 @@ def train(
                 run.save()
                 raise Interrupted(f"saved at step {run.step} of {total_steps}")
     except TrialDiverged as diverged:
-        place.write_result(TrialResult("diverged", diverged.step, run.seconds))
+        place.write_result(TrialResult("diverged", diverged.step, run.seconds, reason=str(diverged), micro_batch=micro_batches.halved_to))
         raise
 
-    # 6. The best evaluation's weights are the result, not the last ones.
+    # 7. The best evaluation's weights are the result, not the last ones.
     on_step(run.step, total_steps)
     result = run.finish(latency_tokens=validation_tokens, save_student=lambda: place.save_student(model, tokenizer, _card(settings, run.best)))
     yield run.evaluations[-1]
@@ -156,13 +201,17 @@ class _Run:
     def __init__(
         self,
         place: TrialFolder,
+        data_keys: dict[str, str],
         model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
         scheduler: LRScheduler,
         scaler: torch.amp.GradScaler,
+        micro_batches: MicroBatches,
         device: torch.device,
+        stopwatch: Stopwatch,
     ) -> None:
-        self.place, self.model, self.optimizer, self.scheduler, self.scaler, self.device = place, model, optimizer, scheduler, scaler, device
+        self.place, self.data_keys, self.micro_batches, self.stopwatch = place, data_keys, micro_batches, stopwatch
+        self.model, self.optimizer, self.scheduler, self.scaler, self.device = model, optimizer, scheduler, scaler, device
         self.step = 0
         self.evaluations: list[Evaluation] = []
         self.best_index: int | None = None
@@ -188,13 +237,14 @@ class _Run:
         self.summed += 1
 
     def evaluate(self, moving: dict[str, float], settings: TrialSettings, tokens: TokenizedSplit, dtype: torch.dtype, *, epoch: float, last: bool) -> None:
-        means = (self.sums / self.summed).tolist()
+        means = (self.sums / self.summed).tolist()  # waits for the device: until here it was at work on training
         self.sums.zero_()
         self.summed = 0
-        logits = predict(self.model, tokens, dtype)
-        if not np.isfinite(logits).all():  # the step just taken broke the weights; the next one's loss would tell
-            raise TrialDiverged(self.step)
-        judged = judge(settings.task.metric, tokens.labels, logits)
+        with self.stopwatch("evaluating"):
+            logits = predict(self.model, tokens, dtype)
+            if not np.isfinite(logits).all():  # the step just taken broke the weights; the next one's loss would tell
+                raise TrialDiverged(self.step)
+            judged = judge(settings.task.metric, tokens.labels, logits)
         metrics = dict(zip(("train/loss", "train/task_loss", "train/distill_loss"), means, strict=True)) | moving
         metrics |= {f"validation/{name}": value for name, value in judged.items()}
         self.metric = f"validation/{settings.task.metric}"
@@ -210,10 +260,12 @@ class _Run:
         current_is_best = self.best_index is not None and self.evaluations[self.best_index].step == self.step
         state = {
             "step": self.step,
+            "data": self.data_keys,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "halvings": self.micro_batches.halvings,
             "random": random_state(self.device),
             "sums": self.sums,
             "summed": self.summed,
@@ -222,14 +274,16 @@ class _Run:
             "best_weights": None if current_is_best else self.best_weights,
             "seconds": self.seconds,
         }
-        self.place.save_state(state)
-        self.place.write_evaluations(self.evaluations)
+        with self.stopwatch("saving"):
+            self.place.save_state(state)
+            self.place.write_evaluations(self.evaluations)
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
+        self.micro_batches.halvings = state["halvings"]
         self.step, self.summed, self.best_index = state["step"], state["summed"], state["best_index"]
         self.sums = state["sums"].to(self.device)
         self.evaluations = [Evaluation(**evaluation) for evaluation in state["evaluations"]]
@@ -242,16 +296,24 @@ class _Run:
     def finish(self, latency_tokens: TokenizedSplit, save_student: Callable[[], None]) -> TrialResult:
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
-        student = {
-            "parameters": float(parameter_count(self.model)),
-            "size_mb": size_mb(self.model),
-            "latency_ms": latency_ms(self.model, latency_tokens),
-        }
-        save_student()
-        self.place.write_evaluations(self.evaluations)
-        result = TrialResult("complete", self.step, self.seconds, self.best, student)
-        self.place.write_result(result)
+        with self.stopwatch("evaluating"):
+            latency = latency_ms(self.model, latency_tokens)
+        student = {"parameters": float(parameter_count(self.model)), "size_mb": size_mb(self.model), "latency_ms": latency}
+        with self.stopwatch("saving"):
+            save_student()
+            self.place.write_evaluations(self.evaluations)
+            result = TrialResult("complete", self.step, self.seconds, self.best, student, micro_batch=self.micro_batches.halved_to)
+            self.place.write_result(result)
         return result
+
+
+def check_same_rows(saved: dict[str, str], now: dict[str, str], place: TrialFolder) -> None:
+    """Raise SettingsConflict unless the splits that a trial was saved with are those of now."""
+    if changed := [name for name, key in saved.items() if now[name] != key]:
+        raise SettingsConflict(
+            f"{place.root} holds a trial that began with other rows: {' and '.join(changed)} changed since; "
+            "put the data back as it was, or start the sweep anew with --fresh"
+        )
 
 
 def evaluation_steps(steps_an_epoch: int, epochs: int, evaluations_an_epoch: int) -> set[int]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, make_model
+from conftest import WORDS, make_model, sentences, write_csv
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -23,7 +23,7 @@ from kdsweep.core.evaluate import judge, predict
 from kdsweep.core.models import load_classifier, load_student, load_tokenizer
 from kdsweep.core.settings import StudentSettings, TaskSettings
 from kdsweep.core.teacher import frozen_teacher, teacher_logits
-from kdsweep.core.training import decayed_groups, evaluation_steps, learning_rates, prepare_teacher
+from kdsweep.core.training import check_same_rows, decayed_groups, evaluation_steps, learning_rates, prepare_teacher
 from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiverged
 
 
@@ -111,6 +111,33 @@ def test_stopping_the_iteration_gives_the_trial_up_and_starting_again_goes_on(ma
     assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole  # finished: told again, not trained again
     with pytest.raises(SettingsConflict):
         list(train(make(seed=6), tmp_path / "parts", cache=cache))
+
+
+def test_a_trial_does_not_go_on_with_other_rows_than_it_began_with(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_csv(tmp_path / "reviews.csv", sentences(300))
+    settings = make(alpha=0.5, task={"dataset": str(file), "text": "text", "label": "label", "holdout": 0.2})
+    whole = metrics(train(settings, tmp_path / "whole", cache=cache))
+    with pytest.raises(Interrupted):
+        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 7))
+    write_csv(file, sentences(301))
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(SettingsConflict, match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh"),
+    ):
+        patch.setattr(sys.modules["kdsweep.core.training"], "prepare_teacher", lambda *_, **__: pytest.fail("a teacher for rows that are no trial's"))
+        list(train(settings, tmp_path / "parts", cache=cache))
+    write_csv(file, sentences(300))
+    assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
+
+
+@pytest.mark.parametrize(("changed", "named"), [("train", "train changed"), ("validation", "validation changed"), ("both", "train and validation changed")])
+def test_a_conflict_of_rows_names_the_split(changed: str, named: str, tmp_path: Path) -> None:
+    saved = {"train": "a", "validation": "b"}
+    check_same_rows(saved, dict(saved), TrialFolder(tmp_path))
+    with pytest.raises(SettingsConflict, match=f"other rows: {named} since"):
+        check_same_rows(saved, {name: "x" if changed in (name, "both") else key for name, key in saved.items()}, TrialFolder(tmp_path))
 
 
 def test_no_trial_runs_the_teacher_and_pure_fine_tuning_loads_none(

@@ -1,0 +1,123 @@
+"""A full disk costs the step that met it and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kdsweep.core import TrialSettings, train
+from kdsweep.core.checkpoint import TrialFolder
+from kdsweep.core.models import load_classifier, load_tokenizer, save_model
+
+
+@pytest.fixture
+def settings(tiny: Callable[..., str], review_csv: Path) -> TrialSettings:
+    return TrialSettings.model_validate(
+        {
+            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
+            "student": {"model": tiny("bert", layers=2), "layers": 1},
+            "training": {"epochs": 1, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 4},
+            "alpha": 1.0,
+            "learning_rate": 2e-3,
+        }
+    )
+
+
+@contextmanager
+def small_disk() -> Iterator[None]:
+    """No file of this process may become larger than 20 kB: writing on fails in the kernel, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def full_disk() -> OSError:
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def half_a_state(state: dict[str, Any], file: BinaryIO) -> None:
+    file.write(b"PK half a checkpoint")
+    raise full_disk()
+
+
+def half_a_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+    raise full_disk()
+
+
+def test_the_earlier_checkpoint_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = TrialFolder(tmp_path / "a trial's folder")
+    place.save_state({"step": 1, "model": {"weight": torch.ones(3)}})
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(torch, "save", half_a_state)
+        place.save_state({"step": 2})
+    found = place.load_state()
+    assert found is not None
+    assert found["step"] == 1
+    assert torch.equal(found["model"]["weight"], torch.ones(3))
+    assert list(place.state.parent.iterdir()) == [place.state]
+
+
+def test_without_an_earlier_checkpoint_there_is_none_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = TrialFolder(tmp_path)
+    monkeypatch.setattr(torch, "save", half_a_state)
+    with pytest.raises(OSError):
+        place.save_state({"step": 2})
+    assert place.load_state() is None
+
+
+def test_a_full_disk_is_an_oserror_and_not_torch_s_own_of_an_unexpected_position(tmp_path: Path) -> None:
+    place = TrialFolder(tmp_path)
+    place.save_state({"step": 1})
+    with small_disk(), pytest.raises(OSError, match="File too large"):
+        place.save_state({"step": 2, "model": {str(i): torch.zeros(4000) for i in range(20)}})
+    assert place.load_state() == {"step": 1}
+
+
+def test_a_full_disk_is_an_oserror_and_not_safetensors_own(tmp_path: Path, tiny: Callable[..., str]) -> None:
+    model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
+    with small_disk(), pytest.raises(OSError, match="File too large") as raised:
+        TrialFolder(tmp_path).save_student(model, tokenizer, "card")
+    assert raised.value.errno == errno.EFBIG
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_of_saving_a_model_that_is_not_the_disk_s_stays_what_it_is(tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
+
+    def broken(folder: Path) -> None:
+        raise ValueError("no such weights")
+
+    monkeypatch.setattr(model, "save_pretrained", broken)
+    with pytest.raises(ValueError, match="no such weights"):
+        save_model(model, tokenizer, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["second checkpoint", "student"])
+def test_a_trial_goes_on_bit_identically_once_there_is_room_again(what: str, settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    whole = [evaluation.metrics for evaluation in train(settings, tmp_path / "whole", cache=cache)]
+    stream = train(settings, tmp_path / "parts", cache=cache)
+    next(stream)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        if what == "student":
+            patch.setattr("kdsweep.core.checkpoint.save_model", half_a_model)
+        else:
+            patch.setattr(torch, "save", half_a_state)
+        list(stream)
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {"settings.json", "metrics.jsonl", "checkpoint"}
+    assert [evaluation.metrics for evaluation in train(settings, tmp_path / "parts", cache=cache)] == whole
+    one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
