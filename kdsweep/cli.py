@@ -112,6 +112,44 @@ def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, .
 @main.command()
 @plan_options
 @home_option
+@click.option("--gpus", type=click.IntRange(0), help="GPUs that this machine gives; those that Slurm gave or that are there without it.")
+@click.option("--cpus", type=click.IntRange(1), help="CPU cores that this machine gives; those that Slurm gave or that are there without it.")
+@click.option("--wait", "patience_minutes", type=float, default=30.0, show_default=True, help="Minutes to wait for the driver before and between.")
+@one_line_errors
+def worker(
+    space: str,
+    sweep: str | None,
+    embedded: bool,
+    assignments: tuple[str, ...],
+    name: str | None,
+    home: Path,
+    gpus: int | None,
+    cpus: int | None,
+    patience_minutes: float,
+) -> None:
+    """Let this machine work for a sweep whose engine is {type: ray, address: head}, run elsewhere with the same arguments.
+
+    Home must be on a file system that both share. SIGTERM, SIGUSR1 and Ctrl-C save what runs here and leave.
+
+    \b
+    Example:
+      kdsweep worker search_spaces/sst2.yaml --sweep sweeps/slurm.yaml
+    """
+    from kdsweep.config import load
+    from kdsweep.config.sweep import RayEngine
+
+    engine = (plan := load(space, sweep, embedded=embedded, assignments=assignments, name=name)).sweep.engine
+    if not isinstance(engine, RayEngine) or engine.address != "head":
+        raise KdsweepError("worker: only a sweep with engine {type: ray, address: head} is joined by workers; this one has " + engine.model_dump_json())
+    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.join import join
+
+    join(Home(home).sweep(plan.name), gpus=gpus, cpus=cpus, patience_minutes=patience_minutes, say=lambda line: click.echo(line))
+
+
+@main.command()
+@plan_options
+@home_option
 @json_option
 @one_line_errors
 def plan(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, ...], name: str | None, home: Path, as_json: bool) -> None:

@@ -15,12 +15,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.sweep.clock import say_use
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.studies import Progress
 
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
 WIDTH_WHEN_PIPED = 140
+MOST_SLOTS_SHOWN = 16
 
 
 @contextlib.contextmanager
@@ -58,12 +60,12 @@ class _Lines(Observer):
 
 
 class _LiveView(Observer):
-    """One line for the running trial, one for each strategy, one for time and trials left."""
+    """One line for each running trial, one for each strategy, one for time and trials left."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.running: tuple[str, int, int] | None = None
-        self.running_since = time.monotonic()
+        self.running: dict[str, tuple[int, int]] = {}
+        self.first_step: dict[str, tuple[int, float]] = {}
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
         self.seconds, self.seconds_at = 0.0, time.monotonic()
@@ -73,9 +75,12 @@ class _LiveView(Observer):
         self.console.print(line, markup=False)
 
     def step(self, name: str, step: int, total_steps: int) -> None:
-        if self.running is None or self.running[0] != name:
-            self.running_since = time.monotonic()
-        self.running = (name, step, total_steps)
+        self.first_step.setdefault(name, (step, time.monotonic()))
+        self.running = self.running | {name: (step, total_steps)}  # a new one: the drawing thread walks the old
+
+    def over(self, name: str) -> None:
+        self.first_step.pop(name, None)
+        self.running = {other: steps for other, steps in self.running.items() if other != name}
 
     def progress(self, strategies: dict[str, Progress], trials: dict[str, int], seconds: float) -> None:
         if not self.strategies:
@@ -85,10 +90,13 @@ class _LiveView(Observer):
 
     def render(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
-        if self.running is not None:
-            name, step, total = self.running
-            rate = step / max(time.monotonic() - self.running_since, 1e-3)
+        shown = list(self.running.items())
+        for name, (step, total) in shown[:MOST_SLOTS_SHOWN]:
+            first, since = self.first_step.get(name, (step, time.monotonic()))
+            rate = (step - first) / max(time.monotonic() - since, 1e-3)
             grid.add_row(name, ProgressBar(total=total, completed=step, width=30), f"step {step} of {total}, {rate:.1f} a second")
+        if len(shown) > MOST_SLOTS_SHOWN:
+            grid.add_row(f"and {len(shown) - MOST_SLOTS_SHOWN} more")
         for strategy, progress in self.strategies.items():
             best = f"best {progress.best[1]:.4f} (trial {progress.best[0]})" if progress.best else "nothing yet"
             grid.add_row(strategy, ProgressBar(total=self.trials[strategy], completed=progress.finished, width=30), best)
@@ -195,6 +203,8 @@ def show_status(facts: dict[str, Any]) -> None:
     left = f", about {duration(facts['seconds_left'])} left" if facts["seconds_left"] else ""
     budget = f", budget {facts['budget']['hours']:g} h" if facts["budget"]["hours"] else ""
     console.print(f"{duration(facts['seconds_spent'])} spent{left}{budget}", markup=False)
+    if facts["slots"]:
+        console.print(say_use(facts["slots"]), markup=False)
 
 
 def show_plan(facts: dict[str, Any]) -> None:

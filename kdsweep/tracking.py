@@ -6,10 +6,12 @@ Runs are found by their tags and every value is sent with the time at which it w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +23,101 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from sqlalchemy.exc import SQLAlchemyError
 
-from kdsweep.core.checkpoint import Evaluation
 from kdsweep.core.files import fingerprint
 from kdsweep.core.schedules import Constant
 from kdsweep.core.settings import TrialSettings
-from kdsweep.errors import KdsweepError, without_password
+from kdsweep.errors import KdsweepError, TrackingUnreachable, without_password
 
 warnings.filterwarnings("ignore", module="mlflow")
 
 RUNNING, FINISHED, PAUSED = "RUNNING", "FINISHED", "SCHEDULED"
-# MLflow's own word for how a run ended, for each state of a trial.
-STATUS = {"complete": FINISHED, "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
-MOST_PARAMS_A_CALL = 100
+# MLflow's own word for how a run ended, for each state of a trial or a sweep.
+STATUS = {"running": RUNNING, "paused": PAUSED, "complete": FINISHED, "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 # Okabe and Ito's palette, which people with any colour vision can tell apart.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 
 
+@dataclass(frozen=True)
+class RunKey:
+    """Which run: `phase` (sweep, teacher, search), and for a trial its strategy and number."""
+
+    phase: str
+    strategy: str = ""
+    trial: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.strategy}-{self.trial}" if self.strategy else self.phase
+
+
+@dataclass(frozen=True)
+class Point:
+    """A metric's value, measured at `timestamp` (milliseconds since 1970) after `step` steps."""
+
+    name: str
+    value: float
+    timestamp: int
+    step: int
+
+
+@dataclass
+class _Known:
+    """What is known of a run without asking."""
+
+    run_id: str
+    status: str
+
+
 class Tracker:
-    """One sweep's runs. Raises KdsweepError where the tracking store can't be reached."""
+    """One sweep's runs. Every method may raise TrackingUnreachable, and can be called again then."""
 
     def __init__(self, uri: str, *, experiment: str, sweep: str, artifacts: Path) -> None:
-        self.sweep = sweep
-        local = uri.startswith("sqlite:")
-        try:
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self.experiment = self._experiment(experiment, artifacts.as_uri() if local else None)
-            self._runs = {self._key(run): run for run in self._search()}
-        except (MlflowException, OSError) as error:
-            raise KdsweepError(f"tracking: MLflow at {without_password(uri)} doesn't answer: {str(error).splitlines()[0]}") from error
+        self.uri, self.experiment_name, self.sweep = uri, experiment, sweep
+        self.artifacts = artifacts.as_uri() if uri.startswith("sqlite:") else None
+        self._runs: dict[RunKey, _Known] = {}
+        self._experiment_id: str | None = None
 
-    def _experiment(self, name: str, artifact_location: str | None) -> Experiment:
-        found = self.client.get_experiment_by_name(name)
+    @contextlib.contextmanager
+    def _reaching(self) -> Iterator[MlflowClient]:
+        """MLflow's client, with the experiment and this sweep's runs found."""
+        try:
+            if self._experiment_id is None:
+                self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+                experiment_id = self._experiment().experiment_id
+                self._runs = {_key(run): _Known(run.info.run_id, run.info.status) for run in self._search(experiment_id)}
+                self._experiment_id = experiment_id
+            yield self.client
+        except (MlflowException, OSError, SQLAlchemyError) as error:
+            if not is_unreachable(error):
+                raise
+            self._experiment_id = None  # what was cut off may have been done: look again before making anything
+            raise TrackingUnreachable(f"tracking: MLflow at {without_password(self.uri)} doesn't answer: {_first_line(error)}") from error
+
+    def connect(self) -> None:
+        with self._reaching():
+            pass
+
+    @property
+    def experiment_id(self) -> str:
+        assert self._experiment_id is not None
+        return self._experiment_id
+
+    def _experiment(self) -> Experiment:
+        found = self.client.get_experiment_by_name(self.experiment_name)
         if found is None:
-            return self.client.get_experiment(self.client.create_experiment(name, artifact_location))
+            return self.client.get_experiment(self.client.create_experiment(self.experiment_name, self.artifacts))
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return found
 
-    def _search(self) -> list[Run]:
+    def _search(self, experiment_id: str) -> list[Run]:
         runs: list[Run] = []
         token = None
         while True:
             page = self.client.search_runs(
-                [self.experiment.experiment_id],
+                [experiment_id],
                 filter_string=f"tags.`kdsweep.sweep` = '{self.sweep}'",
                 run_view_type=ViewType.ACTIVE_ONLY,
                 max_results=1000,
@@ -75,80 +128,70 @@ class Tracker:
             if not token:
                 return runs
 
-    @staticmethod
-    def _key(run: Run) -> tuple[str, ...]:
-        return tuple(run.data.tags.get(f"kdsweep.{part}", "") for part in ("phase", "strategy", "trial"))
-
     # --- runs --------------------------------------------------------------------------------------------------------
 
-    def start_sweep(self, params: Mapping[str, Any]) -> str:
-        """The parent run, made or gone on with."""
-        return self._start(("sweep", "", ""), self.sweep, params)
+    def write(
+        self,
+        key: RunKey,
+        *,
+        state: str,
+        params: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        points: Sequence[Point] = (),
+        started: int | None = None,
+        ended: int | None = None,
+    ) -> str:
+        """Bring a run up to date, made if it isn't there; its id. `state`: running, paused, or how it ended.
 
-    def start_teacher(self, params: Mapping[str, Any], started: int) -> str:
-        """The teacher's run; it was trained before, from `started` (milliseconds since 1970) on."""
-        return self._start(("teacher", "", ""), "teacher", params, started)
+        In as few calls as MLflow allows. Sending something again changes nothing: runs are found by their tags, and the same
+        value at the same time is one point.
+        """
+        with self._reaching() as client:
+            known = self._runs.get(key)
+            if known is None:
+                name = self.sweep if key.phase == "sweep" else key.name
+                made = client.create_run(self.experiment_id, start_time=started, tags=self._own_tags(key), run_name=name)
+                known = self._runs[key] = _Known(made.info.run_id, made.info.status)
+            all_params = [Param(name, str(value)[:6000]) for name, value in (params or {}).items()]
+            all_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
+            all_metrics = [Metric(point.name, point.value, point.timestamp, point.step) for point in points]
+            while all_params or all_tags or all_metrics:
+                client.log_batch(known.run_id, metrics=all_metrics[:800], params=all_params[:100], tags=all_tags[:100])
+                all_params, all_tags, all_metrics = all_params[100:], all_tags[100:], all_metrics[800:]
+            status = STATUS[state]
+            if status != known.status:
+                if status in (RUNNING, PAUSED):
+                    client.update_run(known.run_id, status=status)
+                else:
+                    client.set_terminated(known.run_id, status, end_time=ended)
+                known.status = status
+            return known.run_id
 
-    def start_trial(self, strategy: str, number: int, settings: TrialSettings) -> str:
-        return self._start(("search", strategy, str(number)), f"{strategy}-{number}", trial_params(settings))
-
-    def _start(self, key: tuple[str, str, str], name: str, params: Mapping[str, Any], started: int | None = None) -> str:
-        run = self._runs.get(key)
-        if run is None:
-            tags = {"kdsweep.phase": key[0], "kdsweep.sweep": self.sweep, "mlflow.user": _user(), "mlflow.source.name": "kdsweep"}
-            tags |= {f"kdsweep.{part}": value for part, value in (("strategy", key[1]), ("trial", key[2])) if value}
-            parent = self._runs.get(("sweep", "", ""))
-            if parent is not None:
-                tags["mlflow.parentRunId"] = parent.info.run_id
-            if key[1]:
-                tags["mlflow.runColor"] = self._color(key[1])
-            run = self.client.create_run(self.experiment.experiment_id, start_time=started, tags=tags, run_name=name)
-            self._runs[key] = run
-        elif run.info.status != RUNNING:
-            self.client.update_run(run.info.run_id, status=RUNNING)
-        run_id: str = run.info.run_id
-        entries = [Param(name, str(value)[:6000]) for name, value in params.items()]
-        for start in range(0, len(entries), MOST_PARAMS_A_CALL):
-            self.client.log_batch(run_id, params=entries[start : start + MOST_PARAMS_A_CALL])
-        return run_id
+    def _own_tags(self, key: RunKey) -> dict[str, str]:
+        tags = {"kdsweep.phase": key.phase, "kdsweep.sweep": self.sweep, "mlflow.user": _user(), "mlflow.source.name": "kdsweep"}
+        if key.strategy:
+            tags |= {"kdsweep.strategy": key.strategy, "kdsweep.trial": key.trial, "mlflow.runColor": self._color(key.strategy)}
+        parent = self._runs.get(RunKey("sweep"))
+        return tags | ({"mlflow.parentRunId": parent.run_id} if parent else {})
 
     def _color(self, strategy: str) -> str:
         """One colour a strategy in MLflow's charts, in the order in which strategies appear."""
-        strategies = list(dict.fromkeys([key[1] for key in self._runs if key[1]] + [strategy]))
+        strategies = list(dict.fromkeys([key.strategy for key in self._runs if key.strategy] + [strategy]))
         return COLORS[strategies.index(strategy) % len(COLORS)]
 
-    def log(self, run_id: str, evaluation: Evaluation) -> None:
-        metrics = [Metric(name, value, evaluation.timestamp, evaluation.step) for name, value in evaluation.metrics.items()]
-        self.client.log_batch(run_id, metrics=metrics)
-
-    def finish(self, run_id: str, state: str, *, metrics: Mapping[str, float], timestamp: int, tags: Mapping[str, str] | None = None) -> None:
-        """End a run with its state and its final numbers."""
-        self.client.log_batch(
-            run_id,
-            metrics=[Metric(name, value, timestamp, 0) for name, value in metrics.items()],
-            tags=[RunTag(name, value) for name, value in ({"kdsweep.state": state} | dict(tags or {})).items()],
-        )
-        self.client.set_terminated(run_id, STATUS[state], end_time=timestamp)
-
-    def pause(self, run_id: str) -> None:
-        """A run that is saved and will go on."""
-        self.client.update_run(run_id, status=PAUSED)
-
-    def fail(self, run_id: str) -> None:
-        """A run that an error ended; the next start of the sweep takes it up again."""
-        self.client.set_terminated(run_id, "FAILED")
-
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        with self._reaching() as client:
+            client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
 
     def rename_sweep(self, name: str) -> None:
         """Give all runs of this sweep to the name `name`."""
-        for key, run in self._runs.items():
-            self.client.set_tag(run.info.run_id, "kdsweep.sweep", name)
-            if key[0] == "sweep":
-                self.client.update_run(run.info.run_id, name=name)
-            if run.info.status in (RUNNING, PAUSED):
-                self.client.set_terminated(run.info.run_id, "KILLED")
+        with self._reaching() as client:
+            for key, known in self._runs.items():
+                client.set_tag(known.run_id, "kdsweep.sweep", name)
+                if key.phase == "sweep":
+                    client.update_run(known.run_id, name=name)
+                if known.status in (RUNNING, PAUSED):
+                    client.set_terminated(known.run_id, "KILLED")
         self._runs = {}
 
     # --- how it looks in MLflow's UI ---------------------------------------------------------------------------------
@@ -190,49 +233,68 @@ class Tracker:
                 chart | {"uuid": "values", "type": "PARALLEL", "selectedMetrics": [value], "selectedParams": names, "showAllRuns": False},
             ],
         }
-        for kind, shown in (("table", state), ("charts", charts)):
-            view = {"name": f"{self.sweep}: {kind}", "createdAt": 0, "updatedAt": 0, "state": json.dumps(shown)}
-            self.client.set_experiment_tag(self.experiment.experiment_id, f"mlflow.sharedViewState.{view_key(self.sweep, kind)}", json.dumps(view))
+        with self._reaching() as client:
+            for kind, shown in (("table", state), ("charts", charts)):
+                view = {"name": f"{self.sweep}: {kind}", "createdAt": 0, "updatedAt": 0, "state": json.dumps(shown)}
+                client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(self.sweep, kind)}", json.dumps(view))
 
     # --- artifacts ---------------------------------------------------------------------------------------------------
 
     def upload(self, run_id: str, path: Path, name: str | None = None) -> None:
         """A file, or the files of a folder under `name`."""
-        if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), name)
-        else:
-            self.client.log_artifact(run_id, str(path), name)
+        with self._reaching() as client:
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), name)
+            else:
+                client.log_artifact(run_id, str(path), name)
 
-    def drop_student(self, strategy: str, number: int) -> None:
+    def drop_student(self, run_id: str) -> None:
         """Remove the checkpoint of a trial that isn't among the best any more; its numbers stay."""
-        run = self._runs.get(("search", strategy, str(number)))
-        if run is None or self.client.get_run(run.info.run_id).data.tags.get("kdsweep.student") != "kept":
-            return
-        get_artifact_repository(run.info.artifact_uri, tracking_uri=self.client.tracking_uri).delete_artifacts("student")
-        self.client.set_tag(run.info.run_id, "kdsweep.student", "removed")
+        with self._reaching() as client:
+            get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri).delete_artifacts("student")
+            client.set_tag(run_id, "kdsweep.student", "removed")
 
     # --- the registry ------------------------------------------------------------------------------------------------
 
     def register_best(self, model: str, strategy: str, number: int, metric: str, value: float) -> str:
         """Let the trial's student be version `best` of the registered model, if it beats the one that is; what was done, in a line."""
-        run = self._runs[("search", strategy, str(number))]
-        try:
-            self.client.create_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        try:
-            best = self.client.get_model_version_by_alias(model, "best")
-        except MlflowException:
-            best = None
-        if best is not None and best.run_id == run.info.run_id:
-            return f"registered model {model}: version {best.version} is this sweep's best already"
-        if best is not None and float(best.tags.get(f"kdsweep.{metric}", "-inf")) >= value:
-            return f"registered model {model}: version {best.version} of an earlier sweep stays the best ({metric} {best.tags[f'kdsweep.{metric}']})"
-        tags = {f"kdsweep.{metric}": repr(value), "kdsweep.sweep": self.sweep, "kdsweep.strategy": strategy}
-        made = self.client.create_model_version(model, f"runs:/{run.info.run_id}/student", run_id=run.info.run_id, tags=tags)
-        self.client.set_registered_model_alias(model, "best", made.version)
-        return f"registered model {model}: version {made.version} ({strategy}-{number}) is 'best'"
+        with self._reaching() as client:
+            run_id = self._runs[RunKey("search", strategy, str(number))].run_id
+            try:
+                client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            try:
+                best = client.get_model_version_by_alias(model, "best")
+            except MlflowException as error:
+                if is_unreachable(error):
+                    raise
+                best = None
+            if best is not None and best.run_id == run_id:
+                return f"registered model {model}: version {best.version} is this sweep's best already"
+            if best is not None and float(best.tags.get(f"kdsweep.{metric}", "-inf")) >= value:
+                return f"registered model {model}: version {best.version} of an earlier sweep stays the best ({metric} {best.tags[f'kdsweep.{metric}']})"
+            tags = {f"kdsweep.{metric}": repr(value), "kdsweep.sweep": self.sweep, "kdsweep.strategy": strategy}
+            made = client.create_model_version(model, f"runs:/{run_id}/student", run_id=run_id, tags=tags)
+            client.set_registered_model_alias(model, "best", made.version)
+            return f"registered model {model}: version {made.version} ({strategy}-{number}) is 'best'"
+
+
+def _key(run: Run) -> RunKey:
+    tags = run.data.tags
+    return RunKey(tags.get("kdsweep.phase", ""), tags.get("kdsweep.strategy", ""), tags.get("kdsweep.trial", ""))
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether MLflow may answer later: nothing is wrong with what was sent."""
+    if isinstance(error, MlflowException):
+        return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
+    return True
+
+
+def _first_line(error: Exception) -> str:
+    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def view_key(sweep: str, kind: str) -> str:

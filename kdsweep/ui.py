@@ -29,7 +29,7 @@ def serve(home: Home, folder: SweepFolder, port: int | None, *, say: Callable[[s
     facts = read_json(folder.facts)
     from kdsweep.tracking import view_links
 
-    uri = home.tracking_uri(facts["sweep"]["tracking"])
+    uri = home.tracking_uri(folder.read_sweep()["tracking"])
     links = view_links(uri, facts["experiment"], folder.name)
     if uri.startswith(("http://", "https://")):
         _tell(uri.rstrip("/"), links, folder.name, say)
@@ -63,10 +63,12 @@ def _tell(address: str, links: dict[str, str], name: str, say: Callable[[str], N
 
 def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", uri, "--registry-store-uri", uri, "--default-artifact-root", home.artifacts.as_uri()]
+    command += ["--default-artifact-root", home.artifacts.as_uri()]
     command += ["--uvicorn-opts", "--log-level error --no-access-log"]
     quiet = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line: a password in it would be seen by everybody
+        "MLFLOW_REGISTRY_STORE_URI": uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes, for GenAI evaluations
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",

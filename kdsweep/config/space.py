@@ -125,8 +125,12 @@ class SearchSpace(Strict):
     @property
     def needs_teacher(self) -> bool:
         """Whether any trial can need the teacher."""
-        numbers = (number for strategy in self.strategies.values() for _, number in each_number(strategy.alpha))
-        return any(number < 1 for number in numbers) or any(model == "teacher" for _, model in each_number(self.student.model))
+        return any(self.may_need_teacher(strategy) for strategy in self.strategies)
+
+    def may_need_teacher(self, strategy: str) -> bool:
+        """Whether a trial of the strategy can need the teacher."""
+        student_from_teacher = any(model == "teacher" for _, model in each_number(self.student.model))
+        return student_from_teacher or any(number < 1 for _, number in each_number(self.strategies[strategy].alpha))
 
     def resolved(self, document_data: dict[str, Any]) -> dict[str, Any]:
         """What decides on the trials, written out: a space that loads to the same trials wherever it lies."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from kdsweep.config.loading import Document, Path_, Place, read_document, split_path, validate
 from kdsweep.core.schedules import Number
 from kdsweep.core.settings import Name, Strict, Text
+from kdsweep.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -79,10 +81,51 @@ class Budget(Strict):
     patience: Count | None = None
 
 
+class AutoEngine(Strict):
+    """All GPUs of this machine, one trial on each; with one GPU or none, this process."""
+
+    type: Literal["auto"] = "auto"
+
+
 class InlineEngine(Strict):
     """This process, one slot: the GPU if there is one, else the CPU."""
 
-    type: Literal["inline"] = "inline"
+    type: Literal["inline"]
+
+
+def _address(value: str) -> str:
+    if value in ("local", "head", "auto") or re.fullmatch(r"(ray://)?[^\s/:@]+:\d{1,5}", value):
+        return value
+    raise ValueError("address is local, head, auto, HOST:PORT or ray://HOST:PORT" + did_you_mean(value, ["local", "head", "auto"]))
+
+
+class RayEngine(Strict):
+    """A warm process a slot, on this machine or on a cluster.
+
+    address: `local`, this machine; `head`, a cluster that begins here and that machines join by `kdsweep worker`; or a Ray
+    cluster that is there: `auto`, HOST:PORT or ray://HOST:PORT.
+    gpus_per_trial: a GPU or a fraction of one (0.25 packs four trials on each); 0 for CPU threads alone; null: 1 where there
+    are GPUs. cpus_per_trial: CPU cores a trial has, and how many threads it uses.
+    gpus, cpus: what this machine has to give (`local`); null: all. slots: at most so many at once; null: as many as there are.
+    listen: the address of this machine that other machines of the cluster reach (`head`); null: found by itself.
+    """
+
+    type: Literal["ray"]
+    address: Annotated[Text, AfterValidator(_address)] = "local"
+    gpus_per_trial: Annotated[Number, Field(ge=0, le=1)] | None = None
+    cpus_per_trial: Count = 1
+    gpus: Annotated[int, Field(ge=0)] | None = None
+    cpus: Count | None = None
+    slots: Count | None = None
+    listen: Text | None = None
+
+    @model_validator(mode="after")
+    def _own_machine(self) -> RayEngine:
+        if self.address != "local" and (self.gpus is not None or self.cpus is not None):
+            raise ValueError(f"'gpus' and 'cpus' say what this machine gives to 'address: local'; with {self.address!r} the machines that join say it")
+        if self.address != "head" and self.listen is not None:
+            raise ValueError("'listen' is for 'address: head', where other machines join")
+        return self
 
 
 class Keep(Strict):
@@ -99,7 +142,7 @@ class SweepConfig(Strict):
     sampler: Annotated[TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")] = TpeSampler()
     pruner: Annotated[NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")] = HyperbandPruner()
     budget: Budget = Budget()
-    engine: InlineEngine = InlineEngine()
+    engine: Annotated[AutoEngine | InlineEngine | RayEngine, Field(discriminator="type")] = AutoEngine()
     keep: Keep = Keep()
     storage: Text = "sqlite"
     tracking: Text = "sqlite"

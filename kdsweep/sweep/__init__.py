@@ -1,5 +1,19 @@
 """Sweeps: studies, the driver that runs their trials, and where it all is written."""
 
-from kdsweep.sweep.start import run
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.start import run
 
 __all__ = ["run"]
+
+
+def __getattr__(name: str) -> Any:
+    # A worker's process imports this package too, and needs neither Optuna nor MLflow.
+    if name == "run":
+        from kdsweep.sweep.start import run
+
+        return run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,15 +1,14 @@
-"""The one loop: ask -> start -> events -> tell -> track. Only the driver asks, tells and writes the databases."""
+"""The one loop: ask -> begin -> events -> tell -> track. Only the driver asks, tells and writes the databases."""
 
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -18,16 +17,33 @@ from kdsweep import __version__
 from kdsweep.config import Plan
 from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.data import load_task
-from kdsweep.core.device import pick_device
 from kdsweep.core.files import read_json, write_atomically, write_json
-from kdsweep.core.teacher import teacher_logits
-from kdsweep.core.training import cached_teacher, prepare_teacher, train
-from kdsweep.errors import BudgetSpent, DataError, Interrupted, KdsweepError, TeacherError, TrialDiverged
+from kdsweep.core.training import cached_teacher
+from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
+from kdsweep.sweep.clock import Clock, say_use, use_of_slots
+from kdsweep.sweep.engines import Engine, open_engine
 from kdsweep.sweep.home import Home
+from kdsweep.sweep.mirror import Mirror, Trial
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.reading import build_report, open_studies, trials_left
 from kdsweep.sweep.studies import Ticket
-from kdsweep.tracking import Tracker
+from kdsweep.sweep.trials import SweptTrial
+from kdsweep.sweep.worker import Ended, Evaluated, Event, Job, Lost, Said, Step, TeacherJob, TrialJob
+from kdsweep.tracking import Point, RunKey, Tracker
+
+TEACHER = "teacher"
+MOST_DEATHS = 3
+
+
+@dataclass
+class _Running:
+    """A job on a slot. `pruned_at`: the evaluation after which it was given up; it may go on a little until it hears."""
+
+    job: Job
+    ticket: Ticket | None = None
+    evaluations: int = 0
+    last: Evaluation | None = None
+    pruned_at: Evaluation | None = None
 
 
 class Driver:
@@ -38,203 +54,368 @@ class Driver:
         self.folder = home.sweep(plan.name)
         self.metric = f"validation/{plan.space.task.metric}"
         self.stop = _Stop(observer)
-        self.clock = _Clock(self.folder.clock, plan.sweep.budget.hours, plan.sweep.budget.gpu_hours)
+        self.clock = Clock(self.folder.clock, plan.sweep.budget)
+        self.running: dict[str, _Running] = {}
+        self.waiting: deque[Ticket] = deque()  # trials that were begun and go on when a slot is free
+        self.fatal: Exception | None = None
+        self.draining = False
+        self.teacher_deaths = 0
+        self.teacher_ready = self.teacher_begun = not plan.space.needs_teacher
 
     def run(self) -> dict[str, Any]:
         self.clock.start()
         self._write_facts()
-        self.studies = open_studies(self.plan, self.home)
-        self.tracker = Tracker(
-            self.home.tracking_uri(self.plan.sweep.tracking), experiment=self.plan.experiment, sweep=self.plan.name, artifacts=self.home.artifacts
-        )
-        self.parent = self.tracker.start_sweep(_sweep_params(self.plan))
-        self.tracker.save_views(self.plan.space.task.metric)
+        self.studies = open_studies(self.plan, self.home, self.observer.say)
+        self.mirror = self._open_mirror()
         with self.stop.listening():
             try:
-                self._teacher()
-                self._search()
-            except Interrupted as interrupted:
-                self.tracker.pause(self.parent)
-                if not self.clock.spent:
-                    raise Interrupted(f"{interrupted}; run the same command again to go on") from interrupted
-            except (KdsweepError, OSError):
-                self.tracker.fail(self.parent)
-                raise
+                self._show_data()
+                self._take_up()
+                if self._work_left():
+                    with open_engine(self.plan.sweep, self.folder, self._hear, self.observer.say) as self.engine:
+                        self._work(self.engine)
+                        self.engine.leave(coming_back=self.stop.coming_back)
+                elif self.plan.space.needs_teacher and self._cached_teacher():
+                    self._record_teacher()
+            except (KdsweepError, OSError) as error:
+                self.fatal = self.fatal or error
             finally:
+                self.clock.update(slots=0, running=0, has_work=False, gpus_per_slot=0)
                 self.clock.save()
-        return self._report()
+            return self._end()
 
     def _write_facts(self) -> None:
         plan = self.plan
-        facts = {"kdsweep": __version__, "identity": plan.identity, "experiment": plan.experiment, "sweep": plan.sweep.model_dump(mode="json")}
+        sweep = plan.sweep.model_dump(mode="json")
+        self.folder.write_secrets({key: sweep[key] for key in ("storage", "tracking") if without_password(sweep[key]) != sweep[key]})
+        sweep |= {key: without_password(sweep[key]) for key in ("storage", "tracking")}
+        facts = {"kdsweep": __version__, "identity": plan.identity, "experiment": plan.experiment, "sweep": sweep, "tracked": False}
         if self.folder.facts.exists():
             facts = read_json(self.folder.facts) | facts
         write_atomically(self.folder.space, lambda file: YAML().dump(plan.resolved, file))
         write_json(self.folder.facts, facts)
 
-    # --- the teacher -------------------------------------------------------------------------------------------------
+    def _add_facts(self, **more: Any) -> None:
+        write_json(self.folder.facts, read_json(self.folder.facts) | more)
 
-    def _teacher(self) -> None:
-        """Prepare what all trials share, and record the teacher."""
+    def _open_mirror(self) -> Mirror:
+        """MLflow must answer when a sweep begins; one that was begun goes on without it."""
+        plan = self.plan
+        tracker = Tracker(self.home.tracking_uri(plan.sweep.tracking), experiment=plan.experiment, sweep=plan.name, artifacts=self.home.artifacts)
+        if not read_json(self.folder.facts).get("connected"):
+            tracker.connect()
+            self._add_facts(connected=True)
+        mirror = Mirror(tracker, self.folder, self.metric, self.observer.say)
+
+        def sweep() -> None:
+            tracker.write(RunKey("sweep"), state="running", params=_sweep_params(plan))
+            tracker.save_views(plan.space.task.metric)
+
+        mirror.once("sweep", sweep)
+        return mirror
+
+    # --- the loop ----------------------------------------------------------------------------------------------------
+
+    def _work(self, engine: Engine) -> None:
+        self._show_progress()
+        while True:
+            self._give_out(engine)
+            if not self.running and (self.draining or not self._has_work()):
+                return
+            try:
+                engine.wait(self.clock.seconds_left())
+            except KdsweepError as error:
+                self.fatal = self.fatal or error
+            self._watch()
+
+    def _take_up(self) -> None:
+        """What an earlier driver left: trials that are open, that ended untold, or that MLflow doesn't know whole."""
+        for strategy in self.plan.space.strategies:
+            for number in self.studies.open_trials(strategy):
+                ticket = self.studies.go_on(strategy, number)
+                place = self._place(ticket)
+                if (result := place.read_result()) is None:
+                    self.waiting.append(ticket)
+                    continue
+                for i, evaluation in enumerate(place.read_evaluations()):
+                    if evaluation.step <= result.steps:
+                        self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
+                self._finish(ticket)
+            progress = self.studies.progress(strategy)
+            for number in progress.ended:
+                if self.mirror.is_behind(strategy, number):
+                    self.mirror.trial(strategy, number)
+            self.mirror.students(strategy, tuple(progress.order[: self.plan.sweep.keep.students]))
+
+    def _give_out(self, engine: Engine) -> None:
+        """A job for every slot that is free."""
+        while engine.free and not self.draining and (running := self._next()) is not None:
+            self.running[running.job.name] = running
+            engine.begin(running.job)
+            if running.ticket:
+                self.mirror.trial(running.ticket.strategy, running.ticket.number)
+                self._show_progress()
+            self._tick()
+        self._tick()
+        engine.want(0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun))
+
+    def _tick(self) -> None:
+        engine = self.engine
+        self.clock.update(slots=engine.slots, running=len(self.running), has_work=not self.draining and self._has_work(), gpus_per_slot=engine.gpus_per_slot)
+
+    def _next(self) -> _Running | None:
         space = self.plan.space
-        data = load_task(space.task)
+        if not self.teacher_begun:
+            assert space.teacher is not None
+            self.teacher_begun = True
+            return _Running(TeacherJob(TEACHER, space.task, space.teacher, self.home.cache))
+        ticket = self._next_ticket()
+        if ticket is None:
+            return None
+        place = self._place(ticket)
+        place.claim(ticket.settings)
+        return _Running(TrialJob(ticket.name, ticket.settings, place.root, self.home.cache), ticket)
+
+    def _next_ticket(self) -> Ticket | None:
+        """A trial that was begun before; else a new one of the strategy that has the fewest: they advance side by side."""
+        for ticket in self.waiting:
+            if self.teacher_ready or not ticket.settings.needs_teacher:
+                self.waiting.remove(ticket)
+                return ticket
+        open_to = self._strategies_with_trials_left()
+        return self.studies.ask(min(open_to, key=lambda strategy: self.studies.progress(strategy).started)) if open_to else None
+
+    def _strategies_with_trials_left(self) -> list[str]:
+        """Those that can be asked now: without the teacher, only those that never need it."""
+        space = self.plan.space
+        ready = [strategy for strategy in space.strategies if self.teacher_ready or not space.may_need_teacher(strategy)]
+        return [strategy for strategy in ready if trials_left(self.plan, self.studies, strategy)]
+
+    def _has_work(self) -> bool:
+        """Whether there is a job for a slot now, or will be."""
+        return not self.teacher_begun or bool(self.waiting) or bool(self._strategies_with_trials_left())
+
+    def _work_left(self) -> int:
+        """How many more jobs there may be: no more slots than that are of use."""
+        left = sum(trials_left(self.plan, self.studies, strategy) for strategy in self.plan.space.strategies)
+        return len(self.waiting) + left
+
+    def _watch(self) -> None:
+        """Let everything be saved when the user, the budget or an error says so."""
+        if not self.draining and (self.stop.requested or self.fatal or self.clock.is_over()):
+            self.draining = True
+            for name in self.running:
+                self.engine.stop(name, save=True)
+
+    # --- events ------------------------------------------------------------------------------------------------------
+
+    def _hear(self, event: Event) -> None:
+        match event:
+            case Step():
+                self.observer.step(event.name, event.step, event.total_steps)
+                self._watch()
+            case Said():
+                self.observer.say(event.line)
+            case Evaluated():
+                self._evaluated(self.running[event.name], event.evaluation)
+            case Ended():
+                self.clock.spend(event.spent)
+                self.observer.over(event.name)
+                self._ended(self.running.pop(event.name), event)
+                self._tick()
+            case Lost():
+                self.observer.over(event.name)
+                self._lost(self.running.pop(event.name), event.reason)
+                self._tick()
+
+    def _evaluated(self, running: _Running, evaluation: Evaluation) -> None:
+        ticket = running.ticket
+        assert ticket is not None
+        if running.pruned_at is not None:
+            return
+        running.evaluations += 1
+        running.last = evaluation
+        prune = self.studies.report(ticket, running.evaluations, evaluation.metrics[self.metric])
+        self.mirror.trial(ticket.strategy, ticket.number)
+        if prune and not self._place(ticket).result.exists():
+            running.pruned_at = evaluation
+            self.engine.stop(ticket.name, save=False)
+
+    def _ended(self, running: _Running, event: Ended) -> None:
+        ticket = running.ticket
+        if event.how == "fatal":
+            self.fatal = self.fatal or event.error
+            self._watch()
+        if ticket is None:
+            self._teacher_ended(event)
+            return
+        place = self._place(ticket)
+        at = running.pruned_at or running.last
+        steps, seconds = (at.step, at.seconds) if at else (0, 0.0)
+        if event.how in ("saved", "fatal"):
+            self.waiting.appendleft(ticket)
+            return
+        if event.how == "dropped":
+            place.write_result(TrialResult("pruned", steps, seconds))
+        elif event.how == "failed":
+            place.write_error(event.trace or "")
+            place.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
+        self._finish(ticket)
+
+    def _lost(self, running: _Running, reason: str) -> None:
+        """The process that ran the job is gone. The job goes on elsewhere, unless it is the job that kills."""
+        if running.ticket is None:
+            self.teacher_begun = False
+            self.teacher_deaths += 1
+            self.observer.say(f"teacher: {reason}; it goes on from its last checkpoint")
+            if self.teacher_deaths >= MOST_DEATHS:
+                self.fatal = TeacherError(f"teacher: the process that made it died {MOST_DEATHS} times: {reason}")
+            return
+        ticket, place = running.ticket, self._place(running.ticket)
+        deaths = place.write_lost(reason)
+        if deaths < MOST_DEATHS:
+            self.observer.say(f"{ticket.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})")
+            self.waiting.appendleft(ticket)
+            self.mirror.trial(ticket.strategy, ticket.number)
+        else:
+            steps, seconds = (running.last.step, running.last.seconds) if running.last else (0, 0.0)
+            place.write_result(TrialResult("failed", steps, seconds, reason=f"the process that ran it died {deaths} times: {reason}"))
+            self._finish(ticket)
+
+    def _finish(self, ticket: Ticket) -> None:
+        """Tell what the trial's result says. It stands in the folder already: a driver that dies here ends the trial again."""
+        place = self._place(ticket)
+        result = place.read_result()
+        assert result is not None
+        value = result.best.metrics[self.metric] if result.state == "complete" and result.best else None
+        self.studies.tell(ticket, result.state, value, result.reason)
+        self.mirror.trial(ticket.strategy, ticket.number)
+        kept = self.studies.progress(ticket.strategy).order[: self.plan.sweep.keep.students]
+        self.mirror.students(ticket.strategy, tuple(kept), ticket.number)
+        self._show_progress()
+        shown = f"{self.plan.space.task.metric} {value:.4f}" if value is not None else result.reason or f"after {result.steps} steps"
+        self.observer.say(f"{ticket.name}: {result.state}, {shown} ({result.seconds:.0f} s; {_settled(ticket)})")
+
+    def _place(self, ticket: Ticket) -> SweptTrial:
+        return SweptTrial(self.folder.trial(ticket.strategy, ticket.number))
+
+    def _show_data(self) -> None:
+        data = load_task(self.plan.space.task)
         for note in data.notes:
             self.observer.say(f"data: {note}")
         self.observer.say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in data.splits.items()))
-        if not space.needs_teacher:
+        if not self.plan.space.needs_teacher:
             self.observer.say("teacher: no strategy needs one")
-            return
-        assert space.teacher is not None
-        reused = cached_teacher(space.task, space.teacher, self.home.cache) is not None
-        teacher = prepare_teacher(space.task, space.teacher, self.home.cache, on_step=self._on_step("teacher"), say=self.observer.say)
-        reached = f"validation {space.task.metric} {teacher.validation[space.task.metric]:.4f}"
-        self.observer.say(f"teacher: {'from the cache, with its logits' if reused else 'ready'} ({reached})")
-        teacher_logits(teacher, data, cache=self.home.cache, say=self.observer.say)
-        known: dict[str, Any] = {
-            "validation": teacher.validation,
-            "parameters": teacher.parameters,
-            "size_mb": teacher.size_mb,
-            "latency_ms": teacher.latency_ms,
-        }
-        write_json(self.folder.facts, read_json(self.folder.facts) | {"teacher": known})
-        evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
-        ended = evaluations[-1].timestamp if evaluations else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
-        started = evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else ended
-        run_id = self.tracker.start_teacher(_flat("teacher", space.teacher.model_dump(mode="json", exclude_none=True)), started)
-        for evaluation in evaluations:
-            self.tracker.log(run_id, evaluation)
-        metrics = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms")}
-        metrics |= {f"best/validation/{name}": value for name, value in teacher.validation.items()} | {"seconds": teacher.seconds}
-        self.tracker.finish(run_id, "complete", metrics=metrics, timestamp=ended)
-
-    # --- the search --------------------------------------------------------------------------------------------------
-
-    def _search(self) -> None:
-        for strategy in self.plan.space.strategies:
-            for number in self.studies.open_trials(strategy):
-                self._trial(self.studies.go_on(strategy, number))
-        while (chosen := self._next_strategy()) is not None:
-            if self.clock.is_spent():
-                raise Interrupted("the budget is spent")
-            self._trial(self.studies.ask(chosen))
-
-    def _next_strategy(self) -> str | None:
-        """The strategy with the fewest trials of those that have some left: they advance side by side."""
-        left = [strategy for strategy in self.plan.space.strategies if trials_left(self.plan, self.studies, strategy)]
-        return min(left, key=lambda strategy: self.studies.progress(strategy).started, default=None)
-
-    def _trial(self, ticket: Ticket) -> None:
-        place = TrialFolder(self.folder.trial(ticket.strategy, ticket.number))
-        run_id = self.tracker.start_trial(ticket.strategy, ticket.number, ticket.settings)
-        self._show_progress()
-        state, reason = self._train(ticket, place, run_id)
-        result = place.read_result()
-        assert result is not None
-        timestamp = _ended_at(place)
-        metrics = {"seconds": result.seconds} | {f"student/{name}": value for name, value in (result.student or {}).items()}
-        tags = {"kdsweep.reason": reason} if reason else {}
-        value = None
-        if state == "complete":
-            assert result.best is not None
-            value = result.best.metrics[self.metric]
-            metrics |= {f"best/{name}": number for name, number in result.best.metrics.items() if name.startswith("validation/")}
-            if self._is_kept(ticket, value):
-                if place.student.exists():
-                    self.tracker.upload(run_id, place.student, "student")
-                tags["kdsweep.student"] = "kept"
-        # MLflow first: a driver that dies between the two finds the trial still open and ends it again.
-        self.tracker.finish(run_id, state, metrics=metrics, timestamp=timestamp, tags=tags)
-        self.studies.tell(ticket, state, value, reason)
-        shutil.rmtree(place.student, ignore_errors=True)  # uploaded, or not among the best
-        self._drop_others(ticket.strategy)
-        self.clock.save()
-        self._show_progress()
-        shown = f"{self.plan.space.task.metric} {value:.4f}" if value is not None else reason or f"after {result.steps} steps"
-        self.observer.say(f"{ticket.name}: {state}, {shown} ({result.seconds:.0f} s; {_settled(ticket)})")
-
-    def _train(self, ticket: Ticket, place: TrialFolder, run_id: str) -> tuple[str, str | None]:
-        """Train, track and perhaps prune one trial; how it ended, and why if it failed. `place` has a result afterwards."""
-        earlier = place.read_result()
-        if earlier is not None and earlier.state in ("pruned", "failed"):
-            return earlier.state, None  # told by a driver that died before it could write so
-        evaluations: list[Evaluation] = []
-        try:
-            stream = train(ticket.settings, place.root, cache=self.home.cache, on_step=self._on_step(ticket.name), say=self.observer.say)
-            for evaluation in stream:
-                evaluations.append(evaluation)
-                self.tracker.log(run_id, evaluation)
-                self.clock.save()
-                prune = self.studies.report(ticket, len(evaluations), evaluation.metrics[self.metric])
-                if prune and not place.result.exists():
-                    stream.close()
-                    place.write_result(TrialResult("pruned", evaluation.step, evaluation.seconds))
-                    return "pruned", None
-            return "complete", None
-        except Interrupted:
-            self.tracker.pause(run_id)
-            raise
-        except TrialDiverged as diverged:
-            place.write_result(TrialResult("diverged", diverged.step, evaluations[-1].seconds if evaluations else 0.0))
-            return "diverged", str(diverged)
-        except (DataError, TeacherError, OSError):
-            raise  # these would meet every trial
-        except Exception as error:
-            reason = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
-            write_atomically(place.root / "error.txt", lambda file: file.write(traceback.format_exc().encode()))
-            place.write_result(TrialResult("failed", evaluations[-1].step if evaluations else 0, evaluations[-1].seconds if evaluations else 0.0))
-            return "failed", reason
-
-    def _on_step(self, name: str) -> Callable[[int, int], bool]:
-        def on_step(step: int, total_steps: int) -> bool:
-            self.observer.step(name, step, total_steps)
-            return self.stop.requested or self.clock.is_spent()
-
-        return on_step
-
-    def _is_kept(self, ticket: Ticket, value: float) -> bool:
-        progress, keep = self.studies.progress(ticket.strategy), self.plan.sweep.keep.students
-        better = [number for number in progress.order if number != ticket.number and self._value(ticket.strategy, number) >= value]
-        return len(better) < keep
-
-    def _value(self, strategy: str, number: int) -> float:
-        best = TrialFolder(self.folder.trial(strategy, number)).read_result()
-        return best.best.metrics[self.metric] if best and best.best else float("-inf")
-
-    def _drop_others(self, strategy: str) -> None:
-        for number in self.studies.progress(strategy).order[self.plan.sweep.keep.students :]:
-            self.tracker.drop_student(strategy, number)
+        elif self._cached_teacher():
+            self.observer.say("teacher: from the cache")
 
     def _show_progress(self) -> None:
         strategies = list(self.plan.space.strategies)
         progress = {strategy: self.studies.progress(strategy) for strategy in strategies}
         self.observer.progress(progress, {strategy: self.studies.trials_for(strategy) for strategy in strategies}, self.clock.seconds)
 
+    # --- the teacher -------------------------------------------------------------------------------------------------
+
+    def _cached_teacher(self) -> Any:
+        space = self.plan.space
+        assert space.teacher is not None
+        return cached_teacher(space.task, space.teacher, self.home.cache)
+
+    def _teacher_ended(self, event: Ended) -> None:
+        if event.how in ("failed", "diverged"):
+            self.fatal = TeacherError(f"teacher: {event.reason}")
+            if event.trace:
+                write_atomically(self.folder.root / "error.txt", lambda file: file.write(event.trace.encode()))  # type: ignore[union-attr]
+        if event.how != "complete":
+            self.teacher_begun = False
+            return
+        self.teacher_ready = True
+        self._record_teacher()
+
+    def _record_teacher(self) -> None:
+        teacher, metric = self._cached_teacher(), self.plan.space.task.metric
+        self.observer.say(f"teacher: validation {metric} {teacher.validation[metric]:.4f}")
+        known = {"validation": teacher.validation, "parameters": teacher.parameters, "size_mb": teacher.size_mb, "latency_ms": teacher.latency_ms}
+        self._add_facts(teacher=known)
+        evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
+        ended = evaluations[-1].timestamp if evaluations else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
+        points = [Point(name, value, one.timestamp, one.step) for one in evaluations for name, value in one.metrics.items()]
+        once = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms")} | {"seconds": teacher.seconds}
+        once |= {f"best/validation/{name}": value for name, value in teacher.validation.items()}
+
+        def send() -> None:
+            assert self.plan.space.teacher is not None
+            self.mirror.tracker.write(
+                RunKey(TEACHER),
+                state="complete",
+                params=_flat(TEACHER, self.plan.space.teacher.model_dump(mode="json", exclude_none=True)),
+                tags={"kdsweep.state": "complete"},
+                points=points + [Point(name, value, ended, 0) for name, value in once.items()],
+                started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else ended,
+                ended=ended,
+            )
+
+        self.mirror.once(TEACHER, send)
+
     # --- the end -----------------------------------------------------------------------------------------------------
+
+    def _end(self) -> dict[str, Any]:
+        """The report, or the error that ended it; either way MLflow is told first."""
+        report: dict[str, Any] | None = None
+        if self.fatal is None and not self.stop.requested:
+            try:
+                report = self._report()
+            except KdsweepError as error:
+                self.fatal = error
+        over = report is not None and report["state"] == "done"
+        state = "complete" if over else "failed" if self.fatal and not isinstance(self.fatal, BudgetSpent) else "paused"
+        if not over:
+            self.mirror.pause(frozenset(Trial(ticket.strategy, ticket.number) for ticket in self.waiting))
+        ended = time.time_ns() // 1_000_000
+        self.mirror.once("end", lambda: self._send_end(state, report, ended))
+        unsent = self.mirror.close()
+        if unsent:
+            where = without_password(self.mirror.tracker.uri)
+            self.observer.say(f"tracking: MLflow at {where} is away; what it should know is kept, and sent by the next `kdsweep run`")
+        self._add_facts(tracked=not unsent)
+        if self.fatal is not None:
+            raise self.fatal
+        if report is None:
+            raise Interrupted("everything is saved; run the same command again to go on")
+        if (use := use_of_slots(read_json(self.folder.clock))) is not None:
+            self.observer.say(say_use(use))
+        return report
 
     def _report(self) -> dict[str, Any]:
         report = build_report(self.plan, self.home, self.studies)
-        report["state"] = "stopped" if self.clock.spent else "done"
+        stopped = self.clock.over and bool(self._work_left())
+        report["state"] = "stopped" if stopped else "done"
         if all(found["best"] is None for found in report["strategies"].values()):
-            if self.clock.spent:
+            if stopped:
                 raise BudgetSpent("the budget was spent before any trial finished; give it more time (budget) and run the same command again")
             raise KdsweepError(f"no trial finished: all failed, diverged or were pruned; see `kdsweep status {self.plan.name}` and {self.folder.trials}")
         write_json(self.folder.report, report)
-        self.tracker.upload(self.parent, self.folder.report)
-        self.tracker.tag(self.parent, {"mlflow.note.content": report["verdict"]})
-        if not self.clock.spent:
-            self.tracker.finish(self.parent, "complete", metrics={"seconds": self.clock.seconds}, timestamp=time.time_ns() // 1_000_000)
-            self._register_best(report)
-        else:
+        if stopped:
             self.observer.say("the budget is spent; what is open is saved: raise it and run the same command to go on")
         return report
+
+    def _send_end(self, state: str, report: dict[str, Any] | None, ended: int) -> None:
+        tracker = self.mirror.tracker
+        points = [Point("seconds", self.clock.seconds, ended, 0)] if state == "complete" else []
+        tags = {"mlflow.note.content": report["verdict"]} if report else {}
+        run_id = tracker.write(RunKey("sweep"), state=state, points=points, tags=tags, ended=ended)
+        if report is not None:
+            tracker.upload(run_id, self.folder.report)
+        if state == "complete" and report is not None:
+            self._register_best(report)
 
     def _register_best(self, report: dict[str, Any]) -> None:
         """The best student of the sweep is a registered model, unless an earlier sweep's is better."""
         found = {strategy: entry["best"] for strategy, entry in report["strategies"].items() if entry["best"] is not None}
         strategy = max(found, key=lambda name: float(found[name]["validation"]))
         if self.plan.sweep.keep.students:
-            line = self.tracker.register_best(self.plan.experiment, strategy, found[strategy]["trial"], self.metric, found[strategy]["validation"])
-            self.observer.say(line)
+            best = found[strategy]
+            self.observer.say(self.mirror.tracker.register_best(self.plan.experiment, strategy, best["trial"], self.metric, best["validation"]))
 
 
 def _sweep_params(plan: Plan) -> dict[str, Any]:
@@ -251,23 +432,19 @@ def _settled(ticket: Ticket) -> str:
     return ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in ticket.params.items())
 
 
-def _ended_at(place: TrialFolder) -> int:
-    """When the result was written, in milliseconds: the same however often it is asked."""
-    return int(place.result.stat().st_mtime * 1000)
-
-
 class _Stop:
-    """The first signal asks to save and stop; the second stops at once."""
+    """The first signal asks to save and stop; the second stops at once. After SIGTERM or SIGUSR1 (a cluster takes its machine
+    back) the sweep is expected to go on soon: workers wait for it."""
 
     def __init__(self, observer: Observer) -> None:
-        self.observer, self.requested = observer, False
+        self.observer, self.requested, self.coming_back = observer, False, False
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
         try:
             yield
         finally:
@@ -275,39 +452,8 @@ class _Stop:
                 signal.signal(number, handler)
 
     def _receive(self, number: int, frame: Any) -> None:
-        if self.requested:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
-        self.observer.say("stopping: the trial is saved at its next step (once more stops at once)")
-
-
-class _Clock:
-    """Seconds spent by a sweep over all its runs, and by its trials on a GPU; what the budget is held against."""
-
-    def __init__(self, file: Path, hours: float | None, gpu_hours: float | None) -> None:
-        self.file, self.hours, self.gpu_hours = file, hours, gpu_hours
-        self.before = read_json(file) if file.exists() else {"seconds": 0.0, "gpu_seconds": 0.0}
-        self.started = time.monotonic()
-        self.on_gpu = pick_device().type == "cuda"
-        self.spent = False
-        self.running = False
-
-    @property
-    def seconds(self) -> float:
-        return float(self.before["seconds"]) + (time.monotonic() - self.started if self.running else 0.0)
-
-    @property
-    def gpu_seconds(self) -> float:
-        return float(self.before["gpu_seconds"]) + (time.monotonic() - self.started if self.running and self.on_gpu else 0.0)
-
-    def start(self) -> None:
-        self.started, self.running = time.monotonic(), True
-
-    def is_spent(self) -> bool:
-        over = self.hours is not None and self.seconds >= 3600 * self.hours
-        over |= self.gpu_hours is not None and self.gpu_seconds >= 3600 * self.gpu_hours
-        self.spent |= over
-        return self.spent
-
-    def save(self) -> None:
-        write_json(self.file, {"seconds": self.seconds, "gpu_seconds": self.gpu_seconds})
+        if not self.requested:
+            self.observer.say("stopping: what runs is saved at its next step (Ctrl-C once more stops at once)")
+        self.requested, self.coming_back = True, number != signal.SIGINT

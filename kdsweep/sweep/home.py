@@ -9,7 +9,9 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from kdsweep.core.files import read_json, write_private
 from kdsweep.errors import SweepLocked, UnknownSweep, did_you_mean
 
 
@@ -54,7 +56,9 @@ class SweepFolder:
 
     sweep.json    what the sweep is (its identity) and how it was last run
     space.yaml    the space as resolved
-    clock.json    seconds spent so far
+    secrets.json  what of it has a password; only its owner may read it
+    clock.json    seconds spent so far, and on what
+    cluster.json  where workers join
     lock          held by the driver at work
     """
 
@@ -63,13 +67,28 @@ class SweepFolder:
         self.name = root.name
         self.facts = root / "sweep.json"
         self.space = root / "space.yaml"
+        self.secrets = root / "secrets.json"
         self.clock = root / "clock.json"
+        self.cluster = root / "cluster.json"
+        self.token = root / "cluster.token"
+        self.ray_log = root / "ray.log"
         self.lock_file = root / "lock"
         self.report = root / "report.json"
         self.trials = root / "trials"
 
     def trial(self, strategy: str, number: int) -> Path:
         return self.trials / f"{strategy}-{number}"
+
+    def write_secrets(self, secrets: dict[str, str]) -> None:
+        if secrets:
+            write_private(self.secrets, json.dumps(secrets))
+        else:
+            self.secrets.unlink(missing_ok=True)
+
+    def read_sweep(self) -> dict[str, Any]:
+        """The sweep as it was last run, its passwords in place."""
+        found: dict[str, Any] = read_json(self.facts)["sweep"]
+        return found | (read_json(self.secrets) if self.secrets.exists() else {})
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

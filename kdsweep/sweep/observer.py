@@ -12,7 +12,10 @@ class Observer:
         """Something happened that is worth a line."""
 
     def step(self, name: str, step: int, total_steps: int) -> None:
-        """The running trial (or the teacher) has done so many optimizer steps."""
+        """A running trial (or the teacher) has done so many optimizer steps."""
+
+    def over(self, name: str) -> None:
+        """It isn't running any more."""
 
     def progress(self, strategies: dict[str, Progress], trials: dict[str, int], seconds: float) -> None:
         """A trial began or ended. `trials`: how many each strategy gets; `seconds`: spent by the sweep so far."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from kdsweep.compare.report import summarize
@@ -9,12 +10,13 @@ from kdsweep.config import Plan, SweepConfig
 from kdsweep.config.space import load_space
 from kdsweep.core.files import read_json
 from kdsweep.errors import SweepLocked
+from kdsweep.sweep.clock import use_of_slots
 from kdsweep.sweep.home import Home, SweepFolder
 from kdsweep.sweep.studies import Progress, Studies
 
 
-def open_studies(plan: Plan, home: Home) -> Studies:
-    return Studies(home.storage_url(plan.sweep.storage), plan.name, plan.space, plan.sweep)
+def open_studies(plan: Plan, home: Home, say: Callable[[str], None] = lambda line: None) -> Studies:
+    return Studies(home.storage_url(plan.sweep.storage), plan.name, plan.space, plan.sweep, say)
 
 
 def trials_left(plan: Plan, studies: Studies, strategy: str) -> int:
@@ -58,13 +60,14 @@ def status(home: Home, name: str) -> dict[str, Any]:
     """How far sweep `name` is: trials and best of each strategy, seconds spent and left. Raises UnknownSweep."""
     plan, studies = recorded(home, name)
     folder = home.existing(name)
+    clock = read_json(folder.clock) if folder.clock.exists() else {}
     strategies: dict[str, Any] = {}
     seconds: list[float] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
         results = [folder.trial(strategy, number) / "result.json" for number in range(progress.started)]
         seconds += [read_json(result)["seconds"] for result in results if result.exists()]
-        counts = {"complete": progress.complete, "pruned": progress.pruned, "failed": progress.failed, "running": progress.running}
+        counts = {"complete": progress.complete, "pruned": progress.pruned, "failed": progress.failed, "running": len(progress.running)}
         best = None if progress.best is None else {"trial": progress.best[0], "validation": progress.best[1]}
         strategies[strategy] = counts | {"left": trials_left(plan, studies, strategy), "best": best}
     left = sum(counts["left"] + counts["running"] for counts in strategies.values())
@@ -73,9 +76,11 @@ def status(home: Home, name: str) -> dict[str, Any]:
         "metric": plan.space.task.metric,
         "state": "running" if is_running(folder) else "done" if not left else "stopped",
         "strategies": strategies,
-        "seconds_spent": read_json(folder.clock)["seconds"] if folder.clock.exists() else 0.0,
+        "seconds_spent": clock.get("seconds", 0.0),
+        "gpu_hours_spent": clock.get("gpu_seconds", 0.0) / 3600,
         "seconds_left": left * sum(seconds) / len(seconds) if seconds else None,
         "budget": plan.sweep.budget.model_dump(),
+        "slots": use_of_slots(clock),
     }
 
 
@@ -83,7 +88,7 @@ def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
     """A sweep as its folder has it. Raises UnknownSweep."""
     folder = home.existing(name)
     facts = read_json(folder.facts)
-    plan = Plan(name, load_space(folder.space), SweepConfig.model_validate(facts["sweep"]), facts["identity"]["space"])
+    plan = Plan(name, load_space(folder.space), SweepConfig.model_validate(folder.read_sweep()), facts["identity"]["space"])
     return plan, open_studies(plan, home)
 
 

@@ -60,7 +60,10 @@ def run(
 def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
     """The report of a sweep that has nothing left to do, or None."""
     folder = home.sweep(plan.name)
-    if not folder.facts.exists() or read_json(folder.facts)["identity"] != plan.identity or not folder.report.exists():
+    if not folder.facts.exists() or not folder.report.exists():
+        return None
+    facts = read_json(folder.facts)
+    if facts["identity"] != plan.identity or not facts["tracked"]:
         return None
     studies = open_studies(plan, home)
     if any(trials_left(plan, studies, strategy) or studies.open_trials(strategy) for strategy in plan.space.strategies):
@@ -91,11 +94,11 @@ def archive(home: Home, folder: SweepFolder) -> str:
     number = 1
     while home.sweep(f"{folder.name}.{number}").facts.exists():  # moved last: a folder without it is an archiving that was cut short
         number += 1
-    name, facts = f"{folder.name}.{number}", read_json(folder.facts)
-    rename_studies(home.storage_url(facts["sweep"]["storage"]), folder.name, name, facts["identity"]["space"]["strategies"])
+    name, facts, sweep = f"{folder.name}.{number}", read_json(folder.facts), folder.read_sweep()
+    rename_studies(home.storage_url(sweep["storage"]), folder.name, name, facts["identity"]["space"]["strategies"])
     from kdsweep.tracking import Tracker
 
-    tracker = Tracker(home.tracking_uri(facts["sweep"]["tracking"]), experiment=facts["experiment"], sweep=folder.name, artifacts=home.artifacts)
+    tracker = Tracker(home.tracking_uri(sweep["tracking"]), experiment=facts["experiment"], sweep=folder.name, artifacts=home.artifacts)
     tracker.rename_sweep(name)
     # The folder itself is locked and stays; what is in it moves.
     target = home.sweep(name)

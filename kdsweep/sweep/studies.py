@@ -6,15 +6,17 @@ and went on asks for the same trials as one that never stopped.
 
 from __future__ import annotations
 
+import bisect
+import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.config import SearchSpace, SweepConfig
 from kdsweep.config.values import Parameter, each_number
@@ -25,6 +27,8 @@ from kdsweep.errors import KdsweepError, without_password
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STATE = "kdsweep.state"
+PATIENCE_SECONDS = 600
+T = TypeVar("T")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -43,25 +47,48 @@ class Ticket:
         return f"{self.strategy}-{self.number}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
-    """Where a strategy stands. `best` is (trial number, value of the task's metric); `order` lists the complete trials, best first."""
+    """Where a strategy stands. `order` lists the complete trials, best first; `ended` all that are over, by number."""
 
-    complete: int
-    pruned: int
-    failed: int
-    running: int
-    best: tuple[int, float] | None
-    order: tuple[int, ...]
-    since_best: int
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: set[int] = field(default_factory=set)
+    order: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)
 
     @property
     def started(self) -> int:
-        return self.complete + self.pruned + self.failed + self.running
+        return len(self.ended) + len(self.running)
 
     @property
     def finished(self) -> int:
-        return self.complete + self.pruned + self.failed
+        return len(self.ended)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(trial number, value of the task's metric)"""
+        return (self.order[0], self.values[self.order[0]]) if self.order else None
+
+    @property
+    def since_best(self) -> int:
+        """How many trials ended since the best one was asked for."""
+        return len(self.ended) - bisect.bisect_right(self.ended, self.order[0]) if self.order else 0
+
+    def end(self, number: int, state: str, value: float | None) -> None:
+        self.running.discard(number)
+        bisect.insort(self.ended, number)
+        if state == "complete":
+            assert value is not None
+            self.complete += 1
+            self.values[number] = value
+            bisect.insort(self.order, number, key=lambda other: (-self.values[other], other))
+        elif state == "pruned":
+            self.pruned += 1
+        else:
+            self.failed += 1
 
 
 def derived_seed(purpose: str, seed: int, number: int) -> int:
@@ -81,10 +108,12 @@ class Studies:
     Raises KdsweepError where the database can't be opened.
     """
 
-    def __init__(self, storage: str, sweep_name: str, space: SearchSpace, config: SweepConfig) -> None:
-        self.sweep_name, self.space, self.config = sweep_name, space, config
+    def __init__(self, storage: str, sweep_name: str, space: SearchSpace, config: SweepConfig, say: Callable[[str], None] = lambda line: None) -> None:
+        self.sweep_name, self.space, self.config, self.say = sweep_name, space, config, say
         self.storage = _open_storage(storage)
+        self.shown = without_password(storage)
         self._studies: dict[str, optuna.Study] = {}
+        self._progress: dict[str, Progress] = {}
 
     def study_name(self, strategy: str) -> str:
         return f"{self.sweep_name}/{strategy}"
@@ -111,20 +140,54 @@ class Studies:
 
     def open_trials(self, strategy: str) -> list[int]:
         """Numbers of trials that were asked for and never told: a driver died."""
-        return [trial.number for trial in self.study(strategy).get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        return sorted(self.progress(strategy).running)
 
     def ask(self, strategy: str) -> Ticket:
+        """A new trial."""
+        ticket = self._patiently(lambda: self._ask(strategy), again=lambda: self._half_asked(strategy) or self._ask(strategy))
+        self.progress(strategy).running.add(ticket.number)
+        return ticket
+
+    def _ask(self, strategy: str) -> Ticket:
         study = self.study(strategy)
-        number = sum(trial.state != TrialState.WAITING for trial in study.get_trials(deepcopy=False))
-        study.sampler = self._sampler(number)
+        study.sampler = self._sampler(self.progress(strategy).started)
         return self._ticket(strategy, study.ask())
+
+    def _half_asked(self, strategy: str) -> Ticket | None:
+        """The trial that was being asked for when the database went away, if it got there."""
+        known = self.progress(strategy).running
+        running = self.study(strategy).get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return next((self._open(strategy, trial.number, trial._trial_id) for trial in running if trial.number not in known), None)
 
     def go_on(self, strategy: str, number: int) -> Ticket:
         """A trial that was asked for earlier, with the values it was given then."""
+        trial_id = next(trial._trial_id for trial in self._trials(strategy) if trial.number == number)
+        return self._patiently(lambda: self._open(strategy, number, trial_id))
+
+    def _open(self, strategy: str, number: int, trial_id: int) -> Ticket:
         study = self.study(strategy)
         study.sampler = self._sampler(number)
-        trial_id = next(trial._trial_id for trial in study.get_trials(deepcopy=False) if trial.number == number)
         return self._ticket(strategy, optuna.Trial(study, trial_id))
+
+    def _trials(self, strategy: str) -> list[FrozenTrial]:
+        return self._patiently(lambda: self.study(strategy).get_trials(deepcopy=False))
+
+    def _patiently(self, call: Callable[[], T], again: Callable[[], T] | None = None) -> T:
+        """What `call` returns; while the database is away it (or `again`) is called again and again, for up to ten minutes."""
+        began = time.monotonic()
+        pause = 0.5
+        while True:
+            try:
+                return call()
+            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
+                reason = without_password(str(error.__cause__ or error).strip().splitlines()[0])
+                if time.monotonic() - began > PATIENCE_SECONDS:
+                    raise KdsweepError(f"storage: {self.shown} hasn't answered for {PATIENCE_SECONDS // 60} minutes: {reason}") from error
+                if pause == 0.5:
+                    self.say(f"storage: {self.shown} doesn't answer ({reason}); trying again")
+                time.sleep(pause)
+                pause = min(2 * pause, 10.0)
+                call = again or call
 
     def _ticket(self, strategy: str, trial: optuna.Trial) -> Ticket:
         def suggest(parameter: Parameter) -> Any:
@@ -140,27 +203,41 @@ class Studies:
 
     def report(self, ticket: Ticket, evaluation: int, value: float) -> bool:
         """Tell the value of a trial's evaluation (counted from 1); whether the trial should be pruned."""
-        known = self.storage.get_trial(ticket.trial._trial_id).intermediate_values
-        if evaluation not in known:
-            ticket.trial.report(value, evaluation)
-        return ticket.trial.should_prune()
+
+        def report() -> bool:
+            known = self.storage.get_trial(ticket.trial._trial_id).intermediate_values
+            if evaluation not in known:
+                ticket.trial.report(value, evaluation)
+            return ticket.trial.should_prune()
+
+        return self._patiently(report)
 
     def tell(self, ticket: Ticket, state: str, value: float | None = None, reason: str | None = None) -> None:
         """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`.
 
         A diverged trial is PRUNED for Optuna, not FAILED: samplers pass failed trials over, and would go there again.
         """
-        ticket.trial.set_user_attr(STATE, state)
-        if reason:
-            ticket.trial.set_user_attr("kdsweep.reason", reason)
-        optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(state, TrialState.PRUNED)
-        self.study(ticket.strategy).tell(ticket.trial, value if state == "complete" else None, optuna_state, skip_if_finished=True)
+
+        def tell() -> None:
+            if self.storage.get_trial(ticket.trial._trial_id).state.is_finished():
+                return
+            ticket.trial.set_user_attr(STATE, state)
+            if reason:
+                ticket.trial.set_user_attr("kdsweep.reason", reason)
+            optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(state, TrialState.PRUNED)
+            self.study(ticket.strategy).tell(ticket.trial, value if state == "complete" else None, optuna_state, skip_if_finished=True)
+
+        self._patiently(tell)
+        self.progress(ticket.strategy).end(ticket.number, state, value)
 
     def progress(self, strategy: str) -> Progress:
-        return _progress(self.study(strategy).get_trials(deepcopy=False))
+        """Read once, then kept: nobody else writes."""
+        if strategy not in self._progress:
+            self._progress[strategy] = _read_progress(self._trials(strategy))
+        return self._progress[strategy]
 
     def params(self, strategy: str, number: int) -> dict[str, Any]:
-        return dict(self.study(strategy).get_trials(deepcopy=False)[number].params)
+        return dict(next(trial for trial in self._trials(strategy) if trial.number == number).params)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():
@@ -214,26 +291,17 @@ class Studies:
         return largest("epochs") * largest("evaluations_per_epoch")
 
 
-def _progress(trials: Iterable[FrozenTrial]) -> Progress:
-    ended = {"complete": 0, "pruned": 0, "failed": 0}
-    complete: list[tuple[float, int]] = []
-    running, finished = 0, []
+def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
+    progress = Progress()
     for trial in trials:
-        if trial.state == TrialState.COMPLETE and trial.value is not None:
-            ended["complete"] += 1
-            complete.append((-trial.value, trial.number))
-        elif trial.state == TrialState.PRUNED and trial.user_attrs.get(STATE) != "diverged":
-            ended["pruned"] += 1
+        if trial.state == TrialState.RUNNING:
+            progress.running.add(trial.number)
+        elif trial.state == TrialState.COMPLETE and trial.value is not None:
+            progress.end(trial.number, "complete", trial.value)
         elif trial.state in FINISHED:
-            ended["failed"] += 1
-        elif trial.state == TrialState.RUNNING:
-            running += 1
-        if trial.state in FINISHED:
-            finished.append(trial.number)
-    complete.sort()
-    best = (complete[0][1], -complete[0][0]) if complete else None
-    since_best = 0 if best is None else sum(number > best[0] for number in finished)
-    return Progress(**ended, running=running, best=best, order=tuple(number for _, number in complete), since_best=since_best)
+            pruned = trial.state == TrialState.PRUNED and trial.user_attrs.get(STATE) != "diverged"
+            progress.end(trial.number, "pruned" if pruned else "failed", None)
+    return progress
 
 
 def rename_studies(storage: str, old: str, new: str, strategies: Iterable[str]) -> None:

@@ -171,7 +171,7 @@ def test_the_best_student_of_all_is_registered(done: tuple[Home, dict[str, Any],
 
 def test_run_twice_does_nothing_the_second_time(space: Path, done: tuple[Home, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     home, report, _ = done
-    monkeypatch.setattr("kdsweep.sweep.driver.train", lambda *_, **__: pytest.fail("a finished sweep must not train"))
+    monkeypatch.setattr("kdsweep.core.training.train", lambda *_, **__: pytest.fail("a finished sweep must not train"))
     before, observer = identity_of_trials(home), Lines()
     assert run(space, home=home.root, assignments=TRIALS, observer=observer) == report
     assert identity_of_trials(home) == before
@@ -228,7 +228,7 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
 
 
 def test_a_sweep_of_pure_fine_tuning_loads_no_teacher(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.sweep.driver.prepare_teacher", lambda *_, **__: pytest.fail("no strategy needs a teacher"))
+    monkeypatch.setattr("kdsweep.core.training.prepare_teacher", lambda *_, **__: pytest.fail("no strategy needs a teacher"))
     report = run(space, home=tmp_path, assignments=("trials=1", "strategies.combined=", "strategies.distill="))
     assert report["teacher"] is None
     assert not (Home(tmp_path).cache / "teachers").exists()
@@ -240,7 +240,7 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(space: Path, 
             raise RuntimeError("the device is on fire\nand more")
         return core_train(settings, *arguments, **options)
 
-    monkeypatch.setattr("kdsweep.sweep.driver.train", failing)
+    monkeypatch.setattr("kdsweep.core.training.train", failing)
     one = ("trials=3", "strategies.combined=", "strategies.distill=", "sampler={type: grid}", "pruner={type: none}", "strategies.finetune.start_with=")
     both = ("strategies.finetune.learning_rate={choices: [1.0e-3, 1.0e+30]}", "training.batch_size={choices: [8, 16]}", "trials=9")
     report = run(space, home=tmp_path, assignments=(*one, *both))

@@ -1,0 +1,217 @@
+"""MLflow kept up to date with home, in a thread of its own, so that no slot waits for it.
+
+Home is the truth: what a run should look like is read from the trial's folder, and `tracked.json` beside it says what was
+sent. So nothing is lost when MLflow is away: it is sent when it is back, or by the next run of the sweep, and never twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from kdsweep.core.files import write_json
+from kdsweep.core.settings import TrialSettings
+from kdsweep.errors import TrackingUnreachable
+from kdsweep.sweep.home import SweepFolder
+from kdsweep.sweep.trials import SweptTrial
+from kdsweep.tracking import Point, RunKey, Tracker, trial_params
+
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 60.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial whose run in MLflow may be behind."""
+
+    strategy: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Students:
+    """Which students of a strategy are kept; the others' checkpoints go."""
+
+    strategy: str
+
+
+@dataclass(frozen=True)
+class Once:
+    """Something else to send, by name."""
+
+    name: str
+
+
+Item = Trial | Students | Once
+
+
+class Mirror:
+    """The queue of what MLflow has to be told, and the thread that tells it. What is asked for twice is sent once."""
+
+    def __init__(self, tracker: Tracker, folder: SweepFolder, metric: str, say: Callable[[str], None]) -> None:
+        self.tracker, self.folder, self.metric, self.say = tracker, folder, metric, say
+        self._changed = threading.Condition()
+        self._waiting: OrderedDict[Item, Any] = OrderedDict()
+        self._busy = self._closing = self._away = False
+        self._refused: Exception | None = None
+        self._paused: frozenset[Trial] = frozenset()
+        self._held: dict[str, set[int]] = self._find_held()
+        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
+        self._thread.start()
+
+    # --- from the driver's thread ------------------------------------------------------------------------------------
+
+    def trial(self, strategy: str, number: int) -> None:
+        """The trial began, was evaluated or ended."""
+        self._put(Trial(strategy, number), None)
+
+    def students(self, strategy: str, kept: tuple[int, ...], ended: int | None = None) -> None:
+        """These are the best students now; trial `ended` may have brought another."""
+        with self._changed:
+            self._held.setdefault(strategy, set()).update(kept if ended is None else (*kept, ended))
+        self._put(Students(strategy), kept)
+
+    def once(self, name: str, send: Callable[[], None]) -> None:
+        self._put(Once(name), send)
+
+    def pause(self, open_trials: frozenset[Trial]) -> None:
+        """The sweep stops before these are over: their runs wait."""
+        self._paused = open_trials
+        for trial in open_trials:
+            self._put(trial, None)
+
+    def is_behind(self, strategy: str, number: int) -> bool:
+        """Whether an ended trial was not sent whole."""
+        place = SweptTrial(self.folder.trial(strategy, number))
+        tracked = place.read_tracked()
+        return tracked["state"] is None or (place.student.exists() and tracked["state"] == "complete")
+
+    def close(self, patience: float = 20.0) -> int:
+        """Send what is left; give up when MLflow has been away for `patience` seconds. Returns how much is left."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+            until = time.monotonic() + patience
+            while (self._waiting or self._busy) and not (self._away and time.monotonic() > until):
+                self._changed.wait(0.2)
+                if not self._away:
+                    until = time.monotonic() + patience
+            return len(self._waiting) + self._busy
+
+    def _put(self, item: Item, value: Any) -> None:
+        with self._changed:
+            self._waiting[item] = value
+            self._waiting.move_to_end(item)  # a trial's students come after its run
+            self._changed.notify_all()
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            with self._changed:
+                while not self._waiting:
+                    self._changed.wait()
+                item, value = self._waiting.popitem(last=False)
+                self._busy = True
+            try:
+                self._send(item, value)
+                if self._away:
+                    self.say("tracking: MLflow is back; sending what was kept")
+                self._away, pause = False, FIRST_PAUSE_SECONDS
+            except TrackingUnreachable as error:
+                self._keep(item, value)
+                if not self._away:
+                    self.say(f"{error}; the trials go on, what it should know is kept and sent later")
+                self._away = True
+                with self._changed:
+                    self._changed.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            except Exception as error:  # refused for good: the sweep is worth more than its picture, and the numbers are in home
+                if self._refused is None:
+                    self.say(f"tracking: MLflow refused {item}: {str(error).splitlines()[0]}")
+                self._refused = error
+            finally:
+                with self._changed:
+                    self._busy = False
+                    self._changed.notify_all()
+
+    def _keep(self, item: Item, value: Any) -> None:
+        with self._changed:
+            self._waiting.setdefault(item, value)
+            self._waiting.move_to_end(item, last=False)
+
+    def _send(self, item: Item, value: Any) -> None:
+        match item:
+            case Trial():
+                self._send_trial(item)
+            case Students():
+                self._send_students(item.strategy, value)
+            case Once():
+                value()
+
+    def _send_trial(self, trial: Trial) -> None:
+        place = SweptTrial(self.folder.trial(trial.strategy, trial.number))
+        if not place.settings.exists():
+            return  # asked for and not begun
+        tracked, result = place.read_tracked(), place.read_result()
+        evaluations = [one for one in place.read_evaluations() if result is None or one.step <= result.steps]
+        points = [Point(name, value, one.timestamp, one.step) for one in evaluations[tracked["evaluations"] :] for name, value in one.metrics.items()]
+        tags: dict[str, str] = {}
+        if lost := place.read_lost():
+            tags["kdsweep.attempts"] = str(len(lost) + (result is None or result.state != "failed"))
+        ended = None
+        if result is not None:
+            ended = int(place.result.stat().st_mtime * 1000)
+            tags["kdsweep.state"] = result.state
+            if result.reason:
+                tags["kdsweep.reason"] = result.reason
+            if result.micro_batch:
+                tags["kdsweep.micro_batch"] = str(result.micro_batch)
+            once = {"seconds": result.seconds} | {f"student/{name}": value for name, value in (result.student or {}).items()}
+            if result.best is not None and result.state == "complete":
+                once |= {f"best/{name}": value for name, value in result.best.metrics.items() if name.startswith("validation/")}
+            points += [Point(name, value, ended, 0) for name, value in once.items()]
+        settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8")) if tracked["run_id"] is None else None
+        run_id = self.tracker.write(
+            RunKey("search", trial.strategy, str(trial.number)),
+            params=trial_params(settings) if settings else {},
+            tags=tags,
+            points=points,
+            state=result.state if result else "paused" if trial in self._paused else "running",
+            started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else None,
+            ended=ended,
+        )
+        write_json(place.tracked, tracked | {"run_id": run_id, "evaluations": len(evaluations), "state": result.state if result else None})
+
+    def _send_students(self, strategy: str, kept: tuple[int, ...]) -> None:
+        for number in sorted(self._held[strategy]):
+            place = SweptTrial(self.folder.trial(strategy, number))
+            tracked = place.read_tracked()
+            if number in kept:
+                if place.student.exists() and tracked["state"] == "complete":
+                    self.tracker.upload(tracked["run_id"], place.student, "student")
+                    self.tracker.tag(tracked["run_id"], {"kdsweep.student": "kept"})
+                    write_json(place.tracked, tracked | {"student": "kept"})
+                    shutil.rmtree(place.student)
+                continue
+            if tracked["student"] == "kept":
+                self.tracker.drop_student(tracked["run_id"])
+                write_json(place.tracked, tracked | {"student": "removed"})
+            shutil.rmtree(place.student, ignore_errors=True)
+            with self._changed:
+                self._held[strategy].discard(number)
+
+    def _find_held(self) -> dict[str, set[int]]:
+        """The trials whose student is on this disk or in MLflow, of each strategy."""
+        held: dict[str, set[int]] = {}
+        for folder in self.folder.trials.glob("*"):
+            strategy, _, number = folder.name.rpartition("-")
+            place = SweptTrial(folder)
+            if place.result.exists() and (place.student.exists() or place.read_tracked()["student"] == "kept"):
+                held.setdefault(strategy, set()).add(int(number))
+        return held
