@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,20 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # or making the database tells of each of its tables
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
+# An outage is waited for by whoever calls, with everything kept: one call must not block for the four minutes of the defaults.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+
+import requests
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from kdsweep.core.files import fingerprint
+from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.schedules import Constant
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError, TrackingUnreachable, without_password
@@ -78,6 +86,8 @@ class Tracker:
         self.artifacts = artifacts.as_uri() if uri.startswith("sqlite:") else None
         self._runs: dict[RunKey, _Known] = {}
         self._experiment_id: str | None = None
+        if uri.startswith("sqlite:///"):
+            _write_ahead(Path(uri.removeprefix("sqlite:///")))
 
     @contextlib.contextmanager
     def _reaching(self) -> Iterator[MlflowClient]:
@@ -96,8 +106,12 @@ class Tracker:
             raise TrackingUnreachable(f"tracking: MLflow at {without_password(self.uri)} doesn't answer: {_first_line(error)}") from error
 
     def connect(self) -> None:
-        with self._reaching():
-            pass
+        """Find MLflow. Raises KdsweepError where it can't be used, now or ever."""
+        try:
+            with self._reaching():
+                pass
+        except (MlflowException, OSError, SQLAlchemyError) as error:
+            raise KdsweepError(f"tracking: MLflow at {without_password(self.uri)} can't be used: {_first_line(error)}") from error
 
     @property
     def experiment_id(self) -> str:
@@ -286,11 +300,34 @@ def _key(run: Run) -> RunKey:
     return RunKey(tags.get("kdsweep.phase", ""), tags.get("kdsweep.strategy", ""), tags.get("kdsweep.trial", ""))
 
 
-def is_unreachable(error: Exception) -> bool:
-    """Whether MLflow may answer later: nothing is wrong with what was sent."""
-    if isinstance(error, MlflowException):
-        return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE")
-    return True
+def _write_ahead(file: Path) -> None:
+    """Let MLflow's connections to this database write ahead: MLflow makes them and has no setting for it."""
+    if on_network_file_system(file.parent):
+        return
+
+    def on_connect(connection: Any, record: Any) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            opened = connection.execute("PRAGMA database_list").fetchone()[2]
+            if opened and Path(opened) == file:
+                write_ahead(connection)
+
+    event.listen(Engine, "connect", on_connect)
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether MLflow may answer later: nothing is wrong with what was sent.
+
+    MLflow gives most of it the code INTERNAL_ERROR; what is behind it tells.
+    """
+    if getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE":
+        return True
+    while error is not None:
+        if isinstance(error, requests.exceptions.RequestException):
+            return not isinstance(error, ValueError | requests.exceptions.SSLError)  # ValueError: no URL
+        if isinstance(error, OperationalError | InterfaceError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _first_line(error: Exception) -> str:

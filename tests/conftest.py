@@ -7,8 +7,10 @@ import os
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sweep_processes import Sweep
 
 # Two processes of torch on two cores otherwise spin against each other; and no test may ask the network for anything.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -124,3 +126,25 @@ def tiny_space(tmp_path: Path, tiny: Callable[..., str], review_csv: Path) -> Pa
     path = tmp_path / "tiny.yaml"
     path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def space(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path) -> Path:
+    path = tmp_path_factory.mktemp("space's «folder»") / "tiny.yaml"  # a path with a space, a quote and letters beyond ASCII
+    path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def sweep(space: Path) -> Any:
+    """sweep(home, *assignments) starts one; what is left of it is killed at the end."""
+    started: list[Sweep] = []
+
+    def start(home: Path, *assignments: str) -> Sweep:
+        started.append(Sweep(space, home, assignments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.kill()

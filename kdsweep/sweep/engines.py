@@ -368,6 +368,7 @@ class Session:
         self.temp = session_folder(folder, "head")
         self.address = config.address
         self._guardian: Guardian | None = None
+        self._before: dict[str, str | None] = {}
 
     def open(self) -> None:
         handler = signal.getsignal(signal.SIGTERM)
@@ -376,11 +377,10 @@ class Session:
             self.temp.mkdir(mode=0o700)
             write_private(self.folder.token, secrets.token_hex(32))
             self._guardian = Guardian(self.temp)
+            self._before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(self.folder.token))
-            # One machine: everything listens on 127.0.0.1. Ray reads this when it is imported.
-            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0" if self.config.address == "local" else "1"
         try:
-            self.ray = _import_ray()
+            self.ray = _import_ray(many_machines=self.config.address != "local")
             _write_log(self.folder.ray_log)
             self.ray.init(**self._arguments())
             _write_log(self.folder.ray_log)  # ray.init sets handlers of its own
@@ -426,6 +426,12 @@ class Session:
             self.ray.shutdown()
         if self._guardian is not None:
             self._guardian.release()
+            self.folder.token.unlink(missing_ok=True)
+        for name, value in self._before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def session_folder(folder: SweepFolder, role: str) -> Path:
@@ -447,12 +453,20 @@ def _write_log(log: Path) -> None:
     logger.handlers, logger.propagate = [logging.FileHandler(log, delay=True)], False
 
 
-def _import_ray() -> Any:
+def _import_ray(*, many_machines: bool) -> Any:
+    """Ray; on one machine everything of it listens on 127.0.0.1."""
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(many_machines))
     try:
         import ray
-        from ray._private import worker
+        from ray._private import ray_constants, worker
+        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
     except ImportError as error:
         raise KdsweepError("engine: ray isn't installed; pip install ray") from error
+
+    # What Ray read from the environment when it was imported, perhaps for another sweep, is read again.
+    ray_constants.ENABLE_RAY_CLUSTER = many_machines
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
 
     def note(data: Any, *arguments: Any, **options: Any) -> None:
         logging.getLogger("ray").error("%s", data)

@@ -57,7 +57,7 @@ class Mirror:
         self._changed = threading.Condition()
         self._waiting: OrderedDict[Item, Any] = OrderedDict()
         self._busy = self._closing = self._away = False
-        self._refused: Exception | None = None
+        self._refused: set[Item] = set()
         self._paused: frozenset[Trial] = frozenset()
         self._held: dict[str, set[int]] = self._find_held()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -100,7 +100,7 @@ class Mirror:
                 self._changed.wait(0.2)
                 if not self._away:
                     until = time.monotonic() + patience
-            return len(self._waiting) + self._busy
+            return len(self._waiting) + self._busy + len(self._refused)
 
     def _put(self, item: Item, value: Any) -> None:
         with self._changed:
@@ -111,7 +111,7 @@ class Mirror:
     # --- the thread --------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
+        pause, said = FIRST_PAUSE_SECONDS, False
         while True:
             with self._changed:
                 while not self._waiting:
@@ -120,21 +120,23 @@ class Mirror:
                 self._busy = True
             try:
                 self._send(item, value)
-                if self._away:
+                self._refused.discard(item)
+                if said:
                     self.say("tracking: MLflow is back; sending what was kept")
-                self._away, pause = False, FIRST_PAUSE_SECONDS
+                self._away, said, pause = False, False, FIRST_PAUSE_SECONDS
             except TrackingUnreachable as error:
                 self._keep(item, value)
-                if not self._away:
+                if self._away and not said:  # not for a single call that failed
+                    said = True
                     self.say(f"{error}; the trials go on, what it should know is kept and sent later")
                 self._away = True
                 with self._changed:
                     self._changed.wait(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except Exception as error:  # refused for good: the sweep is worth more than its picture, and the numbers are in home
-                if self._refused is None:
-                    self.say(f"tracking: MLflow refused {item}: {str(error).splitlines()[0]}")
-                self._refused = error
+                if not self._refused:
+                    self.say(f"tracking: MLflow refused {item}: {(str(error).splitlines() or [''])[0]}; the next `kdsweep run` tries again")
+                self._refused.add(item)
             finally:
                 with self._changed:
                     self._busy = False

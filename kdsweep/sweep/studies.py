@@ -7,10 +7,13 @@ and went on asks for the same trials as one that never stopped.
 from __future__ import annotations
 
 import bisect
+import contextlib
+import copy
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,14 +23,17 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.config import SearchSpace, SweepConfig
 from kdsweep.config.values import Parameter, each_number
-from kdsweep.core.files import fingerprint
+from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.settings import TrainingSettings, TrialSettings
 from kdsweep.errors import KdsweepError, without_password
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STATE = "kdsweep.state"
-PATIENCE_SECONDS = 600
+REASON = "kdsweep.reason"
+PATIENCE_SECONDS, FIRST_PAUSE_SECONDS = 600, 0.5
+# A sampler's cost grows with the trials that it learns from. TPE's good ones are at most 25 (Optuna's default gamma).
+TRIALS_TO_LEARN_FROM, BEST_TO_LEARN_FROM, TRIALS_TO_PRUNE_AGAINST = 250, 40, 1000
 T = TypeVar("T")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -102,8 +108,47 @@ class _Grid(optuna.samplers.BruteForceSampler):
         """Not stop the study when all is visited: that is for `optimize`, and trials are counted here (`trials_for`)."""
 
 
+class _Memory(optuna.storages.InMemoryStorage):
+    """Where sampler and pruner look: all of a study's trials, or only so many while `window` is set."""
+
+    window: int | None = None
+    best: Callable[[], Sequence[int]] = staticmethod(lambda: ())
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        if self.window is not None and len(trials) > self.window:
+            first = len(trials) - self.window
+            trials = [trials[number] for number in sorted(self.best()) if number < first] + trials[first:]
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    @contextlib.contextmanager
+    def only(self, window: int | None, best: Callable[[], Sequence[int]] = lambda: ()) -> Iterator[None]:
+        self.window, self.best = window, best
+        try:
+            yield
+        finally:
+            self.window = None
+
+
+@dataclass
+class _Opened:
+    """A strategy's study: in memory, where it is asked, and in the database, where it is kept (`kept_id`)."""
+
+    memory: _Memory
+    study: optuna.Study
+    kept_id: int
+    kept_trials: dict[int, int]  # trial number -> its id in the database
+    progress: Progress
+
+
 class Studies:
     """The studies of one sweep. `storage` is an Optuna URL.
+
+    Sampler and pruner work on a copy in memory; what they and the trials say is written to the database at once, each thing in
+    a way that can be repeated: nobody else writes there while a sweep runs. Reading and writing it through Optuna instead
+    costs three times as much, and more with each trial.
 
     Raises KdsweepError where the database can't be opened.
     """
@@ -112,26 +157,26 @@ class Studies:
         self.sweep_name, self.space, self.config, self.say = sweep_name, space, config, say
         self.storage = _open_storage(storage)
         self.shown = without_password(storage)
-        self._studies: dict[str, optuna.Study] = {}
-        self._progress: dict[str, Progress] = {}
+        self._studies: dict[str, _Opened] = {}
 
     def study_name(self, strategy: str) -> str:
         return f"{self.sweep_name}/{strategy}"
 
-    def study(self, strategy: str) -> optuna.Study:
-        """The strategy's study, made with its `start_with` trials in line where it isn't there yet."""
+    def _opened(self, strategy: str) -> _Opened:
+        """The strategy's study, made where it isn't there yet, with the `start_with` trials that weren't asked for in line."""
         if strategy not in self._studies:
-            study = optuna.create_study(
-                storage=self.storage,
-                study_name=self.study_name(strategy),
-                direction="maximize",
-                pruner=self._pruner(strategy),
-                load_if_exists=True,
-            )
-            for params in self.space.first_trials(strategy):
-                study.enqueue_trial(params, skip_if_exists=True)
-            self._studies[strategy] = study
+            self._studies[strategy] = self._patiently(lambda: self._open(strategy))
         return self._studies[strategy]
+
+    def _open(self, strategy: str) -> _Opened:
+        name, memory = self.study_name(strategy), _Memory()
+        kept = optuna.create_study(storage=self.storage, study_name=name, direction="maximize", load_if_exists=True)
+        study = optuna.create_study(storage=memory, study_name=name, direction="maximize", pruner=self._pruner(strategy))
+        trials = kept.get_trials(deepcopy=False)
+        study.add_trials(trials)
+        for params in self.space.first_trials(strategy)[len(trials) :]:
+            study.enqueue_trial(params)
+        return _Opened(memory, study, kept._study_id, {trial.number: trial._trial_id for trial in trials}, _read_progress(trials))
 
     def trials_for(self, strategy: str) -> int:
         """How many trials the strategy gets: as many as the sweep says, fewer where a grid has fewer points."""
@@ -144,50 +189,47 @@ class Studies:
 
     def ask(self, strategy: str) -> Ticket:
         """A new trial."""
-        ticket = self._patiently(lambda: self._ask(strategy), again=lambda: self._half_asked(strategy) or self._ask(strategy))
-        self.progress(strategy).running.add(ticket.number)
+        opened = self._opened(strategy)
+        window = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
+        with opened.memory.only(window, best=lambda: opened.progress.order[:BEST_TO_LEARN_FROM]):
+            opened.study.sampler = self._sampler(opened.progress.started)
+            ticket = self._ticket(strategy, opened.study.ask())
+        self._patiently(lambda: self._keep(opened, ticket))
+        opened.progress.running.add(ticket.number)
         return ticket
 
-    def _ask(self, strategy: str) -> Ticket:
-        study = self.study(strategy)
-        study.sampler = self._sampler(self.progress(strategy).started)
-        return self._ticket(strategy, study.ask())
-
-    def _half_asked(self, strategy: str) -> Ticket | None:
-        """The trial that was being asked for when the database went away, if it got there."""
-        known = self.progress(strategy).running
-        running = self.study(strategy).get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return next((self._open(strategy, trial.number, trial._trial_id) for trial in running if trial.number not in known), None)
+    def _keep(self, opened: _Opened, ticket: Ticket) -> None:
+        """Write a new trial, all of it at once; where the database went away while that was done, look for it first."""
+        trials = self.storage.get_all_trials(opened.kept_id, deepcopy=False) if ticket.number in opened.kept_trials else []
+        opened.kept_trials[ticket.number] = -1  # being written
+        found = next((trial._trial_id for trial in trials if trial.number == ticket.number), None)
+        template = opened.memory.get_trial(ticket.trial._trial_id)
+        opened.kept_trials[ticket.number] = self.storage.create_new_trial(opened.kept_id, template_trial=template) if found is None else found
 
     def go_on(self, strategy: str, number: int) -> Ticket:
         """A trial that was asked for earlier, with the values it was given then."""
-        trial_id = next(trial._trial_id for trial in self._trials(strategy) if trial.number == number)
-        return self._patiently(lambda: self._open(strategy, number, trial_id))
+        opened = self._opened(strategy)
+        opened.study.sampler = self._sampler(number)
+        trial_id = opened.memory.get_trial_id_from_study_id_trial_number(opened.study._study_id, number)
+        return self._ticket(strategy, optuna.Trial(opened.study, trial_id))
 
-    def _open(self, strategy: str, number: int, trial_id: int) -> Ticket:
-        study = self.study(strategy)
-        study.sampler = self._sampler(number)
-        return self._ticket(strategy, optuna.Trial(study, trial_id))
-
-    def _trials(self, strategy: str) -> list[FrozenTrial]:
-        return self._patiently(lambda: self.study(strategy).get_trials(deepcopy=False))
-
-    def _patiently(self, call: Callable[[], T], again: Callable[[], T] | None = None) -> T:
-        """What `call` returns; while the database is away it (or `again`) is called again and again, for up to ten minutes."""
-        began = time.monotonic()
-        pause = 0.5
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """What `call` returns; while the database is away it is called again and again, for up to ten minutes."""
+        began, pause = time.monotonic(), FIRST_PAUSE_SECONDS
         while True:
             try:
                 return call()
             except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
-                reason = without_password(str(error.__cause__ or error).strip().splitlines()[0])
+                cause = error.__cause__ or error
+                if not isinstance(cause, OperationalError | InterfaceError):
+                    raise
+                reason = without_password((str(cause).strip().splitlines() or [""])[0])
                 if time.monotonic() - began > PATIENCE_SECONDS:
                     raise KdsweepError(f"storage: {self.shown} hasn't answered for {PATIENCE_SECONDS // 60} minutes: {reason}") from error
-                if pause == 0.5:
+                if pause == FIRST_PAUSE_SECONDS:
                     self.say(f"storage: {self.shown} doesn't answer ({reason}); trying again")
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
-                call = again or call
 
     def _ticket(self, strategy: str, trial: optuna.Trial) -> Ticket:
         def suggest(parameter: Parameter) -> Any:
@@ -203,41 +245,49 @@ class Studies:
 
     def report(self, ticket: Ticket, evaluation: int, value: float) -> bool:
         """Tell the value of a trial's evaluation (counted from 1); whether the trial should be pruned."""
-
-        def report() -> bool:
-            known = self.storage.get_trial(ticket.trial._trial_id).intermediate_values
-            if evaluation not in known:
-                ticket.trial.report(value, evaluation)
-            return ticket.trial.should_prune()
-
-        return self._patiently(report)
+        opened = self._opened(ticket.strategy)
+        trial_id, kept_id = ticket.trial._trial_id, opened.kept_trials[ticket.number]
+        before = opened.memory.get_trial(trial_id)
+        if evaluation not in before.intermediate_values:
+            ticket.trial.report(value, evaluation)
+            self._patiently(lambda: self.storage.set_trial_intermediate_value(kept_id, evaluation, value))
+        with opened.memory.only(TRIALS_TO_PRUNE_AGAINST):
+            prune = ticket.trial.should_prune()
+        for name, attribute in opened.memory.get_trial(trial_id).system_attrs.items():  # how far the pruner let it come
+            if before.system_attrs.get(name) != attribute:
+                self._patiently(lambda name=name, attribute=attribute: self.storage.set_trial_system_attr(kept_id, name, attribute))  # type: ignore[misc]
+        return prune
 
     def tell(self, ticket: Ticket, state: str, value: float | None = None, reason: str | None = None) -> None:
         """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`.
 
         A diverged trial is PRUNED for Optuna, not FAILED: samplers pass failed trials over, and would go there again.
         """
+        opened = self._opened(ticket.strategy)
+        optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(state, TrialState.PRUNED)
+        attributes = {STATE: state} | ({REASON: reason} if reason else {})
+        for name, text in attributes.items():
+            ticket.trial.set_user_attr(name, text)
+        opened.study.tell(ticket.trial, value if state == "complete" else None, optuna_state)
+        told = opened.memory.get_trial(ticket.trial._trial_id)
 
-        def tell() -> None:
-            if self.storage.get_trial(ticket.trial._trial_id).state.is_finished():
-                return
-            ticket.trial.set_user_attr(STATE, state)
-            if reason:
-                ticket.trial.set_user_attr("kdsweep.reason", reason)
-            optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(state, TrialState.PRUNED)
-            self.study(ticket.strategy).tell(ticket.trial, value if state == "complete" else None, optuna_state, skip_if_finished=True)
+        def write() -> None:
+            kept_id = opened.kept_trials[ticket.number]
+            for name, text in attributes.items():
+                self.storage.set_trial_user_attr(kept_id, name, text)
+            self.storage.set_trial_state_values(kept_id, told.state, told.values)
 
-        self._patiently(tell)
-        self.progress(ticket.strategy).end(ticket.number, state, value)
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told, and then the answer was lost
+            self._patiently(write)
+        opened.progress.end(ticket.number, state, value)
 
     def progress(self, strategy: str) -> Progress:
-        """Read once, then kept: nobody else writes."""
-        if strategy not in self._progress:
-            self._progress[strategy] = _read_progress(self._trials(strategy))
-        return self._progress[strategy]
+        return self._opened(strategy).progress
 
     def params(self, strategy: str, number: int) -> dict[str, Any]:
-        return dict(next(trial for trial in self._trials(strategy) if trial.number == number).params)
+        opened = self._opened(strategy)
+        trial_id = opened.memory.get_trial_id_from_study_id_trial_number(opened.study._study_id, number)
+        return dict(opened.memory.get_trial(trial_id).params)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():
@@ -318,11 +368,19 @@ def rename_studies(storage: str, old: str, new: str, strategies: Iterable[str]) 
         optuna.delete_study(study_name=before, storage=opened)
 
 
-def _open_storage(url: str) -> optuna.storages.BaseStorage:
+def _open_storage(url: str) -> optuna.storages.RDBStorage:
+    options: dict[str, Any] = {}
     if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(url.removeprefix("sqlite:///"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        options = {} if on_network_file_system(file.parent) else {"pool_events": [(write_ahead, "connect")]}
+    elif url.startswith("postgresql"):
+        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
+        if url.startswith("postgresql://") and find_spec("psycopg") is not None:
+            url = "postgresql+psycopg" + url.removeprefix("postgresql")
     try:
-        return optuna.storages.get_storage(url)
+        return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        missing = isinstance(error, ImportError) and url.startswith("postgresql")
+        reason = "its driver isn't installed; pip install 'kdsweep[postgresql]'" if missing else str(error).strip().splitlines()[0]
         raise KdsweepError(f"storage: {without_password(url)} can't be opened as an Optuna database: {without_password(reason)}") from error
