@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdsweep.core.files import fingerprint, publishing, read_json, write_json
+from kdsweep.core.files import fingerprint, locked, publishing, read_json, write_json
 from kdsweep.core.settings import SPLITS, TaskSettings
 from kdsweep.core.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
 from kdsweep.errors import DataError, did_you_mean
@@ -461,9 +461,11 @@ def tokenize_split(
     key = fingerprint("tokens 1", split.key, tokenizer_fingerprint(tokenizer), max_length, token_types)
     folder = cache / "tokens" / key
     if not folder.is_dir():
-        say(f"tokenizing {split.name}: {len(split):,} rows")
-        with publishing(folder) as beside:
-            _tokenize_into(beside, split, tokenizer, max_length, token_types)
+        with locked(cache / "tokens" / f"{key}.lock", lambda: say(f"tokenizing {split.name}: another process does it; waiting")):
+            if not folder.is_dir():
+                say(f"tokenizing {split.name}: {len(split):,} rows")
+                with publishing(folder) as beside:
+                    _tokenize_into(beside, split, tokenizer, max_length, token_types)
     offsets = np.load(folder / "offsets.npy")
     return TokenizedSplit(
         input_ids=np.load(folder / "input_ids.npy", mmap_mode="r"),

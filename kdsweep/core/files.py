@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -70,6 +71,19 @@ def publishing(folder: Path) -> Iterator[Path]:
         _fsync_folder(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(file: Path, waiting: Callable[[], object]) -> Iterator[None]:
+    """Be the only one who holds this lock, on any machine; it ends with the process, however that ends. Calls `waiting` if another has it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            waiting()
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def fingerprint(*parts: Any) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from kdsweep.core.device import (
     unless_out_of_memory,
 )
 from kdsweep.core.evaluate import judge, latency_ms, predict
+from kdsweep.core.files import locked
 from kdsweep.core.losses import distillation_loss
 from kdsweep.core.micro_batches import MicroBatches
 from kdsweep.core.models import check_length, load_student, parameter_count, reads_token_types, size_mb, student_source
@@ -363,7 +362,9 @@ def prepare_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path, *
     if (found := find_teacher(folder)) is not None:
         return found
     work = cache / "teachers" / f"{key}-training"
-    with _locked(cache / "teachers" / f"{key}.lock", say):  # two sweeps that need the same teacher: one trains it
+    with locked(
+        cache / "teachers" / f"{key}.lock", lambda: say("teacher: another process is making it; waiting")
+    ):  # two sweeps that need the same teacher: one trains it
         if (found := find_teacher(folder)) is not None:
             return found
         seconds, source = 0.0, teacher.checkpoint or ""
@@ -395,19 +396,6 @@ def prepare_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path, *
         )
         shutil.rmtree(work / "student", ignore_errors=True)  # the cache has it now; the metrics stay
         return made
-
-
-@contextmanager
-def _locked(file: Path, say: Say) -> Iterator[None]:
-    """Hold a lock that ends with the process, however that ends."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("teacher: another process is making it; waiting")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _card(settings: TrialSettings, best: Evaluation) -> str:

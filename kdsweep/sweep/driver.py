@@ -121,6 +121,7 @@ class Driver:
         while True:
             self._give_out(engine)
             if not self.running and (self.draining or not self._has_work()):
+                self.clock.update(slots=0, running=0, has_work=False, gpus_per_slot=0)  # ending Ray is no time of the slots
                 return
             try:
                 engine.wait(self.clock.seconds_left())
