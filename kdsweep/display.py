@@ -237,8 +237,10 @@ def show_plan(facts: dict[str, Any]) -> None:
             words = {name: schedule_words(schedule) for name, schedule in sample.items()}
             console.print(f"  sample {i + 1}: alpha {words['alpha']}, T {words['temperature']}, lr {words['learning_rate']}", markup=False)
     estimate = facts["estimate"]
-    console.print(
-        f"\nOn {estimate['device']}: about {duration(estimate['seconds_a_trial'])} a trial, {duration(estimate['seconds_for_the_teacher'])} for the teacher, "
-        f"{duration(estimate['seconds_without_pruning'])} in all if nothing is pruned; about {estimate['disk_mb']:,} MB under {facts['home']}",
-        markup=False,
-    )
+    spent = f"about {duration(estimate['seconds_a_trial'])} a trial, {duration(estimate['seconds_for_the_teacher'])} for the teacher"
+    in_all = f"{duration(estimate['seconds_without_pruning'])} in all on {_slots(estimate['slots'])} if nothing is pruned"
+    console.print(f"\nOn {estimate['device']}: {spent}, {in_all}; about {estimate['disk_mb']:,} MB under {facts['home']}", markup=False)
+
+
+def _slots(count: int | None) -> str:
+    return "one slot (a cluster's are not known yet)" if count is None else "one slot" if count == 1 else f"{count} slots"

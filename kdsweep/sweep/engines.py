@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,25 @@ def settle_engine(config: AutoEngine | InlineEngine | RayEngine) -> InlineEngine
         return config
     gpus = gpu_count()
     return RayEngine(type="ray", gpus_per_trial=1, cpus_per_trial=max(1, cpu_count() // gpus)) if gpus > 1 else InlineEngine(type="inline")
+
+
+def slots_here(config: AutoEngine | InlineEngine | RayEngine) -> int | None:
+    """How many trials would run at once, as far as this machine alone can tell: None for a cluster."""
+    settled = settle_engine(config)
+    if isinstance(settled, InlineEngine):
+        return 1
+    if settled.address != "local":
+        return settled.slots
+    gpus = gpu_count() if settled.gpus is None else settled.gpus
+    share = settled.gpus_per_trial if settled.gpus_per_trial is not None else float(gpus > 0)
+    resources = {"CPU": float(settled.cpus or cpu_count()), "GPU": float(gpus)}
+    return min(slots_in(resources, settled.cpus_per_trial, share), settled.slots or 2**31)
+
+
+def slots_in(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
+    """How many slots of so many CPU cores and (shares of) GPUs fit; a slot's share is of one GPU."""
+    fit = int(resources.get("CPU", 0) // cpus)
+    return min(fit, int(resources.get("GPU", 0)) * int(1 / gpus + 1e-9)) if gpus else fit
 
 
 def cpu_count() -> int:
@@ -287,13 +306,7 @@ class RayCluster:
 
     def _room(self) -> int:
         """How many slots fit on the machines that are there."""
-        return sum(self._fit(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
-
-    def _fit(self, resources: dict[str, float]) -> int:
-        fit = int(resources.get("CPU", 0) // self.config.cpus_per_trial)
-        if self.gpus_per_slot:
-            fit = min(fit, int(resources.get("GPU", 0)) * int(1 / self.gpus_per_slot + 1e-9))
-        return fit
+        return sum(slots_in(node["Resources"], self.config.cpus_per_trial, self.gpus_per_slot) for node in self._ray.nodes() if node["Alive"])
 
     def _arrived(self, slot: _Slot, place: Place) -> None:
         """Take the slot in, unless its machine can't be used. Raises KdsweepError with why."""

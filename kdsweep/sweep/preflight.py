@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from kdsweep.core.device import pick_device, resolve_precision
 from kdsweep.core.models import check_fits, check_length, describe_model, keep_layers, layer_count, parameter_count, reads_token_types, size_mb, spaced_layers
 from kdsweep.core.settings import TrainingSettings
 from kdsweep.core.teacher import check_labels
+from kdsweep.sweep.engines import slots_here
 from kdsweep.sweep.studies import derived_seed
 
 ROWS_TO_MEASURE = 2000
@@ -175,13 +177,15 @@ def _estimate(plan: Plan, data: TaskData, teacher: Candidate | None, students: l
         rows = len(data.train)
         teacher_seconds = _training_seconds(teacher, data, own.epochs, own.batch_size, own.evaluations_per_epoch) if own else 0.0
         teacher_seconds += rows * _row_seconds(teacher, data, 32)[1]
+    slots = slots_here(plan.sweep.engine)
     kept = min(plan.sweep.keep.students, plan.sweep.trials) * len(plan.space.strategies)
     disk = kept * size_mb(student.model) + 4 * size_mb(student.model) + (size_mb(teacher.model) * 5 if teacher else 0)
     return {
         "device": str(pick_device()),
+        "slots": slots,
         "seconds_a_trial": round(trial, 1),
         "seconds_for_the_teacher": round(teacher_seconds, 1),
-        "seconds_without_pruning": round(trials * trial + teacher_seconds, 1),
+        "seconds_without_pruning": round(math.ceil(trials / (slots or 1)) * trial + teacher_seconds, 1),
         "disk_mb": round(disk),
     }
 
