@@ -54,8 +54,8 @@ class Sweep:
         return self.process.returncode, output, errors
 
 
-def trials_of(home: Home) -> dict[str, list[tuple[Any, ...]]]:
-    url = f"sqlite:///{home.optuna_db}"
+def trials_of(home: Home, storage: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
+    url = storage or f"sqlite:///{home.optuna_db}"
     studies = {name: optuna.load_study(study_name=name, storage=url) for name in optuna.get_all_study_names(url)}
     return {
         name.split("/")[1]: [(trial.params, trial.state, trial.value, trial.intermediate_values) for trial in study.trials] for name, study in studies.items()
@@ -73,9 +73,9 @@ def runs_of(home: Home, uri: str | None = None) -> list[Any]:
     return list(client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000))
 
 
-def assert_same_sweep(home: Home, undisturbed: Home, uri: str | None = None) -> None:
+def assert_same_sweep(home: Home, undisturbed: Home, uri: str | None = None, storage: str | None = None) -> None:
     """Trial by trial and number by number as if nothing had happened, in Optuna, on disk and in MLflow."""
-    found = trials_of(home)
+    found = trials_of(home, storage)
     assert found == trials_of(undisturbed)
     assert metrics_of(home) == metrics_of(undisturbed)
     client = MlflowClient(tracking_uri=uri or f"sqlite:///{home.mlflow_db}")
@@ -88,7 +88,7 @@ def assert_same_sweep(home: Home, undisturbed: Home, uri: str | None = None) -> 
             trial = found[one.data.tags["kdsweep.strategy"]][int(one.data.tags["kdsweep.trial"])]
             history = client.get_metric_history(one.info.run_id, "validation/accuracy")
             assert [point.value for point in sorted(history, key=lambda point: point.step)] == list(trial[3].values())  # each value, none of them twice
-    assert not [file for file in home.sweep("tiny").trials.rglob("*.tmp") if file.parent.name != "checkpoint"]
+    assert not list(home.sweep("tiny").trials.rglob("*.tmp"))
 
 
 def processes_of(home: Path) -> list[int]:

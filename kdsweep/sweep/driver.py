@@ -131,6 +131,7 @@ class Driver:
 
     def _take_up(self) -> None:
         """What an earlier driver left: trials that are open, that ended untold, or that MLflow doesn't know whole."""
+        self.folder.remove_half_written()
         for strategy in self.plan.space.strategies:
             for number in self.studies.open_trials(strategy):
                 ticket = self.studies.go_on(strategy, number)

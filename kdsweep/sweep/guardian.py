@@ -38,12 +38,29 @@ class Guardian:
 
 def members(folder: str) -> list[int]:
     """The processes of a session that are still alive."""
-    mark, found = f"{MARK}={folder}".encode(), []
+    mark, found, parents = f"{MARK}={folder}".encode(), set(), {}
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if process.name.isdigit() and mark in (process / "environ").read_bytes().split(b"\0"):
-                found.append(int(process.name))
-    return found
+            if process.name.isdigit() and (parent := _parent(process)) is not None:
+                parents[int(process.name)] = parent
+                if mark in (process / "environ").read_bytes().split(b"\0"):
+                    found.add(int(process.name))
+    # Some write their title over their environment; they are children of one that has the mark.
+    while more := {process for process, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sorted(found)
+
+
+def _parent(process: Path) -> int | None:
+    """The parent of the process in this folder of /proc; None where it has ended."""
+    state, parent = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
+    return None if state in "ZX" else int(parent)
+
+
+def _lives(process: int) -> bool:
+    with contextlib.suppress(OSError):
+        return _parent(Path(f"/proc/{process}")) is not None
+    return False
 
 
 def main(folder: str) -> None:
@@ -52,10 +69,12 @@ def main(folder: str) -> None:
     while os.read(0, 1):
         pass
     until = time.monotonic() + SECONDS_TO_VANISH
-    while (alive := members(folder)) and time.monotonic() < until:
+    killed: set[int] = set()
+    while ((alive := members(folder)) or any(map(_lives, killed))) and time.monotonic() < until:
         for process in alive:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)
+        killed.update(alive)
         time.sleep(0.05)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,15 @@ class SweepFolder:
 
     def trial(self, strategy: str, number: int) -> Path:
         return self.trials / f"{strategy}-{number}"
+
+    def remove_half_written(self) -> None:
+        """What a killed process left of the files that it was writing. For the one who holds the lock."""
+        for pattern in ("*/.*.tmp", "*/checkpoint/.*.tmp"):
+            for leftover in self.trials.glob(pattern):
+                if leftover.is_dir():
+                    shutil.rmtree(leftover, ignore_errors=True)
+                else:
+                    leftover.unlink(missing_ok=True)
 
     def write_secrets(self, secrets: dict[str, str]) -> None:
         if secrets:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
@@ -21,6 +20,7 @@ from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
+from kdsweep.sweep.clock import Clock
 from kdsweep.sweep.engines import Engine, check_place, open_engine
 from kdsweep.sweep.home import Home
 from kdsweep.sweep.worker import Ended, Evaluated, Event, Place, TrialJob
@@ -100,10 +100,8 @@ def test_a_cluster_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         place_trials({"address": "auto"}, 1, tmp_path)
 
 
-def test_everything_listens_on_this_machine_alone(tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
-    one = sweep(tmp_path, *SIX, "training.epochs=200")
-    assert one.wait_for(lambda: one.evaluations() > 0), one.end()
-    inodes = {link for process in processes_of(tmp_path) for link in sockets_of(process)}
+def assert_listens_on_this_machine_alone(home: Path) -> None:
+    inodes = {link for process in processes_of(home) for link in sockets_of(process)}
     listening = [line.split() for file in ("/proc/net/tcp", "/proc/net/tcp6") for line in Path(file).read_text().splitlines()[1:]]
     ours = [fields[1] for fields in listening if fields[3] == "0A" and fields[9] in inodes]
     assert ours
@@ -148,6 +146,11 @@ def workers_of(home: Path) -> list[int]:
     return [process for process in processes_of(home) if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::Worker")]
 
 
+def both_slots_train(sweep: Sweep) -> bool:
+    begun = list(sweep.home.sweep("tiny").trials.glob("*/metrics.jsonl"))
+    return sum(not file.with_name("result.json").exists() for file in begun) == 2
+
+
 def assert_gone(home: Path, seconds: float = 10) -> None:
     until = time.monotonic() + seconds
     while processes_of(home):
@@ -157,7 +160,7 @@ def assert_gone(home: Path, seconds: float = 10) -> None:
 
 def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_within_15_seconds(tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home) -> None:
     one = sweep(tmp_path, *SIX)
-    assert one.wait_for(lambda: one.evaluations() >= 3), one.end()
+    assert one.wait_for(lambda: both_slots_train(one)), one.end()
     victim = workers_of(tmp_path)[0]
     os.kill(victim, signal.SIGKILL)
     killed = time.time()
@@ -202,7 +205,7 @@ def test_a_trial_that_kills_its_worker_three_times_fails_with_the_reason_and_the
     assert failed.data.tags["kdsweep.attempts"] == "3"
 
 
-KILLS = int(os.environ.get("KDSWEEP_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("KDSWEEP_TEST_KILLS", "2"))
 
 
 def test_kill_9_of_the_driver_at_random_moments_loses_and_repeats_nothing_and_leaves_no_process(
@@ -211,7 +214,7 @@ def test_kill_9_of_the_driver_at_random_moments_loses_and_repeats_nothing_and_le
     draw, kills = random.Random(KILLS), 0
     for _ in range(KILLS):
         one = sweep(tmp_path, *SIX)
-        target = one.evaluations() + draw.randint(0, 600 // KILLS)
+        target = one.evaluations() + draw.randint(0, 240 // KILLS)
         began, longest = time.monotonic(), draw.uniform(2, 20)
         if not one.wait_for(lambda: one.evaluations() > target or time.monotonic() - began > longest):  # noqa: B023
             break  # it was done before the moment came
@@ -226,30 +229,40 @@ def test_kill_9_of_the_driver_at_random_moments_loses_and_repeats_nothing_and_le
     assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))  # a driver's death is no fault of a trial
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_saves_or_stops_at_once_and_leaves_no_process(times: int, tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home) -> None:
-    one = sweep(tmp_path, *SIX)
-    assert one.wait_for(lambda: one.evaluations() >= 5), one.end()
-    for _ in range(times):
-        one.process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-    status, _, errors = one.end(30)
-    assert status == 130
-    assert errors.count("\n") == 1
-    assert "run the same command again" in errors
-    assert_gone(tmp_path, 10)
-    if times == 1:
-        assert "RUNNING" not in {run.info.status for run in runs_of(Home(tmp_path))}
+def test_ctrl_c_twice_stops_at_once_and_once_saves_and_neither_leaves_a_process(tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home) -> None:
+    for times in (2, 1):
+        one = sweep(tmp_path, *SIX)
+        before = one.evaluations()
+        assert one.wait_for(lambda: one.evaluations() >= before + 3), one.end()  # noqa: B023
+        assert_listens_on_this_machine_alone(tmp_path)
+        for _ in range(times):
+            one.process.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        status, _, errors = one.end(30)
+        assert status == 130
+        assert errors.count("\n") == 1
+        assert "run the same command again" in errors
+        assert_gone(tmp_path)
+    assert "RUNNING" not in {run.info.status for run in runs_of(Home(tmp_path))}
     status, _, errors = sweep(tmp_path, *SIX).end()
     assert status == 0, errors
     assert_same_sweep(Home(tmp_path), undisturbed)
 
 
-def test_time_that_is_up_saves_every_running_trial_and_more_time_goes_on_with_them(space: Path, tmp_path: Path, undisturbed: Home) -> None:
-    with contextlib.suppress(KdsweepError):  # where no trial finished in time
-        assert run(space, home=tmp_path, assignments=(*SIX, f"budget={{hours: {15 / 3600}}}"))["state"] == "stopped"
+def test_time_that_is_up_saves_every_running_trial_and_more_time_goes_on_with_them(
+    space: Path, tmp_path: Path, undisturbed: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = tmp_path / "sweeps" / "tiny" / "trials"
+    with monkeypatch.context() as patched:
+
+        def is_over(clock: Clock) -> bool:
+            clock.over |= sum(len(file.read_text().splitlines()) for file in evaluated.glob("*/metrics.jsonl")) >= 110  # of 48 a trial
+            return clock.over
+
+        patched.setattr(Clock, "is_over", is_over)
+        assert run(space, home=tmp_path, assignments=SIX)["state"] == "stopped"
     running = [trial for trials in trials_of(Home(tmp_path)).values() for trial in trials if trial[1].name == "RUNNING"]
-    assert len(running) <= 2
+    assert 1 <= len(running) <= 2
     assert "RUNNING" not in {run.info.status for run in runs_of(Home(tmp_path))}
     assert run(space, home=tmp_path, assignments=SIX)["state"] == "done"
     assert_same_sweep(Home(tmp_path), undisturbed)
