@@ -130,8 +130,7 @@ class Mirror:
                     said = True
                     self.say(f"{error}; the trials go on, what it should know is kept and sent later")
                 self._away = True
-                with self._changed:
-                    self._changed.wait(pause)
+                self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except Exception as error:  # refused for good: the sweep is worth more than its picture, and the numbers are in home
                 if not self._refused:
@@ -141,6 +140,15 @@ class Mirror:
                 with self._changed:
                     self._busy = False
                     self._changed.notify_all()
+
+    def _pause(self, seconds: float) -> None:
+        """Let MLflow come back; only a moment when the sweep waits for its end."""
+        until = time.monotonic() + seconds
+        with self._changed:
+            while (left := until - time.monotonic()) > 0 and not self._closing:
+                self._changed.wait(left)
+        if self._closing:
+            time.sleep(min(seconds, 1.0))
 
     def _keep(self, item: Item, value: Any) -> None:
         with self._changed:

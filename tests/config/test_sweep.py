@@ -154,3 +154,47 @@ def test_a_grid_refuses_a_range_without_a_step_at_the_line_of_the_sampler(space:
 def test_a_grid_of_millions_is_refused_without_being_listed(space: Path, assignment: str) -> None:
     with pytest.raises(SpaceError, match=r"a grid has at most 100,000 points; strategies\.plain has"):
         plan_with(space, "sampler.type=grid", assignment)
+
+
+# --- engines ---------------------------------------------------------------------------------------------------------
+
+
+def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kdsweep.config.sweep import InlineEngine, RayEngine
+    from kdsweep.sweep import engines
+
+    assert SweepConfig().engine.type == "auto"
+    for gpus, expected in ((0, InlineEngine), (1, InlineEngine), (4, RayEngine)):
+        monkeypatch.setattr(engines, "gpu_count", lambda gpus=gpus: gpus)
+        assert isinstance(engines.settle_engine(SweepConfig().engine), expected)
+    assert engines.slots_here(SweepConfig().engine) == min(4, engines.cpu_count())
+
+
+@pytest.mark.parametrize("address", ["local", "head", "auto", "10.0.0.1:6379", "ray://head.example:10001"])
+def test_an_engine_runs_here_or_on_a_cluster_by_address(address: str, space: Path) -> None:
+    assert load(space, assignments=(f"engine={{type: ray, address: '{address}'}}",)).sweep.engine.address == address  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("engine", "rule"),
+    [
+        ("{type: rai}", "'rai'"),
+        ("{type: ray, address: lokal}", "did you mean 'local'"),
+        ("{type: ray, address: 'http://x:1'}", "address is local, head, auto"),
+        ("{type: ray, gpus_per_trial: 2}", "gpus_per_trial"),
+        ("{type: ray, gpus_per_trial: -0.5}", "gpus_per_trial"),
+        ("{type: ray, cpus_per_trial: 0}", "cpus_per_trial"),
+        ("{type: ray, address: auto, gpus: 2}", "'gpus' and 'cpus' say what this machine gives"),
+        ("{type: ray, listen: 10.0.0.1}", "'listen' is for 'address: head'"),
+        ("{type: inline, slots: 2}", "unknown key 'slots'"),
+        ("{type: ray, gpu_per_trial: 1}", "did you mean 'gpus_per_trial'"),
+    ],
+)
+def test_a_wrong_engine_is_an_error_with_the_rule(engine: str, rule: str, space: Path) -> None:
+    with pytest.raises(SpaceError, match=rule.replace("(", r"\(")):
+        load(space, assignments=(f"engine={engine}",))
+
+
+def test_engine_budget_and_databases_are_no_part_of_what_a_sweep_is(space: Path) -> None:
+    elsewhere = ("engine={type: ray, address: head}", "budget={hours: 1}", "storage='postgresql://a@b/c'", "tracking='http://m:5000'")
+    assert load(space, assignments=elsewhere).identity == load(space).identity
