@@ -103,5 +103,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def without_password(text: str) -> str:
-    """The text with every `//user:password@` as `//user:***@`."""
-    return re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+    """The text with every `//user:password@` as `//user:***@`, and every `?password=...` as `?password=***`.
+
+    A password may have a `/`: databases take it, though a URL shouldn't.
+    """
+    return re.sub(r"([?&](?:\w*password|passwd|pwd)=)[^&\s]*", r"\1***", re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +31,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from sqlalchemy import Engine, event
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
@@ -83,7 +85,7 @@ class Tracker:
 
     def __init__(self, uri: str, *, experiment: str, sweep: str, artifacts: Path) -> None:
         self.uri, self.experiment_name, self.sweep = uri, experiment, sweep
-        self.artifacts = artifacts.as_uri() if uri.startswith("sqlite:") else None
+        self.artifacts = artifacts.as_uri() if re.split("[:+]", uri)[0] in DATABASE_ENGINES else None  # a server has a place of its own
         self._runs: dict[RunKey, _Known] = {}
         self._experiment_id: str | None = None
         if uri.startswith("sqlite:///"):
@@ -94,6 +96,7 @@ class Tracker:
         """MLflow's client, with the experiment and this sweep's runs found."""
         try:
             if self._experiment_id is None:
+                _knock(self.uri)
                 self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 experiment_id = self._experiment().experiment_id
                 self._runs = {_key(run): _Known(run.info.run_id, run.info.status) for run in self._search(experiment_id)}
@@ -110,7 +113,7 @@ class Tracker:
         try:
             with self._reaching():
                 pass
-        except (MlflowException, OSError, SQLAlchemyError) as error:
+        except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
             raise KdsweepError(f"tracking: MLflow at {without_password(self.uri)} can't be used: {_first_line(error)}") from error
 
     @property
@@ -300,6 +303,13 @@ def _key(run: Run) -> RunKey:
     return RunKey(tags.get("kdsweep.phase", ""), tags.get("kdsweep.strategy", ""), tags.get("kdsweep.trial", ""))
 
 
+def _knock(uri: str) -> None:
+    """Raise OperationalError at once where a database server is away: MLflow would try for 100 seconds, with pages of warnings."""
+    if re.split("[:+]", uri)[0] in DATABASE_ENGINES and not uri.startswith("sqlite"):
+        with create_engine(uri, poolclass=NullPool).connect():
+            pass
+
+
 def _write_ahead(file: Path) -> None:
     """Let MLflow's connections to this database write ahead: MLflow makes them and has no setting for it."""
     if on_network_file_system(file.parent):
@@ -341,9 +351,10 @@ def view_key(sweep: str, kind: str) -> str:
 def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]:
     """The paths in MLflow's UI of the sweep's `table` and `charts`. Raises KdsweepError where the store can't be read."""
     try:
+        _knock(tracking_uri)
         found = MlflowClient(tracking_uri=tracking_uri).get_experiment_by_name(experiment)
-    except (MlflowException, OSError) as error:
-        raise KdsweepError(f"tracking: MLflow at {without_password(tracking_uri)} doesn't answer: {str(error).splitlines()[0]}") from error
+    except (MlflowException, OSError, SQLAlchemyError) as error:
+        raise KdsweepError(f"tracking: MLflow at {without_password(tracking_uri)} doesn't answer: {_first_line(error)}") from error
     if found is None:
         raise KdsweepError(f"tracking: MLflow has no experiment {experiment!r} yet; run the sweep first")
     runs = f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey="

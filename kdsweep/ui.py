@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 import webbrowser
 from collections.abc import Callable
@@ -32,7 +33,7 @@ def serve(home: Home, folder: SweepFolder, port: int | None, *, say: Callable[[s
     uri = home.tracking_uri(folder.read_sweep()["tracking"])
     links = view_links(uri, facts["experiment"], folder.name)
     if uri.startswith(("http://", "https://")):
-        _tell(uri.rstrip("/"), links, folder.name, say)
+        _tell(_without_user(uri).rstrip("/"), links, folder.name, say)
         return
     port = _free_port() if port is None else port
     if not _is_free(port):
@@ -59,6 +60,12 @@ def serve(home: Home, folder: SweepFolder, port: int | None, *, say: Callable[[s
 def _tell(address: str, links: dict[str, str], name: str, say: Callable[[str], None]) -> None:
     say(f"{name}, every run, best first:  {address}{links['table']}")
     say(f"{name}, charts:                 {address}{links['charts']}")
+
+
+def _without_user(uri: str) -> str:
+    """A link to show: the browser asks for user and password."""
+    parts = urllib.parse.urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,20 @@ def sweep(space: Path) -> Any:
     for one in started:
         if one.process.poll() is None:
             one.kill()
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database as MLflow makes it: seconds of migrations, the same each time."""
+    from mlflow import MlflowClient
+
+    file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _home_with_an_empty_mlflow_db(request: pytest.FixtureRequest) -> None:
+    """Sweeps that write into `tmp_path` find the database there, instead of making one for each test."""
+    if request.path.parent.name == "sweep" and "tmp_path" in request.fixturenames:
+        shutil.copy(request.getfixturevalue("empty_mlflow_db"), request.getfixturevalue("tmp_path") / "mlflow.db")

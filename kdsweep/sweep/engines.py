@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from kdsweep.core.files import fingerprint, write_atomically, write_json, write_
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.guardian import Guardian, members
 from kdsweep.sweep.home import SweepFolder
-from kdsweep.sweep.worker import Dropped, Ended, Evaluated, Event, Job, Lost, Place, Said, Step, Train, Worker, perform
+from kdsweep.sweep.worker import LEAVE_SIGNALS, Dropped, Ended, Evaluated, Event, Job, Lost, Place, Said, Step, Train, Worker, perform
 
 Hear = Callable[[Event], None]
 
@@ -372,6 +372,16 @@ def check_place(place: Place, probe: Path, content: str, *, local_tracking: bool
         )
 
 
+@contextlib.contextmanager
+def blocked(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
+    """Block the signals for what is started meanwhile: a mask is inherited."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Session:
     """Ray as this sweep uses it: begun here and ended here, or a cluster that is there."""
 
@@ -395,7 +405,8 @@ class Session:
         try:
             self.ray = _import_ray(many_machines=self.config.address != "local")
             _write_log(self.folder.ray_log)
-            self.ray.init(**self._arguments())
+            with blocked(LEAVE_SIGNALS):  # for what Ray starts: a scheduler that signals every process ends none, workers save and leave
+                self.ray.init(**self._arguments())
             _write_log(self.folder.ray_log)  # ray.init sets handlers of its own
             if self.config.address == "head":
                 self.address = self.ray.get_runtime_context().gcs_address

@@ -20,7 +20,7 @@ from typing import Any
 from kdsweep.core.device import gpu_count
 from kdsweep.core.files import read_json
 from kdsweep.errors import Interrupted, KdsweepError
-from kdsweep.sweep.engines import OBJECT_STORE_BYTES, cpu_count, remove_session, session_folder
+from kdsweep.sweep.engines import OBJECT_STORE_BYTES, blocked, cpu_count, remove_session, session_folder
 from kdsweep.sweep.guardian import Guardian, members
 from kdsweep.sweep.home import SweepFolder
 from kdsweep.sweep.worker import LEAVE_SIGNALS, LEAVING
@@ -55,7 +55,7 @@ def join(folder: SweepFolder, *, gpus: int | None, cpus: int | None, patience_mi
                 say(f"{folder.name}: waiting for the driver ({folder.cluster})")
             if time.monotonic() - last_seen > 60 * patience_minutes:
                 raise KdsweepError(f"{folder.name}: no driver within {patience_minutes:g} minutes; start it with `kdsweep run` and this command's arguments")
-            stop.sleep(SECONDS_BETWEEN_TRIES if cluster["state"] == "up" else SECONDS_BETWEEN_LOOKS)
+            stop.sleep(SECONDS_BETWEEN_TRIES if cluster["state"] == "up" and _is_up(folder, cluster) else SECONDS_BETWEEN_LOOKS)
     raise Interrupted("left the sweep; what ran here is saved and goes on elsewhere")
 
 
@@ -68,7 +68,7 @@ def _work_for(cluster: dict[str, Any], folder: SweepFolder, gpus: int | None, cp
     log = folder.root / "ray" / f"{socket.gethostname()}-{os.getpid()}.log"
     log.parent.mkdir(exist_ok=True)
     try:
-        with log.open("ab") as file, _blocked(LEAVE_SIGNALS):
+        with log.open("ab") as file, blocked(LEAVE_SIGNALS):
             own = {
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(folder.token),
@@ -88,12 +88,19 @@ def _work_for(cluster: dict[str, Any], folder: SweepFolder, gpus: int | None, cp
 
 
 def _command(address: str, temp: Path, gpus: int | None, cpus: int | None) -> list[str]:
-    gpus = int(os.environ.get("SLURM_GPUS_ON_NODE", gpu_count())) if gpus is None else gpus
+    gpus = _gpus_here() if gpus is None else gpus
     cpus = int(os.environ.get("SLURM_CPUS_ON_NODE", cpu_count())) if cpus is None else cpus
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--address", address, "--block", "--disable-usage-stats"]
     command += ["--num-gpus", str(gpus), "--num-cpus", str(cpus), "--temp-dir", str(temp), "--object-store-memory", str(OBJECT_STORE_BYTES)]
     # Ports of the system's choice: several users' or sweeps' machines may be the same one.
     return [*command, "--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", str(_free_port())]
+
+
+def _gpus_here() -> int:
+    """Those that Slurm gave. A job that asked for none has neither variable, and may still see GPUs of other jobs."""
+    if "SLURM_JOB_ID" in os.environ and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        return int(os.environ.get("SLURM_GPUS_ON_NODE", 0))
+    return int(os.environ.get("SLURM_GPUS_ON_NODE", gpu_count()))
 
 
 def _free_port() -> int:
@@ -128,16 +135,6 @@ def _workers(temp: Path) -> list[int]:
             if Path(f"/proc/{process}/cmdline").read_bytes().startswith(b"ray::Worker"):
                 found.append(process)
     return found
-
-
-@contextmanager
-def _blocked(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
-    """Block the signals for what is started meanwhile: a mask is inherited."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Stop:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import copy
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -224,6 +225,8 @@ class Studies:
                 if not isinstance(cause, OperationalError | InterfaceError):
                     raise
                 reason = without_password((str(cause).strip().splitlines() or [""])[0])
+                if getattr(cause.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                    raise KdsweepError(f"storage: {self.shown}: the disk is full; make room and run the same command again") from error
                 if time.monotonic() - began > PATIENCE_SECONDS:
                     raise KdsweepError(f"storage: {self.shown} hasn't answered for {PATIENCE_SECONDS // 60} minutes: {reason}") from error
                 if pause == FIRST_PAUSE_SECONDS:
@@ -370,6 +373,7 @@ def rename_studies(storage: str, old: str, new: str, strategies: Iterable[str]) 
 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
     options: dict[str, Any] = {}
+    shown = without_password(url)
     if url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///"))
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -383,4 +387,4 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         missing = isinstance(error, ImportError) and url.startswith("postgresql")
         reason = "its driver isn't installed; pip install 'kdsweep[postgresql]'" if missing else str(error).strip().splitlines()[0]
-        raise KdsweepError(f"storage: {without_password(url)} can't be opened as an Optuna database: {without_password(reason)}") from error
+        raise KdsweepError(f"storage: {shown} can't be opened as an Optuna database: {without_password(reason)}") from error

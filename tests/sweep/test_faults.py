@@ -88,7 +88,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(space: Path, tmp_pat
     draw, kills = random.Random(1), 0
     for _ in range(5):
         process = start(space, tmp_path)
-        target = evaluations(tmp_path) + draw.randint(1, 12)
+        target = evaluations(tmp_path) + draw.randint(1, 9)
         try:
             wait_for(lambda target=target: evaluations(tmp_path) >= target, process)  # type: ignore[misc]
         except AssertionError:

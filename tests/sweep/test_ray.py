@@ -180,6 +180,20 @@ def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_within_15_seco
     assert_gone(tmp_path, 1)
 
 
+def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_goes_on_on_another_slot(tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home) -> None:
+    one = sweep(tmp_path, *SIX)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        assert one.wait_for(lambda: both_slots_train(one)), one.end()
+        victim = workers_of(tmp_path)[0]
+        os.kill(victim, number)
+        assert one.wait_for(lambda: victim not in workers_of(tmp_path), 10), one.end()  # noqa: B023
+    status, output, errors = one.end()
+    assert status == 0, errors
+    assert output.count("leaves") == 2
+    assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))  # no death
+    assert_same_sweep(Home(tmp_path), undisturbed)
+
+
 def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Evaluation]:
     """Stands in the core's place: one learning rate kills the process that runs it."""
     if settings.learning_rate.value > 0.5:
