@@ -1,13 +1,19 @@
 # make setup   an environment in .venv with exactly the versions that were tested
 # make demo    the main job on packaged data and models: minutes on two CPU cores, no network after the installation
 # make test    lint, types and tests
-# make sweep   kdsweep run of SPACE with SWEEP
+# make sweep   kdsweep run of SPACE with SWEEP; with SWEEP=sweeps/slurm.yaml as Slurm jobs: docs/slurm.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 SPACE ?= search_spaces/sst2.yaml
 SWEEP ?= sweeps/local.yaml
 ARGS ?=
+# For Slurm: how many worker jobs, and more options of sbatch for the driver's job and the workers'.
+WORKERS ?= 4
+SBATCH_DRIVER ?=
+SBATCH_WORKER ?=
+# The shell takes these from the environment: their spaces and quotes survive.
+export SPACE SWEEP WORKERS SBATCH_DRIVER SBATCH_WORKER
 
 .PHONY: setup demo test lint types sweep clean
 .DEFAULT_GOAL := setup
@@ -37,7 +43,7 @@ test: lint types
 	$(BIN)/pytest
 
 sweep: setup
-	$(BIN)/kdsweep run $(SPACE) --sweep $(SWEEP) $(ARGS)
+	@$(BIN)/python sweeps/slurm/submit.py "$$SPACE" --sweep "$$SWEEP" $(ARGS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
