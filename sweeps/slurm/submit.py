@@ -88,4 +88,5 @@ def _become(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    click.Command("make sweep", params=run.params, callback=sweep, help=__doc__, context_settings={"help_option_names": ["-h", "--help"]})(prog_name="make sweep")
+    help_options = {"help_option_names": ["-h", "--help"]}
+    click.Command("make sweep", params=run.params, callback=sweep, help=__doc__, context_settings=help_options)(prog_name="make sweep")
