@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -41,6 +42,7 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError, TrackingUnreachable, without_password
 
 warnings.filterwarnings("ignore", module="mlflow")
+logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # every table that is made, and a stack trace for each error that is raised too
 
 RUNNING, FINISHED, PAUSED = "RUNNING", "FINISHED", "SCHEDULED"
 # MLflow's own word for how a run ended, for each state of a trial or a sweep.

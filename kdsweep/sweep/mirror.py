@@ -56,7 +56,7 @@ class Mirror:
         self.tracker, self.folder, self.metric, self.say = tracker, folder, metric, say
         self._changed = threading.Condition()
         self._waiting: OrderedDict[Item, Any] = OrderedDict()
-        self._busy = self._closing = self._away = False
+        self._busy = self._closing = self._away = self._over = False
         self._refused: set[Item] = set()
         self._paused: frozenset[Trial] = frozenset()
         self._held: dict[str, set[int]] = self._find_held()
@@ -100,7 +100,11 @@ class Mirror:
                 self._changed.wait(0.2)
                 if not self._away:
                     until = time.monotonic() + patience
-            return len(self._waiting) + self._busy + len(self._refused)
+            left = len(self._waiting) + self._busy + len(self._refused)
+            self._over = True
+            self._changed.notify_all()
+        self._thread.join(patience)  # or it would go on beside the thread of the sweep's next run in this process
+        return left
 
     def _put(self, item: Item, value: Any) -> None:
         with self._changed:
@@ -114,8 +118,10 @@ class Mirror:
         pause, said = FIRST_PAUSE_SECONDS, False
         while True:
             with self._changed:
-                while not self._waiting:
+                while not self._waiting and not self._over:
                     self._changed.wait()
+                if self._over:
+                    return
                 item, value = self._waiting.popitem(last=False)
                 self._busy = True
             try:
