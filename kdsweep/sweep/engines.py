@@ -7,6 +7,7 @@ step). A slot that is free after an event can be given its next job at once.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -447,6 +448,7 @@ class Session:
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
+            _kill_at_shutdown()
             self.ray.shutdown()
         if self._guardian is not None:
             self._guardian.release()
@@ -468,6 +470,18 @@ def remove_session(folder: Path) -> None:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill_at_shutdown() -> None:
+    """Let `ray.shutdown` not ask first: SIGTERM is blocked for what was begun here, and it would wait a second for each process."""
+    from ray._private import worker
+
+    if (node := worker._global_node) is not None:
+        node.kill_all_processes = functools.partial(_kill_all_processes, node.kill_all_processes)
+
+
+def _kill_all_processes(kill: Callable[..., None], **options: Any) -> None:
+    kill(**options | {"allow_graceful": False})
 
 
 def _write_log(log: Path) -> None:
