@@ -143,6 +143,7 @@ class Driver:
                     if evaluation.step <= result.steps:
                         self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
                 self._finish(ticket)
+            self.studies.write_told()
             progress = self.studies.progress(strategy)
             for number in progress.ended:
                 if self.mirror.is_behind(strategy, number):
@@ -150,15 +151,19 @@ class Driver:
             self.mirror.students(strategy, tuple(progress.order[: self.plan.sweep.keep.students]))
 
     def _give_out(self, engine: Engine) -> None:
-        """A job for every slot that is free."""
+        """A job for every slot that is free; whatever else there is to write waits until they are busy again."""
+        begun: list[Ticket] = []
         while engine.free and not self.draining and (running := self._next()) is not None:
             self.running[running.job.name] = running
             engine.begin(running.job)
-            if running.ticket:
-                self.mirror.trial(running.ticket.strategy, running.ticket.number)
-                self._show_progress()
             self._tick()
+            begun += [running.ticket] if running.ticket else []
         self._tick()
+        self.studies.write_told()
+        for ticket in begun:
+            self._place(ticket).claim(ticket.settings)
+            self.mirror.trial(ticket.strategy, ticket.number)
+            self._show_progress()
         engine.want(0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun))
 
     def _tick(self) -> None:
@@ -174,9 +179,7 @@ class Driver:
         ticket = self._next_ticket()
         if ticket is None:
             return None
-        place = self._place(ticket)
-        place.claim(ticket.settings)
-        return _Running(TrialJob(ticket.name, ticket.settings, place.root, self.home.cache), ticket)
+        return _Running(TrialJob(ticket.name, ticket.settings, self._place(ticket).root, self.home.cache), ticket)
 
     def _next_ticket(self) -> Ticket | None:
         """A trial that was begun before; else a new one of the strategy that has the fewest: they advance side by side."""

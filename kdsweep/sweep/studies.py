@@ -159,6 +159,7 @@ class Studies:
         self.storage = _open_storage(storage)
         self.shown = without_password(storage)
         self._studies: dict[str, _Opened] = {}
+        self._told: list[Callable[[], None]] = []
 
     def study_name(self, strategy: str) -> str:
         return f"{self.sweep_name}/{strategy}"
@@ -262,7 +263,7 @@ class Studies:
         return prune
 
     def tell(self, ticket: Ticket, state: str, value: float | None = None, reason: str | None = None) -> None:
-        """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`.
+        """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`. Whoever tells calls `write_told` soon.
 
         A diverged trial is PRUNED for Optuna, not FAILED: samplers pass failed trials over, and would go there again.
         """
@@ -280,9 +281,15 @@ class Studies:
                 self.storage.set_trial_user_attr(kept_id, name, text)
             self.storage.set_trial_state_values(kept_id, told.state, told.values)
 
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told, and then the answer was lost
-            self._patiently(write)
+        self._told.append(write)
         opened.progress.end(ticket.number, state, value)
+
+    def write_told(self) -> None:
+        """Keep the ends that were told. Apart from `tell`, so that a freed slot has its next trial before this is written."""
+        while self._told:
+            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told, and then the answer was lost
+                self._patiently(self._told[0])
+            self._told.pop(0)
 
     def progress(self, strategy: str) -> Progress:
         return self._opened(strategy).progress
