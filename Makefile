@@ -1,6 +1,7 @@
 # make setup   an environment in .venv with exactly the versions that were tested
 # make demo    the main job on packaged data and models: minutes on two CPU cores, no network after the installation
 # make test    lint, types and tests
+# make bench   what the driver costs and how busy it keeps slots, against the targets; NAMES=... for some of them
 # make sweep   kdsweep run of SPACE with SWEEP; with SWEEP=sweeps/slurm.yaml as Slurm jobs: docs/slurm.md
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,6 +9,7 @@ BIN := $(VENV)/bin
 SPACE ?= search_spaces/sst2.yaml
 SWEEP ?= sweeps/local.yaml
 ARGS ?=
+NAMES ?=
 # For Slurm: how many worker jobs, and more options of sbatch for the driver's job and the workers'.
 WORKERS ?= 4
 SBATCH_DRIVER ?=
@@ -15,7 +17,7 @@ SBATCH_WORKER ?=
 # The shell takes these from the environment: their spaces and quotes survive.
 export SPACE SWEEP WORKERS SBATCH_DRIVER SBATCH_WORKER
 
-.PHONY: setup demo test lint types sweep clean
+.PHONY: setup demo test lint types bench sweep clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -41,6 +43,9 @@ types: setup
 
 test: lint types
 	$(BIN)/pytest
+
+bench: setup
+	$(BIN)/python tests/benchmarks/load.py $(NAMES)
 
 sweep: setup
 	@$(BIN)/python sweeps/slurm/submit.py "$$SPACE" --sweep "$$SWEEP" $(ARGS)

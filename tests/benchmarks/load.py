@@ -1,0 +1,210 @@
+"""What the driver costs, with a core that only sleeps: `python tests/benchmarks/load.py [NAME ...]`, or `make bench`.
+
+slots        1,000 trials of a second on 16 slots: how much longer than 62.5 s they take
+trial        what a trial costs the driver (ask, three reports, tell, MLflow), at 100 trials and at 5,000
+driver       how much of a core the driver needs for 64 slots with an evaluation every 5 s each
+turnaround   how long a slot is idle between two trials
+
+Each prints a table and writes build/benchmarks/NAME.json. `--profile` says where the driver's own thread spent its time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import os
+import pstats
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from null_core import Swept, make_plan, null_core, read_log, sweep
+
+from kdsweep.core.settings import TrialSettings
+from kdsweep.sweep.home import Home
+from kdsweep.sweep.reading import open_studies
+
+OUT = Path(__file__).parents[2] / "build" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A measured value; `target`: what it must not exceed."""
+
+    what: str
+    value: float | str
+    unit: str = ""
+    target: float | None = None
+
+    @property
+    def met(self) -> bool:
+        return self.target is None or float(self.value) <= self.target
+
+
+# --- on Ray ----------------------------------------------------------------------------------------------------------
+
+
+def on_slots(folder: Path, slots: int, trials: int, seconds: float, evaluations: int = 3) -> tuple[Swept, list[list[tuple[float, float]]]]:
+    """Run so many null trials on so many slots; what was seen, and when trials began and ended, a list for each slot."""
+    plan = make_plan(folder, f"engine={{type: ray, cpus: {slots}, gpus: 0}}", f"trials={trials}", "sampler={type: random}", "pruner={type: none}")
+    log, swept = folder / "log", Swept()
+    log.mkdir()
+    sweep(plan, Home(folder / "home"), null_core(seconds, evaluations, log), swept, slots)
+    found = read_log(log)
+    assert sum(map(len, found)) == trials
+    return swept, found
+
+
+def idle_between(found: list[list[tuple[float, float]]]) -> list[float]:
+    return [1000 * (after[0] - before[1]) for slot in found for before, after in pairwise(slot)]
+
+
+def idle_rows(found: list[list[tuple[float, float]]]) -> list[Row]:
+    idle = idle_between(found)
+    return [
+        Row("a slot idle between two trials, median", statistics.median(idle), "ms"),
+        Row("a slot idle between two trials, 95th percentile", statistics.quantiles(idle, n=20)[-1], "ms"),
+    ]
+
+
+def slots(folder: Path, slots: int = 16, trials: int = 1000, seconds: float = 1.0) -> list[Row]:
+    swept, found = on_slots(folder, slots, trials, seconds)
+    began, ended = min(slot[0][0] for slot in found), max(slot[-1][1] for slot in found)
+    ideal = seconds * trials / slots
+    lasted = statistics.median(end - begin for slot in found for begin, end in slot)
+    return [
+        Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
+        Row("ideal", ideal, "s"),
+        Row("from the first trial's begin to the last one's end", ended - began, "s"),
+        Row("as a multiple of the ideal", (ended - began) / ideal, "x", 1.05),
+        Row("a trial itself, median", lasted, "s"),
+        *idle_rows(found),
+        Row("the driver's share of a core", 100 * swept.cpu / (swept.ended - swept.warm), "%"),
+        Row("after the last trial until MLflow has everything", swept.tracked - ended, "s"),
+        Row(swept.busy, ""),
+    ]
+
+
+def driver(folder: Path, slots: int = 64, every: float = 5.0, evaluations: int = 6, rounds: int = 2) -> list[Row]:
+    swept, found = on_slots(folder, slots, slots * rounds, every * evaluations, evaluations)
+    return [
+        Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
+        Row("measured for", swept.ended - swept.warm, "s"),
+        Row("the driver's share of a core, all its threads", 100 * swept.cpu / (swept.ended - swept.warm), "%", 50),
+        *idle_rows(found),
+        Row(swept.busy, ""),
+    ]
+
+
+def turnaround(folder: Path, slots: int = 4, trials: int = 120, seconds: float = 1.0) -> list[Row]:
+    swept, found = on_slots(folder, slots, trials, seconds)
+    return [*idle_rows(found), Row("the driver's share of a core", 100 * swept.cpu / (swept.ended - swept.warm), "%"), Row(swept.busy, "")]
+
+
+# --- in one process --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cost:
+    """Seconds of the driver's thread and of the process's CPU, outside the core, for each trial."""
+
+    wall: list[float]
+    cpu: list[float]
+
+
+def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost:
+    """What each of `trials` trials costs the driver when `before` were done already. MLflow has time to follow, as in real trials."""
+    plan = make_plan(folder, "engine={type: inline}", f"trials={before + trials}", f"sampler={{type: {sampler}}}", "pruner={type: hyperband}")
+    home, swept, core = Home(folder / "home"), Swept(), null_core(0.0, 3)
+    fill(folder, home, before)
+    marks: list[tuple[float, float]] = []
+    inside = [0.0, 0.0]
+
+    def measured(settings: TrialSettings, place: Path, **options: Any) -> Iterator[Any]:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        marks.append((wall - inside[0], time.process_time() - inside[1]))
+        for evaluation in core(settings, place, **options):
+            swept.wait_for_mlflow()
+            inside[0] += time.perf_counter() - wall
+            inside[1] += time.thread_time() - cpu
+            yield evaluation
+            wall, cpu = time.perf_counter(), time.thread_time()
+        inside[0] += time.perf_counter() - wall
+        inside[1] += time.thread_time() - cpu
+
+    sweep(plan, home, measured, swept)
+    assert len(marks) == trials
+    pairs = list(pairwise(marks))
+    return Cost([after[0] - before[0] for before, after in pairs], [after[1] - before[1] for before, after in pairs])
+
+
+def fill(folder: Path, home: Home, trials: int) -> None:
+    """Let the study have so many trials: what a sweep with a random sampler would have written, and no folder of a trial."""
+    plan = make_plan(folder, f"trials={trials}", "sampler={type: random}", "pruner={type: hyperband}")
+    studies = open_studies(plan, home)
+    for number in range(trials):
+        ticket = studies.ask("finetune")
+        reached = 0.4 + number * 0.618 % 1 / 10  # below what null trials reach: the best one has a folder
+        for evaluation in (1, 2, 3):
+            studies.report(ticket, evaluation, reached if evaluation == 3 else 0.4)
+        studies.tell(ticket, "complete", reached)
+        studies.write_told()
+
+
+def trial(folder: Path, few: int = 100, many: int = 5000, counted: int = 100) -> list[Row]:
+    rows = []
+    for sampler in ("random", "tpe"):
+        found = {at: cost_of_trials(folder / f"{sampler}-{at}", sampler, at - counted // 2, counted) for at in (few, many)}
+        for at, cost in found.items():
+            rows.append(Row(f"{sampler}, a trial at {at:,}: wall of the driver's thread, median", 1000 * statistics.median(cost.wall), "ms"))
+            rows.append(Row(f"{sampler}, a trial at {at:,}: CPU of all threads, mean", 1000 * statistics.mean(cost.cpu), "ms", 100 if at == few else None))
+        for name in ("wall", "cpu"):
+            growth = statistics.median(getattr(found[many], name)) / statistics.median(getattr(found[few], name))
+            rows.append(Row(f"{sampler}, {name} at {many:,} by that at {few:,}, medians", growth, "x", 1.5))
+    return rows
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {"slots": slots, "trial": trial, "driver": driver, "turnaround": turnaround}
+
+
+def show(name: str, rows: list[Row]) -> str:
+    lines = [f"{name}"]
+    for row in rows:
+        value = row.value if isinstance(row.value, str) else f"{row.value:,.3f} {row.unit}" if row.unit in ("s", "x") else f"{row.value:,.1f} {row.unit}"
+        target = "" if row.target is None else f"   target <= {row.target:g} {row.unit}: {'met' if row.met else 'NOT MET'}"
+        lines.append(f"  {row.what:<72} {value:>12}{target}".rstrip())
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME")
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    OUT.mkdir(parents=True, exist_ok=True)
+    machine = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    for name in arguments.names or MEASUREMENTS:
+        profile = cProfile.Profile()
+        measure = partial(profile.runcall, MEASUREMENTS[name]) if arguments.profile else MEASUREMENTS[name]
+        with tempfile.TemporaryDirectory(prefix="kdsweep-load-") as folder:
+            rows = measure(Path(folder))
+        print(show(name, rows), flush=True)
+        (OUT / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": [asdict(row) | {"met": row.met} for row in rows]}, indent=2) + "\n")
+        if arguments.profile:
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,184 @@
+"""What stands in the core's place in measurements: a trial that takes its time and writes what the real one writes, with no student.
+
+Also the space that it is swept over, and what such a sweep took.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from unittest.mock import MagicMock, patch
+
+import ray.cloudpickle
+
+from kdsweep.config import Plan, load
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.timing import Stopwatch
+from kdsweep.sweep.driver import Driver
+from kdsweep.sweep.engines import Engine, open_engine
+from kdsweep.sweep.home import Home
+from kdsweep.sweep.mirror import Mirror
+from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.worker import Train
+
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes can't import a benchmark
+
+SECONDS_BETWEEN_STEPS = 0.25
+SPACE = """\
+name: "null"
+task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
+student: {{model: none}}
+strategies:
+  finetune:
+    alpha: 1.0
+    learning_rate: {{any_of: [{{low: 1.0e-5, high: 1.0e-3, log: true}}, {{shape: linear, start: {{low: 1.0e-4, high: 1.0e-3}}, end: 0.0}}]}}
+    weight_decay: {{low: 0.0, high: 0.1}}
+    warmup: {{low: 0.0, high: 0.5}}
+    batch_size: {{choices: [16, 32, 64]}}
+"""
+
+
+def make_plan(folder: Path, *assignments: str) -> Plan:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"the film is {'fine' if i % 2 else 'dull'} {i},{'pos' if i % 2 else 'neg'}\n" for i in range(200))
+    (folder / "rows.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    (folder / "null.yaml").write_text(SPACE.format(data=folder / "rows.csv"), encoding="utf-8")
+    return load(folder / "null.yaml", assignments=assignments)
+
+
+# --- the trial -------------------------------------------------------------------------------------------------------
+
+
+def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Train:
+    """A core whose trial sleeps for `seconds`, evenly over its evaluations; when it ran goes to `log`, a file a process."""
+
+    def light_checkpoint() -> Any:
+        # The core's folders without torch, which takes 380 MB and seconds in each process: 64 slots must fit on a small machine.
+        heavy = ("torch", "transformers", "kdsweep.core.models")
+        stubs = {} if "torch" in sys.modules else {name: MagicMock() for name in heavy}
+        sys.modules.update(stubs)
+        try:
+            import kdsweep.core.checkpoint as checkpoint
+        finally:
+            for name in stubs:
+                del sys.modules[name]
+        return checkpoint
+
+    def train(settings: TrialSettings, folder: Path, *, stopwatch: Stopwatch, on_step: Callable[[int, int], bool], **options: Any) -> Iterator[Any]:
+        return stopwatch.timing(trial(settings, folder, stopwatch, on_step))
+
+    def trial(settings: TrialSettings, folder: Path, stopwatch: Stopwatch, on_step: Callable[[int, int], bool]) -> Generator[Any, None, None]:
+        began = time.monotonic()
+        core = light_checkpoint()
+        stopwatch.switch("training")
+        place, rate = core.TrialFolder(folder), max(settings.learning_rate.values_taken())
+        place.claim(settings)
+        found: list[Any] = []
+        for i in range(1, evaluations + 1):
+            while (left := began + seconds * i / evaluations - time.monotonic()) > 0:
+                time.sleep(min(left, SECONDS_BETWEEN_STEPS))
+                on_step(i, evaluations)
+            # All alike until the last one, so that no trial is pruned and each has all its evaluations.
+            reached = 0.5 + (rate * 1e5 % 1 / 2 if i == evaluations else 0.0)
+            metrics = {f"train/{name}": 0.5 for name in ("loss", "task_loss", "distill_loss", "alpha", "temperature", "learning_rate")}
+            metrics |= {f"validation/{name}": reached for name in ("loss", "accuracy", "f1", "f1_macro", "matthews", "recall")}
+            found.append(core.Evaluation(i, float(i), metrics, time.monotonic() - began, time.time_ns() // 1_000_000))
+            with stopwatch("saving"):
+                place.write_evaluations(found)
+            if i < evaluations:
+                yield found[-1]
+        student = {"parameters": 1e6, "size_mb": 4.0, "latency_ms": 1.0}
+        with stopwatch("saving"):
+            place.write_result(core.TrialResult("complete", evaluations, time.monotonic() - began, found[-1], student))
+        yield found[-1]
+        if log is not None:
+            with (log / str(os.getpid())).open("a") as file:
+                file.write(f"{began} {time.monotonic()}\n")
+
+    return train
+
+
+def read_log(log: Path) -> list[list[tuple[float, float]]]:
+    """When trials began and ended, a list for each slot."""
+    return [[(float(line.split()[0]), float(line.split()[1])) for line in file.read_text().splitlines()] for file in sorted(log.iterdir())]
+
+
+# --- a sweep of such trials ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Swept(Observer):
+    """What a sweep said, and when it came how far (time.monotonic). `cpu`: the driver's own seconds, between warm and ended."""
+
+    lines: list[str] = field(default_factory=list)
+    opened: float = 0.0
+    warm: float = 0.0
+    ended: float = 0.0
+    tracked: float = 0.0
+    cpu: float = 0.0
+    mirror: Mirror | None = None
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @property
+    def busy(self) -> str:
+        return next((line for line in self.lines if line.startswith("slots:")), "")
+
+    def wait_for_mlflow(self) -> None:
+        assert self.mirror is not None
+        with self.mirror._changed:
+            while self.mirror._waiting or self.mirror._busy:
+                self.mirror._changed.wait()
+
+
+class _Warm:
+    """An engine whose slots are all there before its first job: how fast processes start says nothing about the driver."""
+
+    def __init__(self, engine: Engine, slots: int, swept: Swept) -> None:
+        self._engine, self._slots, self._swept = engine, slots, swept
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def __enter__(self) -> Self:
+        self._swept.opened = time.monotonic()
+        self._engine.__enter__()
+        while self._engine.slots < self._slots:
+            self._engine.want(self._slots)
+            self._engine.wait(1.0)
+        self._swept.warm = time.monotonic()
+        self._swept.cpu = -time.process_time()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._swept.ended = time.monotonic()
+        self._swept.cpu += time.process_time()
+        self._engine.__exit__(kind, error, trace)
+
+
+def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> dict[str, Any]:
+    """Run the plan with `core` in the place of the real one; the sweep's report."""
+
+    def opened(*arguments: Any) -> Any:
+        return _Warm(open_engine(*arguments, train=core), slots, swept)
+
+    class Watched(Mirror):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
+            swept.mirror = self
+
+        def close(self, patience: float = 20.0) -> int:
+            left = super().close(patience)
+            swept.tracked = time.monotonic()
+            return left
+
+    folder = home.sweep(plan.name)
+    with patch("kdsweep.sweep.driver.open_engine", opened), patch("kdsweep.sweep.driver.Mirror", Watched), folder.locked():
+        return Driver(plan, home, swept).run()
