@@ -37,6 +37,8 @@ SECONDS_BETWEEN_SIGNALS = 0.5  # a signal is looked at this often at least; even
 SECONDS_FOR_A_SHARED_FILE = 20.0
 MOST_FAILED_STARTS = 30
 OBJECT_STORE_BYTES = 80 * 2**20  # settings and evaluations go through it, no data
+MANY_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # elsewhere too it says whether Ray listens beyond this machine
+RAY_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", MANY_MACHINES)
 # A machine that doesn't answer any more is given up after some six seconds; Ray's own settings take half a minute.
 NOTICE_A_LOST_NODE = {
     "health_check_initial_delay_ms": 2000,
@@ -396,12 +398,12 @@ class Session:
 
     def open(self) -> None:
         handler = signal.getsignal(signal.SIGTERM)
+        self._before = {name: os.environ.get(name) for name in RAY_VARIABLES}
         if self.own:
             remove_session(self.temp)  # of a driver that was killed; the sweep's lock is ours
             self.temp.mkdir(mode=0o700)
             write_private(self.folder.token, secrets.token_hex(32))
             self._guardian = Guardian(self.temp)
-            self._before = {name: os.environ.get(name) for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH")}
             os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(self.folder.token))
         try:
             self.ray = _import_ray(many_machines=self.config.address != "local")
@@ -424,7 +426,7 @@ class Session:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         if not self.own:
             return quiet | {"address": self.config.address}
-        common = quiet | {"_temp_dir": str(self.temp), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        common = quiet | {"address": "local", "_temp_dir": str(self.temp), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         if self.config.address == "local":
             gpus = gpu_count() if self.config.gpus is None else self.config.gpus
             return common | {"num_cpus": self.config.cpus or cpu_count(), "num_gpus": gpus}
@@ -493,7 +495,7 @@ def _write_log(log: Path) -> None:
 
 def _import_ray(*, many_machines: bool) -> Any:
     """Ray; on one machine everything of it listens on 127.0.0.1."""
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = str(int(many_machines))
+    os.environ[MANY_MACHINES] = str(int(many_machines))
     try:
         import ray
         from ray._private import ray_constants, worker

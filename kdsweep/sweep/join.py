@@ -20,7 +20,7 @@ from typing import Any
 from kdsweep.core.device import gpu_count
 from kdsweep.core.files import read_json
 from kdsweep.errors import Interrupted, KdsweepError
-from kdsweep.sweep.engines import OBJECT_STORE_BYTES, blocked, cpu_count, remove_session, session_folder
+from kdsweep.sweep.engines import MANY_MACHINES, OBJECT_STORE_BYTES, blocked, cpu_count, remove_session, session_folder
 from kdsweep.sweep.guardian import Guardian, members
 from kdsweep.sweep.home import SweepFolder
 from kdsweep.sweep.worker import LEAVE_SIGNALS, LEAVING
@@ -72,7 +72,7 @@ def _work_for(cluster: dict[str, Any], folder: SweepFolder, gpus: int | None, cp
             own = {
                 "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(folder.token),
-                "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+                MANY_MACHINES: "1",
                 "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
             }
             node = subprocess.Popen(_command(cluster["address"], temp, gpus, cpus), stdout=file, stderr=file, env=os.environ | own, start_new_session=True)
