@@ -1,3 +1,3 @@
-from kdsweep.cli import main
+from kdsweep.cli import command_line
 
-main(prog_name="kdsweep")
+command_line()

@@ -14,10 +14,12 @@ from typing import Any
 import click
 
 from kdsweep import __version__
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, without_password
 
 # OpenMP's threads wait by spinning unless told otherwise: a second program on the same cores then slows training several times.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+ARGUMENTS = "KDSWEEP_ARGUMENTS"  # those with a password, by what is shown in their place
 
 
 class _OneLine(click.ClickException):
@@ -67,6 +69,29 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
+
+
+def command_line() -> None:
+    """What `kdsweep` is on a shell."""
+    hide_passwords()
+    main(prog_name="kdsweep")
+
+
+def hide_passwords() -> None:
+    """Begin again where an argument has a password, which `ps` would show to everybody; then it comes by the environment."""
+    shown = without_passwords(sys.argv[1:])
+    if shown != sys.argv[1:]:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(shown)], *shown])
+    sys.argv[1:] = [json.loads(os.environ.get(ARGUMENTS, "{}")).get(argument, argument) for argument in shown]
+
+
+def without_passwords(arguments: list[str]) -> list[str]:
+    """The arguments as anybody may see them. A kdsweep that is begun with these, by whatever way, knows the passwords."""
+    shown = [without_password(argument) for argument in arguments]
+    hidden = {one: argument for one, argument in zip(shown, arguments, strict=True) if one != argument}
+    if hidden:
+        os.environ[ARGUMENTS] = json.dumps(json.loads(os.environ.get(ARGUMENTS, "{}")) | hidden)
+    return shown
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -111,8 +111,9 @@ class Slurm:
         return dict(part.split("=", 1) for part in self("scontrol", "--oneliner", "show", "job", job).split() if "=" in part)
 
     def begin_at_once(self, job: str) -> None:
-        """A job that was requeued would wait a little."""
+        """A job that was requeued would wait a little; not so little that its credential is still revoked (cred_expire)."""
         self.wait_for(lambda: any(line.endswith(" PENDING") for line in self.jobs(f"--jobs={job}")), 60)
+        time.sleep(6)
         self("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     @staticmethod
@@ -264,7 +265,11 @@ def test_two_sweeps_at_once_end_whole_and_leave_nothing_running(slurm: Slurm, tw
 
 @on_slurm
 def test_a_driver_that_fails_ends_its_workers(slurm: Slurm, space: Path, two: list[Submitted]) -> None:
-    submitted = Submitted(slurm, space, two[0].home.root, "training.epochs=3", workers=3)  # another sweep under this name
+    tracking = "tracking=http://somebody:pass-w0rd@127.0.0.1:1"
+    submitted = Submitted(slurm, space, two[0].home.root, "training.epochs=3", tracking, workers=3)  # another sweep under this name
+    shown = slurm("scontrol", "--oneliner", "show", "job") + slurm("ps", "-eo", "args")
+    assert "tracking=http://somebody:***@127.0.0.1:1" in shown
+    assert "pass-w0rd" not in shown
     slurm.wait_for(submitted.is_over, 30)
     assert slurm.facts(submitted.driver)["ExitCode"] == "1:0"
     assert "was started with other settings" in submitted.log()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from kdsweep.cli import one_line_errors, run
+from kdsweep.cli import hide_passwords, one_line_errors, run, without_passwords
 from kdsweep.config import load
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.files import read_json
@@ -71,7 +71,8 @@ def _submit(home: Home, name: str, driver: list[str], worker: list[str]) -> None
 def _sbatch(role: str, options: list[str], command: list[str]) -> str:
     """Submit a job; return its id. The user's options come last: sbatch takes the last of two that contradict each other."""
     own = shlex.split(os.environ.get(f"SBATCH_{role.upper()}", ""))
-    done = subprocess.run(["sbatch", "--parsable", *options, *own, str(HERE / f"{role}.sbatch"), *command], stdout=subprocess.PIPE, text=True, check=False)
+    words = ["sbatch", "--parsable", *options, *own, str(HERE / f"{role}.sbatch"), *without_passwords(command)]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise KdsweepError(f"sbatch took no {role}'s job; change the options in {HERE / f'{role}.sbatch'}, or give others in SBATCH_{role.upper()}")
     return done.stdout.strip().split(";")[0]
@@ -88,5 +89,6 @@ def _become(command: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    hide_passwords()
     help_options = {"help_option_names": ["-h", "--help"]}
     click.Command("make sweep", params=run.params, callback=sweep, help=__doc__, context_settings=help_options)(prog_name="make sweep")

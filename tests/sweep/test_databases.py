@@ -391,6 +391,17 @@ def test_passwords_are_shown_nowhere_and_kept_in_one_private_file(space: Path, t
     assert not any(word.encode() in file.read_bytes() for file in server.root.rglob("*") if file.is_file() for word in WORDS)
 
 
+def test_a_password_on_the_command_line_is_not_seen_in_the_list_of_processes(tmp_path: Path, server: Mlflow, sweep: Start) -> None:
+    one = sweep(tmp_path, *SIX, "trials=1", f"tracking=http://somebody:{WORDS[2]}@127.0.0.1:{server.port}")
+    assert one.wait_for(lambda: (tmp_path / "sweeps" / "tiny" / "sweep.json").exists()), one.end()
+    with watching_command_lines() as seen:
+        assert f"tracking=http://somebody:***@127.0.0.1:{server.port}" in Path(f"/proc/{one.process.pid}/cmdline").read_text().split("\0")
+        status, output, errors = one.end()
+    assert not seen
+    assert_nowhere(Ended(status, output, errors), tmp_path)
+    assert (status, len(runs_of(Home(tmp_path), server.uri))) == (0, 4)
+
+
 def test_a_password_that_is_wrong_or_a_server_that_is_away_is_one_line_without_the_password(
     space: Path, tmp_path: Path, postgres: Postgres, capfd: pytest.CaptureFixture[str]
 ) -> None:
