@@ -3,6 +3,7 @@
 settings.json     the trial's settings, written first
 metrics.jsonl     one evaluation a line
 checkpoint/       state.pt: everything that the next step depends on; gone when the trial is complete
+test_logits.npy   what that student answers on the test split; there only where the settings ask for it
 student/          the best student, a Hugging Face folder; there only when the trial is complete
 result.json       written last: a trial that has it is over
 """
@@ -15,10 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kdsweep.core.files import publishing, read_json, write_atomically, write_json
+from kdsweep.core.files import publishing, read_json, write_array, write_atomically, write_json
 from kdsweep.core.models import save_model
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import SettingsConflict
@@ -43,7 +45,8 @@ class Evaluation:
 class TrialResult:
     """How a trial ended: `complete`, `diverged`, or as whoever iterates says (`pruned`, `failed`); `reason` where it is none of one's wishes.
 
-    `best` is the evaluation whose weights are in `student/`; `student` has `parameters`, `size_mb` and `latency_ms`.
+    `best` is the evaluation whose weights are in `student/`; `student` has `parameters`, `size_mb`, `latency_ms` and `latency_p95_ms`.
+    `test` is what the same weights reach on the test split, where the settings asked for it.
     `micro_batch` is the rows of a micro-batch where it had to be halved for want of memory, else None.
     """
 
@@ -54,6 +57,7 @@ class TrialResult:
     student: dict[str, float] | None = None
     reason: str | None = None
     micro_batch: int | None = None
+    test: dict[str, float] | None = None
 
 
 class TrialFolder:
@@ -66,6 +70,7 @@ class TrialFolder:
         self.state = root / "checkpoint" / "state.pt"
         self.student = root / "student"
         self.result = root / "result.json"
+        self.test_logits = root / "test_logits.npy"
 
     def claim(self, settings: TrialSettings) -> None:
         """Make the folder this trial's. Raises SettingsConflict where it is another's."""
@@ -109,6 +114,14 @@ class TrialFolder:
         with publishing(self.student) as beside:
             save_model(model, tokenizer, beside)
             (beside / "README.md").write_text(card, encoding="utf-8")
+
+    def write_test_logits(self, logits: np.ndarray) -> None:
+        write_array(self.test_logits, logits)
+
+    def read_test_logits(self) -> np.ndarray:
+        """What the student answered on the test split, fp32 [rows, classes]."""
+        found: np.ndarray = np.load(self.test_logits)
+        return found
 
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)

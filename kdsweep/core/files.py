@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int | None = None) -> None:
     """Fill a file beside `path` by `write`, then let it take its place; with `mode`, or as the umask says."""
@@ -31,6 +33,10 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int 
         _fsync_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def write_array(path: Path, array: np.ndarray) -> None:
+    write_atomically(path, lambda file: np.save(file, array))
 
 
 def write_json(path: Path, value: Any) -> None:

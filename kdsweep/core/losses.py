@@ -4,6 +4,10 @@
 
 Hinton, Vinyals, Dean (2015), "Distilling the Knowledge in a Neural Network", section 2: the soft targets' gradients scale
 as 1/T^2, so the term is multiplied by T^2. Here alpha weighs the labels.
+
+Its gradient with respect to the student's logits, for each row (the same paper, section 2.1):
+
+    alpha * (softmax(student) - onehot(label)) + (1 - alpha) * T * (softmax(student/T) - softmax(teacher/T))
 """
 
 from __future__ import annotations
@@ -66,3 +70,21 @@ def distillation_loss(
     )
     distill = temperature**2 * divergence
     return DistillationLoss(alpha * task + (1 - alpha) * distill, task, distill)
+
+
+@torch.no_grad()
+def gradient_squares(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float, temperature: float) -> Tensor:
+    """How strongly each term pulls at the student's logits: fp32 [2], the squared norms of the labels' and the teacher's gradient.
+
+    Arguments are those of `distillation_loss`. Rows are summed, not averaged, so that micro-batches add up to their batch.
+    """
+    student, teacher = student_logits.float(), teacher_logits.float()
+    task = alpha * (student.softmax(dim=-1) - functional.one_hot(labels, student.shape[1]))
+    distill = (1 - alpha) * temperature * ((student / temperature).softmax(dim=-1) - (teacher / temperature).softmax(dim=-1))
+    return torch.stack([task, distill]).square().sum(dim=(1, 2))
+
+
+def gradient_share(squares: Tensor) -> Tensor:
+    """The teacher's part of both norms, 0 to 1, a scalar, from `gradient_squares` of a whole batch; 0 where nothing pulls."""
+    task, distill = squares.sqrt()
+    return distill / (task + distill).clamp(min=torch.finfo(squares.dtype).tiny)

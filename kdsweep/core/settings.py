@@ -169,7 +169,10 @@ def _schedule(name: str) -> Any:
 
 
 class TrialSettings(Strict):
-    """One student training with settled values. `model_dump_json` and `model_validate_json` are each other's inverse."""
+    """One student training with settled values. `model_dump_json` and `model_validate_json` are each other's inverse.
+
+    judge_test: the student is judged on the test split too, once, at the end.
+    """
 
     task: TaskSettings
     teacher: TeacherSettings | None = None
@@ -179,6 +182,7 @@ class TrialSettings(Strict):
     temperature: _schedule("temperature") = Constant(value=1.0)  # type: ignore[valid-type]
     learning_rate: _schedule("learning_rate")  # type: ignore[valid-type]
     seed: Annotated[int, Field(ge=0)] = 0
+    judge_test: bool = Field(default=False, exclude_if=lambda value: not value)
 
     @model_validator(mode="after")
     def _teacher_where_needed(self) -> TrialSettings:

@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kdsweep.core.data import Say, TaskData, TokenizedSplit, tokenize_split
+from kdsweep.core.data import Say, Split, TaskData, tokenize_split
 from kdsweep.core.device import pick_device, resolve_precision
-from kdsweep.core.evaluate import judge, latency_ms, predict, score
-from kdsweep.core.files import fingerprint, publishing, read_json, write_atomically, write_json
+from kdsweep.core.evaluate import judge, latency, predict, score, sureness
+from kdsweep.core.files import fingerprint, publishing, read_json, write_array, write_json
 from kdsweep.core.models import (
     check_fits,
     check_length,
@@ -38,7 +38,10 @@ from kdsweep.errors import TeacherError
 
 @dataclass(frozen=True)
 class Teacher:
-    """A fine-tuned teacher in `folder`, with what it reaches on validation (`validation`: metric -> value) and its size."""
+    """A fine-tuned teacher in `folder`, with what it reaches on validation (`validation`: metric -> value) and its size.
+
+    `margin` and `entropy` say how sure it is on train (`sureness`). What is None was not measured by the version that made it.
+    """
 
     key: str
     folder: Path
@@ -49,6 +52,9 @@ class Teacher:
     max_length: int
     seconds: float
     training_folder: Path | None
+    latency_p95_ms: float | None = None
+    margin: float | None = None
+    entropy: float | None = None
 
 
 def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
@@ -96,7 +102,8 @@ def publish_teacher(
     seconds: float,
     training_folder: Path | None,
 ) -> Teacher:
-    """Judge the model in `source` on validation and, if it can be trusted, put it into `folder` with the task's label order.
+    """Judge the model in `source` on validation and, if it can be trusted, put it into `folder` with the task's label order,
+    and its logits for train into the cache.
 
     Raises TeacherError with its accuracy where it doesn't beat the majority class clearly.
     """
@@ -115,12 +122,17 @@ def publish_teacher(
     logits = predict(model, tokens, resolve_precision(teacher.training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits)
     check_beats_majority(task.metric, data, logits)
+    train_logits = _answers(model, tokenizer, data.train, max_length=teacher.training.max_length, cache=cache)
+    for rows in data.splits.values():
+        _logits_file(key, rows, cache).unlink(missing_ok=True)  # of a teacher that was removed
+    write_array(_logits_file(key, data.train, cache), train_logits)
     facts = {
         "key": key,
         "validation": validation,
         "parameters": parameter_count(model),
         "size_mb": size_mb(model),
-        "latency_ms": latency_ms(model, tokens),
+        **latency(model, tokens),
+        **sureness(train_logits),
         "max_length": teacher.training.max_length,
         "seconds": seconds,
         "training_folder": None if training_folder is None else str(training_folder),
@@ -195,19 +207,36 @@ def _reorder_outputs(model: PreTrainedModel, order: list[int], source: str) -> N
         head.bias.copy_(head.bias[order].clone())
 
 
-def teacher_logits(teacher: Teacher, data: TaskData, *, cache: Path, say: Say = lambda line: None) -> np.ndarray:
-    """The teacher's raw logits for every row of train, fp32 [rows, classes], memory-mapped; computed once."""
-    file = cache / "logits" / f"{fingerprint('logits 1', teacher.key, data.train.key)}.npy"
+def teacher_logits(
+    teacher: Teacher, data: TaskData, *, cache: Path, split: Literal["train", "validation", "test"] = "train", say: Say = lambda line: None
+) -> np.ndarray:
+    """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped; computed once."""
+    rows = data.splits[split]
+    file = _logits_file(teacher.key, rows, cache)
     if not file.exists():
-        say(f"teacher's logits: computing for {len(data.train):,} rows")
+        say(f"teacher's logits: computing for {len(rows):,} rows of {split}")
         model = frozen_teacher(teacher, data.label_names)
         tokenizer = load_tokenizer(str(teacher.folder))
-        tokens: TokenizedSplit = tokenize_split(
-            data.train, tokenizer, max_length=teacher.max_length, token_types=reads_token_types(model), cache=cache, say=say
-        )
-        logits = predict(model, tokens, resolve_precision("auto", model.device))
-        write_atomically(file, lambda handle: np.save(handle, logits))
-    return check_logits(np.load(file, mmap_mode="r"), data, file)
+        write_array(file, _answers(model, tokenizer, rows, max_length=teacher.max_length, cache=cache, say=say))
+    return check_logits(np.load(file, mmap_mode="r"), data, file, split)
+
+
+def teacher_test(teacher: Teacher, data: TaskData, metric: Metric, *, cache: Path) -> dict[str, float] | None:
+    """What the teacher reaches on the test split (`judge`), where its logits were asked for; None where they never were."""
+    if not _logits_file(teacher.key, data.test, cache).exists():
+        return None
+    return judge(metric, data.test.labels, np.asarray(teacher_logits(teacher, data, cache=cache, split="test")))
+
+
+def _logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
+    return cache / "logits" / f"{fingerprint('logits 1', teacher_key, rows.key)}.npy"
+
+
+def _answers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Split, *, max_length: int, cache: Path, say: Say = lambda line: None
+) -> np.ndarray:
+    tokens = tokenize_split(rows, tokenizer, max_length=max_length, token_types=reads_token_types(model), cache=cache, say=say)
+    return predict(model, tokens, resolve_precision("auto", model.device))
 
 
 def frozen_teacher(teacher: Teacher, label_names: tuple[str, ...]) -> PreTrainedModel:
@@ -219,8 +248,8 @@ def frozen_teacher(teacher: Teacher, label_names: tuple[str, ...]) -> PreTrained
     return model
 
 
-def check_logits(logits: np.ndarray, data: TaskData, file: Path) -> np.ndarray:
-    expected = (len(data.train), len(data.label_names))
+def check_logits(logits: np.ndarray, data: TaskData, file: Path, split: str = "train") -> np.ndarray:
+    expected = (len(data.splits[split]), len(data.label_names))
     if logits.shape != expected or not np.isfinite(logits).all():
         raise TeacherError(f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}; remove the file and run again")
     return logits

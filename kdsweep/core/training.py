@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, get_scheduler
 
 from kdsweep import __version__
 from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
-from kdsweep.core.data import Say, TaskData, TokenizedSplit, batches, load_task, tokenize_split
+from kdsweep.core.data import Say, Split, TaskData, TokenizedSplit, batches, load_task, tokenize_split
 from kdsweep.core.device import (
     FiniteWatch,
     autocast,
@@ -30,9 +30,9 @@ from kdsweep.core.device import (
     to_device,
     unless_out_of_memory,
 )
-from kdsweep.core.evaluate import judge, latency_ms, predict
+from kdsweep.core.evaluate import fidelity, judge, latency, predict
 from kdsweep.core.files import locked
-from kdsweep.core.losses import distillation_loss
+from kdsweep.core.losses import distillation_loss, gradient_share, gradient_squares
 from kdsweep.core.micro_batches import MicroBatches
 from kdsweep.core.models import check_length, load_student, parameter_count, reads_token_types, size_mb, student_source
 from kdsweep.core.schedules import Constant, Schedule
@@ -99,7 +99,9 @@ def _train(
     if (saved := place.load_state()) is not None:
         check_same_rows(saved["data"], data_keys, place)  # first of all: other rows would ask for another teacher
     teacher = prepare_teacher(settings.task, settings.teacher, cache, on_step=on_step, say=say) if settings.teacher and settings.needs_teacher else None
-    logits = teacher_logits(teacher, data, cache=cache) if teacher and settings.needs_logits else None
+    logits, validation_logits = (
+        teacher_logits(teacher, data, cache=cache, split=split) if teacher and settings.needs_logits else None for split in ("train", "validation")
+    )
 
     # 2. The student. The seed comes first: a new head draws its weights from the global generator.
     torch.manual_seed(settings.seed)
@@ -109,10 +111,11 @@ def _train(
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder)
     check_length(model, tokenizer, training.max_length, student_source(settings.student, teacher_folder))
     model.to(device)  # type: ignore[arg-type]
-    train_tokens, validation_tokens = (
-        tokenize_split(split, tokenizer, max_length=training.max_length, token_types=reads_token_types(model), cache=cache, say=say)
-        for split in (data.train, data.validation)
-    )
+
+    def tokenized(split: Split) -> TokenizedSplit:
+        return tokenize_split(split, tokenizer, max_length=training.max_length, token_types=reads_token_types(model), cache=cache, say=say)
+
+    train_tokens, validation_tokens = tokenized(data.train), tokenized(data.validation)
 
     # 3. What moves: optimizer, schedules, and the steps at which to evaluate.
     steps_an_epoch = math.ceil(len(train_tokens) / training.batch_size)
@@ -133,19 +136,25 @@ def _train(
     watch = FiniteWatch(device)
 
     def add_gradients(step: int, batch: np.ndarray, alpha: float, temperature: float) -> Tensor:
-        losses = torch.zeros(3, device=device)
+        measured, pulls = torch.zeros(MEASURED, device=device), torch.zeros(2, device=device)
+        sampled = step % STEPS_A_SAMPLE == 0 or step + 1 in evaluate_at
         for rows in micro_batches.cut(batch):
             share = len(rows) / len(batch)  # micro-batches weigh as many rows as they have: the sum is the batch's mean
             with autocast(device, dtype):
                 student_logits = model(**to_device(train_tokens.batch(rows), device)).logits
             rest = to_device({"labels": data.train.labels[rows]} | ({} if logits is None or alpha == 1 else {"teacher": logits[rows]}), device)
-            loss = distillation_loss(student_logits, rest.get("teacher"), rest["labels"], alpha=alpha, temperature=temperature)
+            teachers, labels = rest.get("teacher"), rest["labels"]
+            loss = distillation_loss(student_logits, teachers, labels, alpha=alpha, temperature=temperature)
             watch.see(step, loss.total)
             scaler.scale(loss.total * share).backward()
-            losses += torch.stack([part.detach() for part in loss]) * share
-        return losses
+            measured[:3] += torch.stack([part.detach() for part in loss]) * share
+            if sampled and teachers is not None:
+                pulls += gradient_squares(student_logits, teachers, labels, alpha=alpha, temperature=temperature)
+        if sampled:
+            measured[3], measured[4] = gradient_share(pulls), 1
+        return measured
 
-    # 5. The loop. Nothing in a step waits for the device; losses are summed there and read at the evaluation.
+    # 5. The loop. Nothing in a step waits for the device; what a step measures is summed there and read at the evaluation.
     order, order_epoch = [], -1
     stopwatch.switch("training")
     try:
@@ -156,7 +165,7 @@ def _train(
             alpha = settings.alpha.at(step / total_steps, epoch)
             temperature = settings.temperature.at(step / total_steps, epoch)
             before = random_state(device)
-            while (losses := unless_out_of_memory(add_gradients, step, order[position], alpha, temperature)) is None:
+            while (measured := unless_out_of_memory(add_gradients, step, order[position], alpha, temperature)) is None:
                 optimizer.zero_grad()  # those of the half-done step
                 free_memory(device)
                 say(micro_batches.halve(step, len(order[position])))
@@ -169,13 +178,13 @@ def _train(
             scaler.update()
             scheduler.step()
             optimizer.zero_grad()
-            run.after_step(losses)
+            run.after_step(measured)
 
             # 6. Evaluate, save, and only then tell: what was yielded is never lost.
             if run.step in evaluate_at:
                 watch.drain()
                 moving = {"train/alpha": alpha, "train/temperature": temperature, "train/learning_rate": learning_rate}
-                run.evaluate(moving, settings, validation_tokens, dtype, epoch=run.step / steps_an_epoch, last=run.step == total_steps)
+                run.evaluate(moving, settings, validation_tokens, validation_logits, dtype, epoch=run.step / steps_an_epoch, last=run.step == total_steps)
                 if run.step < total_steps:
                     before = random_state(device)
                     yield run.evaluations[-1]
@@ -187,11 +196,19 @@ def _train(
         place.write_result(TrialResult("diverged", diverged.step, run.seconds, reason=str(diverged), micro_batch=micro_batches.halved_to))
         raise
 
-    # 7. The best evaluation's weights are the result, not the last ones.
+    # 7. The best evaluation's weights are the result, not the last ones. Only they meet the test split, and only where it is asked for.
     on_step(run.step, total_steps)
-    result = run.finish(latency_tokens=validation_tokens, save_student=lambda: place.save_student(model, tokenizer, _card(settings, run.best)))
+    run.restore_best()
+    test = run.judge_test(settings, tokenized(data.test), dtype) if settings.judge_test else None
+    result = run.finish(test, latency_tokens=validation_tokens, save_student=lambda: place.save_student(model, tokenizer, _card(settings, run.best)))
     yield run.evaluations[-1]
     return result
+
+
+# A step measures the loss, its two terms, the teacher's share of the gradient, and whether that was looked at: looking costs up
+# to 0.15 ms, some percent of a very small student's step, so only some steps do it, and the last one before each evaluation.
+MEASURED = 5
+STEPS_A_SAMPLE = 8
 
 
 class _Run:
@@ -215,7 +232,7 @@ class _Run:
         self.evaluations: list[Evaluation] = []
         self.best_index: int | None = None
         self.best_weights: dict[str, Tensor] | None = None
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(MEASURED, dtype=torch.float64, device=device)
         self.summed = 0
         self.earlier_seconds = 0.0
         self.started = time.monotonic()
@@ -230,21 +247,33 @@ class _Run:
         assert self.best_index is not None
         return self.evaluations[self.best_index]
 
-    def after_step(self, losses: Tensor) -> None:
+    def after_step(self, measured: Tensor) -> None:
         self.step += 1
-        self.sums += losses
+        self.sums += measured
         self.summed += 1
 
-    def evaluate(self, moving: dict[str, float], settings: TrialSettings, tokens: TokenizedSplit, dtype: torch.dtype, *, epoch: float, last: bool) -> None:
-        means = (self.sums / self.summed).tolist()  # waits for the device: until here it was at work on training
+    def evaluate(
+        self,
+        moving: dict[str, float],
+        settings: TrialSettings,
+        tokens: TokenizedSplit,
+        teacher: np.ndarray | None,
+        dtype: torch.dtype,
+        *,
+        epoch: float,
+        last: bool,
+    ) -> None:
+        """Judge the student as it is; `teacher` has the teacher's logits for the same rows, where the trial learns from it."""
+        loss, task, distill, shares, sampled = self.sums.tolist()  # waits for the device: until here it was at work on training
+        metrics = {"train/loss": loss / self.summed, "train/task_loss": task / self.summed, "train/distill_loss": distill / self.summed}
+        metrics |= {"train/gradient_share": shares / sampled} | moving
         self.sums.zero_()
         self.summed = 0
         with self.stopwatch("evaluating"):
             logits = predict(self.model, tokens, dtype)
             if not np.isfinite(logits).all():  # the step just taken broke the weights; the next one's loss would tell
                 raise TrialDiverged(self.step)
-            judged = judge(settings.task.metric, tokens.labels, logits)
-        metrics = dict(zip(("train/loss", "train/task_loss", "train/distill_loss"), means, strict=True)) | moving
+            judged = judge(settings.task.metric, tokens.labels, logits) | ({} if teacher is None else fidelity(teacher, logits))
         metrics |= {f"validation/{name}": value for name, value in judged.items()}
         self.metric = f"validation/{settings.task.metric}"
         self.evaluations.append(Evaluation(self.step, epoch, metrics, self.seconds, time.time_ns() // 1_000_000))
@@ -284,7 +313,7 @@ class _Run:
         self.scaler.load_state_dict(state["scaler"])
         self.micro_batches.halvings = state["halvings"]
         self.step, self.summed, self.best_index = state["step"], state["summed"], state["best_index"]
-        self.sums = state["sums"].to(self.device)
+        self.sums[: len(state["sums"])] = state["sums"].to(self.device)  # earlier versions measured fewer things
         self.evaluations = [Evaluation(**evaluation) for evaluation in state["evaluations"]]
         self.best_weights = state["best_weights"]
         if self.best_weights is None and self.best_index is not None:
@@ -292,16 +321,26 @@ class _Run:
         self.earlier_seconds = state["seconds"]
         restore_random_state(state["random"], self.device)
 
-    def finish(self, latency_tokens: TokenizedSplit, save_student: Callable[[], None]) -> TrialResult:
+    def restore_best(self) -> None:
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
+
+    def judge_test(self, settings: TrialSettings, tokens: TokenizedSplit, dtype: torch.dtype) -> dict[str, float]:
+        """What the student reaches on the test split; its answers are kept for whoever compares students row by row."""
         with self.stopwatch("evaluating"):
-            latency = latency_ms(self.model, latency_tokens)
-        student = {"parameters": float(parameter_count(self.model)), "size_mb": size_mb(self.model), "latency_ms": latency}
+            logits = predict(self.model, tokens, dtype)
+            judged = judge(settings.task.metric, tokens.labels, logits)
+        with self.stopwatch("saving"):
+            self.place.write_test_logits(logits)
+        return judged
+
+    def finish(self, test: dict[str, float] | None, latency_tokens: TokenizedSplit, save_student: Callable[[], None]) -> TrialResult:
+        with self.stopwatch("evaluating"):
+            student = {"parameters": float(parameter_count(self.model)), "size_mb": size_mb(self.model), **latency(self.model, latency_tokens)}
         with self.stopwatch("saving"):
             save_student()
             self.place.write_evaluations(self.evaluations)
-            result = TrialResult("complete", self.step, self.seconds, self.best, student, micro_batch=self.micro_batches.halved_to)
+            result = TrialResult("complete", self.step, self.seconds, self.best, student, micro_batch=self.micro_batches.halved_to, test=test)
             self.place.write_result(result)
         return result
 

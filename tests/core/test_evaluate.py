@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import sentences
 
+from kdsweep.core import evaluate
 from kdsweep.core.data import Split, tokenize_split
-from kdsweep.core.evaluate import judge, latency_ms, predict, score
+from kdsweep.core.evaluate import calibration_error, fidelity, judge, latency, predict, score, sureness
 from kdsweep.core.models import load_classifier, load_tokenizer
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
@@ -36,7 +37,7 @@ def test_the_loss_is_the_mean_cross_entropy_also_of_very_sure_logits() -> None:
     judged = judge("matthews", np.array([1, 1, 0]), logits)
     assert judged["loss"] == pytest.approx((-math.log(3 / 4) - math.log(1 / 4) + math.log1p(math.exp(-20))) / 3, rel=1e-6)
     assert judged["accuracy"] == pytest.approx(2 / 3)
-    assert set(judged) == {"loss", "accuracy", "matthews"}
+    assert set(judged) == {"loss", "accuracy", "matthews", "ece"}
     assert math.isfinite(judge("accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32))["loss"])
 
 
@@ -52,10 +53,71 @@ def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(tiny
     model.train()
     before = torch.get_rng_state()
     logits = predict(model, tokens, torch.float32)
-    assert latency_ms(model, tokens) > 0
+    measured = latency(model, tokens)
+    assert 0 < measured["latency_ms"] <= measured["latency_p95_ms"]
     assert model.training and torch.equal(before, torch.get_rng_state())
     model.eval()
     with torch.no_grad():
         one_by_one = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts]).numpy()
     assert logits.dtype == np.float32 and logits.shape == (40, 3)
     np.testing.assert_allclose(logits, one_by_one, atol=1e-5)
+
+
+def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick_one(
+    monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
+    tokens = tokenize_split(Split("x", (["fine film"] * 3,), np.zeros(3, dtype=np.int64), "x"), tokenizer, max_length=24, token_types=False, cache=tmp_path)
+    calls: list[int] = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    latency(model, tokens)
+    assert len(calls) == evaluate.LATENCY_RUNS + 3
+    calls.clear()
+    monkeypatch.setattr(evaluate, "LONGEST_LATENCY_SECONDS", 0.0)
+    latency(model, tokens)
+    assert len(calls) == 3 + 5
+
+
+# --- what explains a result ------------------------------------------------------------------------------------------
+
+
+def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_rows() -> None:
+    # Bins are 1/15 wide. Confidence 0.70, 0.72: bin (10/15, 11/15], 1 of 2 right, gap |0.5 - 0.71|.
+    # 0.95, 0.98, 1.0: bin (14/15, 1], 2 of 3 right, gap |2/3 - 2.93/3|. 0.52: bin (7/15, 8/15], right, gap 0.48.
+    confidence = np.array([0.70, 0.72, 0.95, 0.98, 1.0, 0.52])
+    right = np.array([1, 0, 1, 1, 0, 1])
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)
+    expected = (2 * abs(1 / 2 - 1.42 / 2) + 3 * abs(2 / 3 - 2.93 / 3) + 1 * abs(1 - 0.52)) / 6
+    assert calibration_error(1 - right, probabilities) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_bin_holds_its_upper_edge() -> None:
+    # 9/15 is the last of its bin, so these two rows are in two bins: gaps 0.4 and 0.62, not one bin where they'd cancel.
+    probabilities = np.array([[9 / 15, 6 / 15], [0.62, 0.38]])
+    assert calibration_error(np.array([0, 1]), probabilities) == pytest.approx((0.4 + 0.62) / 2, abs=1e-12)
+
+
+def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
+    sure = np.array([[30.0, -30.0], [-30.0, 30.0]])
+    assert judge("accuracy", np.array([0, 1]), sure)["ece"] == pytest.approx(0, abs=1e-12)
+    assert judge("accuracy", np.array([1, 0]), sure)["ece"] == pytest.approx(1, abs=1e-12)
+    assert judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)))["ece"] == pytest.approx(0, abs=1e-12)  # a third sure, a third right
+
+
+def test_fidelity_is_the_shared_answers_and_the_mean_divergence_from_the_teacher() -> None:
+    # teacher 3/4, 1/4 and 1/2 (first), 1/2; student 1/2, 1/2 (the first is its answer) and 1/4, 3/4.
+    teacher, student = np.log([[3.0, 1.0], [1.0, 1.0]]), np.log([[1.0, 1.0], [1.0, 3.0]])
+    found = fidelity(teacher.astype(np.float32), student.astype(np.float32))
+    first = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    second = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
+    assert found == {"agreement": 0.5, "teacher_kl": pytest.approx((first + second) / 2, abs=1e-7)}
+    assert fidelity(teacher, teacher + 5.0) == {"agreement": 1.0, "teacher_kl": pytest.approx(0, abs=1e-12)}  # only differences of logits count
+    assert math.isfinite(fidelity(np.array([[1e4, -1e4]]), np.array([[-1e4, 1e4]]))["teacher_kl"])
+
+
+def test_sureness_is_the_margin_and_the_entropy() -> None:
+    # probabilities 4/8, 3/8, 1/8 and a third each.
+    found = sureness(np.log([[4.0, 1.0, 3.0], [1.0, 1.0, 1.0]]))
+    entropy = -(4 / 8 * math.log(4 / 8) + 3 / 8 * math.log(3 / 8) + 1 / 8 * math.log(1 / 8))
+    assert found == pytest.approx({"margin": (1 / 8 + 0) / 2, "entropy": (entropy + math.log(3)) / 2}, abs=1e-12)
+    assert sureness(np.array([[1e4, -1e4]], dtype=np.float32)) == pytest.approx({"margin": 1.0, "entropy": 0.0}, abs=1e-12)

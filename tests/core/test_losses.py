@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from kdsweep.core import distillation_loss
+from kdsweep.core.losses import gradient_share, gradient_squares
 
 STUDENT = {2: [[1.0, -0.5], [0.2, 0.3], [-2.0, 1.5]], 5: [[0.1, 0.2, 0.3, -1.0, 2.0], [3.0, -3.0, 0.0, 0.5, 0.5], [-0.7, 0.1, 1.2, 0.0, -2.2]]}
 TEACHER = {2: [[2.0, -2.0], [-1.0, 1.0], [0.5, 0.0]], 5: [[0.0, 4.0, -1.0, 1.0, 0.3], [2.0, 2.0, 2.0, -5.0, 0.0], [1.0, -1.0, 0.5, 0.25, 3.0]]}
@@ -110,3 +111,59 @@ def test_a_temperature_that_is_not_above_0_is_refused(temperature: float) -> Non
 def test_shapes_that_would_be_broadcast_are_refused(student: tuple, teacher: tuple, labels: tuple) -> None:
     with pytest.raises(ValueError, match="must"):
         distillation_loss(torch.zeros(student), torch.zeros(teacher), torch.zeros(labels, dtype=torch.long), alpha=0.5)
+
+
+# --- which term pulls ------------------------------------------------------------------------------------------------
+
+
+def squares(classes: int, alpha: float, temperature: float, rows: slice = slice(None)) -> torch.Tensor:
+    student, teacher, labels = (torch.tensor(found[classes])[rows] for found in (STUDENT, TEACHER, LABELS))
+    return gradient_squares(student, teacher, labels, alpha=alpha, temperature=temperature)
+
+
+@pytest.mark.parametrize(("classes", "alpha", "temperature"), product((2, 5), (0.0, 0.3, 1.0), (0.5, 1.0, 4.0)))
+def test_the_share_of_the_gradient_is_the_formula(classes: int, alpha: float, temperature: float) -> None:
+    task = distill = 0.0
+    for mine, theirs, label in zip(STUDENT[classes], TEACHER[classes], LABELS[classes], strict=True):
+        task += sum((alpha * (p - (i == label))) ** 2 for i, p in enumerate(softmax(mine)))
+        pairs = zip(softmax(mine, temperature), softmax(theirs, temperature), strict=True)
+        distill += sum(((1 - alpha) * temperature * (q - p)) ** 2 for q, p in pairs)
+    found = squares(classes, alpha, temperature)
+    assert found.tolist() == pytest.approx([task, distill], rel=1e-5)
+    assert gradient_share(found).item() == pytest.approx(math.sqrt(distill) / (math.sqrt(task) + math.sqrt(distill)), rel=1e-5)
+
+
+def test_one_row_s_share_worked_out_on_paper() -> None:
+    # As above: student 1/2, 1/2 at any T; teacher 3/4, 1/4 at T = 2; alpha 0.25.
+    # labels: 0.25 * (1/2, -1/2), norm 0.25 sqrt(1/2). teacher: 0.75 * 2 * (-1/4, 1/4), norm 0.375 sqrt(2) = 0.75 sqrt(1/2). Share 3/4.
+    found = gradient_squares(torch.zeros(1, 2), torch.tensor([[2 * math.log(3), 0.0]]), torch.tensor([1]), alpha=0.25, temperature=2.0)
+    assert gradient_share(found).item() == pytest.approx(0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize(("classes", "alpha", "temperature"), product((2, 5), (0.2, 0.9), (1.0, 4.0)))
+def test_the_closed_form_is_what_autograd_finds_for_each_term_of_the_loss(classes: int, alpha: float, temperature: float) -> None:
+    norms = []
+    for term, weight in (("task", alpha), ("distill", 1 - alpha)):
+        student = torch.tensor(STUDENT[classes], requires_grad=True)
+        loss = distillation_loss(student, torch.tensor(TEACHER[classes]), torch.tensor(LABELS[classes]), alpha=alpha, temperature=temperature)
+        (weight * getattr(loss, term)).backward()
+        norms.append(student.grad.norm().item() * len(LABELS[classes]))  # the loss is a mean, the squares are a sum
+    assert squares(classes, alpha, temperature).sqrt().tolist() == pytest.approx(norms, rel=1e-5)
+
+
+def test_micro_batches_add_up_to_their_batch() -> None:
+    parts = squares(5, 0.3, 4.0, slice(0, 1)) + squares(5, 0.3, 4.0, slice(1, 3))
+    assert parts.tolist() == pytest.approx(squares(5, 0.3, 4.0).tolist(), rel=1e-6)
+
+
+def test_the_share_is_1_without_labels_and_0_without_a_teacher_or_where_nothing_pulls() -> None:
+    assert gradient_share(squares(5, 0.0, 4.0)).item() == 1.0
+    assert gradient_share(squares(5, 1.0, 4.0)).item() == 0.0
+    assert gradient_share(torch.zeros(2)).item() == 0.0
+
+
+def test_the_share_is_computed_in_fp32_and_outside_of_the_graph() -> None:
+    student, teacher, labels = torch.tensor(STUDENT[2], dtype=torch.bfloat16, requires_grad=True), torch.tensor(TEACHER[2]), torch.tensor(LABELS[2])
+    found = gradient_squares(student, teacher, labels, alpha=0.5, temperature=2.0)
+    assert found.dtype == torch.float32
+    assert not found.requires_grad

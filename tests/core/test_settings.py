@@ -143,3 +143,11 @@ def test_an_alpha_of_1_needs_no_teacher_unless_the_student_comes_from_it() -> No
     with pytest.raises(ValueError, match="needs a teacher"):
         settings(teacher=None, alpha=1.0, student={"model": "teacher"})
     assert settings(alpha=1.0, student={"model": "teacher"}).needs_teacher
+
+
+def test_a_trial_that_is_not_judged_on_test_is_written_as_ever() -> None:
+    assert "judge_test" not in settings().model_dump(mode="json")
+    assert "judge_test" not in json.loads(settings(judge_test=False).model_dump_json())
+    mine = settings(judge_test=True)
+    assert mine.model_dump(mode="json")["judge_test"] is True
+    assert TrialSettings.model_validate_json(mine.model_dump_json()) == mine != settings()

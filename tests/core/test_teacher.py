@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 
 from kdsweep.core import train  # noqa: F401  the function's name is bound before the module's: see kdsweep/core/__init__.py
 from kdsweep.core.data import TaskData, load_task
+from kdsweep.core.evaluate import judge
 from kdsweep.core.models import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
-from kdsweep.core.teacher import Teacher, check_beats_majority, frozen_teacher, teacher_key, teacher_logits
+from kdsweep.core.teacher import Teacher, check_beats_majority, find_teacher, frozen_teacher, teacher_key, teacher_logits, teacher_test
 from kdsweep.core.training import cached_teacher, prepare_teacher
 from kdsweep.errors import Interrupted, ModelError, TeacherError
 
@@ -233,3 +234,68 @@ def test_a_frozen_teacher_is_in_eval_mode_without_gradients(made: Made) -> None:
     model = frozen_teacher(made[0], ("neg", "pos"))
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_logits_of_validation_and_test_are_kept_apart_and_judged(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = load_task(made[1])
+    assert teacher_test(made[0], data, "accuracy", cache=tmp_path) is None
+    validation = teacher_logits(made[0], data, cache=tmp_path, split="validation")
+    assert teacher_test(made[0], data, "accuracy", cache=tmp_path) is None  # other splits' logits are none of test's
+    test = teacher_logits(made[0], data, cache=tmp_path, split="test")
+    assert (len(validation), len(test)) == (len(data.validation), len(data.test))
+    assert judge("accuracy", data.validation.labels, np.asarray(validation)) == pytest.approx(made[0].validation, abs=1e-5)
+    monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
+    assert teacher_test(made[0], data, "accuracy", cache=tmp_path) == judge("accuracy", data.test.labels, np.asarray(test))
+    assert len(list((tmp_path / "logits").iterdir())) == 2
+
+
+# --- its facts -------------------------------------------------------------------------------------------------------
+
+
+def test_its_facts_say_how_sure_it_is_on_train_and_how_calibrated_and_quick(made: Made) -> None:
+    data = load_task(made[1])
+    logits = np.asarray(teacher_logits(made[0], data, cache=made[3]), dtype=np.float64)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    assert made[0].margin == pytest.approx(np.abs(probabilities[:, 0] - probabilities[:, 1]).mean(), abs=1e-9)
+    assert made[0].entropy == pytest.approx(-(probabilities * np.log(probabilities)).sum(axis=1).mean(), abs=1e-9)
+    assert 0 <= made[0].validation["ece"] <= 1
+    assert made[0].latency_p95_ms is not None and made[0].latency_p95_ms >= made[0].latency_ms > 0
+    facts = json.loads((made[0].folder / "teacher.json").read_text())
+    assert {name: facts[name] for name in ("margin", "entropy", "latency_p95_ms")} == {
+        "margin": made[0].margin,
+        "entropy": made[0].entropy,
+        "latency_p95_ms": made[0].latency_p95_ms,
+    }
+
+
+def test_making_a_teacher_leaves_its_logits_for_train_in_the_cache(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
+    data = load_task(made[1])
+    np.testing.assert_allclose(teacher_logits(made[0], data, cache=made[3]), forward(made[0].folder, data), atol=1e-4)
+
+
+def test_a_teacher_of_an_earlier_version_is_still_one(made: Made, tmp_path: Path) -> None:
+    folder = shutil.copytree(made[0].folder, tmp_path / "teacher")
+    facts = json.loads((folder / "teacher.json").read_text())
+    for name in ("margin", "entropy", "latency_p95_ms"):
+        del facts[name]
+    del facts["validation"]["ece"]
+    (folder / "teacher.json").write_text(json.dumps(facts))
+    found = find_teacher(folder)
+    assert found is not None
+    assert (found.margin, found.entropy, found.latency_p95_ms) == (None, None, None)
+    assert found.validation["accuracy"] == made[0].validation["accuracy"]
+
+
+def test_a_teacher_that_is_made_again_does_not_keep_the_logits_of_the_one_that_was_removed(made: Made, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(made[3], cache)
+    data = load_task(made[1])
+    for split in ("validation", "test"):
+        teacher_logits(made[0], data, cache=cache, split=split)
+    for file in (cache / "logits").iterdir():
+        np.save(file, np.full_like(np.load(file), 7.0))
+    shutil.rmtree(cache / "teachers")
+    again = prepare_teacher(made[1], made[2], cache)
+    for split in ("train", "validation", "test"):
+        assert not np.any(np.asarray(teacher_logits(again, data, cache=cache, split=split)) == 7.0)

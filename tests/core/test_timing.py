@@ -154,7 +154,7 @@ def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(sett
     module = sys.modules["kdsweep.core.training"]
     delayed(monkeypatch, module, "load_student", 0.3)
     delayed(monkeypatch, module, "predict", 0.1)  # three evaluations
-    delayed(monkeypatch, module, "latency_ms", 0.1)
+    delayed(monkeypatch, module, "latency", 0.1)
     delayed(monkeypatch, TrialFolder, "save_state", 0.2)  # after the first two
     delayed(monkeypatch, TrialFolder, "save_student", 0.2)
     stopwatch, suspended = Stopwatch(), 0.0

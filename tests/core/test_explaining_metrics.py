@@ -1,0 +1,154 @@
+"""What a trial logs to explain its result, in the loop: the numbers are the formula's, however a batch is cut and wherever it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kdsweep.core import TrialSettings, train
+from kdsweep.core.checkpoint import TrialFolder
+from kdsweep.core.data import batches, load_task, tokenize_split
+from kdsweep.core.evaluate import calibration_error, predict
+from kdsweep.core.models import load_classifier, load_student, load_tokenizer
+from kdsweep.core.teacher import teacher_logits
+from kdsweep.core.training import STEPS_A_SAMPLE, prepare_teacher
+from kdsweep.errors import Interrupted
+
+TRAINING = {"epochs": 2, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 1}
+
+
+@pytest.fixture(scope="module")
+def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Without dropout: how a batch is cut makes no difference then."""
+    folder = shutil.copytree(tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def make(student: str, review_csv: Path) -> Callable[..., TrialSettings]:
+    def build(**changes: Any) -> TrialSettings:
+        plain: dict[str, Any] = {
+            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
+            "teacher": {"model": student, "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
+            "student": {"model": student, "layers": 1},
+            "training": TRAINING,
+            "alpha": {"shape": "linear", "start": 0.1, "end": 0.9},
+            "temperature": 3.0,
+            "learning_rate": 2e-3,
+        }
+        return TrialSettings.model_validate(plain | changes)
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def metrics(settings: TrialSettings, folder: Path, cache: Path) -> list[dict[str, float]]:
+    return [evaluation.metrics for evaluation in train(settings, folder, cache=cache)]
+
+
+def softmax(row: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    powers = np.exp(row.astype(np.float64) / temperature)
+    return powers / powers.sum()
+
+
+def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_last(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    """At a learning rate of 0 the student is the same in every step, so that all of them can be worked out here."""
+    settings = make(learning_rate={"shape": "constant", "value": 0.0}, alpha={"shape": "per_epoch", "values": [0.2, 0.6]})
+    found = metrics(settings, tmp_path, cache)
+    assert settings.teacher is not None
+    data, teacher = load_task(settings.task), prepare_teacher(settings.task, settings.teacher, cache)
+    torch.manual_seed(settings.seed)
+    model, tokenizer = load_student(settings.student, data.label_names, teacher.folder)
+    tokens = tokenize_split(data.train, tokenizer, max_length=24, token_types=True, cache=cache)
+    mine, theirs = predict(model, tokens, torch.float32), teacher_logits(teacher, data, cache=cache)
+    steps = math.ceil(len(tokens) / 16)
+    for epoch, alpha in enumerate([0.2, 0.6]):
+        shares = []
+        for position, rows in enumerate(batches(tokens.lengths, 16, settings.seed, epoch)):
+            if (epoch * steps + position) % STEPS_A_SAMPLE and position + 1 < steps:
+                continue
+            task = distill = 0.0
+            for row in rows:
+                onehot = np.eye(2)[data.train.labels[row]]
+                task += np.square(alpha * (softmax(mine[row]) - onehot)).sum()
+                distill += np.square((1 - alpha) * 3.0 * (softmax(mine[row], 3.0) - softmax(theirs[row], 3.0))).sum()
+            shares.append(math.sqrt(distill) / (math.sqrt(task) + math.sqrt(distill)))
+        assert 1 < len(shares) < steps
+        assert found[epoch]["train/gradient_share"] == pytest.approx(np.mean(shares), rel=1e-4)
+
+
+@pytest.mark.parametrize("alpha", [{"shape": "linear", "start": 0.1, "end": 0.9}, 0.0])
+def test_accumulation_gives_equal_values(alpha: Any, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    found = [metrics(make(alpha=alpha, training=TRAINING | {"accumulation_steps": steps}), tmp_path / str(steps), cache) for steps in (1, 4, 8)]
+    for other in found[1:]:
+        for expected, got in zip(found[0], other, strict=True):
+            for name in ("train/gradient_share", "validation/agreement", "validation/teacher_kl", "validation/ece"):
+                assert got[name] == pytest.approx(expected[name], abs=2e-3 if name == "validation/ece" else 5e-4), name
+
+
+def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    found = metrics(make(alpha={"shape": "step", "values": [0.0, 1.0], "at": 0.5}), tmp_path, cache)
+    assert [one["train/gradient_share"] for one in found] == [1.0, 0.0]
+    assert all(0 <= one["validation/agreement"] <= 1 and one["validation/teacher_kl"] > 0 for one in found)
+
+
+def test_fine_tuning_has_a_share_of_0_a_calibration_error_and_no_teacher_to_agree_with(
+    make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["kdsweep.core.training"]
+    for name in ("prepare_teacher", "teacher_logits", "gradient_squares"):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("fine-tuning needs no teacher"))
+    for found in metrics(make(alpha=1.0), tmp_path / "trial", tmp_path / "cache"):
+        assert found["train/gradient_share"] == 0.0
+        assert 0 <= found["validation/ece"] <= 1
+        assert not {"validation/agreement", "validation/teacher_kl"} & found.keys()
+
+
+def test_agreement_divergence_and_calibration_are_those_of_the_student_that_is_kept(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings = make(alpha=0.3)
+    metrics(settings, tmp_path, cache)
+    result, data = TrialFolder(tmp_path).read_result(), load_task(settings.task)
+    assert result is not None and result.best is not None and settings.teacher is not None
+    model, tokenizer = load_classifier(str(tmp_path / "student"), data.label_names), load_tokenizer(str(tmp_path / "student"))
+    tokens = tokenize_split(data.validation, tokenizer, max_length=24, token_types=True, cache=cache)
+    mine = predict(model, tokens, torch.float32)
+    theirs = teacher_logits(prepare_teacher(settings.task, settings.teacher, cache), data, cache=cache, split="validation")
+    divergences = []
+    for row in range(len(mine)):
+        p, q = softmax(theirs[row]), softmax(mine[row])
+        divergences.append((p * np.log(p / q)).sum())
+    found = result.best.metrics
+    assert found["validation/agreement"] == np.mean(theirs.argmax(axis=1) == mine.argmax(axis=1))
+    assert found["validation/teacher_kl"] == pytest.approx(np.mean(divergences), rel=1e-5)
+    assert found["validation/ece"] == pytest.approx(calibration_error(data.validation.labels, np.stack([softmax(row) for row in mine])), abs=1e-6)
+
+
+def test_a_checkpoint_of_a_version_that_measured_less_goes_on(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+    settings, place = make(), TrialFolder(tmp_path / "parts")
+    whole = metrics(settings, tmp_path / "whole", cache)
+    with pytest.raises(Interrupted):
+        list(train(settings, place.root, cache=cache, on_step=lambda step, total: step == 3))
+    state = place.load_state()
+    assert state is not None
+    place.save_state(state | {"sums": state["sums"][:3].clone()})
+    found = metrics(settings, place.root, cache)
+    assert found[1:] == whole[1:]
+    assert {name: value for name, value in found[0].items() if name != "train/gradient_share"} == {
+        name: value for name, value in whole[0].items() if name != "train/gradient_share"
+    }
+    assert 0 < found[0]["train/gradient_share"] < 1

@@ -1,0 +1,121 @@
+"""The test split: read where the settings ask for it, once, by the weights that search chose; and nowhere else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kdsweep.core import TrialSettings, train
+from kdsweep.core.checkpoint import TrialFolder, TrialResult
+from kdsweep.core.data import Split, load_task, tokenize_split
+from kdsweep.core.evaluate import judge, predict
+from kdsweep.core.models import load_classifier, load_tokenizer
+from kdsweep.errors import SettingsConflict
+
+Tokenized = list[str]
+
+
+@pytest.fixture(scope="module")
+def make(tiny: Callable[..., str], review_csv: Path) -> Callable[..., TrialSettings]:
+    def build(**changes: Any) -> TrialSettings:
+        plain: dict[str, Any] = {
+            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2, "metric": "f1"},
+            "teacher": {"model": tiny("bert", layers=2), "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
+            "student": {"model": tiny("bert", layers=2), "layers": 1},
+            "training": {"epochs": 2, "batch_size": 16, "max_length": 24},
+            "alpha": 0.5,
+            "temperature": 3.0,
+            "learning_rate": 2e-3,
+        }
+        return TrialSettings.model_validate(plain | changes)
+
+    return build
+
+
+@pytest.fixture
+def tokenized(monkeypatch: pytest.MonkeyPatch) -> Tokenized:
+    """The names of the splits that were tokenized, by whomever: no model reads rows otherwise."""
+    names: Tokenized = []
+
+    def listening(split: Split, *arguments: Any, **keywords: Any) -> Any:
+        names.append(split.name)
+        return tokenize_split(split, *arguments, **keywords)
+
+    for module in ("training", "teacher"):
+        monkeypatch.setattr(sys.modules[f"kdsweep.core.{module}"], "tokenize_split", listening)
+    return names
+
+
+def result(folder: Path) -> TrialResult:
+    found = TrialFolder(folder).read_result()
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+def test_it_is_not_read_unless_the_settings_ask_for_it(alpha: float, make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path) -> None:
+    list(train(make(alpha=alpha), tmp_path / "trial", cache=tmp_path / "cache"))
+    assert {"train", "validation"} == set(tokenized)
+    assert result(tmp_path / "trial").test is None
+    assert not TrialFolder(tmp_path / "trial").test_logits.exists()
+
+
+def test_the_best_evaluation_s_weights_are_judged_on_it_once(make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path) -> None:
+    # A learning rate that jumps up late spoils the student after its best evaluation.
+    spoiled = {"shape": "step", "values": [2e-3, 1.0], "at": 0.7}
+    settings = make(alpha=1.0, judge_test=True, learning_rate=spoiled, training={"epochs": 4, "batch_size": 16, "max_length": 24})
+    evaluations = list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))
+    found, place, data = result(tmp_path / "trial"), TrialFolder(tmp_path / "trial"), load_task(settings.task)
+    assert tokenized.count("test") == 1
+    assert found.best is not None and found.best.step < evaluations[-1].step
+    model, tokenizer = load_classifier(str(place.student), data.label_names), load_tokenizer(str(place.student))
+    tokens = tokenize_split(data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
+    logits = place.read_test_logits()
+    assert logits.dtype == np.float32 and logits.shape == (len(data.test), 2)
+    np.testing.assert_array_equal(logits, predict(model, tokens, torch.float32))
+    assert found.test == judge("f1", data.test.labels, logits)
+    assert {"loss", "accuracy", "f1"} < found.test.keys()
+    list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))  # finished: told again, not judged again
+    assert tokenized.count("test") == 1
+
+
+def test_judging_on_it_changes_nothing_else(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
+    plain, judged = ([one.metrics for one in train(make(judge_test=test), tmp_path / str(test), cache=tmp_path / "cache")] for test in (False, True))
+    assert plain == judged
+
+
+def test_a_result_that_says_test_has_its_answers_beside_it(make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, place = make(alpha=1.0, judge_test=True), TrialFolder(tmp_path / "trial")
+
+    def die(self: TrialFolder, found: TrialResult) -> None:
+        assert self.test_logits.exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(TrialFolder, "write_result", die)
+        list(train(settings, place.root, cache=tmp_path / "cache"))
+    logits = place.read_test_logits()
+    list(train(settings, place.root, cache=tmp_path / "cache"))
+    np.testing.assert_array_equal(place.read_test_logits(), logits)
+    assert result(place.root).test is not None
+
+
+def test_results_and_settings_of_an_earlier_version_are_still_read(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
+    settings, place = make(alpha=1.0), TrialFolder(tmp_path / "trial")
+    whole = list(train(settings, place.root, cache=tmp_path / "cache"))
+    written = json.loads(place.result.read_text())
+    del written["test"], written["student"]["latency_p95_ms"]
+    place.result.write_text(json.dumps(written))
+    as_before = json.loads(place.settings.read_text())
+    assert "judge_test" not in as_before
+    assert list(train(settings, place.root, cache=tmp_path / "cache")) == whole  # the folder is its own
+    assert result(place.root).test is None
+    with pytest.raises(SettingsConflict):
+        place.claim(make(alpha=1.0, judge_test=True))
