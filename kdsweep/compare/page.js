@@ -1,0 +1,50 @@
+"use strict";
+// Draws the charts: those in sight at once, the others while nothing else is to be done, all of them before the page is printed.
+(() => {
+  const figures = JSON.parse(document.getElementById("figures").textContent);
+  const places = figures.map((_, at) => document.getElementById(`plot-${at}`));
+  const waiting = new Set(figures.keys());
+  const touched = matchMedia("(pointer: coarse)").matches;
+  const common = {
+    paper_bgcolor: "rgba(0,0,0,0)",
+    plot_bgcolor: "rgba(0,0,0,0)",
+    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", size: 12 },
+    hoverlabel: { bgcolor: "#22272e", bordercolor: "#8a94a0", font: { color: "#ffffff" } },
+    dragmode: touched ? false : "zoom", // a finger scrolls the page
+    autosize: true,
+  };
+  const config = { displayModeBar: false, responsive: true, scrollZoom: false };
+
+  function draw(at) {
+    if (!waiting.delete(at)) return;
+    const { data, layout } = figures[at];
+    Plotly.newPlot(places[at], data, { ...common, ...layout }, config);
+    if (!waiting.size) document.documentElement.dataset.charts = "drawn";
+  }
+
+  const watcher = new IntersectionObserver((entries) => {
+    for (const entry of entries) if (entry.isIntersecting) draw(places.indexOf(entry.target));
+  }, { rootMargin: "300px" });
+  for (const place of places) watcher.observe(place);
+
+  const whenIdle = window.requestIdleCallback ?? ((run) => setTimeout(run, 50));
+  function drawNext() {
+    const [next] = waiting;
+    if (next === undefined) return;
+    draw(next);
+    whenIdle(drawNext);
+  }
+  if (waiting.size) addEventListener("load", () => whenIdle(drawNext));
+  else document.documentElement.dataset.charts = "drawn";
+
+  function print(begins) {
+    for (const at of [...waiting]) if (begins) draw(at);
+    if (document.documentElement.classList.contains("printing") === begins) return;
+    document.documentElement.classList.toggle("printing", begins);
+    for (const place of places) if (place.data) Plotly.relayout(place, { width: place.clientWidth });
+    if (!begins) for (const place of places) if (place.data) Plotly.relayout(place, { autosize: true, width: null });
+  }
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
+  matchMedia("print").addEventListener("change", (change) => print(change.matches));
+})();
