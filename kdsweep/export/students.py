@@ -1,0 +1,140 @@
+"""Which student is meant, and its files: in MLflow, or still in the trial's folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsweep.core.checkpoint import TrialResult
+from kdsweep.core.data import load_task
+from kdsweep.core.files import read_json
+from kdsweep.core.settings import TaskSettings, TrialSettings
+from kdsweep.errors import DataError, KdsweepError, did_you_mean
+from kdsweep.replaying import find_trial
+from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
+from kdsweep.sweep.home import Home, SweepFolder
+from kdsweep.sweep.reading import recorded, report
+from kdsweep.sweep.trials import SweptTrial
+
+IN_MLFLOW = ("kept", "registered")  # what tracked.json calls a student that is there
+MOST_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Student:
+    """A trial that is complete, and so has had a student. `name` is STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX."""
+
+    name: str
+    strategy: str
+    number: int
+    seed_index: int | None
+    place: SweptTrial
+    settings: TrialSettings
+    result: TrialResult
+
+
+def choose(home: Home, sweep: str, found: dict[str, Any], *, trial: str | None, strategy: str | None) -> Student:
+    """The trial of this name; or the strategy's student that is published; or, of the sweep's report `found`, the winner.
+
+    Raises UnknownSweep for a trial that isn't there, KdsweepError for one that has no student.
+    """
+    folder = home.existing(sweep)
+    if trial is None:
+        trial = _best_of(home, sweep, strategy) if strategy is not None else _winner(sweep, found)
+    place = find_trial(folder, trial)
+    result = place.read_result()
+    if result is None or result.state != "complete" or result.best is None:
+        raise KdsweepError(f"{trial} has no student: it is {result.state if result else 'still running'}; {_those_kept(folder)}")
+    base, _, index = trial.rpartition("-seed-") if place.root.parent == folder.confirm else (trial, "", "")
+    name, _, number = base.rpartition("-")
+    settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
+    return Student(trial, name, int(number), int(index) if index else None, place, settings, result)
+
+
+def _winner(sweep: str, found: dict[str, Any]) -> str:
+    winner = found["winner"]
+    if winner is None:
+        raise KdsweepError(f"sweep {sweep!r} has no student yet: no trial has finished; see `kdsweep status {sweep}`")
+    return _name(winner["strategy"], winner["trial"], winner["seed_index"])
+
+
+def _best_of(home: Home, sweep: str, strategy: str) -> str:
+    plan, studies = recorded(home, sweep)
+    if strategy not in plan.space.strategies:
+        raise KdsweepError(
+            f"sweep {sweep!r} has no strategy {strategy!r}, only {', '.join(plan.space.strategies)}{did_you_mean(strategy, plan.space.strategies)}"
+        )
+    folder = home.sweep(sweep)
+    run = best_confirmed(plan.space.task.metric, finished(folder, confirmations(plan, folder, studies, strategy)))
+    if run is not None:
+        return run.name
+    best = studies.progress(strategy).best
+    if best is None:
+        raise KdsweepError(f"no trial of {strategy} has finished in sweep {sweep!r}; see `kdsweep status {sweep}`")
+    return _name(strategy, best[0], None)
+
+
+def _name(strategy: str, number: int, seed_index: int | None) -> str:
+    return f"{strategy}-{number}" + ("" if seed_index is None else f"-seed-{seed_index}")
+
+
+# --- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def read_report(home: Home, sweep: str) -> dict[str, Any]:
+    """The sweep's report as it stands; the one that was written at its end where the data can't be read as it was any more."""
+    folder = home.existing(sweep)
+    try:
+        plan, _ = recorded(home, sweep)
+        check_rows(folder, plan.space.task)
+        return report(home, sweep)
+    except DataError:
+        if not folder.report.exists():
+            raise
+        found: dict[str, Any] = read_json(folder.report)
+        return found
+
+
+def check_rows(folder: SweepFolder, task: TaskSettings) -> None:
+    """Raise DataError where the task's rows are not those that the sweep ran with."""
+    keys = read_json(folder.facts).get("data") or {}
+    now = load_task(task).splits
+    if changed := [name for name, key in keys.items() if now[name].key != key]:
+        raise DataError(f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was")
+
+
+# --- its files -------------------------------------------------------------------------------------------------------
+
+
+def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None:
+    """Fill the folder `into` with the student's files. Raises KdsweepError where it wasn't kept, TrackingUnreachable where MLflow is away."""
+    place = student.place
+    if place.student.exists():
+        try:
+            shutil.copytree(place.student, into, dirs_exist_ok=True)
+            return
+        except OSError:
+            if place.student.exists():  # else the sweep at work sent it to MLflow just now
+                raise
+    tracked = place.read_tracked()
+    if tracked["student"] not in IN_MLFLOW:
+        again = f"`kdsweep replay {folder.name} {student.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
+        raise KdsweepError(f"the student of {student.name} wasn't kept; {_those_kept(folder)}; {again}")
+    from kdsweep.tracking import download
+
+    download(home.tracking_uri(folder.read_sweep()["tracking"]), tracked["run_id"], "student", into)
+
+
+def _those_kept(folder: SweepFolder) -> str:
+    names = list(_kept(folder))
+    return "no student was kept" if not names else f"kept are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
+
+
+def _kept(folder: SweepFolder) -> Iterator[str]:
+    for name in folder.trial_names():
+        place = find_trial(folder, name)
+        if place.result.exists() and (place.student.exists() or place.read_tracked()["student"] in IN_MLFLOW):
+            yield name

@@ -1,0 +1,137 @@
+"""Serving a student: what MLflow loads for `models:/NAME@best`, and what anybody may load from a student's folder.
+
+MLflow is not imported: it finds `_load_pyfunc` by this module's name, which stands in the student's MLmodel file. torch is imported
+when a student is loaded, so that whoever only writes such a file doesn't wait for it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from kdsweep.core.files import read_json, write_json
+from kdsweep.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SETTINGS = "kdsweep.json"  # beside the student's files: its text columns, and how many tokens of a row it was trained on
+PAIR = ("text", "text_pair")  # what a text and its pair are called in every pipeline of transformers
+
+
+class Classifier:
+    """A student that answers texts with the task's label names, reading them just as it did when it was evaluated."""
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, text: Sequence[str], max_length: int) -> None:
+        self.model, self.tokenizer, self.text, self.max_length = model, tokenizer, tuple(text), max_length
+        self._alone = threading.Lock()  # a server calls from several threads, and a tokenizer keeps its settings in itself
+
+    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """A row for each of the input's, in its order and with its index: `label` and `score`, the label's probability (0 to 1).
+
+        model_input: texts (a list, a Series, an array); or dicts or a DataFrame with the task's text columns, or `text` and
+        `text_pair`; for sentence pairs also a list of two texts each. A DataFrame with as many columns as the task has is read
+        whatever they are called. `params` is MLflow's and unused. Raises DataError for anything else.
+        """
+        columns, index = self._columns(model_input)
+        if not len(index):
+            return pd.DataFrame({"label": pd.Series(dtype=str), "score": pd.Series(dtype=float)})
+        with self._alone:
+            probabilities = self._probabilities(columns)
+        names: Any = self.model.config.id2label
+        labels = [names[i] for i in probabilities.argmax(axis=1).tolist()]
+        return pd.DataFrame({"label": labels, "score": probabilities.max(axis=1)}, index=index)
+
+    def _probabilities(self, columns: list[list[str]]) -> np.ndarray:
+        """[rows, classes]"""
+        import torch
+
+        from kdsweep.core.data import TokenizedSplit
+        from kdsweep.core.evaluate import log_probabilities, predict
+        from kdsweep.core.models import reads_token_types
+
+        token_types = reads_token_types(self.model)
+        encoded = self.tokenizer(*columns, truncation=True, max_length=self.max_length, return_token_type_ids=token_types, return_attention_mask=False)
+        rows = encoded["input_ids"]
+        tokens = TokenizedSplit(
+            input_ids=np.concatenate(rows),
+            token_type_ids=np.concatenate(encoded["token_type_ids"]) if token_types else None,
+            offsets=np.cumsum([0, *map(len, rows)]),
+            labels=np.zeros(len(rows), dtype=np.int64),
+            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0,
+            truncated=0,
+            key="",
+        )
+        found: np.ndarray = np.exp(log_probabilities(predict(self.model, tokens, torch.float32)))
+        return found
+
+    def _columns(self, given: Any) -> tuple[list[list[str]], pd.Index]:
+        """The text column(s), each [rows], and the rows' names."""
+        if isinstance(given, str):
+            given = [given]
+        elif isinstance(given, Mapping):
+            given = pd.DataFrame({name: np.atleast_1d(np.asarray(value, dtype=object)).tolist() for name, value in given.items()})
+        elif isinstance(given, np.ndarray):
+            given = given.tolist()
+        if isinstance(given, list | tuple) and given and all(isinstance(row, Mapping) for row in given):
+            given = pd.DataFrame(list(given))
+        if isinstance(given, pd.DataFrame):
+            return [_texts(given[name].tolist(), self.text) for name in self._names(given)], given.index
+        if isinstance(given, pd.Series):
+            return self._split(given.tolist()), given.index
+        if isinstance(given, list | tuple):
+            return self._split(list(given)), pd.RangeIndex(len(given))
+        raise DataError(f"{type(given).__name__} is nothing to classify: give texts, dicts or a DataFrame with {' and '.join(self.text)}")
+
+    def _names(self, frame: pd.DataFrame) -> list[Any]:
+        """Which of the columns hold the texts."""
+        for names in (self.text, PAIR[: len(self.text)]):
+            if set(names) <= set(frame.columns):
+                return list(names)
+        if len(frame.columns) == len(self.text):
+            return list(frame.columns)
+        raise DataError(f"there is no column {' or '.join(repr(name) for name in self.text if name not in frame.columns)}, only {list(frame.columns)}")
+
+    def _split(self, rows: list[Any]) -> list[list[str]]:
+        if len(self.text) == 1:
+            return [_texts([row[0] if isinstance(row, list | tuple) and len(row) == 1 else row for row in rows], self.text)]
+        if not all(isinstance(row, list | tuple) and len(row) == len(self.text) for row in rows):
+            raise DataError(f"this student reads pairs: each row must have {' and '.join(self.text)}")
+        return [_texts([row[i] for row in rows], self.text) for i in range(len(self.text))]
+
+
+def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
+    if wrong := [value for value in values if not isinstance(value, str)]:
+        raise DataError(f"{wrong[0]!r} is no text: each row must have a text for {' and '.join(columns)}")
+    return values
+
+
+def write_settings(folder: Path, *, text: Sequence[str], max_length: int) -> None:
+    """Say beside a student's files how it reads: the task's text column(s), and how many tokens of a row."""
+    write_json(folder / SETTINGS, {"text": list(text), "max_length": max_length})
+
+
+def load(folder: Path | str) -> Classifier:
+    """The student in a Hugging Face folder, on the GPU where there is one. Raises ModelError where it can't be loaded."""
+    from kdsweep.core.device import pick_device
+    from kdsweep.core.models import load_classifier, load_config, load_tokenizer, longest_input
+
+    source = str(folder)
+    id2label: Any = load_config(source).id2label
+    model = load_classifier(source, tuple(id2label[i] for i in range(len(id2label))))
+    tokenizer = load_tokenizer(source)
+    model.to(pick_device())  # type: ignore[arg-type]
+    model.eval()
+    settings = Path(folder) / SETTINGS
+    found: dict[str, Any] = read_json(settings) if settings.exists() else {"text": PAIR[:1], "max_length": longest_input(model, tokenizer)}
+    return Classifier(model, tokenizer, text=found["text"], max_length=found["max_length"])
+
+
+def _load_pyfunc(path: str) -> Classifier:
+    """What MLflow calls for the flavor `python_function`."""
+    return load(path)

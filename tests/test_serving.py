@@ -1,0 +1,294 @@
+"""The best student in MLflow's registry: which one it is, and that MLflow loads and serves it. On a task of sentence pairs."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import sentences, write_csv
+from mlflow import MlflowClient
+from transformers import pipeline
+
+from kdsweep.core.data import Split, tokenize_split
+from kdsweep.core.evaluate import log_probabilities, predict
+from kdsweep.core.files import read_json, write_json
+from kdsweep.errors import DataError, TrackingUnreachable
+from kdsweep.export import export
+from kdsweep.serving import load
+from kdsweep.sweep import run
+from kdsweep.sweep.home import Home
+from kdsweep.tracking import RunKey, Tracker
+
+PAIRS = """\
+name: pairs
+task: {{dataset: "{data}", text: [premise, hypothesis], label: label, holdout: 0.2}}
+student: {{model: "{student}", layers: 1}}
+training: {{epochs: 2, batch_size: 16, max_length: 20, evaluations_per_epoch: 1}}
+strategies:
+  finetune: {{alpha: 1.0, learning_rate: 2.0e-3}}
+"""
+ASSIGNMENTS = ("trials=1", "pruner={type: none}", "confirm={seeds: 1}", "keep={students: 1}", "engine={type: inline}")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], empty_mlflow_db: Path) -> Home:
+    """A finished sweep of pairs whose student, a DistilBERT, has no token types, though its tokenizer would give some."""
+    folder = tmp_path_factory.mktemp("serving")
+    draw = random.Random(0)
+    rows = [(" ".join(text.split()[:3]), " ".join(draw.sample(text.split(), 4)), label) for text, label in sentences(200)]
+    data = write_csv(folder / "pairs.csv", rows, header=("premise", "hypothesis", "label"))  # type: ignore[arg-type]
+    (folder / "pairs.yaml").write_text(PAIRS.format(data=data, student=tiny("distilbert")), encoding="utf-8")
+    home = Home(folder / "home")
+    home.root.mkdir()
+    shutil.copy(empty_mlflow_db, home.mlflow_db)
+    run(folder / "pairs.yaml", home=home.root, assignments=ASSIGNMENTS)
+    return home
+
+
+@pytest.fixture
+def tracking(swept: Home) -> Any:
+    """MLflow's own calls know the home."""
+    uri = f"sqlite:///{swept.mlflow_db}"
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    yield uri
+    mlflow.set_tracking_uri(before)
+
+
+ASKED = [{"premise": "the film was superb", "hypothesis": "a great plot"}, {"premise": "dull", "hypothesis": "the actor was poor and weak and stale and awful"}]
+
+
+# --- MLflow loads and serves it --------------------------------------------------------------------------------------
+
+
+def test_mlflow_loads_the_best_student_and_it_answers_as_its_export_does(swept: Home, tracking: str, tmp_path: Path) -> None:
+    model = mlflow.pyfunc.load_model("models:/pairs@best")
+    assert model.metadata.get_output_schema().input_names() == ["label", "score"]
+    answers = model.predict(ASKED)
+    assert answers["label"].isin(["neg", "pos"]).all()
+    assert list(answers.columns) == ["label", "score"]
+    frame = pd.DataFrame(ASKED, index=[7, 9]).assign(number=[1, 2])
+    pd.testing.assert_frame_equal(model.predict(frame), answers.set_index(frame.index))
+    pd.testing.assert_frame_equal(model.predict([[row["premise"], row["hypothesis"]] for row in ASKED]), answers)
+
+    facts = export(swept, "pairs", tmp_path / "student")
+    assert not (tmp_path / "student" / "MLmodel").exists()
+    pd.testing.assert_frame_equal(load(facts["folder"]).predict(ASKED), answers)
+    classify = pipeline("text-classification", model=facts["folder"], device="cpu")
+    piped = [classify({"text": row["premise"], "text_pair": row["hypothesis"]}, truncation=True) for row in ASKED]
+    assert [answer["label"] for answer in piped] == answers["label"].tolist()
+    np.testing.assert_allclose([answer["score"] for answer in piped], answers["score"], atol=1e-5)
+
+
+def test_mlflow_serves_the_best_student(swept: Home, tracking: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/pairs@best", "--env-manager", "local", "--host", "127.0.0.1", "-p", str(port)]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with (tmp_path / "log").open("w") as log:
+        server = subprocess.Popen(command, cwd=swept.root, env=environment, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(f"http://127.0.0.1:{port}/ping", server, tmp_path / "log")
+        served = [
+            _post(f"http://127.0.0.1:{port}/invocations", body)
+            for body in (
+                {"dataframe_records": ASKED},
+                {"dataframe_split": {"columns": ["premise", "hypothesis"], "data": [list(row.values()) for row in ASKED]}},
+                {"inputs": {name: [row[name] for row in ASKED] for name in ASKED[0]}},
+                {"instances": ASKED},
+            )
+        ]
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            _post(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": [{"premise": "alone", "other": 1, "more": 2}]})
+        assert refused.value.code == 400
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(30)
+    answers = mlflow.pyfunc.load_model("models:/pairs@best").predict(ASKED)
+    for predictions in served:
+        assert [row["label"] for row in predictions] == answers["label"].tolist()
+        np.testing.assert_allclose([row["score"] for row in predictions], answers["score"], atol=1e-6)
+
+
+def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
+    until = time.monotonic() + 60
+    while time.monotonic() < until and server.poll() is None:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"the server didn't answer: {log.read_text(encoding='utf-8')}")
+
+
+def _post(address: str, body: Any) -> list[dict[str, Any]]:
+    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        predictions: list[dict[str, Any]] = json.load(answer)["predictions"]
+        return predictions
+
+
+# --- what a student reads --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as MLflow has it, of a student that reads one text."""
+    folder = tmp_path_factory.mktemp("student") / "student"
+    shutil.copytree(tiny("bert", labels=3), folder)
+    config = read_json(folder / "config.json")
+    write_json(folder / "config.json", config | {"id2label": {"0": "bad", "1": "so-so", "2": "good"}, "label2id": {"bad": 0, "so-so": 1, "good": 2}})
+    write_json(folder / "kdsweep.json", {"text": ["review"], "max_length": 12})
+    return folder
+
+
+def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(student: Path, tmp_path: Path) -> None:
+    classifier, texts = load(student), [text for text, _ in sentences(70)]
+    tokens = tokenize_split(Split("x", (texts,), np.zeros(70, dtype=np.int64), "x"), classifier.tokenizer, max_length=12, token_types=True, cache=tmp_path)
+    probabilities = np.exp(log_probabilities(predict(classifier.model, tokens, classifier.model.dtype)))
+    answers = classifier.predict(texts)
+    assert answers["label"].tolist() == [["bad", "so-so", "good"][i] for i in probabilities.argmax(axis=1)]
+    np.testing.assert_allclose(answers["score"], probabilities.max(axis=1), atol=1e-6)
+
+
+def test_texts_may_come_in_any_of_the_usual_forms(student: Path) -> None:
+    classifier = load(student)
+    texts = ["the film was superb", "dull", "the " * 60]  # the last one is longer than what is read
+    expected = classifier.predict(texts)
+    index = pd.Index(["a", "b", "c"])
+    frame = pd.DataFrame({"id": [1, 2, 3], "review": texts}, index=index)
+    for given in (tuple(texts), np.array(texts), np.array(texts).reshape(-1, 1), [{"review": text} for text in texts], {"review": texts}, pd.Series(texts)):
+        pd.testing.assert_frame_equal(classifier.predict(given), expected)
+    for given in (frame, frame["review"], frame[["review"]].rename(columns={"review": "anything"}), frame.rename(columns={"review": "text"})):
+        pd.testing.assert_frame_equal(classifier.predict(given), expected.set_index(index))
+    pd.testing.assert_frame_equal(classifier.predict(texts[0]), expected[:1], atol=1e-6)
+    assert list(classifier.predict([]).columns) == ["label", "score"]
+    assert len(classifier.predict(frame[:0])) == 0
+
+
+def test_what_is_no_text_is_refused_in_words(student: Path) -> None:
+    classifier = load(student)
+    for given, words in (
+        ([1.5], "1.5 is no text"),
+        ([None], "None is no text"),
+        (pd.DataFrame({"a": ["x"], "b": ["y"]}), "no column 'review', only"),
+        (3, "int is nothing to classify"),
+        ([["a", "b"]], "is no text"),
+    ):
+        with pytest.raises(DataError, match=words):
+            classifier.predict(given)
+
+
+def test_threads_get_the_answers_to_their_own_texts(student: Path) -> None:
+    classifier, texts = load(student), [text for text, _ in sentences(24)]
+    expected = [classifier.predict([text])["score"][0] for text in texts]
+    found: dict[int, float] = {}
+
+    def ask(i: int) -> None:
+        found[i] = classifier.predict([texts[i]])["score"][0]
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [found[i] for i in range(len(texts))] == expected
+
+
+def test_serving_needs_no_mlflow() -> None:
+    code = "import sys, kdsweep.serving; assert not {'mlflow', 'torch', 'transformers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# --- the registry ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def register(tmp_path: Path, empty_mlflow_db: Path) -> Callable[[str, RunKey, float], str]:
+    """register(sweep, run, value): what is said when this run of this sweep, made if need be, is offered as the best."""
+    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
+
+    def offer(sweep: str, key: RunKey, value: float) -> str:
+        tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", experiment="task", sweep=sweep, artifacts=tmp_path / "artifacts")
+        tracker.write(key, state="complete")
+        return tracker.register_best("task", key, "validation/accuracy", value)
+
+    return offer
+
+
+def best(tmp_path: Path) -> tuple[str, str]:
+    """(version, sweep) of the alias."""
+    found = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", registry_uri=f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
+        "task", "best"
+    )
+    return str(found.version), found.tags["kdsweep.sweep"]
+
+
+CONFIRMED = RunKey("confirm", "distill", "3-seed-1")
+
+
+def test_only_a_better_student_takes_the_alias(register: Callable[[str, RunKey, float], str], tmp_path: Path) -> None:
+    assert register("first", CONFIRMED, 0.8) == "registered model task: version 1 (distill-3-seed-1, validation/accuracy 0.8000) is 'best'"
+    for sweep, value in (("worse", 0.7), ("equal", 0.8)):
+        line = register(sweep, RunKey("search", "finetune", "0"), value)
+        assert line == f"registered model task: version 1 of sweep first stays 'best' (validation/accuracy 0.8000, finetune-0 has {value:.4f})"
+        assert best(tmp_path) == ("1", "first")
+    line = register("better", CONFIRMED, 0.9)
+    assert line.endswith("version 2 (distill-3-seed-1, validation/accuracy 0.9000) is 'best' now, no longer version 1 of sweep first (0.8000)")
+    assert best(tmp_path) == ("2", "better")
+
+
+def test_the_same_sweep_again_changes_nothing_and_a_better_student_of_it_does(register: Callable[[str, RunKey, float], str], tmp_path: Path) -> None:
+    register("one", CONFIRMED, 0.8)
+    assert register("one", CONFIRMED, 0.8) == "registered model task: version 1 (distill-3-seed-1) is 'best' already"
+    assert "version 1 of this sweep stays 'best'" in register("one", RunKey("confirm", "distill", "4-seed-0"), 0.75)
+    assert "is 'best' now, no longer version 1 of this sweep" in register("one", RunKey("confirm", "distill", "5-seed-0"), 0.85)
+    assert best(tmp_path) == ("2", "one")
+
+
+def test_a_version_that_a_dead_driver_made_without_its_alias_is_taken_up(register: Callable[[str, RunKey, float], str], tmp_path: Path) -> None:
+    register("one", CONFIRMED, 0.8)
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", registry_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    client.delete_registered_model_alias("task", "best")
+    register("one", CONFIRMED, 0.8)
+    assert best(tmp_path) == ("1", "one")
+    assert len(client.search_model_versions("name = 'task'")) == 1
+
+
+def test_a_registered_student_keeps_its_files_when_it_is_among_the_best_no_more(tmp_path: Path, empty_mlflow_db: Path, student: Path) -> None:
+    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
+    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", experiment="task", sweep="one", artifacts=tmp_path / "artifacts")
+    before = sorted(student.iterdir())
+    ids = [tracker.write(RunKey("search", "distill", str(number)), state="complete") for number in range(2)]
+    for run_id in ids:
+        tracker.upload_student(run_id, student, text=["review"], max_length=12)
+    assert sorted(student.iterdir()) == before  # what MLflow needs stands in MLflow alone
+    tracker.register_best("task", RunKey("search", "distill", "0"), "validation/accuracy", 0.8)
+    assert [tracker.drop_student(run_id) for run_id in ids] == ["registered", "removed"]
+    kept = [{Path(file.path).name for file in tracker.client.list_artifacts(run_id, "student")} for run_id in ids]
+    assert {"MLmodel", "model.safetensors", "kdsweep.json", "requirements.txt", "python_env.yaml"} <= kept[0]
+    assert not kept[1]
+
+
+def test_a_registry_that_is_away_says_so(tmp_path: Path) -> None:
+    tracker = Tracker("http://127.0.0.1:9", experiment="task", sweep="one", artifacts=tmp_path)
+    with pytest.raises(TrackingUnreachable):
+        tracker.register_best("task", CONFIRMED, "validation/accuracy", 0.8)
