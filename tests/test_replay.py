@@ -1,0 +1,204 @@
+"""`kdsweep replay` on trials of a real sweep: the same numbers bit for bit, and what is said where they aren't."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from conftest import SPACE, sentences, write_csv
+from transformers import pipeline
+
+from kdsweep.cli import main
+from kdsweep.config.sweep import InlineEngine
+from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
+from kdsweep.core.files import read_json, write_json
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.training import train
+from kdsweep.errors import DataError, KdsweepError, TrialDiverged, UnknownSweep
+from kdsweep.replaying import Difference, compare, replay, threads_of
+from kdsweep.sweep import run
+from kdsweep.sweep.home import Home
+from kdsweep.sweep.observer import Observer
+
+ASSIGNMENTS = ("trials=1", "confirm={seeds: 1}", "keep={students: 1}", "engine={type: inline}", "training.epochs=1")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], empty_mlflow_db: Path) -> Home:
+    """A finished sweep of two strategies, one trial and one confirming run each, on data of its own."""
+    folder = tmp_path_factory.mktemp("replay's «folder»")
+    data = write_csv(folder / "reviews.csv", sentences(200))
+    text = SPACE.format(data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2))
+    (folder / "tiny.yaml").write_text(text.split("  combined:")[0], encoding="utf-8")
+    home = Home(folder / "home")
+    home.root.mkdir()
+    shutil.copy(empty_mlflow_db, home.mlflow_db)
+    run(folder / "tiny.yaml", home=home.root, assignments=ASSIGNMENTS)
+    return home
+
+
+@pytest.fixture
+def copied(swept: Home, tmp_path: Path) -> Home:
+    """The sweep in a home that a test may break."""
+    shutil.copytree(swept.root, tmp_path / "home", ignore=shutil.ignore_patterns("replays"))
+    return Home(tmp_path / "home")
+
+
+def rewrite(place: TrialFolder, change: Callable[[list[Evaluation]], list[Evaluation]]) -> None:
+    place.write_evaluations(change(place.read_evaluations()))
+
+
+def replayed(home: Home, trial: str) -> tuple[int, str, dict[str, Any]]:
+    done = CliRunner().invoke(main, ["replay", "tiny", trial, "--home", str(home.root), "--json"])
+    return done.exit_code, done.stderr, json.loads(done.stdout) if done.stdout else {}
+
+
+def test_a_trial_that_needs_the_teacher_comes_out_the_same_bit_for_bit_in_another_process(swept: Home) -> None:
+    command = [sys.executable, "-m", "kdsweep", "replay", "tiny", "distill-0", "--home", str(swept.root)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-2] == "distill-0: the same numbers, bit for bit (2 evaluations)"
+    student = swept.sweep("tiny").root / "replays" / "trials" / "distill-0" / "student"
+    assert lines[-1].endswith(str(student))
+    classify = pipeline("text-classification", model=str(student), device="cpu")
+    assert classify("the film was superb")[0]["label"] in ("pos", "neg")
+
+
+def test_a_confirming_run_is_replayed_with_what_it_answered_on_test(swept: Home) -> None:
+    status, _, facts = replayed(swept, "finetune-0-seed-0")
+    assert (status, facts["verdict"], facts["differences"]) == (0, "identical", 0)
+    folder = swept.sweep("tiny")
+    recorded, again = TrialFolder(folder.confirm / "finetune-0-seed-0"), TrialFolder(Path(facts["folder"]))
+    assert (result := again.read_result()) is not None
+    assert result.test is not None
+    assert np.array_equal(recorded.read_test_logits(), again.read_test_logits())
+    assert facts["numbers"] > len(result.test)
+
+
+def test_a_number_that_differs_is_named_with_its_place_and_size_and_why_that_may_be(copied: Home) -> None:
+    place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
+    rewrite(place, lambda evaluations: [evaluations[0], _changed(evaluations[1], "train/loss", 2**-12)])
+    status, _, facts = replayed(copied, "finetune-0")
+    assert (status, facts["verdict"], facts["differences"]) == (1, "different", 1)
+    step = place.read_evaluations()[1].step
+    assert (facts["largest"]["step"], facts["largest"]["metric"]) == (step, "train/loss")
+    assert facts["largest"]["size"] == pytest.approx(2**-12, rel=1e-6)
+    assert "number of threads" in facts["why"][-1]
+    shown = CliRunner().invoke(main, ["replay", "tiny", "finetune-0", "--home", str(copied.root)])
+    assert shown.exit_code == 1
+    assert f"the largest difference is 0.000244, in train/loss at step {step}" in shown.stdout
+
+
+def _changed(evaluation: Evaluation, name: str, by: float) -> Evaluation:
+    return Evaluation(**(vars(evaluation) | {"metrics": evaluation.metrics | {name: evaluation.metrics[name] + by}}))
+
+
+def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
+    folder = copied.sweep("tiny")
+    report = read_json(folder.report)
+    report["reproduce"]["versions"]["torch"] = "1.0"
+    write_json(folder.report, report)
+    rewrite(TrialFolder(folder.trial("finetune", 0)), lambda evaluations: [_changed(one, "validation/accuracy", 0.5) for one in evaluations])
+    why = replay(copied, "tiny", "finetune-0")["why"]
+    assert why[0] == f"other versions: torch 1.0, now {torch.__version__}"
+
+
+def test_a_pruned_trial_is_trained_as_far_as_it_went(copied: Home) -> None:
+    place = TrialFolder(copied.sweep("tiny").trial("distill", 0))
+    first = place.read_evaluations()[0]
+    place.write_evaluations([first])
+    place.write_result(TrialResult("pruned", first.step, first.seconds))
+    facts = replay(copied, "tiny", "distill-0")
+    assert facts["verdict"] == "identical"
+    assert facts["evaluations"] == {"recorded": 1, "replayed": 1}
+    assert facts["student"] is None
+
+
+def test_a_trial_that_diverged_diverges_again_at_the_same_step(copied: Home, tmp_path: Path) -> None:
+    folder = copied.sweep("tiny")
+    settings = read_json(folder.trial("finetune", 0) / "settings.json") | {"learning_rate": 1e30}
+    with pytest.raises(TrialDiverged):
+        list(train(TrialSettings.model_validate(settings), folder.trial("finetune", 7), cache=copied.cache))
+    assert replay(copied, "tiny", "finetune-7")["verdict"] == "identical"
+    result = TrialFolder(folder.trial("finetune", 7)).read_result()
+    assert result is not None
+    TrialFolder(folder.trial("finetune", 7)).write_result(TrialResult("diverged", result.steps + 1, 0.0))
+    facts = replay(copied, "tiny", "finetune-7")
+    assert facts["verdict"] == "different"
+    assert "the end (diverged, now diverged at step" in facts["says"]
+
+
+def test_rows_that_changed_are_refused_before_anything_is_trained(copied: Home, tmp_path: Path) -> None:
+    place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
+    settings = read_json(place.settings)
+    other = write_csv(tmp_path / "other.csv", sentences(200, seed=5))
+    write_json(place.settings, settings | {"task": settings["task"] | {"dataset": str(other)}})
+    with pytest.raises(DataError, match="the rows of train and validation and test have changed since it ran"):
+        replay(copied, "tiny", "finetune-0")
+    assert not (copied.sweep("tiny").root / "replays").exists()
+
+
+def test_a_trial_that_is_not_there_is_one_line_with_those_that_are(swept: Home) -> None:
+    for name, words in (("distil-0", "did you mean 'distill-0'"), ("../trials/distill-0", "STRATEGY-NUMBER"), ("x", "there are distill-0, finetune-0")):
+        done = CliRunner().invoke(main, ["replay", "tiny", name, "--home", str(swept.root)])
+        assert done.exit_code == 1
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+    with pytest.raises(UnknownSweep, match="no sweep 'tinny'"):
+        replay(swept, "tinny", "distill-0")
+
+
+def test_a_trial_that_was_never_evaluated_is_one_line(copied: Home) -> None:
+    place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
+    place.write_evaluations([])
+    place.write_result(TrialResult("failed", 0, 0.0, reason="out of luck"))
+    with pytest.raises(KdsweepError, match="nothing was recorded"):
+        replay(copied, "tiny", "finetune-0")
+
+
+def test_threads_and_devices_are_those_that_the_sweeps_engine_had(copied: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert threads_of(InlineEngine(type="inline")) == torch.get_num_threads()
+    folder = copied.sweep("tiny")
+    facts, before = read_json(folder.facts), torch.get_num_threads()
+    facts["sweep"]["engine"] = {"type": "ray", "cpus_per_trial": 3, "gpus_per_trial": 0}
+    write_json(folder.facts, facts)
+    seen = []
+    monkeypatch.setattr(Observer, "step", lambda *_: seen.append((torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"])))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    assert replay(copied, "tiny", "finetune-0")["threads"] == 3
+    assert set(seen) == {(3, "")}
+    assert (torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"]) == (before, "5")
+
+
+def test_a_place_that_can_not_be_written_is_one_line(copied: Home) -> None:
+    (copied.sweep("tiny").root / "replays").touch()
+    with pytest.raises(KdsweepError, match="replays"):
+        replay(copied, "tiny", "finetune-0")
+
+
+def test_a_replay_begins_anew_and_leaves_the_recorded_trial_alone(copied: Home) -> None:
+    place = copied.sweep("tiny").trial("finetune", 0)
+    before = {file.name: file.read_bytes() for file in place.glob("*.json*")}
+    folder = Path(replay(copied, "tiny", "finetune-0")["folder"])
+    (folder / "leftover").touch()
+    assert Path(replay(copied, "tiny", "finetune-0")["folder"]) == folder
+    assert not (folder / "leftover").exists()
+    assert {file.name: file.read_bytes() for file in place.glob("*.json*")} == before
+
+
+def test_what_is_missing_now_is_a_difference_what_is_new_is_none_and_nan_is_itself() -> None:
+    recorded = [Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf")}, 0.0, 0), Evaluation(6, 2.0, {"a": 1.0}, 0.0, 0)]
+    again = [Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf"), "new": 2.0}, 0.0, 0)]
+    assert compare(recorded, again, None, None) == [Difference(6, "a", 1.0, None)]
+    assert compare(recorded[:1], again, None, None) == []
