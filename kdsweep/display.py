@@ -68,6 +68,7 @@ class _LiveView(Observer):
         self.first_step: dict[str, tuple[int, float]] = {}
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
+        self.confirmed = (0, 0)
         self.seconds, self.seconds_at = 0.0, time.monotonic()
         self.first_finished, self.search_since = 0, time.monotonic()
 
@@ -82,10 +83,11 @@ class _LiveView(Observer):
         self.first_step.pop(name, None)
         self.running = {other: steps for other, steps in self.running.items() if other != name}
 
-    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], seconds: float) -> None:
-        if not self.strategies:
-            self.first_finished, self.search_since = sum(progress.finished for progress in strategies.values()), time.monotonic()
-        self.strategies, self.trials = strategies, trials
+    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], confirmed: tuple[int, int], seconds: float) -> None:
+        first = not self.strategies
+        self.strategies, self.trials, self.confirmed = strategies, trials, confirmed
+        if first:
+            self.first_finished, self.search_since = self._finished(), time.monotonic()
         self.seconds, self.seconds_at = seconds, time.monotonic()
 
     def render(self) -> RenderableType:
@@ -100,15 +102,22 @@ class _LiveView(Observer):
         for strategy, progress in self.strategies.items():
             best = f"best {progress.best[1]:.4f} (trial {progress.best[0]})" if progress.best else "nothing yet"
             grid.add_row(strategy, ProgressBar(total=self.trials[strategy], completed=progress.finished, width=30), best)
+        if self.confirmed[1]:
+            grid.add_row(
+                "confirm", ProgressBar(total=self.confirmed[1], completed=self.confirmed[0], width=30), f"{self.confirmed[0]} of {self.confirmed[1]} runs"
+            )
         return Group(grid, Text(self._time_line(), style="dim"))
+
+    def _finished(self) -> int:
+        return sum(progress.finished for progress in self.strategies.values()) + self.confirmed[0]
 
     def _time_line(self) -> str:
         spent = self.seconds + time.monotonic() - self.seconds_at if self.strategies else time.monotonic() - self.seconds_at
-        finished = sum(progress.finished for progress in self.strategies.values())
-        left = sum(self.trials.values()) - finished
+        finished = self._finished()
+        left = sum(self.trials.values()) + self.confirmed[1] - finished
         here = finished - self.first_finished
         ahead = f", about {duration((time.monotonic() - self.search_since) / here * left)} left" if here else ""
-        return f"{duration(spent)} spent{ahead}" + (f", {left} trials left" if self.strategies else "")
+        return f"{duration(spent)} spent{ahead}" + (f", {left} left" if self.strategies else "")
 
 
 def duration(seconds: float) -> str:
@@ -125,45 +134,112 @@ def duration(seconds: float) -> str:
 
 
 def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = None) -> None:
-    """The teacher, then the best trial of each strategy against it, and what to do next (`full_sweep`: the command for more)."""
-    console, metric, teacher = _console(), report["metric"], report["teacher"]
-    table = Table(title=f"{report['sweep']}: the best trial of each strategy, by validation {metric}", title_justify="left")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("trial", justify="right")
-    table.add_column("settled values", min_width=16)
-    for name in (metric, "size", "latency", "against the teacher", "trials"):
-        table.add_column(name, justify="right")
-    if teacher:
-        table.add_row("teacher", "", "", f"{teacher['validation']:.4f}", _size(teacher), f"{teacher['latency_ms']:.1f} ms", "", "", end_section=True)
-    top = max((found["best"]["validation"] for found in report["strategies"].values() if found["best"]), default=None)
-    for strategy, found in report["strategies"].items():
-        best, counts = found["best"], ", ".join(f"{count} {state}" for state, count in found["trials"].items() if count)
-        if best is None:
-            table.add_row(strategy, "", "no trial finished", "", "", "", "", counts)
-            continue
-        student = best["student"]
-        cells = (f"{best['validation']:.4f}", _size(student), f"{student['latency_ms']:.1f} ms", _against(best["validation"], student, teacher), counts)
-        table.add_row(strategy, str(best["trial"]), settled_values(best["settings"]), *cells, style="bold" if best["validation"] == top else None)
-    console.print(table)
+    """The verdict, each strategy against the teacher, every pair, and what to do next (`full_sweep`: the command for more)."""
+    console, metric = _console(), report["metric"]
+    console.print(_strategies(report))
     console.print(report["verdict"], markup=False)
+    for question in report["questions"]:
+        console.print(f"\n{question['question']}", style="bold", markup=False)
+        console.print(f"  {question['answer']}", markup=False)
+    if len(report["pairs"]) > 1:
+        console.print()
+        console.print(_pairs(report["pairs"], metric))
     at = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
     console.print("\nWhat next:", markup=False)
-    console.print(f"  kdsweep ui {report['sweep']}{at}", markup=False)
-    console.print("    every trial, its curves and its student in MLflow's UI", style="dim", markup=False)
-    if full_sweep:
-        console.print(f"  {full_sweep}{at}", markup=False)
-        console.print("    the full sweep: 20 trials a strategy, all rows", style="dim", markup=False)
+    for command, why in (
+        (f"kdsweep ui {report['sweep']}{at}", "every trial, its curves and its student in MLflow's UI"),
+        *([(f"{full_sweep}{at}", "the full sweep: 20 trials a strategy, all rows, 5 seeds")] if full_sweep else []),
+    ):
+        console.print(f"  {command}", markup=False)
+        console.print(f"    {why}", style="dim", markup=False)
+
+
+def _strategies(report: dict[str, Any]) -> Table:
+    metric, teacher = report["metric"], report["teacher"]
+    table = Table(title=f"{report['sweep']}: the best trial of each strategy", title_justify="left")
+    table.add_column("strategy", no_wrap=True)
+    table.add_column("settled values", min_width=16)
+    for name in ("search:\nvalidation", "confirmed:\ntest (95%)", "of the\nteacher", "size", "latency\np50/p95", "slot\nhours", "trials"):
+        table.add_column(name, justify="right", no_wrap=name not in ("settled values",))
+    if teacher:
+        tested = "" if teacher["test"] is None else f"{teacher['test']:.4f}"
+        table.add_row("teacher", metric, f"{teacher['validation']:.4f}", tested, "", _size(teacher), _latency(teacher), "", "", end_section=True)
+    top = (report["winner"] or {}).get("strategy")
+    for strategy, found in report["strategies"].items():
+        best, counts = found["best"], "\n".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+        if best is None:
+            table.add_row(strategy, "no trial finished", "", "", "", "", "", f"{found['slot_hours']:.2f}", counts)
+            continue
+        confirm = found["confirm"]
+        retention = f"{100 * confirm['retention']:.1f}%" if confirm and confirm["retention"] is not None else ""
+        values = (f"{best['validation']:.4f}\ntrial {best['trial']}", _confirmed(confirm), retention, _size(best["student"]), _latency(best["student"]))
+        style = "bold" if strategy == top else None
+        table.add_row(strategy, settled_values(best["settings"]), *values, f"{found['slot_hours']:.2f}", counts, style=style)
+    return table
+
+
+def _confirmed(confirm: dict[str, Any] | None) -> str:
+    if confirm is None or confirm["mean"] is None:
+        return "no seed finished" if confirm else ""
+    interval = f" ({confirm['ci95'][0]:.3f} to {confirm['ci95'][1]:.3f})" if confirm["ci95"] else ""
+    seeds = f"{confirm['seeds']} seed{'s' if confirm['seeds'] > 1 else ''}" + (f", {confirm['failed']} failed" if confirm["failed"] else "")
+    return f"{confirm['mean']:.4f}{interval}\n{seeds}"
+
+
+def _pairs(pairs: list[dict[str, Any]], metric: str) -> Table:
+    table = Table(title=f"every pair, by test {metric}", title_justify="left")
+    table.add_column("a - b", no_wrap=True)
+    for name in ("points", "95%", "p (Holm)"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for pair in pairs:
+        points = "" if pair["difference"] is None else f"{100 * pair['difference']:+.1f}"
+        interval = f"{100 * pair['ci95'][0]:+.1f} to {100 * pair['ci95'][1]:+.1f}" if pair["ci95"] else ""
+        table.add_row(f"{pair['a']} - {pair['b']}", points, interval, "" if pair["p"] is None else f"{pair['p']:.3f}", pair["verdict"])
+    return table
+
+
+def show_reports(reports: list[dict[str, Any]], ranks: dict[str, float]) -> None:
+    """Several sweeps: tasks by strategies, and each strategy's average rank."""
+    console, names = _console(), list(dict.fromkeys(name for report in reports for name in report["strategies"]))
+    table = Table(title="each strategy's best trial: mean on test (95%), or what the search reached on validation (val.)", title_justify="left")
+    table.add_column("sweep", no_wrap=True)
+    for name in ("metric", "teacher", *names):
+        table.add_column(name, justify="right")
+    for report in reports:
+        table.add_row(report["sweep"], report["metric"], _teacher_value(report["teacher"]), *(_cell(report["strategies"].get(name)) for name in names))
+    if ranks:
+        table.add_section()
+        table.add_row("average rank", "", "", *(f"{ranks[name]:.2f}" if name in ranks else "" for name in names), style="bold")
+    console.print(table)
+    if not ranks:
+        console.print("no strategy finished in every sweep, so there are no ranks", markup=False)
+    for report in reports:
+        console.print(f"{report['sweep']}: {report['verdict']}", markup=False)
+
+
+def _teacher_value(teacher: dict[str, Any] | None) -> str:
+    if teacher is None:
+        return ""
+    return f"{teacher['validation']:.4f} val." if teacher["test"] is None else f"{teacher['test']:.4f}"
+
+
+def _cell(found: dict[str, Any] | None) -> str:
+    if found is None or found["best"] is None:
+        return "" if found is None else "none finished"
+    confirm = found["confirm"]
+    if confirm is None or confirm["mean"] is None:
+        return f"{found['best']['validation']:.4f} val."
+    return f"{confirm['mean']:.4f}" + (f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else "")
+
+
+def _latency(model: dict[str, Any]) -> str:
+    high = model.get("latency_p95_ms")
+    return f"{model['latency_ms']:.1f}" + (f"/{high:.1f}" if high is not None else "") + " ms"
 
 
 def _size(model: dict[str, Any]) -> str:
-    return f"{model['parameters'] / 1e6:.1f} M, {model['size_mb']:.0f} MB"
-
-
-def _against(value: float, student: dict[str, Any], teacher: dict[str, Any] | None) -> str:
-    if teacher is None:
-        return ""
-    kept = f"{100 * value / teacher['validation']:.1f}% of it, " if teacher["validation"] > 0 else ""
-    return f"{kept}{teacher['size_mb'] / student['size_mb']:.1f}x smaller, {teacher['latency_ms'] / student['latency_ms']:.1f}x faster"
+    return f"{model['parameters'] / 1e6:.1f} M\n{model['size_mb']:.0f} MB"
 
 
 def settled_values(settings: dict[str, Any]) -> str:
@@ -194,11 +270,12 @@ def schedule_words(schedule: dict[str, Any]) -> str:
 def show_status(facts: dict[str, Any]) -> None:
     console = _console()
     table = Table(title=f"{facts['sweep']}: {facts['state']}", title_justify="left")
-    for name in ("strategy", "done", "pruned", "failed", "running", "left", f"best {facts['metric']}"):
+    for name in ("strategy", "done", "pruned", "failed", "running", "left", "confirmed", f"best {facts['metric']}"):
         table.add_column(name, justify="left" if name == "strategy" else "right")
     for strategy, found in facts["strategies"].items():
         best = f"{found['best']['validation']:.4f} (trial {found['best']['trial']})" if found["best"] else ""
-        table.add_row(strategy, *(str(found[key]) for key in ("complete", "pruned", "failed", "running", "left")), best)
+        confirmed = f"{found['confirmed']} of {found['confirmed'] + found['to_confirm']}"
+        table.add_row(strategy, *(str(found[key]) for key in ("complete", "pruned", "failed", "running", "left")), confirmed, best)
     console.print(table)
     left = f", about {duration(facts['seconds_left'])} left" if facts["seconds_left"] else ""
     budget = f", budget {facts['budget']['hours']:g} h" if facts["budget"]["hours"] else ""

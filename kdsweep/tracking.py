@@ -10,11 +10,14 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +33,22 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 import requests
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.pyfunc import add_to_model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
+from mlflow.types import ColSpec, DataType, Schema
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
+from kdsweep.compare.records import COLORS
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.schedules import Constant
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError, TrackingUnreachable, without_password
+from kdsweep.serving import write_settings
 
 warnings.filterwarnings("ignore", module="mlflow")
 logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # every table that is made, and a stack trace for each error that is raised too
@@ -47,13 +56,11 @@ logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # every table t
 RUNNING, FINISHED, PAUSED = "RUNNING", "FINISHED", "SCHEDULED"
 # MLflow's own word for how a run ended, for each state of a trial or a sweep.
 STATUS = {"running": RUNNING, "paused": PAUSED, "complete": FINISHED, "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
-# Okabe and Ito's palette, which people with any colour vision can tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 
 
 @dataclass(frozen=True)
 class RunKey:
-    """Which run: `phase` (sweep, teacher, search), and for a trial its strategy and number."""
+    """Which run: `phase` (sweep, teacher, search, confirm), and for a trial its strategy and number; in confirm NUMBER-seed-INDEX."""
 
     phase: str
     strategy: str = ""
@@ -213,6 +220,11 @@ class Tracker:
                     client.set_terminated(known.run_id, "KILLED")
         self._runs = {}
 
+    def describe_experiment(self, text: str) -> None:
+        """What the experiment's page shows first, as Markdown."""
+        with self._reaching() as client:
+            client.set_experiment_tag(self.experiment_id, "mlflow.note.content", text)
+
     # --- how it looks in MLflow's UI ---------------------------------------------------------------------------------
 
     def save_views(self, metric: str) -> None:
@@ -267,37 +279,111 @@ class Tracker:
             else:
                 client.log_artifact(run_id, str(path), name)
 
-    def drop_student(self, run_id: str) -> None:
-        """Remove the checkpoint of a trial that isn't among the best any more; its numbers stay."""
+    def upload_student(self, run_id: str, folder: Path, *, text: Sequence[str], max_length: int) -> None:
+        """A student's Hugging Face folder as artifact `student/`, with what makes it a model that MLflow loads and serves.
+
+        text: the task's text columns. max_length: how many tokens of a row are read. What is added never stands in `folder` itself.
+        """
+        with self._reaching() as client, tempfile.TemporaryDirectory() as beside:
+            client.log_artifacts(run_id, str(folder), "student")
+            _write_model_files(Path(beside), run_id, text, max_length)
+            client.log_artifacts(run_id, beside, "student")
+
+    def drop_student(self, run_id: str) -> str:
+        """Remove the checkpoint of a trial that isn't among the best any more; its numbers stay. What became of it, in a word.
+
+        `registered` where it is a version of a registered model: that one needs its files.
+        """
         with self._reaching() as client:
-            get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri).delete_artifacts("student")
-            client.set_tag(run_id, "kdsweep.student", "removed")
+            state = "registered" if client.search_model_versions(f"run_id = '{run_id}'") else "removed"
+            if state == "removed":
+                get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri).delete_artifacts("student")
+            client.set_tag(run_id, "kdsweep.student", state)
+            return state
 
     # --- the registry ------------------------------------------------------------------------------------------------
 
-    def register_best(self, model: str, strategy: str, number: int, metric: str, value: float) -> str:
-        """Let the trial's student be version `best` of the registered model, if it beats the one that is; what was done, in a line."""
+    def register_best(self, model: str, key: RunKey, metric: str, value: float) -> str:
+        """Let the student of this run (of the search, or one that confirms it) be version `best` of the registered model, if it
+        beats the one that is; what was done, in a line.
+
+        value: what it reaches on validation, as the earlier versions' were; of two that are level the earlier one stays.
+        """
         with self._reaching() as client:
-            run_id = self._runs[RunKey("search", strategy, str(number))].run_id
-            try:
-                client.create_registered_model(model)
-            except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            try:
-                best = client.get_model_version_by_alias(model, "best")
-            except MlflowException as error:
-                if is_unreachable(error):
-                    raise
-                best = None
+            run_id, tag = self._runs[key].run_id, f"kdsweep.{metric}"
+            self._make_registered_model(model)
+            best = self._best_version(model)
+            reached = None if best is None else best.tags.get(tag)
             if best is not None and best.run_id == run_id:
-                return f"registered model {model}: version {best.version} is this sweep's best already"
-            if best is not None and float(best.tags.get(f"kdsweep.{metric}", "-inf")) >= value:
-                return f"registered model {model}: version {best.version} of an earlier sweep stays the best ({metric} {best.tags[f'kdsweep.{metric}']})"
-            tags = {f"kdsweep.{metric}": repr(value), "kdsweep.sweep": self.sweep, "kdsweep.strategy": strategy}
-            made = client.create_model_version(model, f"runs:/{run_id}/student", run_id=run_id, tags=tags)
+                return f"registered model {model}: version {best.version} ({key.name}) is 'best' already"
+            if best is not None and reached is not None and float(reached) >= value:
+                theirs = f"version {best.version} of {_whose(best, self.sweep)} stays 'best' ({metric} {float(reached):.4f}"
+                return f"registered model {model}: {theirs}, {key.name} has {value:.4f})"
+            tags = {tag: repr(value), "kdsweep.sweep": self.sweep, "kdsweep.strategy": key.strategy, "kdsweep.trial": key.trial}
+            made_before = client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'")  # by a driver that died then, or for an earlier best
+            made = made_before[0] if made_before else client.create_model_version(model, f"runs:/{run_id}/student", run_id=run_id, tags=tags)
             client.set_registered_model_alias(model, "best", made.version)
-            return f"registered model {model}: version {made.version} ({strategy}-{number}) is 'best'"
+            said = f"registered model {model}: version {made.version} ({key.name}, {metric} {value:.4f}) is 'best'"
+            if best is None:
+                return said
+            return f"{said} now, no longer version {best.version} of {_whose(best, self.sweep)}" + (f" ({float(reached):.4f})" if reached is not None else "")
+
+    def _make_registered_model(self, model: str) -> None:
+        try:
+            self.client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+
+    def _best_version(self, model: str) -> ModelVersion | None:
+        try:
+            return self.client.get_model_version_by_alias(model, "best")
+        except MlflowException as error:
+            if is_unreachable(error):
+                raise
+            return None
+
+
+def _whose(version: ModelVersion, sweep: str) -> str:
+    made_by = version.tags.get("kdsweep.sweep", "?")
+    return "this sweep" if made_by == sweep else f"sweep {made_by}"
+
+
+def _write_model_files(folder: Path, run_id: str, text: Sequence[str], max_length: int) -> None:
+    """What beside a student's own files lets MLflow load it by `kdsweep.serving`.
+
+    The signature has no input: MLflow would hold callers to one of the forms that the model reads.
+    """
+    outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")])
+    described = Model(artifact_path="student", run_id=run_id, signature=ModelSignature(outputs=outputs), metadata={"text": list(text)})
+    add_to_model(described, loader_module="kdsweep.serving", python_env="python_env.yaml")
+    described.save(str(folder / "MLmodel"))
+    versions = {name: version(name).split("+")[0] for name in ("kdsweep", "mlflow", "torch", "transformers")}
+    (folder / "requirements.txt").write_text("".join(f"{name}=={number}\n" for name, number in versions.items()), encoding="utf-8")
+    environment = f'python: "{platform.python_version()}"\nbuild_dependencies: [pip, setuptools, wheel]\ndependencies: [-r requirements.txt]\n'
+    (folder / "python_env.yaml").write_text(environment, encoding="utf-8")
+    write_settings(folder, text=text, max_length=max_length)
+
+
+def download(uri: str, run_id: str, name: str, folder: Path) -> None:
+    """Put the files of a run's artifact folder `name` into `folder`.
+
+    Raises TrackingUnreachable where MLflow at `uri` doesn't answer, KdsweepError where it has no such artifact.
+    """
+    shown = without_password(uri)
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not database.exists():  # or MLflow would make an empty one
+        raise KdsweepError(f"tracking: there is no MLflow database {database}")
+    try:
+        _knock(uri)
+        found = Path(MlflowClient(tracking_uri=uri, registry_uri=uri).download_artifacts(run_id, name, str(folder)))
+    except (MlflowException, OSError, SQLAlchemyError) as error:
+        if is_unreachable(error):
+            raise TrackingUnreachable(f"tracking: MLflow at {shown} doesn't answer, and it has the {name}: {_first_line(error)}") from error
+        raise KdsweepError(f"tracking: MLflow at {shown} has no {name} of run {run_id}: {_first_line(error)}") from error
+    for file in list(found.iterdir()):
+        file.rename(folder / file.name)
+    found.rmdir()
 
 
 def _key(run: Run) -> RunKey:

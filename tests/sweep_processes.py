@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from kdsweep.sweep.home import Home
 
 # What is asked for doesn't depend on which trial ends first, so that two sweeps can be compared trial by trial.
-PLAIN = ("sampler={type: random}", "pruner={type: none}")
+PLAIN = ("sampler={type: random}", "pruner={type: none}", "confirm={seeds: 0}")
 ON_RAY = "engine={type: ray, cpus_per_trial: 1, cpus: 2}"
 
 

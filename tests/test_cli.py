@@ -43,6 +43,11 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
         command.make_context(name, example.split(), resilient_parsing=False)  # raises where an option doesn't exist
 
 
+def test_the_page_of_commands_has_every_command() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert set(COMMANDS) <= set(re.findall(r"^## kdsweep (\w+)$", page, flags=re.MULTILINE))
+
+
 def test_wrong_usage_has_exit_status_2() -> None:
     assert kdsweep("run").returncode == 2
     assert kdsweep("runn").returncode == 2

@@ -9,8 +9,15 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kdsweep"
 # What each part may import of kdsweep: itself and what stands before it.
-ORDER = ["errors", "core", "config", "compare", "tracking", "sweep", "ui", "display", "cli"]
-ONLY_IN = {"optuna": ["sweep/studies.py"], "mlflow": ["tracking.py"], "click": ["cli.py"], "rich": ["display.py"], "ray": ["sweep/engines.py"]}
+ORDER = ["errors", "core", "config", "drafting", "compare", "serving", "tracking", "sweep", "advice", "replaying", "ui", "display", "export", "cli"]
+ONLY_IN = {
+    "optuna": ["sweep/studies.py"],
+    "mlflow": ["tracking.py"],
+    "click": ["cli.py"],
+    "rich": ["display.py"],
+    "ray": ["sweep/engines.py"],
+    "onnxruntime": ["export/onnx_format.py"],
+}
 NOT_IN_CORE = {"optuna", "mlflow", "ray", "click", "rich"}
 
 

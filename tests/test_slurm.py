@@ -139,7 +139,11 @@ class Submitted:
 
     def __init__(self, slurm: Slurm, space: Path, home: Path, *assignments: str, workers: int, flags: str = "") -> None:
         self.slurm, self.home = slurm, Home(home)
-        sets = [part for text in ("pruner={type: none}", "engine.cpus_per_trial=1", "strategies.combined=", *assignments) for part in ("--set", text)]
+        sets = [
+            part
+            for text in ("pruner={type: none}", "confirm={seeds: 0}", "engine.cpus_per_trial=1", "strategies.combined=", *assignments)
+            for part in ("--set", text)
+        ]
         variables = {"SPACE": space, "SWEEP": "sweeps/slurm.yaml", "WORKERS": workers, "ARGS": shlex.join(sets)}
         variables |= {"SBATCH_WORKER": f"--cpus-per-task=1 {flags}", "KDSWEEP_HOME": home}
         self.output = slurm(*make(**variables))
@@ -214,7 +218,9 @@ def test_the_scripts_are_bash_that_parses() -> None:
 
 def test_without_slurm_make_sweep_says_so_and_runs_here(tiny_space: Path, tmp_path: Path) -> None:
     (nothing := tmp_path / "bin").mkdir()
-    program, *arguments = make(SPACE=tiny_space, SWEEP="sweeps/slurm.yaml", ARGS="--set trials=1 --set strategies.combined= --set strategies.distill=")
+    program, *arguments = make(
+        SPACE=tiny_space, SWEEP="sweeps/slurm.yaml", ARGS="--set trials=1 --set confirm.seeds=0 --set strategies.combined= --set strategies.distill="
+    )
     command = [str(shutil.which(program)), *arguments, f"KDSWEEP_HOME={tmp_path / 'home'}"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"PATH": str(nothing)}
     done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120)

@@ -100,7 +100,9 @@ class SearchSpace(Strict):
             student=StudentSettings(**student, trust_remote_code=self.student.trust_remote_code),
             training=TrainingSettings(**training),
             seed=seed,
-            **schedules,
+            alpha=schedules["alpha"],
+            temperature=schedules["temperature"],
+            learning_rate=schedules["learning_rate"],
         )
 
     def first_trials(self, strategy: str) -> list[dict[str, Any]]:

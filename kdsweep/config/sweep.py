@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from kdsweep.config.loading import Document, Path_, Place, read_document, split_path, validate
 from kdsweep.core.schedules import Number
@@ -93,6 +94,15 @@ class InlineEngine(Strict):
     type: Literal["inline"]
 
 
+def _words(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return tuple(shlex.split(value))
+        except ValueError as error:
+            raise ValueError(f"command is no line that a shell could split: {str(error).lower()}") from None
+    return tuple(value) if isinstance(value, list) else value
+
+
 def _address(value: str) -> str:
     if value in ("local", "head", "auto") or re.fullmatch(r"(ray://)?[^\s/:@]+:\d{1,5}", value):
         return value
@@ -128,10 +138,48 @@ class RayEngine(Strict):
         return self
 
 
+class Confirm(Strict):
+    """The best trial of each strategy is trained again with so many fresh seeds and judged once on the test split; 0: not at all."""
+
+    seeds: Annotated[int, Field(ge=0)] = 5
+
+
 class Keep(Strict):
     """How many of the best students of each strategy keep their checkpoints."""
 
     students: Annotated[int, Field(ge=0)] = 3
+
+
+class OnDone(Strict):
+    """Whom to tell when the sweep is over: a command, with the report on its standard input, or a webhook, by POST.
+
+    command: words, or one string that is split as a shell would; no shell runs it.
+    """
+
+    command: Annotated[tuple[str, ...], BeforeValidator(_words), Field(min_length=1)] | None = None
+    webhook: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> OnDone:
+        if (self.command is None) == (self.webhook is None):
+            raise ValueError("on_done is either {command: [WORD, ...]} or {webhook: https://...}")
+        # The rules for the address are kept here and not at its key: a message about a key shows its value, and this one is a secret.
+        if self.webhook is not None and not re.fullmatch(r"https?://[^\s/?#]+\S*", self.webhook):
+            raise ValueError("webhook must be an address that begins with https:// or http:// and has no blank in it")
+        return self
+
+    def shown(self) -> dict[str, Any]:
+        """What may be written where others read: the secret of a webhook is its path, that of a command one of its words."""
+        if self.webhook is not None:
+            return {"command": None, "webhook": without_path(self.webhook)}
+        assert self.command is not None
+        return {"command": [self.command[0], *(["***"] if len(self.command) > 1 else [])], "webhook": None}
+
+
+def without_path(address: str) -> str:
+    """`https://host/***` for an address whose user, password, path and query are nobody's business."""
+    scheme, _, rest = address.partition("://")
+    return f"{scheme}://{re.split(r'[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}/***"
 
 
 class SweepConfig(Strict):
@@ -143,9 +191,11 @@ class SweepConfig(Strict):
     pruner: Annotated[NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")] = HyperbandPruner()
     budget: Budget = Budget()
     engine: Annotated[AutoEngine | InlineEngine | RayEngine, Field(discriminator="type")] = AutoEngine()
+    confirm: Confirm = Confirm()
     keep: Keep = Keep()
     storage: Text = "sqlite"
     tracking: Text = "sqlite"
+    on_done: OnDone | None = None
 
 
 SWEEP_KEYS = frozenset(SweepConfig.model_fields) - {"name"}

@@ -14,24 +14,30 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from kdsweep import __version__
+from kdsweep.compare.page import write_page
+from kdsweep.compare.report import as_markdown
 from kdsweep.config import Plan
 from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.data import load_task
 from kdsweep.core.files import read_json, write_atomically, write_json
+from kdsweep.core.teacher import teacher_test
 from kdsweep.core.training import cached_teacher
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
 from kdsweep.sweep.clock import Clock, say_use, use_of_slots
+from kdsweep.sweep.confirm import Confirm, Confirmation, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines import Engine, open_engine
 from kdsweep.sweep.home import Home
-from kdsweep.sweep.mirror import Mirror, Trial
+from kdsweep.sweep.mirror import Mirror, Students, Trial
+from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import build_report, open_studies, trials_left
+from kdsweep.sweep.reading import build_report, open_studies, read_records
 from kdsweep.sweep.studies import Ticket
 from kdsweep.sweep.trials import SweptTrial
 from kdsweep.sweep.worker import Ended, Evaluated, Event, Job, Lost, Said, Step, TeacherJob, TrialJob
 from kdsweep.tracking import Point, RunKey, Tracker
 
 TEACHER = "teacher"
+Work = Ticket | Confirmation
 MOST_DEATHS = 3
 
 
@@ -40,7 +46,7 @@ class _Running:
     """A job on a slot. `pruned_at`: the evaluation after which it was given up; it may go on a little until it hears."""
 
     job: Job
-    ticket: Ticket | None = None
+    work: Work | None = None
     evaluations: int = 0
     last: Evaluation | None = None
     pruned_at: Evaluation | None = None
@@ -56,16 +62,18 @@ class Driver:
         self.stop = _Stop(observer)
         self.clock = Clock(self.folder.clock, plan.sweep.budget)
         self.running: dict[str, _Running] = {}
-        self.waiting: deque[Ticket] = deque()  # trials that were begun and go on when a slot is free
+        self.waiting: deque[Work] = deque()  # what was begun and goes on when a slot is free
         self.fatal: Exception | None = None
         self.draining = False
         self.teacher_deaths = 0
         self.teacher_ready = self.teacher_begun = not plan.space.needs_teacher
+        self.teacher_judged = not plan.space.needs_teacher or not plan.sweep.confirm.seeds
 
     def run(self) -> dict[str, Any]:
         self.clock.start()
         self._write_facts()
         self.studies = open_studies(self.plan, self.home, self.observer.say)
+        self.confirm = Confirm(self.plan, self.folder, self.studies)
         self.mirror = self._open_mirror()
         with self.stop.listening():
             try:
@@ -87,8 +95,12 @@ class Driver:
     def _write_facts(self) -> None:
         plan = self.plan
         sweep = plan.sweep.model_dump(mode="json")
-        self.folder.write_secrets({key: sweep[key] for key in ("storage", "tracking") if without_password(sweep[key]) != sweep[key]})
+        secrets = {key: sweep[key] for key in ("storage", "tracking") if without_password(sweep[key]) != sweep[key]}
         sweep |= {key: without_password(sweep[key]) for key in ("storage", "tracking")}
+        if plan.sweep.on_done is not None:
+            secrets |= {"on_done": sweep["on_done"]}
+            sweep |= {"on_done": plan.sweep.on_done.shown()}
+        self.folder.write_secrets(secrets)
         facts = {"kdsweep": __version__, "identity": plan.identity, "experiment": plan.experiment, "sweep": sweep, "tracked": False}
         if self.folder.facts.exists():
             facts = read_json(self.folder.facts) | facts
@@ -146,23 +158,23 @@ class Driver:
             self.studies.write_told()
             progress = self.studies.progress(strategy)
             for number in progress.ended:
-                if self.mirror.is_behind(strategy, number):
-                    self.mirror.trial(strategy, number)
-            self.mirror.students(strategy, tuple(progress.order[: self.plan.sweep.keep.students]))
+                if self.mirror.is_behind(trial := Trial(strategy, number)):
+                    self.mirror.trial(trial)
+            self._keep_students(strategy)
 
     def _give_out(self, engine: Engine) -> None:
         """A job for every slot that is free; whatever else there is to write waits until they are busy again."""
-        begun: list[Ticket] = []
+        begun: list[Work] = []
         while engine.free and not self.draining and (running := self._next()) is not None:
             self.running[running.job.name] = running
             engine.begin(running.job)
             self._tick()
-            begun += [running.ticket] if running.ticket else []
+            begun += [running.work] if running.work else []
         self._tick()
         self.studies.write_told()
-        for ticket in begun:
-            self._place(ticket).claim(ticket.settings)
-            self.mirror.trial(ticket.strategy, ticket.number)
+        for work in begun:
+            self._place(work).claim(work.settings)
+            self.mirror.trial(_key(work))
             self._show_progress()
         engine.want(0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun))
 
@@ -176,34 +188,44 @@ class Driver:
             assert space.teacher is not None
             self.teacher_begun = True
             return _Running(TeacherJob(TEACHER, space.task, space.teacher, self.home.cache))
-        ticket = self._next_ticket()
-        if ticket is None:
+        work = self._next_work()
+        if work is None:
             return None
-        return _Running(TrialJob(ticket.name, ticket.settings, self._place(ticket).root, self.home.cache), ticket)
+        if isinstance(work, Confirmation) and self.teacher_ready and not self.teacher_judged:
+            assert space.teacher is not None
+            self.teacher_judged = True
+            self.waiting.append(work)
+            return _Running(TeacherJob(TEACHER, space.task, space.teacher, self.home.cache, judge_test=True))
+        return _Running(TrialJob(work.name, work.settings, self._place(work).root, self.home.cache), work)
 
-    def _next_ticket(self) -> Ticket | None:
-        """A trial that was begun before; else a new one of the strategy that has the fewest: they advance side by side."""
-        for ticket in self.waiting:
-            if self.teacher_ready or not ticket.settings.needs_teacher:
-                self.waiting.remove(ticket)
-                return ticket
+    def _next_work(self) -> Work | None:
+        """What was begun before; else a new trial of the strategy that has the fewest, so that they advance side by side; else
+        a run that confirms what a search that is over has found."""
+        for work in self.waiting:
+            if self.teacher_ready or not work.settings.needs_teacher:
+                self.waiting.remove(work)
+                return work
         open_to = self._strategies_with_trials_left()
-        return self.studies.ask(min(open_to, key=lambda strategy: self.studies.progress(strategy).started)) if open_to else None
+        if open_to:
+            return self.studies.ask(min(open_to, key=lambda strategy: self.studies.progress(strategy).started))
+        return self.confirm.take(teacher=self.teacher_ready)
 
     def _strategies_with_trials_left(self) -> list[str]:
         """Those that can be asked now: without the teacher, only those that never need it."""
         space = self.plan.space
         ready = [strategy for strategy in space.strategies if self.teacher_ready or not space.may_need_teacher(strategy)]
-        return [strategy for strategy in ready if trials_left(self.plan, self.studies, strategy)]
+        return [strategy for strategy in ready if self.studies.trials_left(strategy)]
 
     def _has_work(self) -> bool:
         """Whether there is a job for a slot now, or will be."""
-        return not self.teacher_begun or bool(self.waiting) or bool(self._strategies_with_trials_left())
+        if not self.teacher_begun or self.waiting or self._strategies_with_trials_left():
+            return True
+        return bool(self.confirm.ready(teacher=self.teacher_ready))
 
     def _work_left(self) -> int:
         """How many more jobs there may be: no more slots than that are of use."""
-        left = sum(trials_left(self.plan, self.studies, strategy) for strategy in self.plan.space.strategies)
-        return len(self.waiting) + left
+        left = sum(self.studies.trials_left(strategy) for strategy in self.plan.space.strategies)
+        return len(self.waiting) + left + self.confirm.left()
 
     def _watch(self) -> None:
         """Let everything be saved when the user, the budget or an error says so."""
@@ -234,81 +256,99 @@ class Driver:
                 self._tick()
 
     def _evaluated(self, running: _Running, evaluation: Evaluation) -> None:
-        ticket = running.ticket
-        assert ticket is not None
+        work = running.work
+        assert work is not None
         if running.pruned_at is not None:
             return
         running.evaluations += 1
         running.last = evaluation
-        prune = self.studies.report(ticket, running.evaluations, evaluation.metrics[self.metric])
-        self.mirror.trial(ticket.strategy, ticket.number)
-        if prune and not self._place(ticket).result.exists():
+        prune = isinstance(work, Ticket) and self.studies.report(work, running.evaluations, evaluation.metrics[self.metric])
+        self.mirror.trial(_key(work))
+        if prune and not self._place(work).result.exists():
             running.pruned_at = evaluation
-            self.engine.stop(ticket.name, save=False)
+            self.engine.stop(work.name, save=False)
 
     def _ended(self, running: _Running, event: Ended) -> None:
-        ticket = running.ticket
+        work = running.work
         if event.how == "fatal":
             self.fatal = self.fatal or event.error
             self._watch()
-        if ticket is None:
-            self._teacher_ended(event)
+        if work is None:
+            assert isinstance(running.job, TeacherJob)
+            self._teacher_ended(running.job, event)
             return
-        place = self._place(ticket)
+        place = self._place(work)
         at = running.pruned_at or running.last
         steps, seconds = (at.step, at.seconds) if at else (0, 0.0)
         if event.how in ("saved", "fatal"):
-            self.waiting.appendleft(ticket)
+            self.waiting.appendleft(work)
             return
         if event.how == "dropped":
             place.write_result(TrialResult("pruned", steps, seconds))
         elif event.how == "failed":
             place.write_error(event.trace or "")
             place.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
-        self._finish(ticket)
+        self._finish(work)
 
     def _lost(self, running: _Running, reason: str) -> None:
         """The process that ran the job is gone. The job goes on elsewhere, unless it is the job that kills."""
-        if running.ticket is None:
-            self.teacher_begun = False
+        if running.work is None:
+            assert isinstance(running.job, TeacherJob)
+            self._forget_teacher_job(running.job)
             self.teacher_deaths += 1
             self.observer.say(f"teacher: {reason}; it goes on from its last checkpoint")
             if self.teacher_deaths >= MOST_DEATHS:
                 self.fatal = TeacherError(f"teacher: the process that made it died {MOST_DEATHS} times: {reason}")
             return
-        ticket, place = running.ticket, self._place(running.ticket)
+        work, place = running.work, self._place(running.work)
         deaths = place.write_lost(reason)
         if deaths < MOST_DEATHS:
-            self.observer.say(f"{ticket.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})")
-            self.waiting.appendleft(ticket)
-            self.mirror.trial(ticket.strategy, ticket.number)
+            self.observer.say(f"{work.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})")
+            self.waiting.appendleft(work)
+            self.mirror.trial(_key(work))
         else:
             steps, seconds = (running.last.step, running.last.seconds) if running.last else (0, 0.0)
             place.write_result(TrialResult("failed", steps, seconds, reason=f"the process that ran it died {deaths} times: {reason}"))
-            self._finish(ticket)
+            self._finish(work)
 
-    def _finish(self, ticket: Ticket) -> None:
-        """Tell what the trial's result says. It stands in the folder already: a driver that dies here ends the trial again."""
-        place = self._place(ticket)
-        result = place.read_result()
+    def _finish(self, work: Work) -> None:
+        """Tell what the result says. It stands in the folder already: a driver that dies here ends the trial again."""
+        result = self._place(work).read_result()
         assert result is not None
         value = result.best.metrics[self.metric] if result.state == "complete" and result.best else None
-        self.studies.tell(ticket, result.state, value, result.reason)
-        self.mirror.trial(ticket.strategy, ticket.number)
-        kept = self.studies.progress(ticket.strategy).order[: self.plan.sweep.keep.students]
-        self.mirror.students(ticket.strategy, tuple(kept), ticket.number)
+        if isinstance(work, Ticket):
+            self.studies.tell(work, result.state, value, result.reason)
+        else:
+            self.confirm.ended()
+        self.mirror.trial(_key(work))
+        self._keep_students(work.strategy, _key(work))
         self._show_progress()
         shown = f"{self.plan.space.task.metric} {value:.4f}" if value is not None else result.reason or f"after {result.steps} steps"
-        self.observer.say(f"{ticket.name}: {result.state}, {shown} ({result.seconds:.0f} s; {_settled(ticket)})")
+        tested = f", {result.test[self.plan.space.task.metric]:.4f} on test" if result.test else ""
+        settled = f"; {_settled(work)}" if isinstance(work, Ticket) else ""
+        self.observer.say(f"{work.name}: {result.state}, {shown}{tested} ({result.seconds:.0f} s{settled})")
 
-    def _place(self, ticket: Ticket) -> SweptTrial:
-        return SweptTrial(self.folder.trial(ticket.strategy, ticket.number))
+    def _keep_students(self, strategy: str, ended: Trial | None = None) -> None:
+        """Let the best students of the search keep their checkpoints, and of the runs that confirm its best trial the best one."""
+        most = self.plan.sweep.keep.students
+        kept = tuple(Trial(strategy, number) for number in self.studies.progress(strategy).order[:most])
+        searched = ended if ended and ended.seed_index is None else None
+        self.mirror.students(Students(strategy, "search"), kept, searched)
+        runs = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
+        best = best_confirmed(self.plan.space.task.metric, runs) if most else None
+        confirmed = ended if ended and ended.seed_index is not None else None
+        self.mirror.students(Students(strategy, "confirm"), (best.key,) if best else (), confirmed)
+
+    def _place(self, work: Work) -> SweptTrial:
+        key = _key(work)
+        return SweptTrial(self.folder.trial(key.strategy, key.number, key.seed_index))
 
     def _show_data(self) -> None:
-        data = load_task(self.plan.space.task)
-        for note in data.notes:
+        self.data = load_task(self.plan.space.task)
+        self._add_facts(data={name: split.key for name, split in self.data.splits.items()})
+        for note in self.data.notes:
             self.observer.say(f"data: {note}")
-        self.observer.say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in data.splits.items()))
+        self.observer.say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in self.data.splits.items()))
         if not self.plan.space.needs_teacher:
             self.observer.say("teacher: no strategy needs one")
         elif self._cached_teacher():
@@ -317,7 +357,8 @@ class Driver:
     def _show_progress(self) -> None:
         strategies = list(self.plan.space.strategies)
         progress = {strategy: self.studies.progress(strategy) for strategy in strategies}
-        self.observer.progress(progress, {strategy: self.studies.trials_for(strategy) for strategy in strategies}, self.clock.seconds)
+        trials = {strategy: self.studies.trials_for(strategy) for strategy in strategies}
+        self.observer.progress(progress, trials, self.confirm.progress(), self.clock.seconds)
 
     # --- the teacher -------------------------------------------------------------------------------------------------
 
@@ -326,27 +367,38 @@ class Driver:
         assert space.teacher is not None
         return cached_teacher(space.task, space.teacher, self.home.cache)
 
-    def _teacher_ended(self, event: Ended) -> None:
+    def _forget_teacher_job(self, job: TeacherJob) -> None:
+        """It isn't done: give it out again."""
+        if job.judge_test:
+            self.teacher_judged = False
+        else:
+            self.teacher_begun = False
+
+    def _teacher_ended(self, job: TeacherJob, event: Ended) -> None:
         if event.how in ("failed", "diverged"):
             self.fatal = TeacherError(f"teacher: {event.reason}")
             if event.trace:
                 write_atomically(self.folder.root / "error.txt", lambda file: file.write(event.trace.encode()))  # type: ignore[union-attr]
         if event.how != "complete":
-            self.teacher_begun = False
+            self._forget_teacher_job(job)
             return
         self.teacher_ready = True
         self._record_teacher()
 
     def _record_teacher(self) -> None:
         teacher, metric = self._cached_teacher(), self.plan.space.task.metric
-        self.observer.say(f"teacher: validation {metric} {teacher.validation[metric]:.4f}")
-        known = {"validation": teacher.validation, "parameters": teacher.parameters, "size_mb": teacher.size_mb, "latency_ms": teacher.latency_ms}
+        known = {name: getattr(teacher, name) for name in ("validation", "parameters", "size_mb", "latency_ms", "latency_p95_ms")}
+        known["test"] = test = teacher_test(teacher, self.data, metric, cache=self.home.cache)
+        self.observer.say(f"teacher: validation {metric} {teacher.validation[metric]:.4f}" + (f", {test[metric]:.4f} on test" if test else ""))
         self._add_facts(teacher=known)
         evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
         ended = evaluations[-1].timestamp if evaluations else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
         points = [Point(name, value, one.timestamp, one.step) for one in evaluations for name, value in one.metrics.items()]
-        once = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms")} | {"seconds": teacher.seconds}
+        once = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms", "latency_p95_ms") if known[name] is not None}
+        once |= {f"teacher/{name}": getattr(teacher, name) for name in ("margin", "entropy") if getattr(teacher, name) is not None}
+        once["seconds"] = teacher.seconds
         once |= {f"best/validation/{name}": value for name, value in teacher.validation.items()}
+        once |= {f"test/{name}": value for name, value in (known["test"] or {}).items()}
 
         def send() -> None:
             assert self.plan.space.teacher is not None
@@ -375,7 +427,7 @@ class Driver:
         over = report is not None and report["state"] == "done"
         state = "complete" if over else "failed" if self.fatal and not isinstance(self.fatal, BudgetSpent) else "paused"
         if not over:
-            self.mirror.pause(frozenset(Trial(ticket.strategy, ticket.number) for ticket in self.waiting))
+            self.mirror.pause(frozenset(map(_key, self.waiting)))
         ended = time.time_ns() // 1_000_000
         self.mirror.once("end", lambda: self._send_end(state, report, ended))
         unsent = self.mirror.close()
@@ -383,6 +435,8 @@ class Driver:
             where = without_password(self.mirror.tracker.uri)
             self.observer.say(f"tracking: MLflow at {where} is away; what it should know is kept, and sent by the next `kdsweep run`")
         self._add_facts(tracked=not unsent)
+        if over and report is not None:
+            notify_once(self.folder, self.plan.sweep.on_done, report, self.observer.say)
         if self.fatal is not None:
             raise self.fatal
         if report is None:
@@ -400,6 +454,7 @@ class Driver:
                 raise BudgetSpent("the budget was spent before any trial finished; give it more time (budget) and run the same command again")
             raise KdsweepError(f"no trial finished: all failed, diverged or were pruned; see `kdsweep status {self.plan.name}` and {self.folder.trials}")
         write_json(self.folder.report, report)
+        write_page(report, read_records(self.plan, self.home, self.studies), self.folder.page)
         if stopped:
             self.observer.say("the budget is spent; what is open is saved: raise it and run the same command to go on")
         return report
@@ -407,20 +462,27 @@ class Driver:
     def _send_end(self, state: str, report: dict[str, Any] | None, ended: int) -> None:
         tracker = self.mirror.tracker
         points = [Point("seconds", self.clock.seconds, ended, 0)] if state == "complete" else []
-        tags = {"mlflow.note.content": report["verdict"]} if report else {}
+        tags = {"mlflow.note.content": as_markdown(report)} if report else {}
         run_id = tracker.write(RunKey("sweep"), state=state, points=points, tags=tags, ended=ended)
         if report is not None:
-            tracker.upload(run_id, self.folder.report)
+            for file in (self.folder.report, self.folder.page):
+                tracker.upload(run_id, file)
+            tracker.describe_experiment(as_markdown(report))
         if state == "complete" and report is not None:
             self._register_best(report)
 
     def _register_best(self, report: dict[str, Any]) -> None:
-        """The best student of the sweep is a registered model, unless an earlier sweep's is better."""
-        found = {strategy: entry["best"] for strategy, entry in report["strategies"].items() if entry["best"] is not None}
-        strategy = max(found, key=lambda name: float(found[name]["validation"]))
-        if self.plan.sweep.keep.students:
-            best = found[strategy]
-            self.observer.say(self.mirror.tracker.register_best(self.plan.experiment, strategy, best["trial"], self.metric, best["validation"]))
+        """The winner's student is a registered model, unless an earlier sweep's is better."""
+        winner = report["winner"]
+        if self.plan.sweep.keep.students and winner is not None:
+            trial = Trial(winner["strategy"], winner["trial"], winner["seed_index"])
+            result = SweptTrial(self.folder.trial(trial.strategy, trial.number, trial.seed_index)).read_result()
+            assert result is not None and result.best is not None
+            self.observer.say(self.mirror.tracker.register_best(self.plan.experiment, trial.key, self.metric, result.best.metrics[self.metric]))
+
+
+def _key(work: Work) -> Trial:
+    return work.key if isinstance(work, Confirmation) else Trial(work.strategy, work.number)
 
 
 def _sweep_params(plan: Plan) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class SweepFolder:
     clock.json    seconds spent so far, and on what
     cluster.json  where workers join
     lock          held by the driver at work
+    trials/       a folder for each trial of the search
+    confirm/      one for each run of confirm
     """
 
     def __init__(self, root: Path) -> None:
@@ -76,20 +78,28 @@ class SweepFolder:
         self.lock_file = root / "lock"
         self.report = root / "report.json"
         self.trials = root / "trials"
+        self.confirm = root / "confirm"
+        self.page = root / "report.html"
 
-    def trial(self, strategy: str, number: int) -> Path:
-        return self.trials / f"{strategy}-{number}"
+    def trial(self, strategy: str, number: int, seed_index: int | None = None) -> Path:
+        """A trial's folder; with `seed_index`, that of a run that confirms it."""
+        name = f"{strategy}-{number}"
+        return self.trials / name if seed_index is None else self.confirm / f"{name}-seed-{seed_index}"
+
+    def trial_names(self) -> list[str]:
+        """Every trial and every run of confirm that was begun, by the name of its folder."""
+        return [file.parent.name for kind in (self.trials, self.confirm) for file in sorted(kind.glob("*/settings.json"))]
 
     def remove_half_written(self) -> None:
         """What a killed process left of the files that it was writing. For the one who holds the lock."""
-        for pattern in ("*/.*.tmp", "*/checkpoint/.*.tmp"):
-            for leftover in self.trials.glob(pattern):
+        for pattern in ("*/*/.*.tmp", "*/*/checkpoint/.*.tmp"):
+            for leftover in self.root.glob(pattern):
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)
                 else:
                     leftover.unlink(missing_ok=True)
 
-    def write_secrets(self, secrets: dict[str, str]) -> None:
+    def write_secrets(self, secrets: dict[str, Any]) -> None:
         if secrets:
             write_private(self.secrets, json.dumps(secrets))
         else:

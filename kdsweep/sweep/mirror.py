@@ -12,7 +12,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from kdsweep.core.files import write_json
 from kdsweep.core.settings import TrialSettings
@@ -21,22 +22,31 @@ from kdsweep.sweep.home import SweepFolder
 from kdsweep.sweep.trials import SweptTrial
 from kdsweep.tracking import Point, RunKey, Tracker, trial_params
 
+Phase = Literal["search", "confirm"]
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 60.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A trial whose run in MLflow may be behind."""
+    """A trial, or with `seed_index` a run that confirms it, whose run in MLflow may be behind."""
 
     strategy: str
     number: int
+    seed_index: int | None = None
+
+    @property
+    def key(self) -> RunKey:
+        if self.seed_index is None:
+            return RunKey("search", self.strategy, str(self.number))
+        return RunKey("confirm", self.strategy, f"{self.number}-seed-{self.seed_index}")
 
 
 @dataclass(frozen=True)
 class Students:
-    """Which students of a strategy are kept; the others' checkpoints go."""
+    """Which students of a strategy's trials, or of the runs that confirm its best one, are kept; the others' checkpoints go."""
 
     strategy: str
+    phase: Phase
 
 
 @dataclass(frozen=True)
@@ -59,21 +69,21 @@ class Mirror:
         self._busy = self._closing = self._away = self._over = False
         self._refused: set[Item] = set()
         self._paused: frozenset[Trial] = frozenset()
-        self._held: dict[str, set[int]] = self._find_held()
+        self._held: dict[Students, set[Trial]] = self._find_held()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     # --- from the driver's thread ------------------------------------------------------------------------------------
 
-    def trial(self, strategy: str, number: int) -> None:
+    def trial(self, trial: Trial) -> None:
         """The trial began, was evaluated or ended."""
-        self._put(Trial(strategy, number), None)
+        self._put(trial, None)
 
-    def students(self, strategy: str, kept: tuple[int, ...], ended: int | None = None) -> None:
+    def students(self, students: Students, kept: tuple[Trial, ...], ended: Trial | None = None) -> None:
         """These are the best students now; trial `ended` may have brought another."""
         with self._changed:
-            self._held.setdefault(strategy, set()).update(kept if ended is None else (*kept, ended))
-        self._put(Students(strategy), kept)
+            self._held.setdefault(students, set()).update(kept if ended is None else (*kept, ended))
+        self._put(students, kept)
 
     def once(self, name: str, send: Callable[[], None]) -> None:
         self._put(Once(name), send)
@@ -84,9 +94,9 @@ class Mirror:
         for trial in open_trials:
             self._put(trial, None)
 
-    def is_behind(self, strategy: str, number: int) -> bool:
+    def is_behind(self, trial: Trial) -> bool:
         """Whether an ended trial was not sent whole."""
-        place = SweptTrial(self.folder.trial(strategy, number))
+        place = self._place(trial)
         tracked = place.read_tracked()
         return tracked["state"] is None or (place.student.exists() and tracked["state"] == "complete")
 
@@ -166,12 +176,12 @@ class Mirror:
             case Trial():
                 self._send_trial(item)
             case Students():
-                self._send_students(item.strategy, value)
+                self._send_students(item, value)
             case Once():
                 value()
 
     def _send_trial(self, trial: Trial) -> None:
-        place = SweptTrial(self.folder.trial(trial.strategy, trial.number))
+        place = self._place(trial)
         if not place.settings.exists():
             return  # asked for and not begun
         tracked, result = place.read_tracked(), place.read_result()
@@ -191,10 +201,11 @@ class Mirror:
             once = {"seconds": result.seconds} | {f"student/{name}": value for name, value in (result.student or {}).items()}
             if result.best is not None and result.state == "complete":
                 once |= {f"best/{name}": value for name, value in result.best.metrics.items() if name.startswith("validation/")}
+            once |= {f"test/{name}": value for name, value in (result.test or {}).items()}
             points += [Point(name, value, ended, 0) for name, value in once.items()]
         settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8")) if tracked["run_id"] is None else None
         run_id = self.tracker.write(
-            RunKey("search", trial.strategy, str(trial.number)),
+            trial.key,
             params=trial_params(settings) if settings else {},
             tags=tags,
             points=points,
@@ -204,30 +215,45 @@ class Mirror:
         )
         write_json(place.tracked, tracked | {"run_id": run_id, "evaluations": len(evaluations), "state": result.state if result else None})
 
-    def _send_students(self, strategy: str, kept: tuple[int, ...]) -> None:
-        for number in sorted(self._held[strategy]):
-            place = SweptTrial(self.folder.trial(strategy, number))
+    def _send_students(self, students: Students, kept: tuple[Trial, ...]) -> None:
+        for trial in sorted(self._held[students], key=lambda trial: (trial.number, trial.seed_index or 0)):
+            place = self._place(trial)
             tracked = place.read_tracked()
-            if number in kept:
+            if trial in kept:
                 if place.student.exists() and tracked["state"] == "complete":
-                    self.tracker.upload(tracked["run_id"], place.student, "student")
+                    settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
+                    text, length = settings.task.text, settings.training.max_length
+                    self.tracker.upload_student(tracked["run_id"], place.student, text=text, max_length=length)
                     self.tracker.tag(tracked["run_id"], {"kdsweep.student": "kept"})
                     write_json(place.tracked, tracked | {"student": "kept"})
                     shutil.rmtree(place.student)
                 continue
             if tracked["student"] == "kept":
-                self.tracker.drop_student(tracked["run_id"])
-                write_json(place.tracked, tracked | {"student": "removed"})
+                write_json(place.tracked, tracked | {"student": self.tracker.drop_student(tracked["run_id"])})
             shutil.rmtree(place.student, ignore_errors=True)
             with self._changed:
-                self._held[strategy].discard(number)
+                self._held[students].discard(trial)
 
-    def _find_held(self) -> dict[str, set[int]]:
-        """The trials whose student is on this disk or in MLflow, of each strategy."""
-        held: dict[str, set[int]] = {}
-        for folder in self.folder.trials.glob("*"):
-            strategy, _, number = folder.name.rpartition("-")
-            place = SweptTrial(folder)
-            if place.result.exists() and (place.student.exists() or place.read_tracked()["student"] == "kept"):
-                held.setdefault(strategy, set()).add(int(number))
+    def _find_held(self) -> dict[Students, set[Trial]]:
+        """The trials whose student is on this disk or in MLflow, of each strategy and phase."""
+        held: dict[Students, set[Trial]] = {}
+        phases: tuple[tuple[Phase, Path], ...] = (("search", self.folder.trials), ("confirm", self.folder.confirm))
+        for phase, folders in phases:
+            for folder in folders.glob("*"):
+                place, trial = SweptTrial(folder), _trial_of(folder.name, phase)
+                if place.result.exists() and (place.student.exists() or place.read_tracked()["student"] == "kept"):
+                    held.setdefault(Students(trial.strategy, phase), set()).add(trial)
         return held
+
+    def _place(self, trial: Trial) -> SweptTrial:
+        return SweptTrial(self.folder.trial(trial.strategy, trial.number, trial.seed_index))
+
+
+def _trial_of(folder: str, phase: Phase) -> Trial:
+    """The trial that a folder of this name holds."""
+    seed_index = None
+    if phase == "confirm":
+        folder, _, index = folder.rpartition("-seed-")
+        seed_index = int(index)
+    strategy, _, number = folder.rpartition("-")
+    return Trial(strategy, int(number), seed_index)

@@ -17,5 +17,6 @@ class Observer:
     def over(self, name: str) -> None:
         """It isn't running any more."""
 
-    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], seconds: float) -> None:
-        """A trial began or ended. `trials`: how many each strategy gets; `seconds`: spent by the sweep so far."""
+    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], confirmed: tuple[int, int], seconds: float) -> None:
+        """A trial began or ended. `trials`: how many each strategy gets; `confirmed`: how many runs of confirm are done, and how many there
+        will be; `seconds`: spent by the sweep so far."""

@@ -11,7 +11,7 @@ from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.sweep.home import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import open_studies, trials_left
+from kdsweep.sweep.reading import is_open, open_studies
 from kdsweep.sweep.studies import rename_studies
 
 
@@ -65,11 +65,8 @@ def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
     facts = read_json(folder.facts)
     if facts["identity"] != plan.identity or not facts["tracked"]:
         return None
-    studies = open_studies(plan, home)
-    if any(trials_left(plan, studies, strategy) or studies.open_trials(strategy) for strategy in plan.space.strategies):
-        return None
     report: dict[str, Any] = read_json(folder.report)
-    return report if report["state"] == "done" else None
+    return None if report["state"] != "done" or is_open(plan, home, open_studies(plan, home)) else report
 
 
 def _check_same_sweep(plan: Plan, folder: SweepFolder, fresh: bool) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import copy
+import math
 import sqlite3
 import time
 import warnings
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
@@ -35,6 +37,7 @@ REASON = "kdsweep.reason"
 PATIENCE_SECONDS, FIRST_PAUSE_SECONDS = 600, 0.5
 # A sampler's cost grows with the trials that it learns from. TPE's good ones are at most 25 (Optuna's default gamma).
 TRIALS_TO_LEARN_FROM, BEST_TO_LEARN_FROM, TRIALS_TO_PRUNE_AGAINST = 250, 40, 1000
+TRIALS_FOR_IMPORTANCE, TRIALS_FOR_FANOVA = 5, 150
 T = TypeVar("T")
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -185,6 +188,13 @@ class Studies:
         points = self.space.count_points(strategy) if self.config.sampler.type == "grid" else None
         return self.config.trials if points is None else min(self.config.trials, points)
 
+    def trials_left(self, strategy: str) -> int:
+        """How many trials of the strategy are still to be asked for; none where its patience is spent."""
+        progress, patience = self.progress(strategy), self.config.budget.patience
+        if patience is not None and progress.best is not None and progress.since_best >= patience:
+            return 0
+        return max(0, self.trials_for(strategy) - progress.started)
+
     def open_trials(self, strategy: str) -> list[int]:
         """Numbers of trials that were asked for and never told: a driver died."""
         return sorted(self.progress(strategy).running)
@@ -298,6 +308,35 @@ class Studies:
         opened = self._opened(strategy)
         trial_id = opened.memory.get_trial_id_from_study_id_trial_number(opened.study._study_id, number)
         return dict(opened.memory.get_trial(trial_id).params)
+
+    def importance(self, strategy: str) -> dict[str, float] | None:
+        """What share each parameter has in how the strategy's complete trials differ: shares that add up to 1, the greatest first.
+
+        fANOVA (Hutter et al. 2014, https://proceedings.mlr.press/v32/hutter14.html): how much of the metric's variance each parameter
+        explains by itself, in a random forest fitted to the trials. It knows only parameters that every trial has. So where some
+        have others (`any_of`), or there are more than 150 trials (that takes seconds), conditional PED-ANOVA (Watanabe et al. 2023,
+        https://arxiv.org/abs/2304.10255, and https://arxiv.org/abs/2601.20800): how far a parameter's values among the best tenth of
+        the trials, five at least, are from those among all.
+
+        None where that can't be told: fewer than five complete trials, fewer than two parameters that differ, or all values alike.
+        """
+        study = self._opened(strategy).study
+        trials = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if trial.value is not None and math.isfinite(trial.value)]
+        values = {name: {trial.params.get(name) for trial in trials} for trial in trials for name in trial.params}
+        differing = sorted(name for name, found in values.items() if len(found - {None}) > 1)
+        if len(trials) < TRIALS_FOR_IMPORTANCE or len(differing) < 2 or len({trial.value for trial in trials}) < 2:
+            return None
+        ped_anova = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(0.5, 5 / len(trials))))
+        conditional = any(name not in trial.params for trial in trials for name in differing)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                evaluator = ped_anova if conditional or len(trials) > TRIALS_FOR_FANOVA else FanovaImportanceEvaluator(seed=0)
+                shares = evaluator.evaluate(study, differing)
+            except RuntimeError:  # no tree of the forest found a difference
+                shares = ped_anova.evaluate(study, differing)
+        total = sum(shares.values())
+        return {name: float(share / total) for name, share in shares.items()} if total > 0 else None
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         with warnings.catch_warnings():

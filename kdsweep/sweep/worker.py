@@ -44,12 +44,13 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class TeacherJob:
-    """Make what all trials share: the teacher and its logits."""
+    """Make what all trials share: the teacher and its logits. `judge_test`: and what it answers on the test split."""
 
     name: str
     task: TaskSettings
     teacher: TeacherSettings
     cache: Path
+    judge_test: bool = False
 
 
 Job = TrialJob | TeacherJob
@@ -156,7 +157,8 @@ def _teach(job: TeacherJob, on_step: Callable[[int, int], bool], say: Callable[[
     with stopwatch("training"):
         data = load_task(job.task)
         teacher = prepare_teacher(job.task, job.teacher, job.cache, on_step=on_step, say=say)
-        teacher_logits(teacher, data, cache=job.cache, say=say)
+        for split in ("train", "validation", "test") if job.judge_test else ("train", "validation"):
+            teacher_logits(teacher, data, cache=job.cache, split=split, say=say)
 
 
 # --- a slot's process ------------------------------------------------------------------------------------------------

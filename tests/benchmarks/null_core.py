@@ -49,7 +49,7 @@ def make_plan(folder: Path, *assignments: str) -> Plan:
     rows = "".join(f"the film is {'fine' if i % 2 else 'dull'} {i},{'pos' if i % 2 else 'neg'}\n" for i in range(200))
     (folder / "rows.csv").write_text("text,label\n" + rows, encoding="utf-8")
     (folder / "null.yaml").write_text(SPACE.format(data=folder / "rows.csv"), encoding="utf-8")
-    return load(folder / "null.yaml", assignments=assignments)
+    return load(folder / "null.yaml", assignments=("confirm={seeds: 0}", *assignments))
 
 
 # --- the trial -------------------------------------------------------------------------------------------------------

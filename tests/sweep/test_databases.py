@@ -358,7 +358,7 @@ def watching_command_lines() -> Iterator[set[str]]:
 
 def write_sweep(file: Path, storage: str, tracking: str) -> str:
     """A sweep file: what is written there is on no command line."""
-    lines = ["trials: 2", "sampler: {type: random}", "pruner: {type: none}", "engine: {type: inline}", "keep: {students: 1}"]
+    lines = ["trials: 2", "sampler: {type: random}", "pruner: {type: none}", "engine: {type: inline}", "keep: {students: 1}", "confirm: {seeds: 0}"]
     file.write_text("\n".join([*lines, f"storage: {json.dumps(storage)}", f"tracking: {json.dumps(tracking)}"]) + "\n")
     return str(file)
 

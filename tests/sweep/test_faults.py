@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
 
-TRIALS = ["--set", "trials=6", "--set", "strategies.finetune=", "--set", "training.epochs=3", "--set", "training.evaluations_per_epoch=3"]
+CHANGES = ("confirm.seeds=0", "trials=6", "strategies.finetune=", "training.epochs=3", "training.evaluations_per_epoch=3")
+TRIALS = [part for change in CHANGES for part in ("--set", change)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def space(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], re
 @pytest.fixture(scope="module")
 def undisturbed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = tmp_path_factory.mktemp("undisturbed")
-    run(space, home=home, assignments=tuple(TRIALS[1::2]))
+    run(space, home=home, assignments=CHANGES)
     return Home(home)
 
 

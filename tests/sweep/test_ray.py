@@ -212,7 +212,7 @@ def test_a_trial_that_kills_its_worker_three_times_fails_with_the_reason_and_the
 
     monkeypatch.setattr("kdsweep.sweep.driver.open_engine", with_deadly_core)
     rates = "strategies={finetune: {alpha: 1.0, learning_rate: {choices: [1.0e-3, 1.0]}}}"
-    report = run(space, home=tmp_path, assignments=("pruner={type: none}", ON_RAY, "sampler={type: grid}", rates))
+    report = run(space, home=tmp_path, assignments=("pruner={type: none}", "confirm={seeds: 0}", ON_RAY, "sampler={type: grid}", rates))
     assert report["strategies"]["finetune"]["trials"] == {"complete": 1, "pruned": 0, "failed": 1}
     failed = next(run for run in runs_of(Home(tmp_path)) if run.data.tags.get("kdsweep.state") == "failed")
     assert failed.data.tags["kdsweep.reason"].startswith("the process that ran it died 3 times")

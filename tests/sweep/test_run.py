@@ -15,7 +15,7 @@ from conftest import SPACE
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from kdsweep.compare.report import verdict
+from kdsweep.compare.report import searched_verdict
 from kdsweep.core import train as core_train
 from kdsweep.core.files import read_json
 from kdsweep.errors import BudgetSpent, KdsweepError, SettingsConflict, SweepLocked, TeacherError
@@ -25,7 +25,8 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.reading import report as read_report
 from kdsweep.sweep.reading import status
 
-TRIALS = ("trials=4", "keep={students: 2}")
+SEARCH = "confirm={seeds: 0}"
+TRIALS = ("trials=4", "keep={students: 2}", SEARCH)
 
 
 class Lines(Observer):
@@ -129,7 +130,7 @@ def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_
         if tags["kdsweep.state"] == "complete":
             assert {"student/parameters", "student/size_mb", "student/latency_ms"} <= metrics.keys()
             assert metrics["best/validation/accuracy"] == trial.value
-    assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["report.json"]
+    assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["report.html", "report.json"]
 
 
 def test_the_best_students_are_kept_and_load_and_score_what_was_logged(done: tuple[Home, dict[str, Any], list[str]], tmp_path: Path) -> None:
@@ -202,20 +203,20 @@ def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
     assert any("fine-tuning" in line for line in said)
     monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *_: pytest.fail("the teacher must not be run again"))
     observer = Lines()
-    run(space, home=home.root, name="other", assignments=("trials=1", "strategies.distill.temperature={low: 2.0, high: 5.0}"), observer=observer)
+    run(space, home=home.root, name="other", assignments=(SEARCH, "trials=1", "strategies.distill.temperature={low: 2.0, high: 5.0}"), observer=observer)
     assert any("from the cache" in line for line in observer.lines)
     assert not any("fine-tuning" in line for line in observer.lines)
 
 
 def test_an_extended_sweep_keeps_its_trials(space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]) -> None:
-    run(space, home=tmp_path, assignments=("trials=2", "keep={students: 2}"))
+    run(space, home=tmp_path, assignments=(SEARCH, "trials=2", "keep={students: 2}"))
     report = run(space, home=tmp_path, assignments=TRIALS)
     assert all(sum(found["trials"].values()) == 4 for found in report["strategies"].values())
     assert identity_of_trials(Home(tmp_path)) == identity_of_trials(done[0])
 
 
 def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_sweep(space: Path, tmp_path: Path) -> None:
-    one = ("trials=1", "strategies.combined=", "strategies.distill=")
+    one = (SEARCH, "trials=1", "strategies.combined=", "strategies.distill=")
     run(space, home=tmp_path, assignments=one)
     with pytest.raises(SettingsConflict, match=r"space\.training\.epochs: 2 -> 1.*--fresh"):
         run(space, home=tmp_path, assignments=(*one, "training.epochs=1"))
@@ -229,7 +230,7 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
 
 def test_a_sweep_of_pure_fine_tuning_loads_no_teacher(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdsweep.core.training.prepare_teacher", lambda *_, **__: pytest.fail("no strategy needs a teacher"))
-    report = run(space, home=tmp_path, assignments=("trials=1", "strategies.combined=", "strategies.distill="))
+    report = run(space, home=tmp_path, assignments=(SEARCH, "trials=1", "strategies.combined=", "strategies.distill="))
     assert report["teacher"] is None
     assert not (Home(tmp_path).cache / "teachers").exists()
 
@@ -241,7 +242,7 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(space: Path, 
         return core_train(settings, *arguments, **options)
 
     monkeypatch.setattr("kdsweep.core.training.train", failing)
-    one = ("trials=3", "strategies.combined=", "strategies.distill=", "sampler={type: grid}", "pruner={type: none}", "strategies.finetune.start_with=")
+    one = (SEARCH, "trials=3", "strategies.combined=", "strategies.distill=", "sampler={type: grid}", "pruner={type: none}", "strategies.finetune.start_with=")
     both = ("strategies.finetune.learning_rate={choices: [1.0e-3, 1.0e+30]}", "training.batch_size={choices: [8, 16]}", "trials=9")
     report = run(space, home=tmp_path, assignments=(*one, *both))
     assert report["strategies"]["finetune"]["trials"] == {"complete": 1, "pruned": 0, "failed": 3}
@@ -268,7 +269,7 @@ def test_every_sampler_and_pruner_runs(sampler: str, pruner: str, space: Path, t
     if "gp" in sampler and "asha" not in pruner:
         pytest.skip("one pruner is enough for the slowest sampler")
     (tmp_path / "cache").symlink_to(done[0].cache)
-    one = ("trials=3", "strategies.combined=", "strategies.finetune=", "training.epochs=1")
+    one = (SEARCH, "trials=3", "strategies.combined=", "strategies.finetune=", "training.epochs=1")
     report = run(space, home=tmp_path, assignments=(*one, f"sampler={sampler}", f"pruner={pruner}"))
     assert sum(report["strategies"]["distill"]["trials"].values()) == 3
     assert ("none" not in pruner) or report["strategies"]["distill"]["trials"]["complete"] == 3
@@ -291,7 +292,7 @@ def test_time_that_is_up_ends_a_sweep_without_losing_the_open_trial(space: Path,
 
 
 def test_patience_ends_a_strategy_that_no_longer_improves(space: Path, tmp_path: Path) -> None:
-    one = ("trials=30", "strategies.combined=", "strategies.distill=", "budget={patience: 2}", "training.epochs=1")
+    one = (SEARCH, "trials=30", "strategies.combined=", "strategies.distill=", "budget={patience: 2}", "training.epochs=1")
     report = run(space, home=tmp_path, assignments=one)
     assert sum(report["strategies"]["finetune"]["trials"].values()) < 30
     best = studies(Home(tmp_path))["finetune"].best_trial.number
@@ -299,15 +300,15 @@ def test_patience_ends_a_strategy_that_no_longer_improves(space: Path, tmp_path:
 
 
 def test_no_trial_finished_is_an_error_that_says_where_to_look(space: Path, tmp_path: Path) -> None:
-    one = ("trials=1", "strategies.combined=", "strategies.distill=", "strategies.finetune={alpha: 1.0, learning_rate: 1.0e+30}")
+    one = (SEARCH, "trials=1", "strategies.combined=", "strategies.distill=", "strategies.finetune={alpha: 1.0, learning_rate: 1.0e+30}")
     with pytest.raises(KdsweepError, match="no trial finished"):
         run(space, home=tmp_path, assignments=one)
 
 
 def test_the_verdict_says_level_where_the_best_are_equal() -> None:
     best = {"best": {"validation": 0.8}}
-    assert verdict("accuracy", None, {"a": best, "b": best}).startswith("a and b are level")
-    assert verdict("accuracy", None, {"a": best, "b": {"best": {"validation": 0.75}}}).startswith(
+    assert searched_verdict("accuracy", None, {"a": best, "b": best}).startswith("a and b are level")
+    assert searched_verdict("accuracy", None, {"a": best, "b": {"best": {"validation": 0.75}}}).startswith(
         "a is ahead on validation: accuracy 0.8000, 5.0 points over b"
     )
-    assert verdict("accuracy", None, {"a": {"best": None}}) == "no trial has finished"
+    assert searched_verdict("accuracy", None, {"a": {"best": None}}) == "no trial has finished"

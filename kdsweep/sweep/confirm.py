@@ -1,0 +1,108 @@
+"""Confirm: the best trial of each strategy, trained again with fresh seeds and judged once on the test split.
+
+The seeds are the same for every strategy, so that strategies are compared pair by pair. Which trial is the best is settled by
+validation before any of these runs begins.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from kdsweep.config import Plan
+from kdsweep.core.checkpoint import TrialResult
+from kdsweep.core.settings import TrialSettings
+from kdsweep.sweep.home import SweepFolder
+from kdsweep.sweep.mirror import Trial
+from kdsweep.sweep.studies import Studies, derived_seed
+from kdsweep.sweep.trials import SweptTrial
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """One such run: trial `number` of the strategy with confirm's seed `seed_index`."""
+
+    strategy: str
+    number: int
+    seed_index: int
+    settings: TrialSettings = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        return f"{self.strategy}-{self.number}-seed-{self.seed_index}"
+
+    @property
+    def key(self) -> Trial:
+        return Trial(self.strategy, self.number, self.seed_index)
+
+
+def confirmations(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str) -> list[Confirmation]:
+    """Every run that confirms the strategy's best trial, done or not; none while the search may still find a better one."""
+    progress = studies.progress(strategy)
+    if progress.best is None or progress.running or studies.trials_left(strategy):
+        return []
+    number = progress.best[0]
+    settings = TrialSettings.model_validate_json(folder.trial(strategy, number).joinpath("settings.json").read_text(encoding="utf-8"))
+    seeds = [derived_seed("confirm", plan.sweep.sampler.seed, i) for i in range(plan.sweep.confirm.seeds)]
+    return [
+        Confirmation(strategy, number, i, TrialSettings.model_validate(settings.model_dump() | {"seed": seed, "judge_test": True}))
+        for i, seed in enumerate(seeds)
+    ]
+
+
+def finished(folder: SweepFolder, runs: Iterable[Confirmation]) -> dict[Confirmation, TrialResult]:
+    """How those ended that have."""
+    results = {run: place_of(folder, run).read_result() for run in runs}
+    return {run: result for run, result in results.items() if result is not None}
+
+
+def best_confirmed(metric: str, results: Mapping[Confirmation, TrialResult]) -> Confirmation | None:
+    """The run whose student reached most on validation: the one that is kept. The test split has no say in it."""
+    reached = {run: result.best.metrics[f"validation/{metric}"] for run, result in results.items() if result.state == "complete" and result.best}
+    return max(reached, key=lambda run: (reached[run], -run.seed_index), default=None)
+
+
+def place_of(folder: SweepFolder, run: Confirmation) -> SweptTrial:
+    return SweptTrial(folder.trial(run.strategy, run.number, run.seed_index))
+
+
+class Confirm:
+    """Which of these runs are still to be begun, while one driver is at work."""
+
+    def __init__(self, plan: Plan, folder: SweepFolder, studies: Studies) -> None:
+        self.plan, self.folder, self.studies = plan, folder, studies
+        self._left: dict[str, deque[Confirmation]] = {}
+        self._ended = 0
+
+    def ready(self, *, teacher: bool) -> list[deque[Confirmation]]:
+        """What is left of each strategy whose search is over; without the teacher, of those that never need it."""
+        for strategy in self.plan.space.strategies:
+            if strategy not in self._left and (runs := confirmations(self.plan, self.folder, self.studies, strategy)):
+                self._left[strategy] = deque(run for run in runs if not place_of(self.folder, run).result.exists())
+                self._ended += len(runs) - len(self._left[strategy])
+        return [runs for runs in self._left.values() if runs and (teacher or not runs[0].settings.needs_teacher)]
+
+    def take(self, *, teacher: bool) -> Confirmation | None:
+        """The next one: all strategies with one seed, then with the next, so that what there is can be compared."""
+        ready = self.ready(teacher=teacher)
+        return min(ready, key=lambda runs: runs[0].seed_index).popleft() if ready else None
+
+    def left(self) -> int:
+        """How many are to be begun now or may be later."""
+        self.ready(teacher=True)
+        later = [strategy for strategy in self.plan.space.strategies if strategy not in self._left and not self._has_none(strategy)]
+        return sum(map(len, self._left.values())) + len(later) * self.plan.sweep.confirm.seeds
+
+    def progress(self) -> tuple[int, int]:
+        """How many runs have ended, and how many there will be."""
+        hopeful = [strategy for strategy in self.plan.space.strategies if not self._has_none(strategy)]
+        return self._ended, len(hopeful) * self.plan.sweep.confirm.seeds
+
+    def ended(self) -> None:
+        self._ended += 1
+
+    def _has_none(self, strategy: str) -> bool:
+        """Whether the search of the strategy is over and found nothing."""
+        progress = self.studies.progress(strategy)
+        return progress.best is None and not progress.running and not self.studies.trials_left(strategy)

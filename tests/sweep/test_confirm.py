@@ -1,0 +1,207 @@
+"""Confirm: fresh seeds for each strategy's best trial, judged on the test split; what a reader is told of it."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from sweep_processes import Sweep, runs_of
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from kdsweep.compare.statistics import compare_pairs, mean_score
+from kdsweep.core.checkpoint import TrialFolder
+from kdsweep.core.data import load_task, tokenize_split
+from kdsweep.core.evaluate import predict
+from kdsweep.core.files import read_json
+from kdsweep.sweep import run
+from kdsweep.sweep.home import Home
+from kdsweep.sweep.reading import report as read_report
+from kdsweep.sweep.reading import status
+
+SEEDS = 3
+THREE = ("sampler={type: random}", "pruner={type: none}", "trials=2", f"confirm={{seeds: {SEEDS}}}", "keep={students: 1}")
+Done = tuple[Home, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def done(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
+    home = tmp_path_factory.mktemp("confirmed")
+    return Home(home), run(space, home=home, assignments=THREE)
+
+
+def confirm_runs(home: Home) -> dict[str, TrialFolder]:
+    return {folder.name: TrialFolder(folder) for folder in sorted(home.sweep("tiny").confirm.glob("*"))}
+
+
+def test_the_best_trial_of_each_strategy_is_trained_again_with_the_same_seeds_for_all(done: Done) -> None:
+    home, report = done
+    seeds: dict[str, list[int]] = {}
+    for strategy, found in report["strategies"].items():
+        best = found["best"]
+        for i in range(SEEDS):
+            settings = read_json(home.sweep("tiny").confirm / f"{strategy}-{best['trial']}-seed-{i}" / "settings.json")
+            seeds.setdefault(strategy, []).append(settings.pop("seed"))
+            assert settings.pop("judge_test") is True
+            assert settings == {name: value for name, value in best["settings"].items() if name != "seed"}
+    assert len(confirm_runs(home)) == 3 * SEEDS
+    assert seeds["finetune"] == seeds["distill"] == seeds["combined"]
+    assert len(set(seeds["finetune"])) == SEEDS
+    searched = {read_json(file)["seed"] for file in home.sweep("tiny").trials.glob("*/settings.json")}
+    assert not searched & set(seeds["finetune"])
+
+
+def test_the_report_can_be_computed_again_from_the_answers_that_are_kept(done: Done) -> None:
+    home, report = done
+    data = load_task_of(home)
+    answers = {
+        strategy: {i: TrialFolder(home.sweep("tiny").trial(strategy, found["best"]["trial"], i)).read_test_logits().argmax(axis=1) for i in range(SEEDS)}
+        for strategy, found in report["strategies"].items()
+    }
+    for strategy, found in report["strategies"].items():
+        accuracies = [float((answers[strategy][i] == data.test.labels).mean()) for i in range(SEEDS)]
+        assert found["confirm"]["test"] == pytest.approx(accuracies)
+        mean = mean_score("accuracy", data.test.labels, answers[strategy])
+        assert found["confirm"]["mean"] == mean.value == pytest.approx(np.mean(accuracies))
+        assert found["confirm"]["ci95"] == [mean.low, mean.high]
+        assert found["confirm"]["retention"] == pytest.approx(mean.value / report["teacher"]["test"])
+    pairs = compare_pairs("accuracy", data.test.labels, answers)
+    assert [(pair["a"], pair["b"], pair["difference"], pair["p"], pair["verdict"]) for pair in report["pairs"]] == [
+        (pair.a, pair.b, pair.difference, pair.p, pair.verdict) for pair in pairs
+    ]
+    assert json.loads(json.dumps(report)) == json.loads(home.sweep("tiny").report.read_text())
+    again = read_report(home, "tiny")
+    assert {key: again[key] for key in report} == json.loads(json.dumps(report)) | {"pairs": again["pairs"]}
+
+
+def load_task_of(home: Home) -> Any:
+    from kdsweep.sweep.reading import recorded
+
+    return load_task(recorded(home, "tiny")[0].space.task)
+
+
+def test_search_reads_no_test_split_and_the_teacher_is_judged_on_it_once(done: Done) -> None:
+    home, report = done
+    assert not list(home.sweep("tiny").trials.glob("*/test_logits.npy"))
+    assert all("test/accuracy" not in one.data.metrics for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "search")
+    teacher = next(one for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "teacher")
+    assert teacher.data.metrics["test/accuracy"] == report["teacher"]["test"]
+
+
+def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_by_validation(done: Done, tmp_path: Path) -> None:
+    home, report = done
+    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}")
+    found = {one.info.run_name: one for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "confirm"}
+    places = confirm_runs(home)
+    assert found.keys() == places.keys()
+    for name, place in places.items():
+        result = place.read_result()
+        assert result is not None
+        assert result.test is not None
+        assert found[name].data.metrics["test/accuracy"] == result.test["accuracy"]
+        assert found[name].info.status == "FINISHED"
+        assert found[name].data.tags["kdsweep.state"] == "complete"
+    for strategy, entry in report["strategies"].items():
+        kept = [name for name, one in found.items() if one.data.tags["kdsweep.strategy"] == strategy and one.data.tags.get("kdsweep.student") == "kept"]
+        best = int(np.argmax(entry["confirm"]["validation"]))
+        assert kept == [f"{strategy}-{entry['best']['trial']}-seed-{best}"]
+        assert not any(client.list_artifacts(one.info.run_id, "student") for name, one in found.items() if name not in kept and name.startswith(strategy))
+    winner = report["winner"]
+    name = f"{winner['strategy']}-{winner['trial']}-seed-{winner['seed_index']}"
+    assert winner["strategy"] == max(report["strategies"], key=lambda one: np.mean(report["strategies"][one]["confirm"]["validation"]))
+    registered = client.get_model_version_by_alias("tiny", "best")
+    assert registered.run_id == found[name].info.run_id
+    student = download_artifacts(run_id=registered.run_id, artifact_path="student", dst_path=str(tmp_path), tracking_uri=f"sqlite:///{home.mlflow_db}")
+    data = load_task_of(home)
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokens = tokenize_split(data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
+    logits = predict(AutoModelForSequenceClassification.from_pretrained(student), tokens, __import__("torch").float32)
+    np.testing.assert_allclose(logits, places[name].read_test_logits(), atol=1e-5)
+
+
+def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(space: Path, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, report = done
+    with monkeypatch.context() as patched:
+        patched.setattr("kdsweep.sweep.driver.open_engine", lambda *arguments: pytest.fail("nothing is left to train"))
+        assert run(space, home=home.root, assignments=THREE) == json.loads(json.dumps(report))
+    before = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
+    more = run(space, home=home.root, assignments=(*THREE, f"confirm.seeds={SEEDS + 1}"))
+    after = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
+    assert len(after) == 3 * (SEEDS + 1)
+    assert {name: after[name] for name in before} == before
+    for strategy, found in more["strategies"].items():
+        assert found["confirm"]["test"][:SEEDS] == report["strategies"][strategy]["confirm"]["test"]
+    facts = status(home, "tiny")
+    assert facts["state"] == "done"
+    assert {strategy: (found["confirmed"], found["to_confirm"]) for strategy, found in facts["strategies"].items()} == dict.fromkeys(
+        facts["strategies"], (SEEDS + 1, 0)
+    )
+
+
+def test_kill_9_while_confirming_loses_and_repeats_nothing(tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
+    draw, changes = random.Random(3), (*THREE, "training.epochs=4", "strategies.combined=", "engine={type: inline}")
+    finished: dict[str, int] = {}
+    for _ in range(2):
+        one = sweep(tmp_path, *changes)
+        had = len(list(one.home.sweep("tiny").confirm.glob("*/result.json")))
+        if not one.wait_for(lambda: len(list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl"))) > had + 1):  # noqa: B023
+            break
+        time.sleep(draw.uniform(0, 0.3))
+        one.kill()
+        ended = {file.parent.name: file.stat().st_mtime_ns for file in one.home.sweep("tiny").confirm.glob("*/result.json")}
+        assert finished.items() <= ended.items()
+        finished = ended
+    one = sweep(tmp_path, *changes)
+    status_, _, errors = one.end()
+    assert status_ == 0, errors
+    ended = {file.parent.name: file.stat().st_mtime_ns for file in one.home.sweep("tiny").confirm.glob("*/result.json")}
+    assert finished.items() <= ended.items()
+    assert len(ended) == 2 * SEEDS
+    phases = [run_.data.tags["kdsweep.phase"] for run_ in runs_of(Home(tmp_path))]
+    assert (phases.count("confirm"), phases.count("search")) == (2 * SEEDS, 4)
+    assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
+    assert one.home.sweep("tiny").report.exists()
+
+
+def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
+    changes = (*THREE, "training.epochs=12", "strategies.combined=", "engine={type: inline}")
+    one = sweep(tmp_path, *changes)
+    assert one.wait_for(lambda: list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl")))
+    one.process.send_signal(signal.SIGINT)
+    status_, _, errors = one.end(60)
+    assert status_ == 130
+    assert errors.count("\n") == 1
+    facts = status(Home(tmp_path), "tiny")
+    assert facts["state"] == "stopped"
+    assert sum(found["to_confirm"] for found in facts["strategies"].values()) > 0
+    assert read_report(Home(tmp_path), "tiny")["state"] == "stopped"
+    assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
+
+
+def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_they_are(space: Path, tmp_path: Path) -> None:
+    one = ("trials=1", "confirm={seeds: 1}", "strategies.combined=", "training.epochs=1", "pruner={type: none}")
+    report = run(space, home=tmp_path, assignments=(*one, "strategies.distill.learning_rate=1.0e+30", "strategies.distill.start_with="))
+    assert report["strategies"]["distill"]["confirm"] is None
+    assert report["strategies"]["distill"]["best"] is None
+    confirm = report["strategies"]["finetune"]["confirm"]
+    assert (confirm["seeds"], confirm["ci95"]) == (1, None)
+    assert report["pairs"] == []
+    assert "one seed" in report["verdict"]
+    assert "nothing to compare" in report["verdict"]
+    assert report["winner"] == {"strategy": "finetune", "trial": 0, "seed_index": 0}
+
+
+def test_confirm_off_says_what_the_search_shows_and_that_it_is_no_proof(space: Path, tmp_path: Path) -> None:
+    report = run(space, home=tmp_path, assignments=("trials=1", "confirm={seeds: 0}", "strategies.combined=", "training.epochs=1"))
+    assert report["pairs"] == []
+    assert report["teacher"]["test"] is None
+    assert "may be chance" in report["verdict"]
+    assert not Home(tmp_path).sweep("tiny").confirm.exists()
