@@ -88,6 +88,10 @@ class Confirm:
         ready = self.ready(teacher=teacher)
         return min(ready, key=lambda runs: runs[0].seed_index).popleft() if ready else None
 
+    def begun(self) -> list[Confirmation]:
+        """Those that an earlier driver began and that this one hasn't taken up yet."""
+        return [run for runs in self.ready(teacher=True) for run in runs if place_of(self.folder, run).settings.exists()]
+
     def left(self) -> int:
         """How many are to be begun now or may be later."""
         self.ready(teacher=True)

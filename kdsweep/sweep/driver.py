@@ -156,9 +156,9 @@ class Driver:
                         self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
                 self._finish(ticket)
             self.studies.write_told()
-            progress = self.studies.progress(strategy)
-            for number in progress.ended:
-                if self.mirror.is_behind(trial := Trial(strategy, number)):
+            confirmed = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
+            for trial in [*(Trial(strategy, number) for number in self.studies.progress(strategy).ended), *(run.key for run in confirmed)]:
+                if self.mirror.is_behind(trial):
                     self.mirror.trial(trial)
             self._keep_students(strategy)
 
@@ -427,7 +427,7 @@ class Driver:
         over = report is not None and report["state"] == "done"
         state = "complete" if over else "failed" if self.fatal and not isinstance(self.fatal, BudgetSpent) else "paused"
         if not over:
-            self.mirror.pause(frozenset(map(_key, self.waiting)))
+            self.mirror.pause(frozenset(map(_key, [*self.waiting, *self.confirm.begun()])))
         ended = time.time_ns() // 1_000_000
         self.mirror.once("end", lambda: self._send_end(state, report, ended))
         unsent = self.mirror.close()

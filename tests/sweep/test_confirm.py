@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from sweep_processes import Sweep, runs_of
@@ -22,8 +23,10 @@ from kdsweep.core.checkpoint import TrialFolder
 from kdsweep.core.data import load_task, tokenize_split
 from kdsweep.core.evaluate import predict
 from kdsweep.core.files import read_json
+from kdsweep.errors import TrackingUnreachable
 from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
+from kdsweep.sweep.mirror import Mirror, Trial
 from kdsweep.sweep.reading import report as read_report
 from kdsweep.sweep.reading import status
 
@@ -123,7 +126,7 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
     data = load_task_of(home)
     tokenizer = AutoTokenizer.from_pretrained(student)
     tokens = tokenize_split(data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
-    logits = predict(AutoModelForSequenceClassification.from_pretrained(student), tokens, __import__("torch").float32)
+    logits = predict(AutoModelForSequenceClassification.from_pretrained(student), tokens, torch.float32)
     np.testing.assert_allclose(logits, places[name].read_test_logits(), atol=1e-5)
 
 
@@ -167,8 +170,33 @@ def test_kill_9_while_confirming_loses_and_repeats_nothing(tmp_path: Path, sweep
     assert len(ended) == 2 * SEEDS
     phases = [run_.data.tags["kdsweep.phase"] for run_ in runs_of(Home(tmp_path))]
     assert (phases.count("confirm"), phases.count("search")) == (2 * SEEDS, 4)
+    confirmed = [run_ for run_ in runs_of(Home(tmp_path)) if run_.data.tags["kdsweep.phase"] == "confirm"]
+    assert {run_.info.status for run_ in confirmed} == {"FINISHED"}
+    assert all("test/accuracy" in run_.data.metrics for run_ in confirmed)
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
     assert one.home.sweep("tiny").report.exists()
+
+
+def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_command(
+    space: Path, tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = ("trials=1", "confirm={seeds: 2}", "strategies.combined=", "strategies.distill=", "training.epochs=1")
+    original = Mirror._send_trial
+
+    def send(mirror: Mirror, trial: Trial) -> None:
+        if trial.seed_index == 1:
+            raise TrackingUnreachable("tracking: away")
+        original(mirror, trial)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirror, "_send_trial", send)
+        patched.setattr(Mirror.close, "__defaults__", (1.0,))  # seconds of patience
+        run(space, home=tmp_path, assignments=few)
+    assert [one.info.run_name for one in runs_of(Home(tmp_path)) if one.data.tags["kdsweep.phase"] == "confirm"] == ["finetune-0-seed-0"]
+    run(space, home=tmp_path, assignments=few)
+    found = {one.info.run_name: one for one in runs_of(Home(tmp_path)) if one.data.tags["kdsweep.phase"] == "confirm"}
+    assert found.keys() == {"finetune-0-seed-0", "finetune-0-seed-1"}
+    assert all("test/accuracy" in one.data.metrics and one.info.status == "FINISHED" for one in found.values())
 
 
 def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
