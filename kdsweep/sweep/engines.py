@@ -449,9 +449,14 @@ class Session:
                 shutil.copytree(logs, self.folder.root / "ray", dirs_exist_ok=True)
 
     def close(self) -> None:
+        # Some write their title over their environment and are known by their parents alone, which end first: look before that.
+        begun_here = members(str(self.temp)) if self._guardian is not None else []
         with contextlib.suppress(Exception):
             _kill_at_shutdown()
             self.ray.shutdown()
+        for process in begun_here:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
         if self._guardian is not None:
             self._guardian.release()
             self.folder.token.unlink(missing_ok=True)
