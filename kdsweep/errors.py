@@ -102,6 +102,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says in its first line, or its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def without_password(text: str) -> str:
     """The text with every `//user:password@` as `//user:***@`, and every `?password=...` as `?password=***`.
 

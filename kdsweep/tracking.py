@@ -47,7 +47,7 @@ from kdsweep.compare.records import COLORS
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.schedules import Constant
 from kdsweep.core.settings import TrialSettings
-from kdsweep.errors import KdsweepError, TrackingUnreachable, without_password
+from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, without_password
 from kdsweep.serving import write_settings
 
 warnings.filterwarnings("ignore", module="mlflow")
@@ -429,7 +429,7 @@ def is_unreachable(error: BaseException | None) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])
+    return without_password(first_line(error))
 
 
 def view_key(sweep: str, kind: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 from kdsweep.core.files import fingerprint, locked, publishing, read_json, write_json
 from kdsweep.core.settings import SPLITS, TaskSettings
 from kdsweep.core.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
-from kdsweep.errors import DataError, did_you_mean
+from kdsweep.errors import DataError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     import pandas
@@ -139,7 +139,7 @@ def _read_splits(task: TaskSettings) -> dict[str, _Frame]:
     if isinstance(task.dataset, dict):
         if "train" not in task.dataset:
             raise DataError("task.dataset: a mapping of files needs a 'train' file")
-        return {name: _read_file(_existing(source), task) for name, source in task.dataset.items()}
+        return {name: read_file(_existing(source), task) for name, source in task.dataset.items()}
 
     named = {name: value for name, value in task.splits.model_dump().items() if value is not None}
     path = local_path(task.dataset, DataError)
@@ -153,7 +153,7 @@ def _read_splits(task: TaskSettings) -> dict[str, _Frame]:
                 f"task.splits: {task.dataset} is one file, so it has no splits to name; "
                 "give 'dataset: {train: FILE, test: FILE}', or leave 'splits' out to hold rows out of the file"
             )
-        return {"train": _read_file(path, task)}
+        return {"train": read_file(path, task)}
     return _read_folder(path, task, named)
 
 
@@ -173,7 +173,7 @@ def _read_folder(folder: Path, task: TaskSettings, named: dict[str, str]) -> dic
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in DATA_SUFFIXES}
     if not files:
         raise DataError(f"task.dataset: {folder} holds no csv, tsv, json, jsonl or parquet file")
-    return {name: _read_file(_pick(files, split, str(folder)), task) for name, split in named.items()}
+    return {name: read_file(_pick(files, split, str(folder)), task) for name, split in named.items()}
 
 
 def _pick(found: Any, split: str, source: str) -> Any:
@@ -195,9 +195,9 @@ def _read_hub(task: TaskSettings, named: dict[str, str]) -> dict[str, _Frame]:
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         if not online:
             raise unreachable("task.dataset: the dataset", name) from error
-        raise DataError(f"task.dataset: the Hub has no dataset {name!r} that can be read: {_first_line(error)}") from error
+        raise DataError(f"task.dataset: the Hub has no dataset {name!r} that can be read: {first_line(error)}") from error
     except ValueError as error:
-        raise DataError(f"task.dataset: {name}: {_first_line(error)}") from error
+        raise DataError(f"task.dataset: {name}: {first_line(error)}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = previous
     return {part: _from_dataset(_pick(found, split, name), task, name) for part, split in named.items()}
@@ -210,13 +210,13 @@ def _from_dataset(dataset: Any, task: TaskSettings, source: str) -> _Frame:
     return _Frame({name: list(dataset[name]) if name in wanted else [] for name in dataset.column_names}, names, source)
 
 
-def _read_file(path: Path, task: TaskSettings) -> _Frame:
+def read_file(path: Path, task: TaskSettings) -> _Frame:
     try:
         frame = _parse_file(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (ValueError, csv.Error, OSError, KeyError) as error:
-        raise DataError(f"{path}: can't be read as {path.suffix.lstrip('.') or 'a table'}: {_first_line(error)}") from error
+        raise DataError(f"{path}: can't be read as {path.suffix.lstrip('.') or 'a table'}: {first_line(error)}") from error
     # pandas knows several kinds of nothing (NaN, NaT, NA); here there is one.
     return _Frame({str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist() for name in frame.columns}, None, str(path))
 
@@ -267,10 +267,6 @@ def _objects(rows: Any) -> list[dict[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("expected objects, one a row")
     return rows
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 # --- rows, splits and labels -----------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.core.data import _first_line, _read_file
+from kdsweep.core.data import read_file
 from kdsweep.core.settings import TaskSettings
 from kdsweep.core.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
-from kdsweep.errors import DataError, did_you_mean
+from kdsweep.errors import DataError, did_you_mean, first_line
 
 ROWS_LOOKED_AT = 20_000
 MOST_CLASSES = 20  # more than so many values need four rows each on average: the rule of `load_task`
@@ -121,7 +121,7 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
 
 
 def _read_table(path: Path) -> Table:
-    return Table(_read_file(path, ANYTHING).columns, {})
+    return Table(read_file(path, ANYTHING).columns, {})
 
 
 def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
@@ -136,7 +136,7 @@ def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         if not online:
             raise unreachable("the dataset", name) from error
-        raise DataError(f"{name}: there is no such file or folder here, and no dataset of that name on the Hub: {_first_line(error)}") from error
+        raise DataError(f"{name}: there is no such file or folder here, and no dataset of that name on the Hub: {first_line(error)}") from error
     except ValueError as error:
         hint = "; name one with --subset" if subset is None else ""
         raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
