@@ -40,7 +40,7 @@ class Confirmation:
 def confirmations(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str) -> list[Confirmation]:
     """Every run that confirms the strategy's best trial, done or not; none while the search may still find a better one."""
     progress = studies.progress(strategy)
-    if progress.best is None or progress.running or studies.trials_left(strategy):
+    if not plan.sweep.confirm.seeds or progress.best is None or progress.running or studies.trials_left(strategy):
         return []
     number = progress.best[0]
     settings = TrialSettings.model_validate_json(folder.trial(strategy, number).joinpath("settings.json").read_text(encoding="utf-8"))
@@ -64,7 +64,7 @@ def best_confirmed(metric: str, results: Mapping[Confirmation, TrialResult]) -> 
 
 
 def place_of(folder: SweepFolder, run: Confirmation) -> SweptTrial:
-    return SweptTrial(folder.trial(run.strategy, run.number, run.seed_index))
+    return run.key.place(folder)
 
 
 class Confirm:

@@ -340,8 +340,7 @@ class Driver:
         self.mirror.students(Students(strategy, "confirm"), (best.key,) if best else (), confirmed)
 
     def _place(self, work: Work) -> SweptTrial:
-        key = _key(work)
-        return SweptTrial(self.folder.trial(key.strategy, key.number, key.seed_index))
+        return _key(work).place(self.folder)
 
     def _show_data(self) -> None:
         self.data = load_task(self.plan.space.task)
@@ -476,7 +475,7 @@ class Driver:
         winner = report["winner"]
         if self.plan.sweep.keep.students and winner is not None:
             trial = Trial(winner["strategy"], winner["trial"], winner["seed_index"])
-            result = SweptTrial(self.folder.trial(trial.strategy, trial.number, trial.seed_index)).read_result()
+            result = trial.place(self.folder).read_result()
             assert result is not None and result.best is not None
             self.observer.say(self.mirror.tracker.register_best(self.plan.experiment, trial.key, self.metric, result.best.metrics[self.metric]))
 

@@ -40,6 +40,10 @@ class Trial:
             return RunKey("search", self.strategy, str(self.number))
         return RunKey("confirm", self.strategy, f"{self.number}-seed-{self.seed_index}")
 
+    def place(self, folder: SweepFolder) -> SweptTrial:
+        """Where its files are."""
+        return SweptTrial(folder.trial(self.strategy, self.number, self.seed_index))
+
 
 @dataclass(frozen=True)
 class Students:
@@ -246,7 +250,7 @@ class Mirror:
         return held
 
     def _place(self, trial: Trial) -> SweptTrial:
-        return SweptTrial(self.folder.trial(trial.strategy, trial.number, trial.seed_index))
+        return trial.place(self.folder)
 
 
 def _trial_of(folder: str, phase: Phase) -> Trial:
