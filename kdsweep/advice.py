@@ -16,10 +16,12 @@ from transformers import AutoModelForSequenceClassification
 
 from kdsweep.compare.report import value_of
 from kdsweep.config import Plan, SearchSpace
+from kdsweep.config.space import TeacherValues
 from kdsweep.config.values import AnyOf, ScheduleValue, each_number
 from kdsweep.core.data import load_task
 from kdsweep.core.files import read_json
-from kdsweep.core.models import keep_layers, layer_count, load_config, parameter_count, spaced_layers, with_labels
+from kdsweep.core.models import keep_layers, kept_layers, layer_count, load_config, new_model, parameter_count, with_labels
+from kdsweep.core.settings import StudentSettings
 from kdsweep.errors import ModelError
 from kdsweep.sweep.home import Home
 
@@ -72,7 +74,7 @@ def advise(plan: Plan, home: Path, *, compute: Compute | None = None, deploy: De
     Raises DataError or ModelError where rows or models can't be read. Only configs of models are read, no weights.
     """
     space = plan.space
-    data = load_task(space.task)
+    data = load_task(space.task, Home(home).cache, publish=False)
     sizes = model_sizes(space, data.label_names)
     votes = [_by_rows(len(data.train), len(data.label_names)), _by_compression(space, sizes)]
     for criterion, value, table in (("compute", compute, FOR_COMPUTE), ("deploy", deploy, FOR_DEPLOY), ("goal", goal, FOR_GOAL)):
@@ -101,31 +103,30 @@ def advise(plan: Plan, home: Path, *, compute: Compute | None = None, deploy: De
 
 def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> dict[str, int | None]:
     """Parameters of the teacher and of the smallest student, from their configs alone."""
-    teacher = space.teacher
-    source = (teacher.model or teacher.checkpoint or "") if teacher else None
-    students = []
-    for model in dict.fromkeys(str(value) for _, value in each_number(space.student.model)):
-        layers = [value for _, value in each_number(space.student.layers)] if "layers" in space.student.model_fields_set else [None]
-        whole = source if model == "teacher" and source else model
-        students += [_parameters(whole, label_names, None if count is None else round(count), space.student.trust_remote_code) for count in layers]
-    return {"teacher": _parameters(source, label_names, None, teacher.trust_remote_code) if source and teacher else None, "student": min(students)}
+    teacher = next(iter(space.teachers()), None) or (space.teacher.every()[0] if isinstance(space.teacher, TeacherValues) else None)
+    source = teacher.source if teacher else None
+    students = [_parameters(source if shape.model == "teacher" and source else shape.model, label_names, shape) for shape in space.students()]
+    whole = StudentSettings(model=source, trust_remote_code=teacher.trust_remote_code) if source and teacher else None
+    return {"teacher": _parameters(whole.model, label_names, whole) if whole else None, "student": min(students)}
 
 
-def _parameters(source: str, label_names: tuple[str, ...], layers: int | None, trust_remote_code: bool) -> int:
+def _parameters(source: str, label_names: tuple[str, ...], shape: StudentSettings) -> int:
     """How many a model of this config has. On the meta device: only shapes, no memory."""
-    config = with_labels(load_config(source, trust_remote_code=trust_remote_code), label_names)
+    config = with_labels(load_config(source, trust_remote_code=shape.trust_remote_code), label_names)
     with torch.device("meta"):
         try:
-            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=trust_remote_code)
+            if shape.start == "scratch":
+                return parameter_count(new_model(shape, label_names, source))
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=shape.trust_remote_code)
         except (ValueError, ImportError) as error:
             raise ModelError(f"model: {source} is no model that classifies texts: {(str(error).strip().splitlines() or [''])[0]}") from error
-        if layers is not None:
-            model = keep_layers(model, spaced_layers(layer_count(model, source), layers, source), source)
+        if shape.layers is not None:
+            model = keep_layers(model, kept_layers(layer_count(model, source), shape.layers, source), source)
     return parameter_count(model)
 
 
 def _by_rows(rows: int, labels: int) -> Vote:
-    value = f"{rows:,} rows for {labels} classes"
+    value = f"{rows:,} rows for {labels} classes" if labels > 1 else f"{rows:,} rows for a regression"
     if rows >= MANY_ROWS:
         return Vote("labels", value, "finetune", f"many ({MANY_ROWS:,} or more): they teach a student well by themselves")
     if rows < FEW_ROWS:

@@ -152,11 +152,15 @@ def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, .
     from kdsweep.config import load
 
     load(space, sweep, embedded=embedded, assignments=assignments, name=name)  # a mistake in a file is said before torch is imported
-    from kdsweep.display import observing, show_report
-    from kdsweep.sweep import run as run_sweep
+    from kdsweep.sweep.beginning import Beginning, process_began, without_collecting
+
+    beginning = Beginning(process_began())
+    with without_collecting():
+        from kdsweep.display import observing, show_report
+        from kdsweep.sweep import run as run_sweep
 
     with observing(stderr=as_json) as observer:
-        report = run_sweep(space, sweep, embedded=embedded, home=home, name=name, assignments=assignments, fresh=fresh, observer=observer)
+        report = run_sweep(space, sweep, embedded=embedded, home=home, name=name, assignments=assignments, fresh=fresh, observer=observer, beginning=beginning)
     if as_json:
         _print_json(report)
     else:
@@ -229,12 +233,15 @@ def plan(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, 
 @click.argument("destination", metavar="[DEST.yaml]", required=False, type=click.Path(path_type=Path))
 @click.option("--name", help="The space's name; made of the data's without it, and so is DEST.yaml.")
 @click.option("--text", "text", metavar="COLUMN", multiple=True, help="The text column, instead of a guess; twice for sentence pairs.")
-@click.option("--label", metavar="COLUMN", help="The label column, instead of a guess.")
+@click.option("--label", "label", metavar="COLUMN", multiple=True, help="The label column, instead of a guess; several times for columns of 0 and 1.")
 @click.option("--subset", help="Of a dataset on the Hub that has several.")
 @json_option
 @one_line_errors
-def init(data: str, destination: Path | None, name: str | None, text: tuple[str, ...], label: str | None, subset: str | None, as_json: bool) -> None:
+def init(data: str, destination: Path | None, name: str | None, text: tuple[str, ...], label: tuple[str, ...], subset: str | None, as_json: bool) -> None:
     """Look at DATA and write a commented search space for it, each guess with its reason. Nothing is written over.
+
+    Classes make it a classification, a number with a fraction a regression; lists of names, or several columns of 0 and 1, are
+    several labels a row.
 
     DATA is a csv, tsv, json, jsonl or parquet file, a folder with train.csv, test.csv, ... or of save_to_disk, package://PACKAGE/FILE, or
     the name of a dataset on the Hub.

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.compare.report import more_tests_in_words, teachers_in_words
 from kdsweep.sweep.clock import say_use
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.studies import Progress
@@ -138,6 +139,12 @@ def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = 
     console, metric = _console(), report["metric"]
     console.print(_strategies(report))
     console.print(report["verdict"], markup=False)
+    for split, words in more_tests_in_words(report).items():
+        console.print(f"On {split}: {words}.", markup=False)
+    for what, words in teachers_in_words(report):
+        console.print(f"{what}: {words}.", markup=False)
+    if "pareto" in report:
+        console.print(_pareto(report["pareto"], metric))
     for question in report["questions"]:
         console.print(f"\n{question['question']}", style="bold", markup=False)
         console.print(f"  {question['answer']}", markup=False)
@@ -152,6 +159,21 @@ def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = 
     ):
         console.print(f"  {command}", markup=False)
         console.print(f"    {why}", style="dim", markup=False)
+
+
+UNITS = {"latency": "ms", "size": "MB", "parameters": ""}
+
+
+def _pareto(front: list[dict[str, Any]], metric: str) -> Table:
+    table = Table(title="Pareto front: no other student beats one of these in everything", title_justify="left")
+    costs = [name for name in UNITS if front and name in front[0]]
+    table.add_column("student", no_wrap=True)
+    for name in (metric, *costs):
+        table.add_column(name, justify="right")
+    for one in front:
+        shown = [f"{one[name]:,.0f}" if name == "parameters" else f"{one[name]:.2f} {UNITS[name]}" for name in costs]
+        table.add_row(f"{one['strategy']}-{one['trial']}", f"{one['validation']:.4f}", *shown)
+    return table
 
 
 def _strategies(report: dict[str, Any]) -> Table:
@@ -291,8 +313,13 @@ def show_plan(facts: dict[str, Any]) -> None:
     for name in ("split", "rows", "labels"):
         table.add_column(name, justify="right" if name == "rows" else "left")
     for name, split in task["splits"].items():
-        shares = ", ".join(f"{label} {100 * count / split['rows']:.1f}%" for label, count in split["labels"].items())
+        if "values" in split:
+            shares = ", ".join(f"{name} {value:g}" for name, value in split["values"].items())
+        else:
+            shares = ", ".join(f"{label} {100 * count / split['rows']:.1f}%" for label, count in split["labels"].items())
         table.add_row(name, f"{split['rows']:,}", shares)
+    if task["unlabelled"]:
+        table.add_row("unlabelled", f"{task['unlabelled']:,}", "the teacher's alone")
     console.print(table)
     for note in task["notes"]:
         console.print(f"  {note}", markup=False)
@@ -308,6 +335,8 @@ def show_plan(facts: dict[str, Any]) -> None:
         console.print(f"\n{strategy}: {study['trials']} trials", style="bold", markup=False)
         for name, domain in study["parameters"].items():
             console.print(f"  {name}: {domain}", markup=False)
+        if (extra := facts["estimate"]["more_rows"].get(strategy)) is not None:
+            console.print(f"  more rows: {_more_rows(extra)}", markup=False)
         for i, entry in enumerate(study["start_with"]):
             console.print(f"  starts with {i + 1}: " + ", ".join(f"{name} {value}" for name, value in entry.items()), markup=False)
         for i, sample in enumerate(study["samples"]):
@@ -315,8 +344,22 @@ def show_plan(facts: dict[str, Any]) -> None:
             console.print(f"  sample {i + 1}: alpha {words['alpha']}, T {words['temperature']}, lr {words['learning_rate']}", markup=False)
     estimate = facts["estimate"]
     spent = f"about {duration(estimate['seconds_a_trial'])} a trial, {duration(estimate['seconds_for_the_teacher'])} for the teacher"
+    for strategy, extra in estimate["seconds_for_the_teacher_in_each_step"].items():
+        spent += f"; {strategy} {duration(extra['seconds_a_trial'])} more a trial: the teacher runs in each step ({', '.join(extra['terms'])})"
     in_all = f"{duration(estimate['seconds_without_pruning'])} in all on {_slots(estimate['slots'])} if nothing is pruned"
     console.print(f"\nOn {estimate['device']}: {spent}, {in_all}; about {estimate['disk_mb']:,} MB under {facts['home']}", markup=False)
+
+
+def _more_rows(extra: dict[str, Any]) -> str:
+    """What rows beside train cost, in words."""
+    unlabelled = [f"{extra['unlabelled']:,} unlabelled"] if extra["unlabelled"] else []
+    views = [f"up to {extra['views']} view{'s' if extra['views'] > 1 else ''} of each of train"] if extra["views"] else []
+    said = f"{extra['rows']:,} ({' and '.join(unlabelled + views)}), {duration(extra['seconds_a_trial'])} more a trial"
+    if views:
+        sets = "one set of views" if extra["sets_of_views"] == 1 else f"up to {extra['sets_of_views']} different sets of views"
+        words = f"{duration(extra['seconds_for_words'])} for the words of a masked language model, " if extra["seconds_for_words"] else ""
+        said += f"; {sets}: {words}{duration(extra['seconds_for_the_teacher'])} for the teacher to label, {extra['views_mb']:,.0f} MB of cache"
+    return said
 
 
 def _slots(count: int | None) -> str:

@@ -18,7 +18,7 @@ import torch
 from kdsweep import __version__
 from kdsweep.config.sweep import InlineEngine, RayEngine, SweepConfig
 from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
-from kdsweep.core.data import load_task
+from kdsweep.core.data import load_task, load_unlabelled
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import locked, read_json
 from kdsweep.core.settings import TrialSettings
@@ -76,7 +76,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     if not evaluations and (result is None or result.state != "diverged"):
         raise KdsweepError(f"{trial}: nothing was recorded to compare with: it was never evaluated{'' if result is None else f' ({result.state})'}")
     settings = TrialSettings.model_validate(read_json(recorded.settings))
-    check_rows(folder, settings)
+    check_rows(home, folder, settings)
     # A folder deeper than the sweep's own trials: a driver that begins tidies those.
     target = TrialFolder(folder.root / "replays" / recorded.root.relative_to(folder.root))
     engine = settle_engine(SweepConfig.model_validate(folder.read_sweep()).engine)
@@ -109,10 +109,13 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     }
 
 
-def check_rows(folder: SweepFolder, settings: TrialSettings) -> None:
+def check_rows(home: Home, folder: SweepFolder, settings: TrialSettings) -> None:
     """Raise DataError where the task's rows are not those that the sweep ran with: other rows, other numbers."""
     recorded = read_json(folder.facts).get("data") or {}
-    now = {name: split.key for name, split in load_task(settings.task).splits.items()}
+    data = load_task(settings.task, home.cache, publish=False)
+    now = {name: split.key for name, split in data.splits.items()}
+    if settings.task.unlabelled is not None:
+        now["unlabelled"] = load_unlabelled(settings.task, data, home.cache, publish=False)[0].key
     if changed := [name for name, key in recorded.items() if now.get(name) != key]:
         raise DataError(f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was to replay a trial")
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.core.answers import answers, as_classes
 from kdsweep.core.files import read_json, write_json
+from kdsweep.core.settings import Kind, Truncation
 from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,12 +29,25 @@ PAIR = ("text", "text_pair")  # what a text and its pair are called in every pip
 class Classifier:
     """A student that answers texts with the task's label names, reading them just as it did when it was evaluated."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, text: Sequence[str], max_length: int) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        text: Sequence[str],
+        max_length: int,
+        kind: Kind = "classification",
+        truncation: Truncation = "head",
+    ) -> None:
+        self.kind, self.truncation = kind, truncation
         self.model, self.tokenizer, self.text, self.max_length = model, tokenizer, tuple(text), max_length
         self._alone = threading.Lock()  # a server calls from several threads, and a tokenizer keeps its settings in itself
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row for each of the input's, in its order and with its index: `label` and `score`, the label's probability (0 to 1).
+
+        Where a row may have several labels, `label` names all that are likelier than not, with a comma between them, and `score` is the
+        probability of the least sure answer, yes or no. In a regression `score` is the value, and `label` what it is called.
 
         model_input: texts (a list, a Series, an array); or dicts or a DataFrame with the task's text columns, or `text` and
         `text_pair`; for sentence pairs also a list of two texts each. A DataFrame with as many columns as the task has is read
@@ -42,33 +57,43 @@ class Classifier:
         if not len(index):
             return pd.DataFrame({"label": pd.Series(dtype=str), "score": pd.Series(dtype=float)})
         with self._alone:
-            probabilities = self._probabilities(columns)
-        names: Any = self.model.config.id2label
-        labels = [names[i] for i in probabilities.argmax(axis=1).tolist()]
-        return pd.DataFrame({"label": labels, "score": probabilities.max(axis=1)}, index=index)
+            logits = self._logits(columns)
+        labels, scores = self._answers(logits)
+        return pd.DataFrame({"label": labels, "score": scores}, index=index)
 
-    def _probabilities(self, columns: list[list[str]]) -> np.ndarray:
-        """[rows, classes]"""
+    def _answers(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
+        """What each row is called, and the score of that."""
+        from kdsweep.core.evaluate import log_probabilities
+
+        names: Any = self.model.config.id2label
+        answered = answers(logits, self.kind)
+        if self.kind == "regression":
+            return [names[0]] * len(logits), answered.astype(np.float64)
+        probabilities = np.exp(log_probabilities(as_classes(logits, self.kind))).max(axis=1)
+        if self.kind == "multi_label":
+            return [", ".join(names[i] for i in np.flatnonzero(row)) for row in answered], probabilities.reshape(logits.shape).min(axis=1)
+        return [names[i] for i in answered.tolist()], probabilities
+
+    def _logits(self, columns: list[list[str]]) -> np.ndarray:
+        """fp32 [rows, classes]"""
         import torch
 
-        from kdsweep.core.data import TokenizedSplit
-        from kdsweep.core.evaluate import log_probabilities, predict
+        from kdsweep.core.evaluate import predict
         from kdsweep.core.models import reads_token_types
+        from kdsweep.core.tokens import TokenizedSplit, encode
 
         token_types = reads_token_types(self.model)
-        encoded = self.tokenizer(*columns, truncation=True, max_length=self.max_length, return_token_type_ids=token_types, return_attention_mask=False)
-        rows = encoded["input_ids"]
+        found = encode(self.tokenizer, columns, self.max_length, token_types, self.truncation)
         tokens = TokenizedSplit(
-            input_ids=np.concatenate(rows),
-            token_type_ids=np.concatenate(encoded["token_type_ids"]) if token_types else None,
-            offsets=np.cumsum([0, *map(len, rows)]),
-            labels=np.zeros(len(rows), dtype=np.int64),
+            input_ids=found.ids,
+            token_type_ids=found.types,
+            offsets=np.concatenate([[0], np.cumsum(found.lengths, dtype=np.int64)]),
+            labels=np.zeros(len(found.lengths), dtype=np.int64),
             pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0,
             truncated=0,
             key="",
         )
-        found: np.ndarray = np.exp(log_probabilities(predict(self.model, tokens, torch.float32)))
-        return found
+        return predict(self.model, tokens, torch.float32)
 
     def _columns(self, given: Any) -> tuple[list[list[str]], pd.Index]:
         """The text column(s), each [rows], and the rows' names."""
@@ -111,25 +136,25 @@ def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
     return values
 
 
-def write_settings(folder: Path, *, text: Sequence[str], max_length: int) -> None:
-    """Say beside a student's files how it reads: the task's text column(s), and how many tokens of a row."""
-    write_json(folder / SETTINGS, {"text": list(text), "max_length": max_length})
+def write_settings(folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head") -> None:
+    """Say beside a student's files how it reads: the task's text column(s), how many tokens of a row, and which of a longer one."""
+    write_json(folder / SETTINGS, {"text": list(text), "max_length": max_length} | ({} if truncation == "head" else {"truncation": truncation}))
 
 
 def load(folder: Path | str) -> Classifier:
     """The student in a Hugging Face folder, on the GPU where there is one. Raises ModelError where it can't be loaded."""
     from kdsweep.core.device import pick_device
-    from kdsweep.core.models import load_classifier, load_config, load_tokenizer, longest_input
+    from kdsweep.core.models import load_classifier, load_tokenizer, longest_input, own_labels
 
     source = str(folder)
-    id2label: Any = load_config(source).id2label
-    model = load_classifier(source, tuple(id2label[i] for i in range(len(id2label))))
+    names, kind = own_labels(source)
+    model = load_classifier(source, names, kind=kind)
     tokenizer = load_tokenizer(source)
     model.to(pick_device())  # type: ignore[arg-type]
     model.eval()
     settings = Path(folder) / SETTINGS
     found: dict[str, Any] = read_json(settings) if settings.exists() else {"text": PAIR[:1], "max_length": longest_input(model, tokenizer)}
-    return Classifier(model, tokenizer, text=found["text"], max_length=found["max_length"])
+    return Classifier(model, tokenizer, text=found["text"], max_length=found["max_length"], kind=kind, truncation=found.get("truncation", "head"))
 
 
 def _load_pyfunc(path: str) -> Classifier:

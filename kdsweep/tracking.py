@@ -35,18 +35,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param, Run, RunTag, ViewType
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.pyfunc import add_to_model
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.db.db_types import DATABASE_ENGINES
-from mlflow.types import ColSpec, DataType, Schema
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.compare.records import COLORS
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
-from kdsweep.core.schedules import Constant
-from kdsweep.core.settings import TrialSettings
+from kdsweep.core.settings import TrialSettings, Truncation
 from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, without_password
 from kdsweep.serving import write_settings
 
@@ -279,14 +275,14 @@ class Tracker:
             else:
                 client.log_artifact(run_id, str(path), name)
 
-    def upload_student(self, run_id: str, folder: Path, *, text: Sequence[str], max_length: int) -> None:
+    def upload_student(self, run_id: str, folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head") -> None:
         """A student's Hugging Face folder as artifact `student/`, with what makes it a model that MLflow loads and serves.
 
-        text: the task's text columns. max_length: how many tokens of a row are read. What is added never stands in `folder` itself.
+        text: the task's text columns. max_length: how many tokens of a row are read, `truncation`: which. What is added never stands in `folder` itself.
         """
         with self._reaching() as client, tempfile.TemporaryDirectory() as beside:
             client.log_artifacts(run_id, str(folder), "student")
-            _write_model_files(Path(beside), run_id, text, max_length)
+            _write_model_files(Path(beside), run_id, text, max_length, truncation)
             client.log_artifacts(run_id, beside, "student")
 
     def drop_student(self, run_id: str) -> str:
@@ -349,11 +345,15 @@ def _whose(version: ModelVersion, sweep: str) -> str:
     return "this sweep" if made_by == sweep else f"sweep {made_by}"
 
 
-def _write_model_files(folder: Path, run_id: str, text: Sequence[str], max_length: int) -> None:
+def _write_model_files(folder: Path, run_id: str, text: Sequence[str], max_length: int, truncation: Truncation) -> None:
     """What beside a student's own files lets MLflow load it by `kdsweep.serving`.
 
     The signature has no input: MLflow would hold callers to one of the forms that the model reads.
     """
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import add_to_model
+    from mlflow.types import ColSpec, DataType, Schema
+
     outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")])
     described = Model(artifact_path="student", run_id=run_id, signature=ModelSignature(outputs=outputs), metadata={"text": list(text)})
     add_to_model(described, loader_module="kdsweep.serving", python_env="python_env.yaml")
@@ -362,7 +362,7 @@ def _write_model_files(folder: Path, run_id: str, text: Sequence[str], max_lengt
     (folder / "requirements.txt").write_text("".join(f"{name}=={number}\n" for name, number in versions.items()), encoding="utf-8")
     environment = f'python: "{platform.python_version()}"\nbuild_dependencies: [pip, setuptools, wheel]\ndependencies: [-r requirements.txt]\n'
     (folder / "python_env.yaml").write_text(environment, encoding="utf-8")
-    write_settings(folder, text=text, max_length=max_length)
+    write_settings(folder, text=text, max_length=max_length, truncation=truncation)
 
 
 def download(uri: str, run_id: str, name: str, folder: Path) -> None:
@@ -452,16 +452,22 @@ def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]
 def trial_params(settings: TrialSettings) -> dict[str, Any]:
     """The settled values, flat, with dots. A constant schedule is its number, so that it can be charted."""
     out: dict[str, Any] = {}
-    for name in ("alpha", "temperature", "learning_rate"):
-        schedule = getattr(settings, name)
-        if isinstance(schedule, Constant):
-            out[name] = schedule.value
-        else:
-            out |= {f"{name}.{field}": value for field, value in schedule.model_dump(mode="json").items() if value is not None}
-    out |= {f"student.{field}": value for field, value in settings.student.model_dump().items() if value is not None}
+    for name, value in settings.model_dump(mode="json", include={"alpha", "temperature", "learning_rate", "student", "distill"}).items():
+        out |= flat(name, value)
     if settings.teacher is not None:
-        out["teacher.model"] = settings.teacher.model or settings.teacher.checkpoint
+        out["teacher.model"] = " + ".join(one.source for one in (settings.teacher, *settings.further_teachers))
+        chosen = [(f"teacher.{number}." if number else "teacher.", one) for number, one in enumerate((settings.teacher, *settings.further_teachers))]
+        out |= {f"{prefix}{name}": value for prefix, one in chosen for name, value in one.model_dump(include={"epoch", "seeds", "folds", "weight"}).items()}
     return out | {field: value for field, value in settings.training.model_dump().items() if value is not None} | {"seed": settings.seed}
+
+
+def flat(name: str, value: Any) -> dict[str, Any]:
+    """What `value` holds, by dotted names; nothing where there is nothing."""
+    if isinstance(value, dict) and value.get("shape") == "constant":
+        return {name: value["value"]}
+    if isinstance(value, dict):
+        return {key: inner for part, found in value.items() for key, inner in flat(f"{name}.{part}", found).items()}
+    return {} if value is None else {name: value}
 
 
 def _user() -> str:

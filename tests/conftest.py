@@ -17,10 +17,17 @@ from sweep_processes import Sweep
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+# The longest first, or one process waits at the end for the other's (minutes; the other files take two at most).
+LONGEST = ["test_ray.py", "test_databases.py", "test_slurm.py", "test_faults.py", "test_cluster.py"]
+
 GOOD = ["fine", "great", "lovely", "superb", "warm"]
 BAD = ["awful", "dull", "poor", "stale", "weak"]
 PLAIN = ["the", "film", "plot", "actor", "scene", "was", "is", "and", "a", "very"]
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN, "yes", "no", "##s"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -121,6 +128,26 @@ strategies:
 """
 
 
+@pytest.fixture(scope="session")
+def plain_trial(tiny: Callable[..., str], review_csv: Path) -> dict[str, Any]:
+    """The settings of a distilling trial that takes a second or two; tests change what they are about."""
+    return {
+        "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
+        "teacher": {"model": tiny("bert", layers=2), "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
+        "student": {"model": tiny("bert", layers=2), "layers": 1},
+        "training": {"epochs": 2, "batch_size": 16, "max_length": 24},
+        "alpha": 0.5,
+        "temperature": 3.0,
+        "learning_rate": 2e-3,
+    }
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a module's trials share: rows, tokens, teachers and their logits."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture
 def tiny_space(tmp_path: Path, tiny: Callable[..., str], review_csv: Path) -> Path:
     """A space whose sweep takes seconds."""
@@ -159,6 +186,37 @@ def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{file}").search_experiments()
     return file
+
+
+@pytest.fixture(scope="module")
+def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
+    """finished_sweep(space, *assignments) runs it to its end in a home beside its file, which it returns."""
+
+    def sweep(space: Path, *assignments: str) -> Any:
+        from kdsweep.sweep import run
+        from kdsweep.sweep.home import Home
+
+        home = Home(space.parent / "home")
+        home.root.mkdir()
+        shutil.copy(empty_mlflow_db, home.mlflow_db)
+        run(space, home=home.root, assignments=assignments)
+        return home
+
+    return sweep
+
+
+@pytest.fixture(scope="module")
+def two_strategies(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str]) -> Callable[[str, int], Path]:
+    """two_strategies(name, rows): a space without `combined`, in a folder of its own whose name is not easy, with data of its own."""
+
+    def space(name: str, rows: int) -> Path:
+        folder = tmp_path_factory.mktemp(f"{name}'s «folder»")
+        data = write_csv(folder / "reviews.csv", sentences(rows))
+        text = SPACE.format(data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2))
+        (folder / "tiny.yaml").write_text(text.split("  combined:")[0], encoding="utf-8")
+        return folder / "tiny.yaml"
+
+    return space
 
 
 @pytest.fixture(autouse=True)

@@ -96,5 +96,11 @@ def processes_of(home: Path) -> list[int]:
     from kdsweep.sweep.engines import session_folder
     from kdsweep.sweep.guardian import members
 
-    found = members(str(session_folder(Home(home).sweep("tiny"), "head")))
-    return [process for process in found if Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"]
+    return [process for process in members(str(session_folder(Home(home).sweep("tiny"), "head"))) if _lives(process)]
+
+
+def _lives(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:  # it ended meanwhile
+        return False

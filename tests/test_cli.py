@@ -8,11 +8,15 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from conftest import sentences, write_csv
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from kdsweep.cli import main
 
@@ -77,8 +81,8 @@ def test_without_a_network_and_a_cache_the_answer_is_one_line_that_names_embedde
 
 def test_a_minus_one_label_in_a_split_that_is_used_is_an_error(tmp_path: Path, tiny_space: Path) -> None:
     (tmp_path / "bad.csv").write_text("text,label\n" + "".join(f"film {i},{i % 2 if i % 9 else -1}\n" for i in range(90)), encoding="utf-8")
-    done = kdsweep("run", tiny_space, "--home", tmp_path / "home", "--set", f"task.dataset={tmp_path / 'bad.csv'}")
-    assert done.returncode == 1
+    done = CliRunner().invoke(main, ["run", str(tiny_space), "--home", str(tmp_path / "home"), "--set", f"task.dataset={tmp_path / 'bad.csv'}"])
+    assert done.exit_code == 1
     assert "-1" in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "home").exists()
@@ -97,9 +101,57 @@ def test_plan_checks_everything_and_writes_nothing(tmp_path: Path, tiny_space: P
     assert len(facts["studies"]["combined"]["samples"]) == 2
     assert facts["estimate"]["seconds_without_pruning"] > 0
     assert not (tmp_path / "home").exists()
-    shown = kdsweep("plan", tiny_space, "--home", tmp_path / "home")
-    assert shown.returncode == 0
+    shown = CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home")])
+    assert shown.exit_code == 0
     assert "alpha.start" in shown.stdout
+
+
+def test_plan_counts_the_rows_that_only_the_teacher_labels(tmp_path: Path, tiny_space: Path) -> None:
+    more = write_csv(tmp_path / "more.csv", [(f"{text} film", "") for text, _ in sentences(80, seed=3)] + sentences(20))
+    sets = (f"task.unlabelled={more}", "strategies.combined.augment={views: 3, mask: {choices: [0.1, 0.2]}, seed: {choices: [0, 1]}}", "trials=7")
+    views = "strategies.distill.augment={views: {low: 0, high: 2}, swap: {low: 0.0, high: 0.5}}"
+    sets_of_all = [part for assignment in (*sets, views) for part in ("--set", assignment)]
+    arguments = ["plan", str(tiny_space), "--home", str(tmp_path / "home"), *sets_of_all]
+    done = CliRunner().invoke(main, [*arguments, "--json"])
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    train = facts["task"]["splits"]["train"]["rows"]
+    assert facts["task"]["unlabelled"] == 80
+    assert "unlabelled: 20 rows dropped: their text is in a split of the task too" in facts["task"]["notes"]
+    found = facts["estimate"]["more_rows"]
+    assert {strategy: (one["unlabelled"], one["views"], one["rows"], one["sets_of_views"]) for strategy, one in found.items()} == {
+        "distill": (80, 2, 80 + 2 * train, 7),  # a range: each trial its own
+        "combined": (80, 3, 80 + 3 * train, 4),
+    }
+    assert all(one["seconds_a_trial"] > 0 and one["views_mb"] > 0 for one in found.values())
+    shown = CliRunner().invoke(main, arguments).stdout
+    assert f"more rows: {80 + 3 * train:,} (80 unlabelled and up to 3 views of each of train)" in shown
+    assert "up to 4 different sets of views" in shown
+
+
+def test_plan_tells_what_the_words_of_a_masked_language_model_take(tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]) -> None:
+    folder = tmp_path / "words"
+    AutoModelForMaskedLM.from_pretrained(tiny("bert", layers=2)).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny("bert", layers=2)).save_pretrained(folder)
+
+    def told(share: str) -> tuple[dict[str, Any], str]:
+        views = f"strategies.distill.augment={{views: 2, masked_lm: {{model: {folder}, share: {share}}}}}"
+        arguments = ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", views]
+        done = [CliRunner().invoke(main, [*arguments, *more]) for more in (["--json"], [])]
+        assert [one.exit_code for one in done] == [0, 0], done[0].output
+        return json.loads(done[0].stdout)["estimate"], done[1].stdout
+
+    some, shown = told("{choices: [0.0, 0.9]}")
+    none, without = told("0.0")
+    assert some["more_rows"]["distill"]["seconds_for_words"] > 0 == none["more_rows"]["distill"]["seconds_for_words"]
+    assert "for the words of a masked language model, " in shown and "words of a masked" not in without
+
+
+def test_plan_refuses_words_of_a_model_that_has_none(tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]) -> None:
+    views = f"strategies.distill.augment={{views: 1, masked_lm: {tiny('bert', layers=2)}}}"
+    done = CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", views])
+    assert done.exit_code == 1
+    assert "is no masked language model: its weights lack cls.predictions" in done.output
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,22 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import SPACE, sentences, write_csv
+from conftest import sentences
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from kdsweep.cli import main
 from kdsweep.config import load_space
-from kdsweep.core.data import Split, TaskData, load_task, tokenize_split
+from kdsweep.core.data import load_task
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.models import load_classifier, load_tokenizer, reads_token_types
+from kdsweep.core.rows import Split, TaskData
+from kdsweep.core.tokens import tokenize_split
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import export, onnx_format
 from kdsweep.export.card import hub_name
 from kdsweep.export.onnx_format import OnnxModel, check_equal, convert
 from kdsweep.export.students import choose
-from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
 from kdsweep.sweep.trials import SweptTrial
 
@@ -35,16 +36,9 @@ ASSIGNMENTS = ("trials=2", "pruner={type: none}", "confirm={seeds: 2}", "keep={s
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], empty_mlflow_db: Path) -> Home:
+def swept(finished_sweep: Callable[..., Any], two_strategies: Callable[[str, int], Path]) -> Home:
     """A finished sweep of two strategies that is never changed."""
-    folder = tmp_path_factory.mktemp("export's «folder»")
-    data = write_csv(folder / "reviews.csv", sentences(300))
-    text = SPACE.format(data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2))
-    (folder / "tiny.yaml").write_text(text.split("  combined:")[0], encoding="utf-8")
-    home = Home(folder / "home")
-    home.root.mkdir()
-    shutil.copy(empty_mlflow_db, home.mlflow_db)
-    run(folder / "tiny.yaml", home=home.root, assignments=ASSIGNMENTS)
+    home: Home = finished_sweep(two_strategies("export", 300), *ASSIGNMENTS)
     return home
 
 

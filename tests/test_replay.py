@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import SPACE, sentences, write_csv
+from conftest import sentences, write_csv
 from transformers import pipeline
 
 from kdsweep.cli import main
@@ -26,7 +26,6 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.core.training import train
 from kdsweep.errors import DataError, KdsweepError, TrialDiverged, UnknownSweep
 from kdsweep.replaying import Difference, compare, replay, threads_of
-from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
 from kdsweep.sweep.observer import Observer
 
@@ -34,16 +33,9 @@ ASSIGNMENTS = ("trials=1", "confirm={seeds: 1}", "keep={students: 1}", "engine={
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], empty_mlflow_db: Path) -> Home:
+def swept(finished_sweep: Callable[..., Any], two_strategies: Callable[[str, int], Path]) -> Home:
     """A finished sweep of two strategies, one trial and one confirming run each, on data of its own."""
-    folder = tmp_path_factory.mktemp("replay's «folder»")
-    data = write_csv(folder / "reviews.csv", sentences(200))
-    text = SPACE.format(data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2))
-    (folder / "tiny.yaml").write_text(text.split("  combined:")[0], encoding="utf-8")
-    home = Home(folder / "home")
-    home.root.mkdir()
-    shutil.copy(empty_mlflow_db, home.mlflow_db)
-    run(folder / "tiny.yaml", home=home.root, assignments=ASSIGNMENTS)
+    home: Home = finished_sweep(two_strategies("replay", 200), *ASSIGNMENTS)
     return home
 
 

@@ -26,13 +26,13 @@ from conftest import sentences, write_csv
 from mlflow import MlflowClient
 from transformers import pipeline
 
-from kdsweep.core.data import Split, tokenize_split
 from kdsweep.core.evaluate import log_probabilities, predict
 from kdsweep.core.files import read_json, write_json
+from kdsweep.core.rows import Split
+from kdsweep.core.tokens import tokenize_split
 from kdsweep.errors import DataError, TrackingUnreachable
 from kdsweep.export import export
 from kdsweep.serving import load
-from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
 from kdsweep.tracking import RunKey, Tracker
 
@@ -48,17 +48,14 @@ ASSIGNMENTS = ("trials=1", "pruner={type: none}", "confirm={seeds: 1}", "keep={s
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], empty_mlflow_db: Path) -> Home:
+def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], finished_sweep: Callable[..., Any]) -> Home:
     """A finished sweep of pairs whose student, a DistilBERT, has no token types, though its tokenizer would give some."""
     folder = tmp_path_factory.mktemp("serving")
     draw = random.Random(0)
     rows = [(" ".join(text.split()[:3]), " ".join(draw.sample(text.split(), 4)), label) for text, label in sentences(200)]
     data = write_csv(folder / "pairs.csv", rows, header=("premise", "hypothesis", "label"))  # type: ignore[arg-type]
     (folder / "pairs.yaml").write_text(PAIRS.format(data=data, student=tiny("distilbert")), encoding="utf-8")
-    home = Home(folder / "home")
-    home.root.mkdir()
-    shutil.copy(empty_mlflow_db, home.mlflow_db)
-    run(folder / "pairs.yaml", home=home.root, assignments=ASSIGNMENTS)
+    home: Home = finished_sweep(folder / "pairs.yaml", *ASSIGNMENTS)
     return home
 
 

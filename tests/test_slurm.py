@@ -114,7 +114,7 @@ class Slurm:
         """A job that was requeued would wait a little; not so little that its credential is still revoked (cred_expire)."""
         self.wait_for(lambda: any(line.endswith(" PENDING") for line in self.jobs(f"--jobs={job}")), 60)
         time.sleep(6)
-        self("scontrol", "update", f"JobId={job}", "StartTime=now")
+        self("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)  # refused where Slurm was quicker: it has begun
 
     @staticmethod
     def wait_for(condition: Callable[[], Any], seconds: float = 90) -> None:

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from markupsafe import Markup
 from kdsweep.compare.charts import draw_charts
 from kdsweep.compare.figures import INK, SYMBOLS, Chart, Look, looks_of
 from kdsweep.compare.records import TrialRecord
+from kdsweep.compare.report import more_tests_in_words, teachers_in_words
 from kdsweep.compare.schedules import hears_teacher, in_words, peak_rate
+from kdsweep.config.sweep import COSTS
 from kdsweep.core.files import write_atomically
 
 # How a strategy's marker is drawn in a table, in a box of 20 x 20: as Plotly draws it in the charts.
@@ -31,6 +33,7 @@ OUTLINES = {
     "pentagon": "M10 1L19 7.5L15.5 18H4.5L1 7.5z",
 }
 assert set(OUTLINES) == set(SYMBOLS)
+TEACHER_MARK = Markup('<span class="mark" aria-hidden="true">✶</span>')
 NOTHING = "–"
 
 
@@ -51,8 +54,10 @@ def render(report: dict[str, Any], charts: Sequence[Chart], records: Sequence[Tr
         report=report,
         charts=charts,
         trials=[_trial(report["metric"], one) for one in records],
+        teacher_mark=TEACHER_MARK,
         marks={name: _mark(look) for name, look in looks.items()},
         facts=_facts(report),
+        front=_front(report, looks),
         style=Markup(_read("page.css")),
         policy=_policy(plotly, script),
         figures=Markup(_inside_script(figures)),
@@ -101,6 +106,27 @@ def _mark(look: Look) -> Markup:
     return Markup('<svg class="mark" viewBox="0 0 20 20" aria-hidden="true"><path fill="{}" d="{}"/></svg>').format(color, OUTLINES[look.symbol])
 
 
+def _front(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any] | None:
+    """The table of the Pareto front, where a sweep had several objectives: the teacher first, then students, the best metric first."""
+    front = report.get("pareto")
+    if not front:
+        return None
+    costs = [name for name in COSTS if name in front[0]]
+    shown: dict[str, Callable[[float | None], str]] = {
+        "latency": lambda value: _unit(value, "ms"),
+        "size": lambda value: _unit(value, "MB"),
+        "parameters": _count,
+    }
+    teacher = report["teacher"]
+    rows: list[tuple[str, Markup, list[str]]] = []
+    if teacher is not None:
+        rows.append(("teacher", TEACHER_MARK, [_number(teacher["validation"]), *(shown[name](teacher.get(COSTS[name])) for name in costs)]))
+    for one in front:
+        cells = [_number(one["validation"]), *(shown[name](one[name]) for name in costs)]
+        rows.append((f"{one['strategy']}-{one['trial']}", _mark(looks[one["strategy"]]), cells))
+    return {"head": ["Student", f"Validation {report['metric']}", *(name.capitalize() for name in costs)], "rows": rows}
+
+
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What a reader wants to know at once."""
     strategies, winner, teacher, slots = report["strategies"].values(), report.get("winner"), report["teacher"], report.get("slots")
@@ -112,6 +138,8 @@ def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     if teacher is not None:
         split = "validation" if teacher["test"] is None else "test"
         facts.append(("Teacher", f"{split} {report['metric']} {_number(teacher[split])}"))
+    facts += [(f"Judged beside test: {split}", words) for split, words in more_tests_in_words(report).items()]
+    facts += teachers_in_words(report)
     facts.append(("Trials", ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"))
     hours = sum(found["slot_hours"] for found in strategies)
     facts.append(("Slot time", _hours(hours) + (f", {100 * slots['busy']:.0f}% of the sweep's slots busy" if slots else "")))

@@ -41,7 +41,7 @@ class TrialRecord:
 
 @dataclass(frozen=True)
 class TestAnswers:
-    """What was answered on the test split. `labels`: class numbers [rows]. `students`: for each strategy, by the index of the
+    """What was answered on the test split. `labels`: those of the rows (`kind_of`). `students`: for each strategy, by the index of the
     seed, logits [rows, classes]. `teacher`: its logits [rows, classes], or None."""
 
     __test__ = False  # no test, whatever pytest thinks

@@ -11,6 +11,8 @@ import numpy as np
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.records import TestAnswers, TrialRecord
 from kdsweep.compare.statistics import Estimate, Pair, compare_pairs, mean_score
+from kdsweep.core.answers import answers as answered
+from kdsweep.core.answers import kind_of
 from kdsweep.core.settings import Metric
 
 
@@ -21,18 +23,20 @@ def summarize(
     strategies: dict[str, Any],
     records: Sequence[TrialRecord],
     answers: TestAnswers | None,
+    teachers: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """The report of a sweep.
 
     teacher: `validation` and, once judged, `test` (metric -> value), `parameters`, `size_mb`, `latency_ms`, or None where no strategy
-    needs one. strategies: for each `trials` (counts), `best` (trial, params, settings, validation, student) or None, `slot_hours`,
-    and `asked`, how many seeds confirm the best.
+    needs one. strategies: for each `trials` (counts), `best` (trial, params, settings, validation, student, and what its `teachers`
+    reach together where they are several) or None, `slot_hours`, and `asked`, how many seeds confirm the best. teachers: all of them,
+    `teacher` among them, each with its `name`, and with `selected` where it is the best of several seeds.
     """
-    students = answers.students if answers else {}
-    predicted = {strategy: {i: logits.argmax(axis=1) for i, logits in by_seed.items()} for strategy, by_seed in students.items() if by_seed}
     pairs: list[Pair] = []
     means: dict[str, Estimate] = {}
     if answers is not None:
+        kind = kind_of(answers.labels)
+        predicted = {strategy: {i: answered(logits, kind) for i, logits in by_seed.items()} for strategy, by_seed in answers.students.items() if by_seed}
         means = {strategy: mean_score(metric, answers.labels, by_seed) for strategy, by_seed in predicted.items()}
         pairs = compare_pairs(metric, answers.labels, predicted)
     teacher_test = teacher["test"][metric] if teacher and teacher.get("test") else None
@@ -41,15 +45,58 @@ def summarize(
         | {"confirm": _confirm(metric, strategy, found["asked"], records, means.get(strategy), teacher_test)}
         for strategy, found in strategies.items()
     }
+    beside = _more_tests(metric, teacher, records)
     return {
         "sweep": sweep,
         "metric": metric,
         "teacher": None if teacher is None else teacher | {"validation": teacher["validation"][metric], "test": teacher_test},
+        "teachers": [one | {part: one[part] and one[part][metric] for part in ("validation", "test")} for one in teachers],
         "strategies": outcomes,
         "pairs": [asdict(pair) for pair in pairs],
         "questions": answer_questions(metric, records, {strategy: found["slot_hours"] for strategy, found in strategies.items()}),
         "verdict": confirmed_verdict(metric, means, pairs, teacher_test) if means else searched_verdict(metric, teacher, strategies),
-    }
+    } | ({"more_tests": beside} if beside else {})
+
+
+def _more_tests(metric: Metric, teacher: dict[str, Any] | None, records: Sequence[TrialRecord]) -> dict[str, dict[str, Any]]:
+    """For each split that is judged beside test (`task.splits.more_tests`): the teacher's score or None, and each strategy's by seed."""
+    found: dict[str, dict[str, Any]] = {}
+    runs = sorted((one for one in records if one.phase == "confirm" and one.result and one.result.test), key=lambda one: one.seed_index or 0)
+    for run in runs:
+        for name, value in (run.result.test or {}).items() if run.result else ():
+            split, _, judged = name.rpartition("/")
+            if split and judged == metric:
+                of_teacher = ((teacher or {}).get("test") or {}).get(name)
+                found.setdefault(split, {"teacher": of_teacher, "strategies": {}})["strategies"].setdefault(run.strategy, []).append(value)
+    return found
+
+
+def more_tests_in_words(report: dict[str, Any]) -> dict[str, str]:
+    """What was reached on each split that is judged beside test: split -> words."""
+    out = {}
+    for split, found in report.get("more_tests", {}).items():
+        means = [f"{strategy} {np.mean(values):.4f} ({len(values)} seed{'s'[: len(values) != 1]})" for strategy, values in found["strategies"].items()]
+        teacher = [] if found["teacher"] is None else [f"the teacher {found['teacher']:.4f}"]
+        out[split] = f"{report['metric']} " + ", ".join([*means, *teacher])
+    return out
+
+
+def teachers_in_words(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is to be said where there are several teachers, or one was chosen among seeds: what it is about, and words."""
+    teachers, out = report.get("teachers", []), []
+    if len(teachers) > 1:
+        out.append(("All teachers", "; ".join(f"{one['name']}: validation {one['validation']:.4f}" for one in teachers)))
+    for one in teachers:
+        if one["selected"]:
+            seeds = ", ".join(f"seed {seed} {'learned nothing' if reached is None else f'{reached:.4f}'}" for seed, reached in one["selected"].items())
+            out.append(("Seeds of the teacher", f"{one['name']}: {seeds}"))
+    best = {strategy: found["best"] or {} for strategy, found in report["strategies"].items()}
+    together = [
+        f"those of {strategy}, as its best trial weighs them, {one['teachers']:.4f}" for strategy, one in best.items() if one.get("teachers") is not None
+    ]
+    if together:
+        out.append(("Teachers together", "validation: " + "; ".join(together)))
+    return out
 
 
 def _confirm(
@@ -141,6 +188,8 @@ def as_markdown(report: dict[str, Any]) -> str:
     if report["teacher"]:
         teacher = report["teacher"]
         lines.append(f"| teacher | {teacher['validation']:.4f} | {'' if teacher['test'] is None else format(teacher['test'], '.4f')} | |")
+    for other in report.get("teachers", [])[1:]:
+        lines.append(f"| teacher {other['name']} | {other['validation']:.4f} | {'' if other['test'] is None else format(other['test'], '.4f')} | |")
     for strategy, found in report["strategies"].items():
         best, confirm = found["best"], found["confirm"]
         tested = kept = ""
@@ -148,6 +197,7 @@ def as_markdown(report: dict[str, Any]) -> str:
             interval = f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else " (one seed)"
             tested, kept = f"{confirm['mean']:.4f}{interval}", f"{100 * confirm['retention']:.1f}%" if confirm["retention"] else ""
         lines.append(f"| {strategy} | {'none finished' if best is None else format(best['validation'], '.4f')} | {tested} | {kept} |")
+    lines += ["", *(f"On {split}: {words}." for split, words in more_tests_in_words(report).items())] if report.get("more_tests") else []
     return "\n".join([*lines, "", f"Sweep `{report['sweep']}`; the whole report is `report.html`, an artifact of its run."])
 
 

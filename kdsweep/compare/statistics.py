@@ -25,14 +25,16 @@ from scipy import sparse
 from scipy.optimize import brentq
 from scipy.special import stdtrit  # Student's t: scipy.stats' own, without its checks, which cost fifty times as much
 
-from kdsweep.core.settings import Metric
+from kdsweep.core.settings import MEANS, METRICS, Metric
 
 LEVEL, POWER = 0.95, 0.8
 WEIGHTS_AT_ONCE = 400_000  # rows x draws: they stay in the processor's cache
 MOST_SEEDS = 10_000
 LEAST_P = 1e-12  # below that nobody asks
-LOWEST: dict[Metric, float] = {"accuracy": 0.0, "f1": 0.0, "f1_macro": 0.0, "matthews": -1.0}
-Predicted = Mapping[int, np.ndarray]  # seed's index -> predicted class numbers [rows]
+LOWEST: dict[Metric, float] = {metric: 0.0 for metrics in METRICS.values() for metric in metrics}
+LOWEST |= {"matthews": -1.0, "pearson": -1.0, "spearman": -1.0, "pearson_and_spearman": -1.0}
+Predicted = Mapping[int, np.ndarray]  # seed's index -> what was answered (`kdsweep.core.answers.answers`), of the labels' shape
+Weighted = Callable[[np.ndarray], np.ndarray]  # how often each example was drawn [draws, rows] -> scores of each student [students, draws]
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class _Spread:
 
 
 def mean_score(metric: Metric, labels: np.ndarray, predicted: Predicted, *, draws: int = 1000, seed: int = 0) -> Estimate:
-    """The mean of the metric over seeds with its 95% interval. labels: class numbers [rows]; at least one seed."""
+    """The mean of the metric over seeds with its 95% interval. labels: those of the test split; at least one seed."""
     exact = scores(metric, labels, list(predicted.values()))
     if len(exact) < 2:
         return Estimate(float(exact.mean()), None, None)
@@ -138,7 +140,7 @@ def compare_pairs(
             spread = _spread(differences, np.array([drawn[a, index] - drawn[b, index] for index in common]), len(labels))
         apart = np.zeros(len(labels), dtype=bool)
         for index in common:
-            apart |= predicted[a][index] != predicted[b][index]
+            apart |= (predicted[a][index] != predicted[b][index]).reshape(len(labels), -1).any(axis=1)
         compared[a, b] = _Compared(differences, int(apart.sum()), spread)
     tested = {pair: found.p for pair, found in compared.items() if found.spread is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
@@ -278,13 +280,64 @@ def resampled_scores(metric: Metric, labels: np.ndarray, predicted: Sequence[np.
     return np.concatenate(parts, axis=1)
 
 
-def _weighted_score(metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
-    """A function of how often each example was drawn [draws, rows] that returns the metric of each student [students, draws]."""
-    if metric == "accuracy":
-        right = np.stack([one == labels for one in predicted]).astype(np.float64)
+def _weighted_score(metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]) -> Weighted:
+    """The metric of each student on examples of any weight."""
+    if metric in MEANS:
+        parts = [_weighted_score(part, labels, predicted) for part in MEANS[metric]]
+        return lambda weights: np.mean([part(weights) for part in parts], axis=0)
+    if metric in ("accuracy", "subset_accuracy"):
+        right = np.stack([(one == labels).reshape(len(labels), -1).all(axis=1) for one in predicted]).astype(np.float64)
         return lambda weights: np.asarray(right @ weights.T / weights.sum(axis=1))
+    if metric in ("pearson", "spearman"):
+        return _weighted_correlations(labels, predicted, ranks=metric == "spearman")
+    if labels.ndim == 2:
+        return _weighted_f1_of_labels(labels, predicted, macro=metric == "f1_macro")
     confusions = _weighted_confusions(labels.astype(np.int64), np.stack(predicted).astype(np.int64))
     return lambda weights: score_of_confusion(metric, confusions(weights))
+
+
+def _weighted_correlations(labels: np.ndarray, predicted: Sequence[np.ndarray], *, ranks: bool) -> Weighted:
+    """Pearson's coefficient, or with `ranks` Spearman's; 0 where one of the two never varies."""
+    exact = [np.asarray(values, dtype=np.float64) for values in (labels, *predicted)]
+    ranked = [_weighted_ranks(values) for values in exact] if ranks else None
+
+    def correlations(weights: np.ndarray) -> np.ndarray:
+        total = weights.sum(axis=1, keepdims=True)
+        values = [rank(weights) for rank in ranked] if ranked else [np.broadcast_to(one, weights.shape) for one in exact]
+        true, *given = (one - (weights * one).sum(axis=1, keepdims=True) / total for one in values)
+        own = (weights * true**2).sum(axis=1)
+        return np.array([_ratio((weights * true * one).sum(axis=1), np.sqrt(own * (weights * one**2).sum(axis=1))) for one in given])
+
+    return correlations
+
+
+def _weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Each example's rank among those drawn, [draws, rows]: ties, with itself drawn again too, have the mean of the ranks that they take up."""
+    order = np.argsort(values, kind="stable")
+    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)  # of each run of equal values
+    tie = np.empty(len(values), dtype=np.int64)
+    tie[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
+
+    def ranks(weights: np.ndarray) -> np.ndarray:
+        counts = np.add.reduceat(weights[:, order], starts, axis=1)
+        found: np.ndarray = (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, tie]
+        return found
+
+    return ranks
+
+
+def _weighted_f1_of_labels(labels: np.ndarray, predicted: Sequence[np.ndarray], *, macro: bool) -> Weighted:
+    """F1 over all labels of all rows together, or the mean of each label's; labels and answers: 0 and 1, [rows, labels]."""
+    true = labels.astype(np.float64)
+    given = [one.astype(np.float64) for one in predicted]
+
+    def scores_of(weights: np.ndarray) -> np.ndarray:
+        parts = [(2 * (weights @ (true * one)), weights @ true + weights @ one) for one in given]  # each [draws, labels]
+        if macro:
+            return np.array([_ratio(right, all_).mean(axis=1) for right, all_ in parts])
+        return np.array([_ratio(right.sum(axis=1), all_.sum(axis=1)) for right, all_ in parts])
+
+    return scores_of
 
 
 def _weighted_confusions(labels: np.ndarray, predicted: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -322,6 +375,7 @@ def score_of_confusion(metric: Metric, confusion: np.ndarray) -> np.ndarray:
         case "matthews":
             covariance = right.sum(axis=-1) * total - (true * given).sum(axis=-1)
             return _ratio(covariance, np.sqrt((total**2 - (true**2).sum(axis=-1)) * (total**2 - (given**2).sum(axis=-1))))
+    raise AssertionError(metric)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:

@@ -61,7 +61,7 @@ class MedianPruner(Strict):
 class HyperbandPruner(Strict):
     """Li et al. (2018), https://arxiv.org/abs/1603.06560; a resource is one evaluation."""
 
-    type: Literal["hyperband"] = "hyperband"
+    type: Literal["hyperband"]
     min_evaluations: Count = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 3
 
@@ -69,7 +69,7 @@ class HyperbandPruner(Strict):
 class AshaPruner(Strict):
     """Asynchronous successive halving, Li et al. (2020), https://arxiv.org/abs/1810.05934; a resource is one evaluation."""
 
-    type: Literal["asha"]
+    type: Literal["asha"] = "asha"
     min_evaluations: Count = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 4
 
@@ -182,13 +182,26 @@ def without_path(address: str) -> str:
     return f"{scheme}://{re.split(r'[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}/***"
 
 
+def _usual_pruner(given: dict[str, Any]) -> NoPruner | AshaPruner:
+    return NoPruner(type="none") if len(given.get("objective", ())) > 1 else AshaPruner()
+
+
+# What may be an objective beside the task's metric, and what a student is measured by for it; less of it is better.
+COSTS = {"latency": "latency_ms", "size": "size_mb", "parameters": "parameters"}
+
+
 class SweepConfig(Strict):
-    """How many trials, how they are chosen, where they run, and what is kept."""
+    """How many trials, how they are chosen, where they run, and what is kept.
+
+    objective: what the sampler looks for: the task's metric (by its name, or `metric`), and any of `COSTS` beside it; empty: the metric alone.
+    With several there is no pruner: Optuna has none that weighs them.
+    """
 
     name: Name | None = None
+    objective: Annotated[tuple[Text, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)] = ()
     trials: Count = 20
     sampler: Annotated[TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")] = TpeSampler()
-    pruner: Annotated[NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")] = HyperbandPruner()
+    pruner: Annotated[NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")] = Field(default_factory=_usual_pruner)
     budget: Budget = Budget()
     engine: Annotated[AutoEngine | InlineEngine | RayEngine, Field(discriminator="type")] = AutoEngine()
     confirm: Confirm = Confirm()
@@ -196,6 +209,11 @@ class SweepConfig(Strict):
     storage: Text = "sqlite"
     tracking: Text = "sqlite"
     on_done: OnDone | None = None
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """The objectives beside the task's metric."""
+        return self.objective[1:]
 
 
 SWEEP_KEYS = frozenset(SweepConfig.model_fields) - {"name"}

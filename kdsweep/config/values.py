@@ -391,6 +391,8 @@ def _kind(value: Any) -> str:
             return "nested"  # not "any_of", which is the name of the choice itself
         case ScheduleValue():
             return f"{value.shape}{_direction(value)}"
+        case list():
+            return "_".join(map(str, value))
     return str(value) if isinstance(value, str) else "constant"
 
 

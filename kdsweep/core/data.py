@@ -1,122 +1,165 @@
-"""From a dataset to batches: rows, labels and splits, tokens in flat memory-mapped arrays, batches of similar length.
+"""From a dataset to rows, labels and splits.
 
-Every choice here is a pure function of the rows' content, a seed and an epoch, so that a trial can go on at any step, two
-strategies with one seed see the same batches, and two homes get the same splits.
+Every choice here is a pure function of the rows' content, so that two homes, and a dataset in another order, get the same splits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import hashlib
 import json
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdsweep.core.files import fingerprint, locked, publishing, read_json, write_json
-from kdsweep.core.settings import SPLITS, TaskSettings
+from kdsweep import __version__
+from kdsweep.core.files import fingerprint, locked
+from kdsweep.core.rows import Say, Split, TaskData, map_rows, map_texts, publish_rows, publish_texts, texts_key, without_labels
+from kdsweep.core.settings import SPLITS, SplitNames, TaskSettings
 from kdsweep.core.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
 from kdsweep.errors import DataError, did_you_mean, first_line
 
 if TYPE_CHECKING:
     import pandas
-    from transformers import PreTrainedTokenizerBase
-
-Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Rows of one split. `texts` holds one column, or two for sentence pairs; `labels` is int64 [rows]; `key` hashes it all."""
-
-    name: str
-    texts: tuple[list[str], ...]
-    labels: np.ndarray
-    key: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class TaskData:
-    """The three splits, what the classes are called, and what a user should know about how they came about."""
-
-    label_names: tuple[str, ...]
-    splits: dict[str, Split]
-    notes: tuple[str, ...]
-
-    @property
-    def train(self) -> Split:
-        return self.splits["train"]
-
-    @property
-    def validation(self) -> Split:
-        return self.splits["validation"]
-
-    @property
-    def test(self) -> Split:
-        return self.splits["test"]
-
-    @property
-    def key(self) -> str:
-        return fingerprint(self.label_names, [split.key for split in self.splits.values()])
 
 
 @dataclass
 class _Rows:
     """Rows on their way to a split: text columns, raw labels, and the hash that decides on splits and limits."""
 
-    texts: tuple[list[str], ...]
+    texts: tuple[Sequence[str], ...]
     labels: list[Any]
 
     def take(self, chosen: np.ndarray) -> _Rows:
         return _Rows(tuple([column[i] for i in chosen] for column in self.texts), [self.labels[i] for i in chosen])
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.texts[0])
 
     def hashes(self, salt: bytes) -> np.ndarray:
-        """[rows] numbers in [0, 1), equal for texts that differ only in case and white space."""
-        out = np.empty(len(self), dtype=np.float64)
-        for i, columns in enumerate(zip(*self.texts, strict=True)):
-            text = "\x1f".join(" ".join(column.split()).casefold() for column in columns)
-            digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt).digest()
-            out[i] = (int.from_bytes(digest, "little") >> 11) / 2**53
-        return out
+        return text_hashes(self.texts, salt)
 
 
-def load_task(task: TaskSettings) -> TaskData:
-    """Read, check and split the task's rows. Kept in memory for the next caller in this process.
+def text_hashes(texts: Sequence[Sequence[str]], salt: bytes) -> np.ndarray:
+    """[rows] numbers in [0, 1), equal for texts that differ only in case and white space."""
+    out = np.empty(len(texts[0]), dtype=np.float64)
+    for i, columns in enumerate(zip(*texts, strict=True)):
+        text = "\x1f".join(" ".join(column.split()).casefold() for column in columns)
+        digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, salt=salt).digest()
+        out[i] = (int.from_bytes(digest, "little") >> 11) / 2**53
+    return out
+
+
+def fold_numbers(texts: Sequence[Sequence[str]], folds: int) -> np.ndarray:
+    """int64 [rows]: which of so many folds each row is in, by hash of its text, so that no text is in two."""
+    return (text_hashes(texts, b"fold") * folds).astype(np.int64)
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+# What a source is known by: for each file its path, when its content and when its entry last changed (ns), and its size.
+Stamps = tuple[tuple[str, int, int, int], ...]
+_LOADED: dict[tuple[str, Stamps, Path | None], TaskData] = {}
+MOST_LOADED = 4
+
+
+def load_task(task: TaskSettings, cache: Path | None = None, *, publish: bool = True, say: Say = lambda line: None) -> TaskData:
+    """Read, check and split the task's rows.
+
+    With `cache` they are kept there for every other process and mapped into memory: no process holds the texts. Without it, or
+    where they are not there yet and `publish` is off, nothing is written and the rows are in memory, for the next caller in this process too.
 
     Raises DataError with what is wrong, where, and what to do.
     """
+    task = task.model_copy(update={"unlabelled": None})
+    settings, stamps = task.model_dump_json(exclude={"truncation"}), _stamps(task)  # rows are whole, however much of them is read
+    if (found := _LOADED.get((settings, stamps, cache))) is not None:
+        return found
+    if cache is None:
+        return _in_memory(task, settings, stamps, None)
+    hub = _open_hub(str(task.dataset), task.subset, task.revision) if _is_on_hub(task) else None
+    folder = _kept_in(cache, settings, stamps, hub)
+    if not folder.is_dir():
+        if not publish:
+            return _in_memory(task, settings, stamps, hub)
+        with locked(folder.with_suffix(".lock"), lambda: say("data: another process reads the rows; waiting")):
+            if not folder.is_dir():
+                data = _in_memory(task, settings, stamps, hub)
+                if _stamps(task) != stamps:  # a file was written over meanwhile: who knows which one was read
+                    return data
+                publish_rows(data, folder)
+    _LOADED.pop((settings, stamps, None), None)  # or this process would hold the texts for good
+    return _remember(settings, stamps, cache, map_rows(folder))
+
+
+def _in_memory(task: TaskSettings, settings: str, stamps: Stamps, hub: Any) -> TaskData:
+    return _LOADED.get((settings, stamps, None)) or _remember(settings, stamps, None, _read_task(task, hub))
+
+
+def _remember(settings: str, stamps: Stamps, cache: Path | None, data: TaskData) -> TaskData:
+    while len(_LOADED) >= MOST_LOADED:
+        _LOADED.pop(next(iter(_LOADED)), None)
+    _LOADED[settings, stamps, cache] = data
+    return data
+
+
+def _stamps(task: TaskSettings) -> Stamps:
+    """Of all files that the rows are read from; empty for a dataset of the Hub."""
     sources = [task.dataset] if isinstance(task.dataset, str) else list(task.dataset.values())
     paths = [path for source in sources if (path := local_path(source, DataError)) is not None]
-    # A folder's own time stays what it was when a file in it is written over, so its files are looked at too.
-    files = [file for path in paths for file in ([path, *sorted(path.iterdir())] if path.is_dir() else [path])]
-    stamps = tuple((stat.st_mtime_ns, stat.st_size) for stat in (file.stat() for file in files))
-    return _load_task(task.model_dump_json(), stamps)
+    files = [file for path in paths for file in (_files_in(path) if path.is_dir() else [path])]
+    return tuple((str(file.absolute()), *_stamp(file)) for file in files)
 
 
-@functools.lru_cache(maxsize=4)
-def _load_task(settings: str, stamps: tuple[tuple[int, int], ...]) -> TaskData:
-    """`stamps` are in the key so that a file that changed is read again."""
-    task = TaskSettings.model_validate_json(settings)
+def _files_in(folder: Path) -> list[Path]:
+    """Those that rows may be read from. The folder's own time says nothing: it stays what it was when a file in it is written over."""
+    if (folder / "dataset_dict.json").exists():
+        return sorted(file for file in folder.rglob("*") if file.is_file())
+    return sorted(file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES and file.is_file())
+
+
+# Two writes closer together than a file system's clock ticks leave the same time: Linux's tick is 10 ms at most, but some file
+# systems (FAT, old NFS) keep whole seconds, or every other one.
+TICK_SECONDS, COARSE_TICK_SECONDS = 0.02, 2.0
+
+
+def _stamp(file: Path) -> tuple[int, int, int]:
+    """Waits until a file that was written just now could not be written again without its time moving on."""
+    stat = file.stat()
+    tick = TICK_SECONDS if stat.st_mtime_ns % 1_000_000_000 else COARSE_TICK_SECONDS
+    if 0 <= (age := time.time() - stat.st_mtime) < tick:
+        time.sleep(tick - age)
+        stat = file.stat()
+    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size  # the second can't be set back by whoever copies a file with its time
+
+
+def _kept_in(cache: Path, settings: str, stamps: Stamps, hub: Any) -> Path:
+    """The folder of the rows. In its name is all that they depend on: what the Hub gives has a fingerprint of its content."""
+    content = stamps if hub is None else sorted((str(name), dataset._fingerprint) for name, dataset in hub.items())
+    return cache / "rows" / fingerprint("rows 1", __version__, settings, content)
+
+
+def _read_task(task: TaskSettings, hub: Any) -> TaskData:
     notes: list[str] = []
-    frames = _read_splits(task)
+    frames = _read_splits(task, hub)
     rows = {name: _clean_rows(task, name, frame, notes) for name, frame in frames.items()}
     rows = _hold_out(task, rows, notes)
-    rows = {name: _limit(task, name, rows[name]) for name in SPLITS}
-    label_names, numbers = _number_labels(task, rows, frames["train"].label_names)
+    rows = {name: _limit(task, name, part) for name, part in rows.items()}
+    label_names, numbers = _read_labels(task, rows, frames["train"].label_names)
     splits = {}
-    for name in SPLITS:
+    for name in rows:
         part, labels = rows[name], numbers[name]
+        if name == "train" and task.left_out is not None:  # only now: which classes there are depends on no fold
+            kept = np.flatnonzero(fold_numbers(part.texts, task.left_out.of) != task.left_out.fold)
+            notes.append(f"train: {len(part) - len(kept):,} rows left out: fold {task.left_out.fold} of {task.left_out.of}")
+            part, labels = part.take(kept), labels[kept]
         key = fingerprint(name, labels.tobytes(), *("\x1e".join(column).encode("utf-8", "surrogatepass") for column in part.texts))
         splits[name] = Split(name, part.texts, labels, key)
     return TaskData(label_names, splits, tuple(notes))
@@ -134,19 +177,22 @@ class _Frame:
     source: str
 
 
-def _read_splits(task: TaskSettings) -> dict[str, _Frame]:
-    """The splits that the space names, as they are in the dataset."""
+def _read_splits(task: TaskSettings, hub: Any) -> dict[str, _Frame]:
+    """The splits that the space names, as they are in the dataset; `hub` is what was opened there, or None if nothing was yet."""
     if isinstance(task.dataset, dict):
         if "train" not in task.dataset:
             raise DataError("task.dataset: a mapping of files needs a 'train' file")
+        if task.splits.more_tests:
+            raise DataError("task.splits.more_tests: names splits of a dataset, and a mapping of files has none; put the files into one folder")
         return {name: read_file(_existing(source), task) for name, source in task.dataset.items()}
 
-    named = {name: value for name, value in task.splits.model_dump().items() if value is not None}
+    named = task.splits.named
     path = local_path(task.dataset, DataError)
     if path is None:
         if looks_like_a_path(task.dataset):
             raise DataError(f"task.dataset: there is no file or folder {task.dataset!r}")
-        return _read_hub(task, named)
+        found = hub or _open_hub(task.dataset, task.subset, task.revision)
+        return {part: _from_dataset(_pick(found, split, task.dataset), task, task.dataset) for part, split in named.items()}
     if path.is_file():
         if named != {"train": "train"}:
             raise DataError(
@@ -182,16 +228,21 @@ def _pick(found: Any, split: str, source: str) -> Any:
     return found[split]
 
 
-def _read_hub(task: TaskSettings, named: dict[str, str]) -> dict[str, _Frame]:
+def _is_on_hub(task: TaskSettings) -> bool:
+    return isinstance(task.dataset, str) and local_path(task.dataset, DataError) is None and not looks_like_a_path(task.dataset)
+
+
+@functools.lru_cache(maxsize=4)
+def _open_hub(name: str, subset: str | None, revision: str | None) -> Any:
+    """The dataset with all its splits; its rows stay in its files. A process sees one version of it, however long it runs."""
     online = hub_answers()
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
-    name = str(task.dataset)
     previous = datasets.config.HF_HUB_OFFLINE
     datasets.config.HF_HUB_OFFLINE = previous or not online
     try:
-        found = datasets.load_dataset(name, task.subset, revision=task.revision)
+        return datasets.load_dataset(name, subset, revision=revision)
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
         if not online:
             raise unreachable("task.dataset: the dataset", name) from error
@@ -200,13 +251,13 @@ def _read_hub(task: TaskSettings, named: dict[str, str]) -> dict[str, _Frame]:
         raise DataError(f"task.dataset: {name}: {first_line(error)}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE = previous
-    return {part: _from_dataset(_pick(found, split, name), task, name) for part, split in named.items()}
 
 
 def _from_dataset(dataset: Any, task: TaskSettings, source: str) -> _Frame:
-    feature = dataset.features.get(task.label)
-    names = tuple(feature.names) if hasattr(feature, "names") else None
-    wanted = {*task.text, task.label, *task.where}
+    feature = dataset.features.get(task.label) if isinstance(task.label, str) else None
+    known = getattr(getattr(feature, "feature", feature), "names", None)  # of a list, what is in it
+    names = None if known is None else tuple(known)
+    wanted = {*task.text, *task.label_columns, *task.where}
     return _Frame({name: list(dataset[name]) if name in wanted else [] for name in dataset.column_names}, names, source)
 
 
@@ -273,12 +324,14 @@ def _objects(rows: Any) -> list[dict[str, Any]]:
 
 
 def _clean_rows(task: TaskSettings, split: str, frame: _Frame, notes: list[str]) -> _Rows:
-    for key, columns in (("text", task.text), ("label", (task.label,)), ("where", tuple(task.where))):
+    for key, columns in (("text", task.text), ("label", task.label_columns), ("where", tuple(task.where))):
         for column in columns:
             if column not in frame.columns:
                 hint = did_you_mean(column, frame.columns)
                 raise DataError(f"task.{key}: {frame.source} has no column {column!r}, only {', '.join(map(repr, frame.columns))}{hint}")
-    rows = _Rows(tuple([_as_text(value) for value in frame.columns[column]] for column in task.text), frame.columns[task.label])
+    columns_of_labels = [frame.columns[column] for column in task.label_columns]
+    labels = columns_of_labels[0] if isinstance(task.label, str) else list(zip(*columns_of_labels, strict=True))
+    rows = _Rows(tuple([_as_text(value) for value in frame.columns[column]] for column in task.text), labels)
     keep = np.ones(len(rows), dtype=bool)
     for column, wanted in task.where.items():
         keep &= np.array([str(value) == str(wanted) for value in frame.columns[column]], dtype=bool)
@@ -305,12 +358,12 @@ def _hold_out(task: TaskSettings, rows: dict[str, _Rows], notes: list[str]) -> d
     """Give every row of train whose text is in another split to nobody, and hold out what isn't named. No text in two splits."""
     out: dict[str, _Rows] = {}
     taken = np.empty(0)
-    for name in ("test", "validation"):  # the test split is first: it is the one that must stay what it is
+    for name in ("test", *task.splits.more_tests, "validation"):  # the test split is first: it is the one that must stay what it is
         if name in rows:
             hashes = rows[name].hashes(b"split")
             fresh = ~np.isin(hashes, taken)
             if common := int((~fresh).sum()):
-                notes.append(f"{name}: {common:,} rows dropped: their text is in the test split too")
+                notes.append(f"{name}: {common:,} rows dropped: their text is in {'a' if task.splits.more_tests else 'the'} test split too")
             out[name] = rows[name].take(np.flatnonzero(fresh))
             taken = np.concatenate([taken, hashes])
     train, hashes = rows["train"], rows["train"].hashes(b"split")
@@ -326,18 +379,32 @@ def _hold_out(task: TaskSettings, rows: dict[str, _Rows], notes: list[str]) -> d
             edge += task.holdout
             notes.append(f"{name}: {len(out[name]):,} rows held out of train by hash of their text")
     out["train"] = train.take(np.flatnonzero(free))
-    for name in SPLITS:
+    for name in (*SPLITS, *task.splits.more_tests):
         if not len(out[name]):
             raise DataError(f"task.dataset: the {name} split has no rows ({len(train):,} rows in train before splits were held out)")
-    return out
+    return {name: out[name] for name in (*SPLITS, *task.splits.more_tests)}
 
 
 def _limit(task: TaskSettings, name: str, rows: _Rows) -> _Rows:
-    limit = getattr(task.limit, name)
+    limit = getattr(task.limit, name if name in SPLITS else "test")
     if limit is None or limit >= len(rows):
         return rows
-    nearest = np.argsort(rows.hashes(b"limit"), kind="stable")[:limit]
-    return rows.take(np.sort(nearest))
+    return _nearest(rows, limit)
+
+
+def _nearest(rows: _Rows, limit: int) -> _Rows:
+    return rows.take(np.sort(np.argsort(rows.hashes(b"limit"), kind="stable")[:limit]))
+
+
+def _read_labels(task: TaskSettings, rows: dict[str, _Rows], dataset_names: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """What the outputs are called, and each split's labels (`Split`); dataset_names: where the dataset itself knows its classes."""
+    match task.kind:
+        case "classification":
+            return _number_labels(task, rows, dataset_names)
+        case "regression":
+            return _read_numbers(task, rows)
+        case "multi_label":
+            return _read_label_sets(task, rows, dataset_names)
 
 
 def _number_labels(task: TaskSettings, rows: dict[str, _Rows], dataset_names: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
@@ -360,18 +427,18 @@ def _number_labels(task: TaskSettings, rows: dict[str, _Rows], dataset_names: tu
         raise DataError(f"task.label: every row of train has the same label ({task.label} = {values[0]!r})")
     if len(values) > 20 and len(values) > len(found["train"]) / 4:
         raise DataError(f"task.label: column {task.label!r} has {len(values):,} values in {len(found['train']):,} rows: that is no label column")
-    for name in SPLITS:
+    for name in found:
         if unknown := sorted(set(found[name]) - numbers.keys()):
             raise DataError(f"task.label: {name} has the label {unknown[0]!r}, which train doesn't have (train: {', '.join(values)})")
-    if task.metric == "f1" and len(names) != 2:
-        raise DataError(f"task.metric: f1 is for 2 classes and there are {len(names)} ({', '.join(names[:8])}); use f1_macro, accuracy or matthews")
+    if task.metric in ("f1", "accuracy_and_f1") and len(names) != 2:
+        raise DataError(f"task.metric: {task.metric} is for 2 classes and there are {len(names)} ({', '.join(names[:8])}); use f1_macro, accuracy or matthews")
     return names, {name: np.array([numbers[label] for label in labels], dtype=np.int64) for name, labels in found.items()}
 
 
 def _as_label(task: TaskSettings, split: str, value: Any) -> str:
     """A label as text: 1, 1.0, True, '1' and '1.0' are the same class; a number with a fraction is none."""
     if isinstance(value, list | dict | np.ndarray):
-        raise DataError(f"task.label: {task.label} of {split} holds lists: a row must have one label")
+        raise DataError(f"task.label: {task.label} of {split} holds lists: a row must have one label; where it may have several, set task.kind: multi_label")
     if isinstance(value, bool | np.bool_):
         return str(int(value))
     text = _as_text(value).strip()
@@ -382,7 +449,9 @@ def _as_label(task: TaskSettings, split: str, value: Any) -> str:
     if number != number or number in {float("inf"), float("-inf")}:
         return text
     if number != int(number):
-        raise DataError(f"task.label: {task.label} of {split} holds {text!r}: a class label must be a whole number or a name")
+        raise DataError(
+            f"task.label: {task.label} of {split} holds {text!r}: a class label must be a whole number or a name; for a regression set task.kind: regression"
+        )
     return str(int(number))
 
 
@@ -403,146 +472,164 @@ def _named_labels(wanted: tuple[str, ...], values: list[str], numbers: dict[str,
     raise DataError(f"task.labels: [{', '.join(wanted)}] are not the labels of the rows: {', '.join(names)}")
 
 
-# --- tokens ----------------------------------------------------------------------------------------------------------
+# --- labels that are no classes --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class TokenizedSplit:
-    """One split as one model reads it: all tokens in a row, memory-mapped. Row i is `input_ids[offsets[i]:offsets[i + 1]]`."""
-
-    input_ids: np.ndarray
-    token_type_ids: np.ndarray | None
-    offsets: np.ndarray
-    labels: np.ndarray
-    pad_token_id: int
-    truncated: int
-    key: str
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
-
-    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Model inputs, int64 [rows, longest of these rows]; what is past a row's end is padding, with no attention."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        columns = np.arange(lengths.max())
-        real = columns < lengths[:, None]
-        where = (starts[:, None] + columns)[real]
-        ids = np.full(real.shape, self.pad_token_id, dtype=np.int64)
-        ids[real] = self.input_ids[where]
-        inputs = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
-        if self.token_type_ids is not None:
-            types = np.zeros(real.shape, dtype=np.int64)
-            types[real] = self.token_type_ids[where]
-            inputs["token_type_ids"] = types
-        return inputs
+def _read_numbers(task: TaskSettings, rows: dict[str, _Rows]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """A regression's labels, fp32 [rows] for each split, and what its one output is called: as the column is."""
+    found = {}
+    for name, part in rows.items():
+        if missing := sum(value is None or _as_text(value).strip() == "" for value in part.labels):
+            raise DataError(f"task.label: {missing:,} of {len(part):,} rows of the {name} split have no label ({task.label} is empty); remove those rows")
+        found[name] = np.array([_as_number(task, name, value) for value in part.labels], dtype=np.float32)
+        if len(part) > 1 and np.ptp(found[name]) == 0:
+            raise DataError(
+                f"task.label: every row of the {name} split has the same label ({task.label} = {found[name][0]:g}): nothing goes with that; "
+                "labels that are not public are often -1: name another split"
+            )
+    return task.label_columns, found
 
 
-ROWS_A_TOKENIZER_CALL = 4096
+def _as_number(task: TaskSettings, split: str, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = float("nan")
+    if not abs(number) <= float(np.finfo(np.float32).max):  # as NaN isn't either
+        raise DataError(f"task.label: {task.label} of {split} holds {str(value)[:40]!r}: with kind: regression a label must be a number, below 3.4e+38")
+    return number
 
 
-def tokenize_split(
-    split: Split,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    max_length: int,
-    token_types: bool,
-    cache: Path,
-    say: Say = lambda line: None,
-) -> TokenizedSplit:
-    """Tokenize once, for as long as rows, tokenizer and length stay what they are; afterwards map the file into memory."""
-    key = fingerprint("tokens 1", split.key, tokenizer_fingerprint(tokenizer), max_length, token_types)
-    folder = cache / "tokens" / key
-    if not folder.is_dir():
-        with locked(cache / "tokens" / f"{key}.lock", lambda: say(f"tokenizing {split.name}: another process does it; waiting")):
-            if not folder.is_dir():
-                say(f"tokenizing {split.name}: {len(split):,} rows")
-                with publishing(folder) as beside:
-                    _tokenize_into(beside, split, tokenizer, max_length, token_types)
-    offsets = np.load(folder / "offsets.npy")
-    return TokenizedSplit(
-        input_ids=np.load(folder / "input_ids.npy", mmap_mode="r"),
-        token_type_ids=np.load(folder / "token_type_ids.npy", mmap_mode="r") if token_types else None,
-        offsets=offsets,
-        labels=split.labels,
-        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
-        truncated=read_json(folder / "meta.json")["truncated"],
-        key=key,
-    )
+def _read_label_sets(task: TaskSettings, rows: dict[str, _Rows], dataset_names: tuple[str, ...] | None) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Which labels each row has, fp32 0 and 1 [rows, labels] for each split, and what they are called in that order."""
+    if isinstance(task.label, tuple):
+        return _named_columns(task, {name: _flags(task, name, part.labels) for name, part in rows.items()})
+    found = {name: [_as_labels(task, name, value) for value in part.labels] for name, part in rows.items()}
+    values = sorted({label for labels in found["train"] for label in labels}, key=_label_order)
+    names = dataset_names or tuple(values)
+    numbers = {str(i) if dataset_names else name: i for i, name in enumerate(names)}
+    if task.labels is not None:
+        names, numbers = _named_labels(task.labels, values, numbers, names)
+    if len(names) < 2:
+        raise DataError(f"task.label: the rows of train have {len(names)} different labels in {task.label}; it takes 2 at least")
+    out = {}
+    for name, sets in found.items():
+        out[name] = np.zeros((len(sets), len(names)), dtype=np.float32)
+        for row, labels in enumerate(sets):
+            for label in labels:
+                if label not in numbers:
+                    raise DataError(f"task.label: {name} has the label {label!r}, which train doesn't have (train: {', '.join(values)})")
+                out[name][row, numbers[label]] = 1
+    return names, out
 
 
-def _tokenize_into(folder: Path, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, token_types: bool) -> None:
-    ids: list[np.ndarray] = []
-    types: list[np.ndarray] = []
-    lengths: list[np.ndarray] = []
-    truncated = 0
-    for start in range(0, len(split), ROWS_A_TOKENIZER_CALL):
-        part = [column[start : start + ROWS_A_TOKENIZER_CALL] for column in split.texts]
-        encoded = tokenizer(
-            *part,
-            truncation=True,
-            max_length=max_length,
-            return_token_type_ids=token_types,
-            return_attention_mask=False,
-            return_overflowing_tokens=False,
+def _as_labels(task: TaskSettings, split: str, value: Any) -> list[str]:
+    if not isinstance(value, list | tuple | np.ndarray):
+        raise DataError(
+            f"task.label: {task.label} of {split} holds {value!r}: with kind: multi_label a row must have a list of labels (json, jsonl, parquet, "
+            "a dataset), or task.label must name several columns of 0 and 1"
         )
-        rows = encoded["input_ids"]
-        lengths.append(np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(rows)))
-        ids.append(np.fromiter((token for row in rows for token in row), dtype=np.int32))
-        if token_types:
-            types.append(np.fromiter((token for row in encoded["token_type_ids"] for token in row), dtype=np.int8))
-        full = [i for i, row in enumerate(rows) if len(row) == max_length]
-        if full:  # only a row of full length can have lost something: read those again, whole
-            whole = tokenizer(*([column[i] for i in full] for column in part), truncation=False, return_attention_mask=False, verbose=False)
-            truncated += sum(len(row) > max_length for row in whole["input_ids"])
-    np.save(folder / "input_ids.npy", np.concatenate(ids))
-    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
-    if token_types:
-        np.save(folder / "token_type_ids.npy", np.concatenate(types))
-    write_json(folder / "meta.json", {"rows": len(split), "truncated": truncated})
+    labels = [_as_label(task, split, one) for one in value]
+    if {"-1", ""} & set(labels):
+        raise DataError(
+            f"task.label: {task.label} of {split} has a list with -1 or nothing in it, which is no label: a row that no label applies to has an empty list"
+        )
+    return labels
 
 
-def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of what the tokenizer does, not of where it lies."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        return fingerprint(type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()))
-    rules = json.loads(backend.to_str())
-    rules.pop("truncation", None)  # the last call's settings, not the tokenizer's own
-    rules.pop("padding", None)
-    return fingerprint(type(tokenizer).__name__, rules)
+FLAGS = {"true": 1.0, "false": 0.0}  # how a csv has booleans
 
 
-# --- batches ---------------------------------------------------------------------------------------------------------
+def _flags(task: TaskSettings, split: str, rows: list[Any]) -> np.ndarray:
+    """fp32 [rows, columns] of 0 and 1"""
+    flags = np.empty((len(rows), len(task.label_columns)), dtype=np.float32)
+    for number, row in enumerate(rows):
+        for column, (name, value) in enumerate(zip(task.label_columns, row, strict=True)):
+            try:
+                flags[number, column] = float(FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value)
+            except (TypeError, ValueError, OverflowError):
+                flags[number, column] = -1
+            if flags[number, column] not in (0, 1):
+                raise DataError(f"task.label: {name} of {split} holds {value!r}: where each label has its column, that must be 0 or 1 (or true, false)")
+    return flags
 
-BATCHES_A_POOL = 50
+
+def _named_columns(task: TaskSettings, found: dict[str, np.ndarray]) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Apply the space's `labels`: the order of the columns."""
+    names = task.label_columns
+    if task.labels is None:
+        return names, found
+    if sorted(task.labels) != sorted(names):
+        raise DataError(f"task.labels: [{', '.join(task.labels)}] are not the columns of task.label: {', '.join(names)}")
+    order = [names.index(name) for name in task.labels]
+    return task.labels, {name: np.ascontiguousarray(flags[:, order]) for name, flags in found.items()}
 
 
-def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
-    """The row numbers of each batch of an epoch: every row once, rows of similar length together, in random order.
+# --- text without labels ---------------------------------------------------------------------------------------------
 
-    A random order is cut into pools of 50 batches, each pool sorted by length and cut into batches, which are then shuffled:
-    little padding, and still another mixture in every epoch. A pure function of its arguments.
+
+_LOADED_UNLABELLED: dict[str, tuple[Split, tuple[str, ...]]] = {}  # one at most: what was read to be checked is read to be kept next
+
+
+def load_unlabelled(
+    task: TaskSettings, data: TaskData, cache: Path | None = None, *, publish: bool = True, say: Say = lambda line: None
+) -> tuple[Split, tuple[str, ...]]:
+    """The rows of `task.unlabelled` as a split without labels, and what a user should know about them; kept as `load_task` keeps rows.
+
+    Rows whose text is in one of the task's splits (`data`) are dropped. Raises DataError as `load_task` does.
     """
-    random = np.random.default_rng([seed, epoch])
-    order = random.permutation(len(lengths))
-    pool = batch_size * BATCHES_A_POOL
-    out: list[np.ndarray] = []
-    for start in range(0, len(order), pool):
-        rows = order[start : start + pool]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        out += [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-    return [out[i] for i in random.permutation(len(out))]
+    assert task.unlabelled is not None
+    wanted, text = task.unlabelled, task.unlabelled.text or task.text
+    # A task whose one split is these rows. It asks for a label column, so it is given one that is there for sure.
+    reads: dict[str, Any] = {name: getattr(wanted, name) for name in ("dataset", "subset", "revision", "where")}
+    source = TaskSettings(**reads, text=text, label=text[0], splits=SplitNames(train=wanted.split))
+    with _said_of_unlabelled():
+        stamps = _stamps(source)
+        hub = _open_hub(wanted.dataset, wanted.subset, wanted.revision) if _is_on_hub(source) else None
+        others = {name: split.key for name, split in data.splits.items()}
+        folder = _kept_in(cache or Path(), fingerprint("unlabelled 1", wanted.model_dump(mode="json"), text, others), stamps, hub)
+
+        def read() -> tuple[Split, tuple[str, ...]]:
+            if folder.name not in _LOADED_UNLABELLED:
+                _LOADED_UNLABELLED.clear()
+                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(source, data, hub, wanted.limit)
+            return _LOADED_UNLABELLED[folder.name]
+
+        if cache is None or (not publish and not folder.is_dir()):
+            return read()
+        if not folder.is_dir():
+            with locked(folder.with_suffix(".lock"), lambda: say("data: another process reads the unlabelled rows; waiting")):
+                if not folder.is_dir():
+                    found, notes = read()
+                    if _stamps(source) != stamps:  # as in load_task
+                        return found, notes
+                    publish_texts(found.texts, notes, folder)
+    _LOADED_UNLABELLED.pop(folder.name, None)
+    return map_texts(folder, "unlabelled", data.train.labels)
 
 
-def evaluation_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """All rows, longest first, in batches of at most `tokens` tokens with their padding."""
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        count = max(1, tokens // int(lengths[order[start]]))
-        yield order[start : start + count]
-        start += count
+@contextlib.contextmanager
+def _said_of_unlabelled() -> Iterator[None]:
+    """What is said of a task's own rows, said of these."""
+    try:
+        yield
+    except DataError as error:
+        said = str(error).replace("task.splits", "task.split").replace("task.", "task.unlabelled.")
+        raise type(error)(said if "task.unlabelled" in said else f"task.unlabelled: {said}") from error
+
+
+def _read_unlabelled(source: TaskSettings, data: TaskData, hub: Any, limit: int | None) -> tuple[Split, tuple[str, ...]]:
+    path = local_path(str(source.dataset), DataError)
+    if path is not None and path.is_file() and source.splits.train != "train":
+        raise DataError(f"task.split: {source.dataset} is one file, so it has no splits to name; use 'where' to take some of its rows")
+    notes: list[str] = []
+    rows = _clean_rows(source, "unlabelled", _read_splits(source, hub)["train"], notes)
+    known = np.concatenate([_Rows(split.texts, []).hashes(b"split") for split in data.splits.values()])
+    fresh = ~np.isin(rows.hashes(b"split"), known)
+    if common := int((~fresh).sum()):
+        notes.append(f"unlabelled: {common:,} rows dropped: their text is in a split of the task too")
+    if not fresh.any():
+        raise DataError(f"task.dataset: {source.dataset} has no row whose text is not in the task's own splits; it can teach nothing new")
+    rows = rows.take(np.flatnonzero(fresh))
+    rows = rows if limit is None else _nearest(rows, limit)
+    return Split("unlabelled", rows.texts, without_labels(data.train.labels, len(rows)), texts_key(rows.texts)), tuple(notes)

@@ -8,20 +8,29 @@ import functools
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.initialization import no_init_weights
 from transformers.utils import logging as transformers_logging
 
 from kdsweep.core.files import file_fingerprint, fingerprint
-from kdsweep.core.settings import StudentSettings
+from kdsweep.core.settings import Kind, StudentSettings
 from kdsweep.core.sources import hub_answers, local_path, looks_like_a_path, unreachable
-from kdsweep.errors import ModelError
+from kdsweep.errors import ModelError, first_line
 
 
 @contextlib.contextmanager
@@ -84,14 +93,14 @@ def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> PreTraine
     return tokenizer
 
 
-def load_classifier(source: str, label_names: tuple[str, ...], *, trust_remote_code: bool = False) -> PreTrainedModel:
+def load_classifier(source: str, label_names: tuple[str, ...], *, kind: Kind = "classification", trust_remote_code: bool = False) -> PreTrainedModel:
     """The model with a head for these classes, in fp32 and train mode. A head of its own of the same size is kept.
 
     Raises ModelError where the weights in the folder are not this model's: a body that starts from random numbers is never
     trained in silence.
     """
     with _loading(source) as where:
-        config = with_labels(AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code), label_names)
+        config = with_labels(AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code), label_names, kind)
         model, info = AutoModelForSequenceClassification.from_pretrained(
             **where,
             config=config,
@@ -112,20 +121,63 @@ def load_classifier(source: str, label_names: tuple[str, ...], *, trust_remote_c
     return model
 
 
-def with_labels(config: PretrainedConfig, label_names: tuple[str, ...]) -> PretrainedConfig:
+def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A masked language model in eval mode, and its tokenizer. Raises ModelError where it is none, or its weights have no such head."""
+    tokenizer = load_tokenizer(source)
+    with _loading(source) as where:
+        model, info = AutoModelForMaskedLM.from_pretrained(**where, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    if missing := info["missing_keys"]:
+        raise ModelError(f"augment.masked_lm: {source} is no masked language model: its weights lack {min(missing)}")
+    if tokenizer.mask_token_id is None or not tokenizer.is_fast:
+        raise ModelError(f"augment.masked_lm: {source} needs a fast tokenizer (tokenizer.json) with a mask token")
+    check_fits(model, tokenizer, source)
+    model.eval()
+    return model, tokenizer
+
+
+def describe_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """What `load_masked_lm` gives and raises; where the weights aren't on this machine yet, the model's shape alone (on the meta device)."""
+    if local_path(source, ModelError) is not None or _weights_are_cached(source):
+        return load_masked_lm(source)
+    tokenizer, config = load_tokenizer(source), load_config(source)
+    with _loading(source), torch.device("meta"):
+        return AutoModelForMaskedLM.from_config(config).eval(), tokenizer
+
+
+# What transformers calls them; its pipelines ask for it: a regression's output is told as it is, several labels by their sigmoids.
+PROBLEM_TYPES: dict[Kind, Literal["single_label_classification", "regression", "multi_label_classification"]] = {
+    "classification": "single_label_classification",
+    "regression": "regression",
+    "multi_label": "multi_label_classification",
+}
+
+
+def with_labels(config: PretrainedConfig, label_names: tuple[str, ...], kind: Kind = "classification") -> PretrainedConfig:
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = PROBLEM_TYPES[kind]
     return config
 
 
-def load_student(student: StudentSettings, label_names: tuple[str, ...], teacher_folder: Path | None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def own_labels(source: str, *, trust_remote_code: bool = False) -> tuple[tuple[str, ...], Kind]:
+    """What a model in a folder of kdsweep's own says that its outputs are called, and of which kind its task is."""
+    config = load_config(source, trust_remote_code=trust_remote_code)
+    names: Any = config.id2label
+    kinds: dict[Any, Kind] = {problem: kind for kind, problem in PROBLEM_TYPES.items()}
+    return tuple(names[i] for i in range(len(names))), kinds.get(config.problem_type, "classification")
+
+
+def load_student(
+    student: StudentSettings, label_names: tuple[str, ...], teacher_folder: Path | None, kind: Kind = "classification"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The student as it is before its first step, and its tokenizer. New weights come from torch's global generator."""
     source = student_source(student, teacher_folder)
-    model = load_classifier(source, label_names, trust_remote_code=student.trust_remote_code)
     tokenizer = load_tokenizer(source, trust_remote_code=student.trust_remote_code)
-    if student.layers is not None:
-        model = keep_layers(model, spaced_layers(layer_count(model, source), student.layers, source), source)
+    if student.start == "scratch":
+        model = new_model(student, label_names, source, kind)
+    else:
+        model = load_classifier(source, label_names, kind=kind, trust_remote_code=student.trust_remote_code)
+        model = keep_layers(model, kept_layers(layer_count(model, source), student.layers, source), source) if student.layers is not None else model
     check_fits(model, tokenizer, source)
     return model, tokenizer
 
@@ -138,12 +190,14 @@ def student_source(student: StudentSettings, teacher_folder: Path | None) -> str
     return str(teacher_folder)
 
 
-def describe_model(source: str, label_names: tuple[str, ...], *, trust_remote_code: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def describe_model(
+    source: str, label_names: tuple[str, ...], *, kind: Kind = "classification", trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model with its weights where they are on this machine; where they aren't yet, its shape alone (on the meta device)."""
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     if local_path(source, ModelError) is not None or _weights_are_cached(source) or trust_remote_code:
-        return load_classifier(source, label_names, trust_remote_code=trust_remote_code), tokenizer
-    config = with_labels(load_config(source), label_names)
+        return load_classifier(source, label_names, kind=kind, trust_remote_code=trust_remote_code), tokenizer
+    config = with_labels(load_config(source), label_names, kind)
     with _loading(source), torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(config), tokenizer
 
@@ -157,18 +211,53 @@ def _weights_are_cached(source: str) -> bool:
 # --- layers ----------------------------------------------------------------------------------------------------------
 
 
-def spaced_layers(available: int, kept: int, source: str) -> list[int]:
-    """`kept` of `available` layers, evenly spaced, the first and the last among them: 3 of 12 are 0, 6, 11."""
-    if kept > available:
-        raise ModelError(f"student.layers: {kept} layers can't be kept of the {available} that {source} has")
-    return [round(position) for position in np.linspace(0, available - 1, kept)]
+def kept_layers(available: int, kept: int | Sequence[int], source: str) -> list[int]:
+    """The layers listed, or `kept` of `available`, evenly spaced, the first and the last among them: 3 of 12 are 0, 6, 11."""
+    if isinstance(kept, int):
+        if kept > available:
+            raise ModelError(f"student.layers: {kept} layers can't be kept of the {available} that {source} has")
+        return [round(position) for position in np.linspace(0, available - 1, kept)]
+    if max(kept) >= available:
+        raise ModelError(f"student.layers: {source} has no layer {max(kept)}; its {available} layers are 0 to {available - 1}")
+    return list(kept)
+
+
+FEED_FORWARD = ("intermediate_size", "hidden_dim", "ffn_dim")  # what families call the width inside a layer
+
+
+def new_model(student: StudentSettings, label_names: tuple[str, ...], source: str, kind: Kind = "classification") -> PreTrainedModel:
+    """A model in the shape of `source` with random weights, as many layers as `layers` says, and hidden states of `width`.
+
+    Another width keeps the width of a head as near as the new one can be divided, and the feed-forward part in proportion.
+    """
+    config = with_labels(load_config(source, trust_remote_code=student.trust_remote_code), label_names, kind)
+    if isinstance(student.layers, tuple):
+        raise ModelError("student.layers: a list names layers to keep, and from scratch none are kept; give their number")
+    if student.layers is not None:
+        for name, value in config.to_dict().items():
+            if isinstance(value, list) and len(value) == config.num_hidden_layers and name != "architectures":
+                setattr(config, name, [value[i % len(value)] for i in range(student.layers)])  # such as ModernBERT's layer_types
+        config.num_hidden_layers = student.layers
+    if student.width is not None:
+        width, before, head = student.width, config.hidden_size, config.hidden_size // config.num_attention_heads
+        config.num_attention_heads = min((heads for heads in range(1, width + 1) if width % heads == 0), key=lambda heads: abs(width / heads - head))
+        for name in FEED_FORWARD:
+            if hasattr(config, name):
+                setattr(config, name, max(1, round(getattr(config, name) * student.width / before)))
+        config.hidden_size = student.width
+    try:
+        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=student.trust_remote_code)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise ModelError(f"student.width: a {config.model_type} model of width {student.width} can't be made: {first_line(error)}") from error
+    model.train()
+    return model
 
 
 def layer_count(model: PreTrainedModel, source: str) -> int:
-    return len(_layers(model, source)[1])
+    return len(layer_stack(model, source)[1])
 
 
-def _layers(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList]:
+def layer_stack(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList]:
     """The one stack of layers: the only list of as many like modules as the config has layers."""
     count = getattr(model.config, "num_hidden_layers", None)
     found = [
@@ -180,21 +269,23 @@ def _layers(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList]:
     outer = [(name, module) for name, module in found if not any(name.startswith(f"{other}.") for other, _ in found if other != name)]
     if len(outer) != 1:
         raise ModelError(
-            f"student.layers: kdsweep can't pick layers of a {model.config.model_type} model ({source}): it has no single stack of them; "
-            "leave 'layers' out, or name a smaller model (BERT, DistilBERT, RoBERTa, MPNet and ELECTRA work, among others)"
+            f"model: kdsweep can't tell the layers of a {model.config.model_type} model ({source}) apart: it has no single stack of them; leave out "
+            "what asks for one (student.layers, training.layer_decay, distill.attention: {match: values}), or take another model (BERT, DistilBERT, "
+            "RoBERTa, MPNet and ELECTRA work, among others)"
         )
     return outer[0]
 
 
 def keep_layers(model: PreTrainedModel, kept: list[int], source: str) -> PreTrainedModel:
     """A new model with these layers of `model`, in this order, and everything else of it."""
-    stack, layers = _layers(model, source)
+    stack, layers = layer_stack(model, source)
     config = copy.deepcopy(model.config)
     for name, value in config.to_dict().items():
         if isinstance(value, list) and len(value) == len(layers) and name != "architectures":
             setattr(config, name, [value[i] for i in kept])  # such as ModernBERT's layer_types
     config.num_hidden_layers = len(kept)
-    small = type(model)(config)
+    with no_init_weights():  # all of them are about to be replaced
+        small = type(model)(config)
     new_place = {f"{stack}.{old}.": f"{stack}.{new}." for new, old in enumerate(kept)}
     state = {}
     for name, tensor in model.state_dict().items():
@@ -207,6 +298,18 @@ def keep_layers(model: PreTrainedModel, kept: list[int], source: str) -> PreTrai
     small.load_state_dict(state)
     small.train()
     return small
+
+
+def depths(model: PreTrainedModel, source: str) -> dict[str, int]:
+    """Each weight's name -> how far it is from the inputs: 0 what comes before the layers, 1 the first layer, ..., the most what comes after."""
+    stack, layers = layer_stack(model, source)
+    order = [name for name, _ in model.named_parameters()]
+    first = next(i for i, name in enumerate(order) if name.startswith(f"{stack}."))
+    found = {}
+    for i, name in enumerate(order):
+        inside = name.startswith(f"{stack}.")
+        found[name] = int(name.removeprefix(f"{stack}.").split(".")[0]) + 1 if inside else 0 if i < first else len(layers) + 1
+    return found
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------

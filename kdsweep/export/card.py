@@ -26,6 +26,12 @@ HUB_NAMES = {
     "f1": ("f1", "F1"),
     "f1_macro": ("f1", "F1 (macro)"),
     "matthews": ("matthews_correlation", "Matthews correlation"),
+    "accuracy_and_f1": ("glue", "mean of accuracy and F1"),
+    "pearson": ("pearsonr", "Pearson correlation"),
+    "spearman": ("spearmanr", "Spearman correlation"),
+    "pearson_and_spearman": ("glue", "mean of Pearson and Spearman correlation"),
+    "f1_micro": ("f1", "F1 (micro)"),
+    "subset_accuracy": ("accuracy", "Accuracy (all labels right)"),
 }
 
 
@@ -98,9 +104,14 @@ def _short(source: str) -> str:
 
 def _body(folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
     settings, task = student.settings, student.settings.task
-    labels = ", ".join(f"`{label}`" for label in facts["labels"])
+    named = ", ".join(f"`{label}`" for label in facts["labels"])
+    what = {
+        "classification": f"A text classifier with the labels {named}",
+        "regression": f"A text regression of {named}",
+        "multi_label": f"A text classifier with the labels {named}, of which a text may have any number",
+    }
     sections = [
-        f"# {facts['sweep']}: {student.name}\n\nA text classifier with the labels {labels}, trained by kdsweep {__version__}: "
+        f"# {facts['sweep']}: {student.name}\n\n{what[task.kind]}, trained by kdsweep {__version__}: "
         f"a student of {_short(_base_model(settings))}, by the strategy `{student.strategy}`.\n\n{_usage(task)}",
         _section("Results", _results(student, found, facts), _notes(student, found, facts)),
         _section("Size and speed", _sizes(facts, found)),
@@ -117,8 +128,19 @@ def _usage(task: TaskSettings) -> str:
     return (
         "```python\nfrom transformers import pipeline\n\n"
         'classify = pipeline("text-classification", model="PATH/TO/THIS/FOLDER")\n'
-        f"classify({text}, truncation=True)\n```"
+        f"classify({text}, truncation=True)\n```{_OTHERWISE_CUT if task.truncation != 'head' else ''}"
     )
+
+
+_OTHERWISE_CUT = """
+
+A pipeline keeps the beginning of a text that is too long, and this student was trained on another part of it: `kdsweep.serving` reads as it was trained.
+
+```python
+from kdsweep.serving import load
+
+load("PATH/TO/THIS/FOLDER").predict(["a long text"])
+```"""
 
 
 def _results(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
@@ -152,7 +174,7 @@ def _notes(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> st
         )
     other = [f"{name} {_number(value)}" for name, value in (student.result.test or {}).items() if name != facts["metric"]]
     if other:
-        notes.append(f"- on test also: {', '.join(other)} (`ece`: calibration error)")
+        notes.append(f"- on test also: {', '.join(other)}" + (" (`ece`: calibration error)" if student.settings.task.kind != "regression" else ""))
     if facts["onnx"]:
         notes.append(f"- ONNX and torch differ by at most {facts['onnx']['difference']:.1g} in a logit ({facts['onnx']['rows']} rows of validation)")
     return "\n".join(notes)
@@ -174,28 +196,27 @@ def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
     rows: list[Sequence[Any]] = [("dataset", dataset)]
     rows += [(name, value) for name, value in (("subset", task.subset), ("revision", task.revision)) if value]
     rows += [("rows where", ", ".join(f"{column} = {value}" for column, value in task.where.items()))] if task.where else []
-    rows += [("text", ", ".join(task.text)), ("label", task.label), ("metric", task.metric)]
-    named = {name: value for name, value in task.splits.model_dump().items() if value is not None}
+    rows += [("text", ", ".join(task.text)), ("label", ", ".join(task.label_columns)), ("metric", task.metric)]
+    rows += [("kept of a long text", task.truncation)] if task.truncation != "head" else []
+    named = task.splits.named
     rows += [("splits", ", ".join(f"{name}: {value}" for name, value in named.items()) + "; what isn't named was held out of train by hash of the text")]
     limits = {name: value for name, value in task.limit.model_dump().items() if value is not None}
     rows += [("at most", ", ".join(f"{value} rows of {name}" for name, value in limits.items()))] if limits else []
+    rows += [("unlabelled text", _short(task.unlabelled.dataset))] if task.unlabelled else []
     rows += [(f"content hash of {name}", f"`{key}`") for name, key in hashes.items()]
     return _table(("", ""), rows)
 
 
 def _models(settings: TrialSettings, found: dict[str, Any]) -> str:
     student = _short(_base_model(settings)) + (" (the fine-tuned teacher's weights)" if settings.student.model == "teacher" else "")
-    rows: list[Sequence[Any]] = [("student", student + (f", {settings.student.layers} of its layers, evenly spaced" if settings.student.layers else ""))]
-    teacher = settings.teacher
-    if teacher is None or not settings.needs_teacher:
+    rows: list[Sequence[Any]] = [("student", student + settings.student.shape)]
+    if not settings.teachers:
         rows.append(("teacher", "none: trained on the labels alone"))
-    elif teacher.model:
+    for teacher in settings.teachers:
         how = teacher.training
-        rows.append(
-            ("teacher", f"{_short(teacher.model)}, fine-tuned on the task: {how.epochs} epochs, learning rate {how.learning_rate:g}, {how.max_length} tokens")
-        )
-    else:
-        rows.append(("teacher", f"{_short(teacher.checkpoint or '')}, as it was"))
+        chosen = teacher.words.removeprefix(teacher.source) + (f", weight {teacher.weight:g}" if settings.further_teachers else "")
+        tuned = f"fine-tuned on the task: {how.epochs} epochs, learning rate {how.learning_rate:g}, {how.max_length} tokens"
+        rows.append(("teacher", f"{_short(teacher.source)}, {tuned if teacher.model else 'as it was'}{chosen}"))
     return _table(("", ""), rows)
 
 
@@ -237,7 +258,7 @@ def _without_folders(settings: TrialSettings) -> dict[str, Any]:
     dumped: dict[str, Any] = settings.model_dump(mode="json")
     named = dumped["task"]["dataset"]
     dumped["task"]["dataset"] = _short(named) if isinstance(named, str) else {split: _short(source) for split, source in named.items()}
-    for model in (dumped["student"], dumped["teacher"] or {}):
+    for model in (dumped["student"], dumped["teacher"] or {}, *dumped.get("further_teachers", ())):
         for key in ("model", "checkpoint"):
             if model.get(key):
                 model[key] = _short(model[key])

@@ -8,10 +8,12 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel
 
-from kdsweep.core.data import TokenizedSplit, load_task, tokenize_split
+from kdsweep.core.answers import answers
+from kdsweep.core.data import load_task
 from kdsweep.core.evaluate import score
 from kdsweep.core.files import publishing
-from kdsweep.core.models import load_classifier, load_config, load_tokenizer, quiet_transformers, reads_token_types
+from kdsweep.core.models import load_classifier, load_tokenizer, own_labels, quiet_transformers, reads_token_types
+from kdsweep.core.tokens import TokenizedSplit, tokenize_split
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
@@ -49,7 +51,7 @@ def export(
     found = read_report(home, sweep)
     student = choose(home, sweep, found, trial=trial, strategy=strategy)
     if onnx or int8:
-        check_rows(folder, student.settings.task)
+        check_rows(home, folder, student.settings.task)
     try:
         with publishing(destination) as beside:
             fetch(home, folder, student, beside)
@@ -78,16 +80,17 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
     for name in ONLY_FOR_MLFLOW:
         (folder / name).unlink(missing_ok=True)
     source, trust = str(folder), student.settings.student.trust_remote_code
-    id2label: Any = load_config(source, trust_remote_code=trust).id2label
-    model = load_classifier(source, tuple(id2label[i] for i in range(len(id2label))), trust_remote_code=trust)
+    names, kind = own_labels(source, trust_remote_code=trust)
+    model = load_classifier(source, names, kind=kind, trust_remote_code=trust)
     model.eval()
-    names = onnx_format.input_names(model)
+    inputs = onnx_format.input_names(model)
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(
-            source, model_max_length=student.settings.training.max_length, model_input_names=names, trust_remote_code=trust
+            source, model_max_length=student.settings.training.max_length, model_input_names=inputs, trust_remote_code=trust
         )
         tokenizer.save_pretrained(source)
-    write_settings(folder, text=student.settings.task.text, max_length=student.settings.training.max_length)
+    task, length = student.settings.task, student.settings.training.max_length
+    write_settings(folder, text=task.text, max_length=length, truncation=task.truncation)
     return model
 
 
@@ -106,15 +109,16 @@ def _convert(model: PreTrainedModel, folder: Path, student: Student, home: Home,
         return {"onnx": made, "int8": None}
     say(f"int8: quantizing, and judging before and after on {len(tokens):,} rows of validation")
     onnx_format.quantize(folder / ONNX, folder / INT8)
-    small, metric = OnnxModel(folder / INT8), student.settings.task.metric
-    before, after = (score(metric, tokens.labels, one.predict(tokens).argmax(axis=1)) for one in (whole, small))
+    small, task = OnnxModel(folder / INT8), student.settings.task
+    before, after = (score(task.metric, tokens.labels, answers(one.predict(tokens), task.kind)) for one in (whole, small))
     return {"onnx": made, "int8": {"file": INT8, "before": before, "after": after, "rows": len(tokens)} | small.facts(tokens)}
 
 
 def _validation(model: PreTrainedModel, folder: Path, student: Student, cache: Path) -> TokenizedSplit:
     tokenizer = load_tokenizer(str(folder), trust_remote_code=student.settings.student.trust_remote_code)
-    rows, length = load_task(student.settings.task).validation, student.settings.training.max_length
-    return tokenize_split(rows, tokenizer, max_length=length, token_types=reads_token_types(model), cache=cache)
+    task, length = student.settings.task, student.settings.training.max_length
+    rows, cut = load_task(task, cache).validation, task.truncation
+    return tokenize_split(rows, tokenizer, max_length=length, token_types=reads_token_types(model), cache=cache, truncation=cut)
 
 
 # --- what was written ------------------------------------------------------------------------------------------------

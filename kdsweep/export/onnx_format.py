@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import time
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,16 +15,15 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kdsweep.core.data import TokenizedSplit, evaluation_batches
-from kdsweep.core.evaluate import TOKENS_A_BATCH
+from kdsweep.core.evaluate import TOKENS_A_BATCH, timed, typical
 from kdsweep.core.models import reads_token_types
+from kdsweep.core.tokens import TokenizedSplit, evaluation_batches
 from kdsweep.errors import KdsweepError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LARGEST_DIFFERENCE = 1e-4
 BATCH_SIZES = (1, 2, 3, 8, 1, 16, 32)
 ROWS_TO_CHECK = 256
-LATENCY_RUNS, WARM_UPS = 60, 3
 
 
 def check_packages() -> None:
@@ -92,15 +90,8 @@ class OnnxModel:
 
     def facts(self, tokens: TokenizedSplit) -> dict[str, Any]:
         """`size_mb`, the file's; `latency_ms` and `latency_p95_ms`, for one row of median length alone in its batch."""
-        lengths = tokens.lengths
-        typical = np.argsort(lengths, kind="stable")[len(lengths) // 2 : len(lengths) // 2 + 1]
-        inputs, seconds = tokens.batch(typical), []
-        for _ in range(LATENCY_RUNS + WARM_UPS):
-            start = time.perf_counter()
-            self.logits(inputs)
-            seconds.append(time.perf_counter() - start)
-        median, high = np.quantile(seconds[WARM_UPS:], [0.5, 0.95])
-        return {"size_mb": self.file.stat().st_size / 1e6, "latency_ms": 1000 * float(median), "latency_p95_ms": 1000 * float(high)}
+        inputs = typical(tokens)
+        return {"size_mb": self.file.stat().st_size / 1e6, **timed(lambda: self.logits(inputs))}
 
 
 def check_equal(model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit) -> dict[str, Any]:

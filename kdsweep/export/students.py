@@ -89,7 +89,7 @@ def read_report(home: Home, sweep: str) -> dict[str, Any]:
     folder = home.existing(sweep)
     try:
         plan, _ = recorded(home, sweep)
-        check_rows(folder, plan.space.task)
+        check_rows(home, folder, plan.space.task)
         return report(home, sweep)
     except DataError:
         if not folder.report.exists():
@@ -98,11 +98,11 @@ def read_report(home: Home, sweep: str) -> dict[str, Any]:
         return found
 
 
-def check_rows(folder: SweepFolder, task: TaskSettings) -> None:
-    """Raise DataError where the task's rows are not those that the sweep ran with."""
+def check_rows(home: Home, folder: SweepFolder, task: TaskSettings) -> None:
+    """Raise DataError where the task's rows are not those that the sweep ran with; text without labels judges no student."""
     keys = read_json(folder.facts).get("data") or {}
-    now = load_task(task).splits
-    if changed := [name for name, key in keys.items() if now[name].key != key]:
+    now = load_task(task, home.cache, publish=False).splits
+    if changed := [name for name, key in keys.items() if name in now and now[name].key != key]:
         raise DataError(f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was")
 
 

@@ -14,15 +14,16 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from kdsweep import __version__
-from kdsweep.compare.page import write_page
-from kdsweep.compare.report import as_markdown
 from kdsweep.config import Plan
+from kdsweep.config.sweep import COSTS
 from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
-from kdsweep.core.data import load_task
-from kdsweep.core.files import read_json, write_atomically, write_json
-from kdsweep.core.teacher import teacher_test
+from kdsweep.core.data import load_task, load_unlabelled
+from kdsweep.core.files import fingerprint, read_json, write_atomically, write_json
+from kdsweep.core.settings import TeacherSettings
+from kdsweep.core.teacher import Teacher, teacher_test
 from kdsweep.core.training import cached_teacher
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
+from kdsweep.sweep.beginning import Beginning, without_collecting
 from kdsweep.sweep.clock import Clock, say_use, use_of_slots
 from kdsweep.sweep.confirm import Confirm, Confirmation, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines import Engine, open_engine
@@ -34,7 +35,7 @@ from kdsweep.sweep.reading import build_report, open_studies, read_records
 from kdsweep.sweep.studies import Ticket
 from kdsweep.sweep.trials import SweptTrial
 from kdsweep.sweep.worker import Ended, Evaluated, Event, Job, Lost, Said, Step, TeacherJob, TrialJob
-from kdsweep.tracking import Point, RunKey, Tracker
+from kdsweep.tracking import Point, RunKey, Tracker, flat
 
 TEACHER = "teacher"
 Work = Ticket | Confirmation
@@ -55,8 +56,9 @@ class _Running:
 class Driver:
     """One sweep being run. The caller holds the sweep's lock."""
 
-    def __init__(self, plan: Plan, home: Home, observer: Observer) -> None:
+    def __init__(self, plan: Plan, home: Home, observer: Observer, beginning: Beginning | None = None) -> None:
         self.plan, self.home, self.observer = plan, home, observer
+        self.beginning = beginning or Beginning()
         self.folder = home.sweep(plan.name)
         self.metric = f"validation/{plan.space.task.metric}"
         self.stop = _Stop(observer)
@@ -71,20 +73,24 @@ class Driver:
 
     def run(self) -> dict[str, Any]:
         self.clock.start()
+        self.beginning.enter("databases")
         self._write_facts()
         self.studies = open_studies(self.plan, self.home, self.observer.say)
         self.confirm = Confirm(self.plan, self.folder, self.studies)
-        self.mirror = self._open_mirror()
+        with without_collecting():  # MLflow imports much of itself when it opens a database
+            self.mirror = self._open_mirror()
+        self.beginning.enter("data")
         with self.stop.listening():
             try:
                 self._show_data()
                 self._take_up()
                 if self._work_left():
+                    self.beginning.enter("slots")
                     with open_engine(self.plan.sweep, self.folder, self._hear, self.observer.say) as self.engine:
                         self._work(self.engine)
                         self.engine.leave(coming_back=self.stop.coming_back)
-                elif self.plan.space.needs_teacher and self._cached_teacher():
-                    self._record_teacher()
+                elif self.plan.space.needs_teacher and self._cached_teachers():
+                    self._record_teachers()
             except (KdsweepError, OSError) as error:
                 self.fatal = self.fatal or error
             finally:
@@ -167,6 +173,7 @@ class Driver:
         begun: list[Work] = []
         while engine.free and not self.draining and (running := self._next()) is not None:
             self.running[running.job.name] = running
+            self.beginning.enter("teacher" if isinstance(running.job, TeacherJob) else "first trial")
             engine.begin(running.job)
             self._tick()
             begun += [running.work] if running.work else []
@@ -185,17 +192,15 @@ class Driver:
     def _next(self) -> _Running | None:
         space = self.plan.space
         if not self.teacher_begun:
-            assert space.teacher is not None
             self.teacher_begun = True
-            return _Running(TeacherJob(TEACHER, space.task, space.teacher, self.home.cache))
+            return _Running(TeacherJob(TEACHER, space.task, tuple(space.teachers()), self.home.cache))
         work = self._next_work()
         if work is None:
             return None
         if isinstance(work, Confirmation) and self.teacher_ready and not self.teacher_judged:
-            assert space.teacher is not None
             self.teacher_judged = True
             self.waiting.append(work)
-            return _Running(TeacherJob(TEACHER, space.task, space.teacher, self.home.cache, judge_test=True))
+            return _Running(TeacherJob(TEACHER, space.task, tuple(space.teachers()), self.home.cache, judge_test=True))
         return _Running(TrialJob(work.name, work.settings, self._place(work).root, self.home.cache), work)
 
     def _next_work(self) -> Work | None:
@@ -239,6 +244,8 @@ class Driver:
     def _hear(self, event: Event) -> None:
         match event:
             case Step():
+                if (line := self.beginning.first_step()) is not None:
+                    self.observer.say(line)
                 self.observer.step(event.name, event.step, event.total_steps)
                 self._watch()
             case Said():
@@ -301,6 +308,7 @@ class Driver:
                 self.fatal = TeacherError(f"teacher: the process that made it died {MOST_DEATHS} times: {reason}")
             return
         work, place = running.work, self._place(running.work)
+        self.folder.remove_half_written(work.name)
         deaths = place.write_lost(reason)
         if deaths < MOST_DEATHS:
             self.observer.say(f"{work.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})")
@@ -317,7 +325,8 @@ class Driver:
         assert result is not None
         value = result.best.metrics[self.metric] if result.state == "complete" and result.best else None
         if isinstance(work, Ticket):
-            self.studies.tell(work, result.state, value, result.reason)
+            costs = [(result.student or {})[COSTS[name]] for name in self.plan.sweep.costs] if value is not None else []
+            self.studies.tell(work, result.state, value, result.reason, costs)
         else:
             self.confirm.ended()
         self.mirror.trial(_key(work))
@@ -343,14 +352,20 @@ class Driver:
         return _key(work).place(self.folder)
 
     def _show_data(self) -> None:
-        self.data = load_task(self.plan.space.task)
-        self._add_facts(data={name: split.key for name, split in self.data.splits.items()})
-        for note in self.data.notes:
+        self.data = load_task(self.plan.space.task, self.home.cache, say=self.observer.say)
+        shown, notes = dict(self.data.splits), self.data.notes
+        if self.plan.space.task.unlabelled is not None:
+            shown["unlabelled"], more = load_unlabelled(self.plan.space.task, self.data, self.home.cache, say=self.observer.say)
+            notes += more
+        self._add_facts(data={name: split.key for name, split in shown.items()})
+        for note in notes:
             self.observer.say(f"data: {note}")
-        self.observer.say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in self.data.splits.items()))
+        self.observer.say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
+        if self.plan.sweep.costs:
+            self.observer.say(f"objectives: {', '.join(self.plan.sweep.objective)}; nothing is pruned, as no pruner weighs several")
         if not self.plan.space.needs_teacher:
             self.observer.say("teacher: no strategy needs one")
-        elif self._cached_teacher():
+        elif self._cached_teachers():
             self.observer.say("teacher: from the cache")
 
     def _show_progress(self) -> None:
@@ -361,10 +376,12 @@ class Driver:
 
     # --- the teacher -------------------------------------------------------------------------------------------------
 
-    def _cached_teacher(self) -> Any:
+    def _cached_teachers(self) -> list[tuple[TeacherSettings, Teacher]]:
+        """Every teacher that a trial can need, the best on validation first; none where not all of them are made."""
         space = self.plan.space
-        assert space.teacher is not None
-        return cached_teacher(space.task, space.teacher, self.home.cache)
+        found = [(one, cached_teacher(space.task, one, self.home.cache)) for one in space.teachers()]
+        made = [(one, teacher) for one, teacher in found if teacher is not None]
+        return sorted(made, key=lambda pair: -pair[1].validation[space.task.metric]) if len(made) == len(found) else []
 
     def _forget_teacher_job(self, job: TeacherJob) -> None:
         """It isn't done: give it out again."""
@@ -382,36 +399,47 @@ class Driver:
             self._forget_teacher_job(job)
             return
         self.teacher_ready = True
-        self._record_teacher()
+        self._record_teachers()
 
-    def _record_teacher(self) -> None:
-        teacher, metric = self._cached_teacher(), self.plan.space.task.metric
-        known = {name: getattr(teacher, name) for name in ("validation", "parameters", "size_mb", "latency_ms", "latency_p95_ms")}
+    def _record_teachers(self) -> None:
+        """The best one on validation is the teacher of the report: what students are measured by."""
+        made = self._cached_teachers()
+        known = [self._record_teacher(settings, teacher, alone=len(made) == 1) for settings, teacher in made]
+        self._add_facts(teacher=known[0], teachers=known)
+
+    def _record_teacher(self, settings: TeacherSettings, teacher: Teacher, *, alone: bool) -> dict[str, Any]:
+        metric = self.plan.space.task.metric
+        known: dict[str, Any] = {name: getattr(teacher, name) for name in ("validation", "parameters", "size_mb", "latency_ms", "latency_p95_ms")}
         known["test"] = test = teacher_test(teacher, self.data, metric, cache=self.home.cache)
-        self.observer.say(f"teacher: validation {metric} {teacher.validation[metric]:.4f}" + (f", {test[metric]:.4f} on test" if test else ""))
-        self._add_facts(teacher=known)
+        known |= {"name": settings.words, "selected": teacher.selected}
+        name = "teacher" if alone else f"teacher {settings.words}"
+        self.observer.say(f"{name}: validation {metric} {teacher.validation[metric]:.4f}" + (f", {test[metric]:.4f} on test" if test else ""))
         evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
+        if settings.epoch is not None:
+            evaluations = [one for one in evaluations if one.epoch <= settings.epoch]
         ended = evaluations[-1].timestamp if evaluations else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
         points = [Point(name, value, one.timestamp, one.step) for one in evaluations for name, value in one.metrics.items()]
         once = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms", "latency_p95_ms") if known[name] is not None}
         once |= {f"teacher/{name}": getattr(teacher, name) for name in ("margin", "entropy") if getattr(teacher, name) is not None}
         once["seconds"] = teacher.seconds
         once |= {f"best/validation/{name}": value for name, value in teacher.validation.items()}
-        once |= {f"test/{name}": value for name, value in (known["test"] or {}).items()}
+        once |= {f"seed_{seed}/validation/{metric}": value for seed, value in (teacher.selected or {}).items() if value is not None}
+        once |= {f"test/{name}": value for name, value in (test or {}).items()}
+        run = RunKey(TEACHER) if alone else RunKey(TEACHER, TEACHER, fingerprint(settings.model_dump(mode="json"))[:6])
 
         def send() -> None:
-            assert self.plan.space.teacher is not None
             self.mirror.tracker.write(
-                RunKey(TEACHER),
+                run,
                 state="complete",
-                params=_flat(TEACHER, self.plan.space.teacher.model_dump(mode="json", exclude_none=True)),
+                params=flat(TEACHER, settings.model_dump(mode="json", exclude_none=True)),
                 tags={"kdsweep.state": "complete"},
                 points=points + [Point(name, value, ended, 0) for name, value in once.items()],
                 started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else ended,
                 ended=ended,
             )
 
-        self.mirror.once(TEACHER, send)
+        self.mirror.once(run.name, send)
+        return known
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -444,6 +472,14 @@ class Driver:
             self.observer.say(say_use(use))
         return report
 
+    def _a_reason(self) -> str:
+        """What the first trial that has one says about its end, and where to read on."""
+        for folder in sorted(self.folder.trials.iterdir()):
+            place = SweptTrial(folder)
+            if (result := place.read_result()) is not None and result.reason:
+                return f" ({folder.name}: {result.reason}; {place.error if place.error.exists() else folder})"
+        return f" ({self.folder.trials})"
+
     def _report(self) -> dict[str, Any]:
         report = build_report(self.plan, self.home, self.studies)
         stopped = self.clock.over and bool(self._work_left())
@@ -451,7 +487,9 @@ class Driver:
         if all(found["best"] is None for found in report["strategies"].values()):
             if stopped:
                 raise BudgetSpent("the budget was spent before any trial finished; give it more time (budget) and run the same command again")
-            raise KdsweepError(f"no trial finished: all failed, diverged or were pruned; see `kdsweep status {self.plan.name}` and {self.folder.trials}")
+            raise KdsweepError(f"no trial finished: all failed, diverged or were pruned{self._a_reason()}; `kdsweep status {self.plan.name}` counts them")
+        from kdsweep.compare.page import write_page
+
         write_json(self.folder.report, report)
         write_page(report, read_records(self.plan, self.home, self.studies), self.folder.page)
         if stopped:
@@ -459,6 +497,8 @@ class Driver:
         return report
 
     def _send_end(self, state: str, report: dict[str, Any] | None, ended: int) -> None:
+        from kdsweep.compare.report import as_markdown
+
         tracker = self.mirror.tracker
         points = [Point("seconds", self.clock.seconds, ended, 0)] if state == "complete" else []
         tags = {"mlflow.note.content": as_markdown(report)} if report else {}
@@ -485,13 +525,7 @@ def _key(work: Work) -> Trial:
 
 
 def _sweep_params(plan: Plan) -> dict[str, Any]:
-    return _flat("task", plan.resolved["task"]) | _flat("sampler", plan.sweep.sampler.model_dump()) | _flat("pruner", plan.sweep.pruner.model_dump())
-
-
-def _flat(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return {key: inner for part, found in value.items() for key, inner in _flat(f"{name}.{part}", found).items()}
-    return {} if value is None else {name: value}
+    return flat("task", plan.resolved["task"]) | flat("sampler", plan.sweep.sampler.model_dump()) | flat("pruner", plan.sweep.pruner.model_dump())
 
 
 def _settled(ticket: Ticket) -> str:

@@ -36,6 +36,7 @@ Hear = Callable[[Event], None]
 SECONDS_BETWEEN_SIGNALS = 0.5  # a signal is looked at this often at least; events come at once
 SECONDS_FOR_A_SHARED_FILE = 20.0
 MOST_FAILED_STARTS = 30
+TRIES_TO_JOIN, SECONDS_BETWEEN_TRIES = 3, 1.0
 OBJECT_STORE_BYTES = 80 * 2**20  # settings and evaluations go through it, no data
 MANY_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # elsewhere too it says whether Ray listens beyond this machine
 RAY_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", MANY_MACHINES)
@@ -409,18 +410,33 @@ class Session:
             self.ray = _import_ray(many_machines=self.config.address != "local")
             _write_log(self.folder.ray_log)
             with blocked(LEAVE_SIGNALS):  # for what Ray starts: a scheduler that signals every process ends none, workers save and leave
-                self.ray.init(**self._arguments())
+                self._join()
             _write_log(self.folder.ray_log)  # ray.init sets handlers of its own
             if self.config.address == "head":
                 self.address = self.ray.get_runtime_context().gcs_address
                 self._publish("up")
         except Exception as error:  # Ray raises whatever its parts raise
             self.close()
-            reason = " ".join((str(error).strip() or type(error).__name__).split())[:300]
-            raise KdsweepError(f"engine: Ray at {self.config.address} can't be used: {reason}") from error
+            raise KdsweepError(f"engine: Ray at {self.config.address} can't be used: {_in_short(error)}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own
+
+    def _join(self) -> None:
+        """Begin Ray, or become one of its users.
+
+        Behind ray:// the cluster begins a process for every user. Now and then it dies at its start (gRPC, in its own threads); the next one lives.
+        """
+        for tries_left in reversed(range(TRIES_TO_JOIN)):
+            try:
+                self.ray.init(**self._arguments())
+                return
+            except ConnectionAbortedError as error:  # what Ray raises for ray:// alone
+                if tries_left == 0:
+                    raise
+                _write_log(self.folder.ray_log)
+                logging.getLogger("ray").error("%s: asked again, since: %s", self.config.address, error)
+                time.sleep(SECONDS_BETWEEN_TRIES)
 
     def _arguments(self) -> dict[str, Any]:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
@@ -477,6 +493,13 @@ def remove_session(folder: Path) -> None:
         with contextlib.suppress(OSError):
             os.kill(process, signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_short(error: Exception) -> str:
+    """One line of what Ray raised: of a trace that a server sent, what it ends with."""
+    words, trace, stack = str(error).partition("Traceback (most recent call last):")
+    text = words + stack.strip().rpartition("\n")[2] if trace else words
+    return " ".join((text.strip() or type(error).__name__).split())[:300]
 
 
 def _kill_at_shutdown() -> None:

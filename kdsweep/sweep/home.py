@@ -90,9 +90,9 @@ class SweepFolder:
         """Every trial and every run of confirm that was begun, by the name of its folder."""
         return [file.parent.name for kind in (self.trials, self.confirm) for file in sorted(kind.glob("*/settings.json"))]
 
-    def remove_half_written(self) -> None:
-        """What a killed process left of the files that it was writing. For the one who holds the lock."""
-        for pattern in ("*/*/.*.tmp", "*/*/checkpoint/.*.tmp"):
+    def remove_half_written(self, trial: str = "*") -> None:
+        """What a killed process left of the files that it was writing, for this trial or for all. For the one who holds the lock."""
+        for pattern in (f"*/{trial}/.*.tmp", f"*/{trial}/checkpoint/.*.tmp"):
             for leftover in self.root.glob(pattern):
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)

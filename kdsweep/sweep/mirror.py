@@ -226,8 +226,8 @@ class Mirror:
             if trial in kept:
                 if place.student.exists() and tracked["state"] == "complete":
                     settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
-                    text, length = settings.task.text, settings.training.max_length
-                    self.tracker.upload_student(tracked["run_id"], place.student, text=text, max_length=length)
+                    how: dict[str, Any] = {"text": settings.task.text, "max_length": settings.training.max_length, "truncation": settings.task.truncation}
+                    self.tracker.upload_student(tracked["run_id"], place.student, **how)
                     self.tracker.tag(tracked["run_id"], {"kdsweep.student": "kept"})
                     write_json(place.tracked, tracked | {"student": "kept"})
                     shutil.rmtree(place.student)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kdsweep.sweep.studies import Progress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.studies import Progress
 
 
 class Observer:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import random
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +16,34 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kdsweep.config import Plan, SearchSpace
-from kdsweep.config.values import each_number
-from kdsweep.core.data import Split, TaskData, load_task
+from kdsweep.config import Plan, SearchSpace, trials_of
+from kdsweep.config.space import TeacherValues, is_whole
+from kdsweep.config.values import Parameter, count_points, each_number
+from kdsweep.core.augment import chosen as chosen_words
+from kdsweep.core.data import load_task, load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
-from kdsweep.core.models import check_fits, check_length, describe_model, keep_layers, layer_count, parameter_count, reads_token_types, size_mb, spaced_layers
-from kdsweep.core.settings import TrainingSettings
+from kdsweep.core.masked_words import ROWS_A_BATCH, MaskedWords
+from kdsweep.core.matching import check_match, check_same_tokens
+from kdsweep.core.models import (
+    check_fits,
+    check_length,
+    describe_masked_lm,
+    describe_model,
+    keep_layers,
+    kept_layers,
+    layer_count,
+    new_model,
+    parameter_count,
+    reads_token_types,
+    size_mb,
+)
+from kdsweep.core.rows import Split, TaskData
+from kdsweep.core.selection import check_folds
+from kdsweep.core.settings import StudentSettings, TeacherSettings, TrainingSettings
 from kdsweep.core.teacher import check_labels
+from kdsweep.core.views import mask_token
 from kdsweep.sweep.engines import slots_here
+from kdsweep.sweep.home import Home
 from kdsweep.sweep.studies import derived_seed
 
 ROWS_TO_MEASURE = 2000
@@ -35,6 +58,7 @@ class Candidate:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    trust_remote_code: bool = False
 
     @property
     def on_meta(self) -> bool:
@@ -42,56 +66,109 @@ class Candidate:
         return self.model.device.type == "meta"
 
 
-def check_models(space: SearchSpace) -> tuple[TaskData, Candidate | None, list[Candidate]]:
-    """Load the task's rows, the teacher and each student that a trial may have. Raises what a trial would raise, before any."""
-    data = load_task(space.task)
-    teacher = None
-    if space.needs_teacher and space.teacher is not None:
-        source = space.teacher.model or space.teacher.checkpoint or ""
-        if space.teacher.checkpoint:
-            check_labels(space.teacher, data)
-        resolve_precision(space.teacher.training.precision, pick_device())
-        teacher = _candidate(source, data, space.teacher.trust_remote_code, space.teacher.training.max_length)
+def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candidate], list[Candidate]]:
+    """Load the task's rows, each teacher and each student that a trial may have. Raises what a trial would raise, before any."""
+    data = load_task(space.task, cache, publish=False)
+    _unlabelled(space, data, cache)
+    teachers = _teachers(space, data)
     lengths = _constants(space, "max_length")
     students = []
-    for model in dict.fromkeys(value for _, value in each_number(space.student.model)):
-        whole = teacher if model == "teacher" and teacher else _candidate(model, data, space.student.trust_remote_code, max(lengths))
-        layers = [value for _, value in each_number(space.student.layers)] if "layers" in space.student.model_fields_set else [None]
-        for count in dict.fromkeys(None if value is None else round(value) for value in layers):
-            students.append(_with_layers(whole, count, max(lengths)))
+    first = {source: teachers[source] for strategy in space.strategies for one in space.teachers_of(strategy)[:1] for source in _sources(one)}
+    for model, grouped in groupby(space.students(), key=lambda shape: shape.model):
+        shapes = list(grouped)
+        if model == "teacher":
+            loaded = list(first.values())
+        elif model in teachers and space.student.trust_remote_code == teachers[model].trust_remote_code:
+            loaded = [teachers[model]]
+        else:
+            loaded = [_candidate(model, data, space.student.trust_remote_code, max(lengths))]
+        for whole in loaded:
+            check_length(whole.model, whole.tokenizer, max(lengths), whole.source)
+            students += [_shaped(whole, shape, max(lengths), data) for shape in shapes]
+    for strategy in space.strategies:
+        matched = space.settle(strategy, _first, 0).distill
+        for source in {source for one in space.teachers_of(strategy)[:1] for source in _sources(one)} if matched.online else ():
+            for student in students:
+                check_same_tokens(matched, student.tokenizer, teachers[source].tokenizer)
+                check_match(matched, student.model, teachers[source].model)
+        if (augment := space.strategies[strategy].augment) is not None:
+            if any(share > 0 for _, share in each_number(augment.mask)):
+                for candidate in [*students, *(teachers.values() if space.may_be_taught(strategy) else ())]:
+                    mask_token(candidate.tokenizer, candidate.source)
+            for _, source in each_number(augment.masked_lm.model) if augment.masked_lm else ():
+                describe_masked_lm(str(source))
     for precision in dict.fromkeys(_constants(space, "precision")):
         resolve_precision(precision, pick_device())
-    return data, teacher, students
+    return data, list(teachers.values()), students
+
+
+def _teachers(space: SearchSpace, data: TaskData) -> dict[str, Candidate]:
+    """Each teacher's model by its source, reading as much as the one that reads most."""
+    found: dict[str, Candidate] = {}
+    for one in space.teachers():
+        if one.checkpoint:
+            check_labels(one, data)
+        if one.folds is not None:
+            check_folds(data, one.folds)
+        resolve_precision(one.training.precision, pick_device())
+        if one.source not in found or found[one.source].max_length < one.training.max_length:
+            found[one.source] = _candidate(one.source, data, one.trust_remote_code, one.training.max_length)
+    return found
+
+
+def _sources(teacher: TeacherValues) -> list[str]:
+    return list(dict.fromkeys(one.source for one in teacher.every()))
+
+
+def _unlabelled(space: SearchSpace, data: TaskData, cache: Path) -> tuple[Split | None, tuple[str, ...]]:
+    return (None, ()) if space.task.unlabelled is None else load_unlabelled(space.task, data, cache, publish=False)
 
 
 def _constants(space: SearchSpace, name: str) -> list[Any]:
     """Everything that a training setting can be in any strategy."""
-    found = [value for strategy in space.strategies for _, value in each_number(space.values(strategy).get(name, getattr(TrainingSettings(), name)))]
+    return [value for strategy in space.strategies for value in _constants_of(space, strategy, name)]
+
+
+def _constants_of(space: SearchSpace, strategy: str, name: str) -> list[Any]:
+    found = [value for _, value in each_number(space.values(strategy).get(name, getattr(TrainingSettings(), name)))]
     return [round(value) if isinstance(value, float) else value for value in found]
 
 
 def _candidate(source: str, data: TaskData, trust_remote_code: bool, max_length: int) -> Candidate:
-    model, tokenizer = describe_model(source, data.label_names, trust_remote_code=trust_remote_code)
+    model, tokenizer = describe_model(source, data.label_names, kind=data.kind, trust_remote_code=trust_remote_code)
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
-    return Candidate(source, model, tokenizer, max_length)
+    return Candidate(source, model, tokenizer, max_length, trust_remote_code)
 
 
-def _with_layers(whole: Candidate, layers: int | None, max_length: int) -> Candidate:
-    if layers is None:
-        return Candidate(whole.source, whole.model, whole.tokenizer, max_length)
-    kept = spaced_layers(layer_count(whole.model, whole.source), layers, whole.source)
+def _first(parameter: Parameter) -> Any:
+    """The lowest value, or the first choice."""
+    if isinstance(parameter.domain, tuple):
+        return parameter.domain[0]
+    return round(parameter.domain.low) if parameter.whole else parameter.domain.low
+
+
+def _shaped(whole: Candidate, shape: StudentSettings, max_length: int, data: TaskData) -> Candidate:
     with torch.device(whole.model.device):
-        small = keep_layers(whole.model, kept, whole.source)
-    return Candidate(f"{whole.source}, {layers} layers", small, whole.tokenizer, max_length)
+        if shape.start == "scratch":
+            model = new_model(shape, data.label_names, whole.source, data.kind)
+        elif shape.layers is not None:
+            model = keep_layers(whole.model, kept_layers(layer_count(whole.model, whole.source), shape.layers, whole.source), whole.source)
+        else:
+            model = whole.model
+    return Candidate(f"{whole.source}{shape.shape}", model, whole.tokenizer, max_length)
 
 
 def describe(plan: Plan, home: Path) -> dict[str, Any]:
     """What would run and what it would cost; trains nothing and writes nothing."""
+    for measured in (_lengths, _row_seconds):
+        measured.cache_clear()  # they hold the models of an earlier plan
     space = plan.space
-    data, teacher, students = check_models(space)
+    data, teachers, students = check_models(space, Home(home).cache)
+    unlabelled, notes = _unlabelled(space, data, Home(home).cache)
+    texts = data.splits | ({} if unlabelled is None else {"unlabelled": unlabelled})
     splits = {name: _describe_split(split, data) for name, split in data.splits.items()}
-    models = [("teacher", teacher)] if teacher else []
+    models = [("teacher", teacher) for teacher in teachers]
     models += [("student", student) for student in students]
     described = [
         {
@@ -101,21 +178,32 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
             "parameters": parameter_count(candidate.model),
             "size_mb": round(size_mb(candidate.model), 1),
             "weights": "not downloaded yet" if candidate.on_meta else "here",
-            "truncated": {name: _truncated(split, candidate) for name, split in data.splits.items()},
+            "truncated": {name: _truncated(split, candidate) for name, split in texts.items()},
         }
         for role, candidate in models
     ]
     return {
         "sweep": plan.name,
         "home": str(home),
-        "task": {"labels": list(data.label_names), "metric": space.task.metric, "splits": splits, "notes": list(data.notes)},
+        "task": {
+            "labels": list(data.label_names),
+            "metric": space.task.metric,
+            "splits": splits,
+            "unlabelled": len(unlabelled) if unlabelled else 0,
+            "notes": [*data.notes, *notes],
+        },
         "models": described,
         "studies": {strategy: _describe_study(plan, strategy) for strategy in space.strategies},
-        "estimate": _estimate(plan, data, teacher, students),
+        "estimate": _estimate(plan, data, unlabelled, teachers, students),
     }
 
 
 def _describe_split(split: Split, data: TaskData) -> dict[str, Any]:
+    if data.kind == "regression":
+        ends = {"least": split.labels.min(), "mean": split.labels.mean(), "greatest": split.labels.max()}
+        return {"rows": len(split), "values": {name: round(float(value), 4) for name, value in ends.items()}}
+    if data.kind == "multi_label":
+        return {"rows": len(split), "labels": {name: int(count) for name, count in zip(data.label_names, split.labels.sum(axis=0), strict=True)}}
     counts = np.bincount(split.labels, minlength=len(data.label_names))
     return {"rows": len(split), "labels": {name: int(count) for name, count in zip(data.label_names, counts, strict=True)}}
 
@@ -126,6 +214,7 @@ def _truncated(split: Split, candidate: Candidate) -> dict[str, Any]:
     return {"rows": int((lengths > candidate.max_length).sum()), "of": len(lengths)}
 
 
+@functools.cache  # each is asked for several times: for what is cut off, for the time of a step, for the size of a view
 def _lengths(split: Split, candidate: Candidate) -> np.ndarray:
     chosen = np.linspace(0, len(split) - 1, min(len(split), ROWS_TO_MEASURE)).astype(int)
     texts = [[column[i] for i in chosen] for column in split.texts]
@@ -136,25 +225,24 @@ def _describe_study(plan: Plan, strategy: str) -> dict[str, Any]:
     parameters = plan.space.parameters(strategy)
     samples = []
     for number in range(2):
-        random = np.random.default_rng(derived_seed("sample", plan.sweep.sampler.seed, number))
+        generator = np.random.default_rng(derived_seed("sample", plan.sweep.sampler.seed, number))
 
-        def draw(parameter: Any, random: np.random.Generator = random) -> Any:
+        def draw(parameter: Any, generator: np.random.Generator = generator) -> Any:
             if isinstance(parameter.domain, tuple):
-                return parameter.domain[random.integers(len(parameter.domain))]
+                return parameter.domain[generator.integers(len(parameter.domain))]
             low, high, step = parameter.domain.low, parameter.domain.high, parameter.domain.step
             if step is not None:
-                drawn = low + step * random.integers(int((high - low) / step + 1e-9) + 1)
+                drawn = low + step * generator.integers(int((high - low) / step + 1e-9) + 1)
             elif parameter.domain.log:
-                drawn = np.exp(random.uniform(np.log(low), np.log(high)))
+                drawn = np.exp(generator.uniform(np.log(low), np.log(high)))
             else:
-                drawn = random.uniform(low, high)
+                drawn = generator.uniform(low, high)
             return round(drawn) if parameter.whole else float(drawn)
 
         settings = plan.space.settle(strategy, draw, seed=derived_seed("trial", plan.sweep.sampler.seed, number))
         samples.append({name: getattr(settings, name).model_dump(mode="json") for name in ("alpha", "temperature", "learning_rate")})
-    points = plan.space.count_points(strategy) if plan.sweep.sampler.type == "grid" else None
     return {
-        "trials": plan.sweep.trials if points is None else min(points, plan.sweep.trials),
+        "trials": trials_of(plan.space, plan.sweep, strategy),
         "parameters": {parameter.name: parameter.describe() for parameter in parameters},
         "start_with": plan.space.first_trials(strategy),
         "samples": samples,
@@ -164,30 +252,145 @@ def _describe_study(plan: Plan, strategy: str) -> dict[str, Any]:
 # --- what it would cost ----------------------------------------------------------------------------------------------
 
 
-def _estimate(plan: Plan, data: TaskData, teacher: Candidate | None, students: list[Candidate]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _MoreRows:
+    """What a strategy's trials read beside train: `rows` a trial at most; of views `views` a row and `sets` different ones over all trials.
+
+    `as_long`: as many rows of train would be as much to read.
+    """
+
+    unlabelled: int
+    views: int
+    sets: int
+    rows: int
+    as_long: float
+
+
+def _more_rows(plan: Plan, strategy: str, data: TaskData, unlabelled: Split | None, student: Candidate) -> _MoreRows:
+    space, taught = plan.space, plan.space.may_be_taught(strategy)
+    texts, views = len(unlabelled) if unlabelled and taught else 0, space.most_views(strategy)
+    counts = [
+        count_points(value, name, whole=is_whole(name))
+        for name, value in space.values(strategy).items()
+        if name.startswith("augment.") and name not in ("augment.views", "augment.in_finetuning")
+    ]
+    trials = trials_of(space, plan.sweep, strategy)
+    sets = min(trials, math.prod(trials if count is None else count for count in counts)) if views else 0
+    length = _read_length(unlabelled, student) / _read_length(data.train, student) if unlabelled and texts else 1.0
+    return _MoreRows(texts, views, sets, texts + views * len(data.train), texts * length + views * len(data.train))
+
+
+def _read_length(split: Split, candidate: Candidate) -> float:
+    """Tokens of a row that the model reads, the mean."""
+    return float(np.minimum(_lengths(split, candidate), candidate.max_length).mean())
+
+
+def _estimate(plan: Plan, data: TaskData, unlabelled: Split | None, teachers: list[Candidate], students: list[Candidate]) -> dict[str, Any]:
     """Seconds and megabytes, from timing a few forward and backward passes of the largest student and of the teacher here."""
     epochs, batch_size = max(_constants(plan.space, "epochs")), max(_constants(plan.space, "batch_size"))
     evaluations = max(_constants(plan.space, "evaluations_per_epoch"))
     student = max(students, key=lambda candidate: parameter_count(candidate.model))
-    trials = sum(_describe_study(plan, strategy)["trials"] for strategy in plan.space.strategies)
+    trials = {strategy: trials_of(plan.space, plan.sweep, strategy) for strategy in plan.space.strategies}
     trial = _training_seconds(student, data, epochs, batch_size, evaluations)
-    teacher_seconds = 0.0
-    if teacher is not None:
-        own = plan.space.teacher.training if plan.space.teacher and plan.space.teacher.model else None
-        rows = len(data.train)
-        teacher_seconds = _training_seconds(teacher, data, own.epochs, own.batch_size, own.evaluations_per_epoch) if own else 0.0
-        teacher_seconds += rows * _row_seconds(teacher, data, 32)[1]
+    more = {strategy: _more_rows(plan, strategy, data, unlabelled, student) for strategy in plan.space.strategies}
+    step = _row_seconds(student, data, batch_size)[0] if any(found.rows for found in more.values()) else 0.0
+    teacher_seconds, forward, beside = 0.0, 0.0, {}
+    if teachers:
+        rows, forward = len(data.train), _row_seconds(teachers[0], data, 32)[1]
+        teacher_seconds = sum(_teacher_seconds(one, data, plan.space) for one in teachers)
+        teacher_seconds += max(found.as_long - found.views * rows for found in more.values()) * forward
+        inner = {strategy: list(plan.space.settle(strategy, _first, 0).distill.online) for strategy in plan.space.strategies}
+        beside = {
+            strategy: {
+                "terms": terms,
+                "seconds_a_trial": round(max(_constants_of(plan.space, strategy, "epochs")) * (rows + more[strategy].as_long) * forward, 1),
+            }
+            for strategy, terms in inner.items()
+            if terms
+        }
+    size = _view_bytes(data, student)
+    words = {strategy: found.sets * found.views * len(data.train) * _seconds_for_words(plan.space, strategy, data) for strategy, found in more.items()}
+    added = {
+        strategy: {
+            "unlabelled": found.unlabelled,
+            "views": found.views,
+            "rows": found.rows,
+            "seconds_a_trial": round(max(_constants_of(plan.space, strategy, "epochs")) * found.as_long * step, 1),
+            "sets_of_views": found.sets,
+            "seconds_for_the_teacher": round(found.sets * found.views * len(data.train) * forward * plan.space.may_be_taught(strategy), 1),
+            "seconds_for_words": round(words[strategy], 1),
+            "views_mb": round(found.sets * found.views * len(data.train) * size / 1e6, 1),
+        }
+        for strategy, found in more.items()
+        if found.rows
+    }
     slots = slots_here(plan.sweep.engine)
     kept = min(plan.sweep.keep.students, plan.sweep.trials) * len(plan.space.strategies)
-    disk = kept * size_mb(student.model) + 4 * size_mb(student.model) + (size_mb(teacher.model) * 5 if teacher else 0)
+    extra_seconds = sum(trials[strategy] * extra["seconds_a_trial"] for extras in (beside, added) for strategy, extra in extras.items())
+    extra_seconds += sum(extra["seconds_for_the_teacher"] + extra["seconds_for_words"] for extra in added.values())
+    disk = (
+        sum(extra["views_mb"] for extra in added.values())
+        + kept * size_mb(student.model)
+        + 4 * size_mb(student.model)
+        + sum(size_mb(teacher.model) * 5 for teacher in teachers)
+    )
     return {
         "device": str(pick_device()),
         "slots": slots,
         "seconds_a_trial": round(trial, 1),
         "seconds_for_the_teacher": round(teacher_seconds, 1),
-        "seconds_without_pruning": round(math.ceil(trials / (slots or 1)) * trial + teacher_seconds, 1),
+        "seconds_for_the_teacher_in_each_step": beside,
+        "more_rows": added,
+        "seconds_without_pruning": round(math.ceil(sum(trials.values()) / (slots or 1)) * trial + teacher_seconds + extra_seconds / (slots or 1), 1),
         "disk_mb": round(disk),
     }
+
+
+def _teacher_seconds(candidate: Candidate, data: TaskData, space: SearchSpace) -> float:
+    """Of all teachers from this model: those of several epochs share a run, seeds and folds have one each (a fold's is shorter by its fold)."""
+    forward, seconds = _row_seconds(candidate, data, 32)[1], 0.0
+    runs: dict[str, TeacherSettings] = {}
+    for one in space.teachers():
+        if one.source == candidate.source:
+            seconds += len(data.train) * forward * (1 if one.folds is None else 2)
+            shared = one.model_copy(update={"epoch": None if one.epoch is None else 1})
+            if shared.model_dump_json() not in runs or (one.epoch or 0) > (runs[shared.model_dump_json()].epoch or 0):
+                runs[shared.model_dump_json()] = one
+    for one in runs.values() if candidate.source in {one.model for one in runs.values()} else ():
+        own = one.training
+        trained = one.seeds * (1 if one.folds is None else one.folds)  # K runs of (K - 1)/K of the rows and one of all: K in all
+        seconds += trained * _training_seconds(candidate, data, one.epoch or own.epochs, own.batch_size, own.evaluations_per_epoch)
+    return seconds
+
+
+def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> float:
+    """Seconds a row of a view for the words of the strategy's slowest masked language model; 0 where none replaces any."""
+    augment = space.strategies[strategy].augment
+    if augment is None or augment.masked_lm is None or space.most_views(strategy) == 0:
+        return 0.0
+    share = max(number for _, number in each_number(augment.masked_lm.share))
+    chosen_rows = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_A_BATCH)).astype(int)
+    rows = [data.train.texts[0][i].split() for i in chosen_rows]
+    draws = [random.Random(int(i)) for i in chosen_rows]
+    chosen = [chosen_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
+    slowest = 0.0
+    for source in dict.fromkeys(str(source) for _, source in each_number(augment.masked_lm.model)):
+        model, tokenizer = describe_masked_lm(source)
+        offers = MaskedWords(type(model)(model.config).eval() if model.device.type == "meta" else model, tokenizer, 1)
+        seconds = []
+        for _ in range(STEPS_TO_TIME):
+            start = time.perf_counter()
+            offers.replace(rows, chosen, draws)
+            seconds.append(time.perf_counter() - start)
+        slowest = max(slowest, statistics.median(seconds) / len(rows))
+    return slowest
+
+
+def _view_bytes(data: TaskData, student: Candidate) -> float:
+    """What a row of a view takes in the cache: its text, tokens and logits."""
+    chosen = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_TO_MEASURE)).astype(int)
+    text = float(np.mean([sum(len(column[i].encode()) for column in data.train.texts) for i in chosen]))
+    return text + 2 * _read_length(data.train, student) + 4 * len(data.label_names)
 
 
 def _training_seconds(candidate: Candidate, data: TaskData, epochs: int, batch_size: int, evaluations: int) -> float:
@@ -195,6 +398,7 @@ def _training_seconds(candidate: Candidate, data: TaskData, epochs: int, batch_s
     return epochs * (len(data.train) * step + evaluations * len(data.validation) * forward)
 
 
+@functools.cache
 def _row_seconds(candidate: Candidate, data: TaskData, batch_size: int) -> tuple[float, float]:
     """Seconds a row for a step and for an evaluation, in a batch of median length. Gradients are computed, no weight moves."""
     device = pick_device()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from kdsweep.compare.records import TestAnswers, TrialRecord
-from kdsweep.compare.report import summarize
 from kdsweep.config import Plan, SweepConfig
 from kdsweep.config.space import load_space
+from kdsweep.config.sweep import COSTS
 from kdsweep.core.checkpoint import TrialResult
 from kdsweep.core.data import load_task
 from kdsweep.core.files import fingerprint, read_json
@@ -76,7 +76,7 @@ def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnsw
     }
     if not any(students.values()):
         return None
-    return TestAnswers(load_task(plan.space.task).test.labels, students)
+    return TestAnswers(load_task(plan.space.task, home.cache, publish=False).test.labels, students)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
@@ -84,18 +84,26 @@ def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnsw
 
 def build_report(plan: Plan, home: Home, studies: Studies) -> dict[str, Any]:
     """The report of a sweep as it stands."""
+    from kdsweep.compare.pareto import pareto
+    from kdsweep.compare.report import summarize
+
     folder = home.sweep(plan.name)
     facts = read_json(folder.facts)
     confirmed = {strategy: finished(folder, confirmations(plan, folder, studies, strategy)) for strategy in plan.space.strategies}
     records = read_records(plan, home, studies)
     strategies = {strategy: _outcome(plan, folder, studies, strategy, records) for strategy in plan.space.strategies}
-    report = summarize(plan.name, plan.space.task.metric, facts.get("teacher"), strategies, records, read_answers(plan, home, confirmed))
-    return report | {
+    report = summarize(
+        plan.name, plan.space.task.metric, facts.get("teacher"), strategies, records, read_answers(plan, home, confirmed), facts.get("teachers", ())
+    )
+    costs = {name: COSTS[name] for name in plan.sweep.costs}
+    front = {"pareto": pareto(plan.space.task.metric, costs, records)} if costs else {}
+    facts_beside = {
         "importance": {strategy: studies.importance(strategy) for strategy in plan.space.strategies},
         "winner": _winner(plan.space.task.metric, strategies, confirmed),
         "slots": use_of_slots(read_json(folder.clock)) if folder.clock.exists() else None,
         "reproduce": _reproduce(plan, home, facts),
     }
+    return report | front | facts_beside
 
 
 def _outcome(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, records: Iterable[TrialRecord]) -> dict[str, Any]:
@@ -118,6 +126,7 @@ def _outcome(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, r
         "settings": read_json(place.settings),
         "validation": value,
         "student": result.student if result else None,
+        "teachers": result.best.metrics.get(f"teachers/{plan.space.task.metric}") if result and result.best else None,
     }
     return found | {"best": best}
 

@@ -9,10 +9,9 @@ from kdsweep.config import Plan, load
 from kdsweep.core.data import load_task
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
+from kdsweep.sweep.beginning import Beginning, without_collecting
 from kdsweep.sweep.home import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import is_open, open_studies
-from kdsweep.sweep.studies import rename_studies
 
 
 def run(
@@ -25,6 +24,7 @@ def run(
     assignments: tuple[str, ...] = (),
     fresh: bool = False,
     observer: Observer | None = None,
+    beginning: Beginning | None = None,
 ) -> dict[str, Any]:
     """Run a sweep, or go on with it; return its report (what `report.json` holds).
 
@@ -33,25 +33,28 @@ def run(
     budget, and Interrupted when it was stopped by a signal; everything is saved then.
     """
     plan = load(space, sweep, embedded=embedded, assignments=assignments, name=name)
-    observer = observer or Observer()
+    observer, beginning = observer or Observer(), beginning or Beginning()
     place = Home(home)
     folder = place.sweep(plan.name)
     if not fresh and (report := _finished_report(plan, place)) is not None:
         observer.say(f"{plan.name}: all trials are done; nothing to run")
         return report
     _check_same_sweep(plan, folder, fresh)
-    load_task(plan.space.task)  # before torch is imported: a mistake in the data is said within a second or two
-    from kdsweep.sweep.preflight import check_models
+    beginning.enter("data")
+    load_task(plan.space.task, place.cache, publish=False)  # before torch is imported: a mistake in the data is said within a second or two
+    beginning.enter("imports")
+    with without_collecting():
+        from kdsweep.sweep.driver import Driver
+        from kdsweep.sweep.preflight import check_models
 
-    check_models(plan.space)  # whatever is wrong with data or models is said before anything is written
-    from kdsweep.sweep.driver import Driver
-
+    beginning.enter("models")
+    check_models(plan.space, place.cache)  # whatever is wrong with data or models is said before anything is written
     with folder.locked():
         try:
             if fresh and folder.facts.exists():
                 archived = archive(place, folder)
                 observer.say(f"{plan.name}: the sweep that had this name is now {archived}")
-            return Driver(plan, place, observer).run()
+            return Driver(plan, place, observer, beginning).run()
         except OSError as error:
             where = error.filename or place.root
             raise KdsweepError(f"{where}: {error.strerror or error}; what was finished is kept: mend it and run the same command again") from error
@@ -66,6 +69,8 @@ def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
     if facts["identity"] != plan.identity or not facts["tracked"]:
         return None
     report: dict[str, Any] = read_json(folder.report)
+    from kdsweep.sweep.reading import is_open, open_studies
+
     return None if report["state"] != "done" or is_open(plan, home, open_studies(plan, home)) else report
 
 
@@ -92,6 +97,8 @@ def archive(home: Home, folder: SweepFolder) -> str:
     while home.sweep(f"{folder.name}.{number}").facts.exists():  # moved last: a folder without it is an archiving that was cut short
         number += 1
     name, facts, sweep = f"{folder.name}.{number}", read_json(folder.facts), folder.read_sweep()
+    from kdsweep.sweep.studies import rename_studies
+
     rename_studies(home.storage_url(sweep["storage"]), folder.name, name, facts["identity"]["space"]["strategies"])
     from kdsweep.tracking import Tracker
 

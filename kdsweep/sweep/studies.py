@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from kdsweep.config import SearchSpace, SweepConfig
+from kdsweep.config import SearchSpace, SweepConfig, trials_of
 from kdsweep.config.values import Parameter, each_number
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.settings import TrainingSettings, TrialSettings
@@ -175,8 +174,9 @@ class Studies:
 
     def _open(self, strategy: str) -> _Opened:
         name, memory = self.study_name(strategy), _Memory()
-        kept = optuna.create_study(storage=self.storage, study_name=name, direction="maximize", load_if_exists=True)
-        study = optuna.create_study(storage=memory, study_name=name, direction="maximize", pruner=self._pruner(strategy))
+        directions: list[Any] = ["maximize", *("minimize" for _ in self.config.costs)]
+        kept = optuna.create_study(storage=self.storage, study_name=name, directions=directions, load_if_exists=True)
+        study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=self._pruner(strategy))
         trials = kept.get_trials(deepcopy=False)
         study.add_trials(trials)
         for params in self.space.first_trials(strategy)[len(trials) :]:
@@ -184,9 +184,7 @@ class Studies:
         return _Opened(memory, study, kept._study_id, {trial.number: trial._trial_id for trial in trials}, _read_progress(trials))
 
     def trials_for(self, strategy: str) -> int:
-        """How many trials the strategy gets: as many as the sweep says, fewer where a grid has fewer points."""
-        points = self.space.count_points(strategy) if self.config.sampler.type == "grid" else None
-        return self.config.trials if points is None else min(self.config.trials, points)
+        return trials_of(self.space, self.config, strategy)
 
     def trials_left(self, strategy: str) -> int:
         """How many trials of the strategy are still to be asked for; none where its patience is spent."""
@@ -259,6 +257,8 @@ class Studies:
 
     def report(self, ticket: Ticket, evaluation: int, value: float) -> bool:
         """Tell the value of a trial's evaluation (counted from 1); whether the trial should be pruned."""
+        if self.config.costs:  # Optuna keeps no evaluations of a study with several objectives
+            return False
         opened = self._opened(ticket.strategy)
         trial_id, kept_id = ticket.trial._trial_id, opened.kept_trials[ticket.number]
         before = opened.memory.get_trial(trial_id)
@@ -272,8 +272,10 @@ class Studies:
                 self._patiently(lambda name=name, attribute=attribute: self.storage.set_trial_system_attr(kept_id, name, attribute))  # type: ignore[misc]
         return prune
 
-    def tell(self, ticket: Ticket, state: str, value: float | None = None, reason: str | None = None) -> None:
+    def tell(self, ticket: Ticket, state: str, value: float | None = None, reason: str | None = None, costs: Sequence[float] = ()) -> None:
         """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`. Whoever tells calls `write_told` soon.
+
+        costs: of a complete trial, in the order of the sweep's other objectives.
 
         A diverged trial is PRUNED for Optuna, not FAILED: samplers pass failed trials over, and would go there again.
         """
@@ -282,7 +284,7 @@ class Studies:
         attributes = {STATE: state} | ({REASON: reason} if reason else {})
         for name, text in attributes.items():
             ticket.trial.set_user_attr(name, text)
-        opened.study.tell(ticket.trial, value if state == "complete" else None, optuna_state)
+        opened.study.tell(ticket.trial, [value, *costs] if state == "complete" and value is not None else None, optuna_state)
         told = opened.memory.get_trial(ticket.trial._trial_id)
 
         def write() -> None:
@@ -320,21 +322,24 @@ class Studies:
 
         None where that can't be told: fewer than five complete trials, fewer than two parameters that differ, or all values alike.
         """
+        from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
+
         study = self._opened(strategy).study
-        trials = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if trial.value is not None and math.isfinite(trial.value)]
+        trials = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if math.isfinite(_metric(trial))]
         values = {name: {trial.params.get(name) for trial in trials} for trial in trials for name in trial.params}
         differing = sorted(name for name, found in values.items() if len(found - {None}) > 1)
-        if len(trials) < TRIALS_FOR_IMPORTANCE or len(differing) < 2 or len({trial.value for trial in trials}) < 2:
+        if len(trials) < TRIALS_FOR_IMPORTANCE or len(differing) < 2 or len({_metric(trial) for trial in trials}) < 2:
             return None
         ped_anova = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(0.5, 5 / len(trials))))
+        target = _metric if self.config.costs else None
         conditional = any(name not in trial.params for trial in trials for name in differing)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 evaluator = ped_anova if conditional or len(trials) > TRIALS_FOR_FANOVA else FanovaImportanceEvaluator(seed=0)
-                shares = evaluator.evaluate(study, differing)
+                shares = evaluator.evaluate(study, differing, target=target)
             except RuntimeError:  # no tree of the forest found a difference
-                shares = ped_anova.evaluate(study, differing)
+                shares = ped_anova.evaluate(study, differing, target=target)
         total = sum(shares.values())
         return {name: float(share / total) for name, share in shares.items()} if total > 0 else None
 
@@ -368,7 +373,8 @@ class Studies:
             case "none":
                 return optuna.pruners.NopPruner()
             case "median":
-                return optuna.pruners.MedianPruner(n_startup_trials=pruner.startup_trials, n_warmup_steps=pruner.warmup_evaluations)
+                warmup = pruner.warmup_evaluations + 1  # Optuna prunes from this step on, and evaluations count from 1
+                return optuna.pruners.MedianPruner(n_startup_trials=pruner.startup_trials, n_warmup_steps=warmup)
             case "hyperband":
                 return optuna.pruners.HyperbandPruner(
                     min_resource=pruner.min_evaluations,
@@ -390,13 +396,19 @@ class Studies:
         return largest("epochs") * largest("evaluations_per_epoch")
 
 
+def _metric(trial: FrozenTrial) -> float:
+    """Of a complete trial; the first of its values where there are several objectives."""
+    assert trial.values is not None
+    return float(trial.values[0])
+
+
 def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
     progress = Progress()
     for trial in trials:
         if trial.state == TrialState.RUNNING:
             progress.running.add(trial.number)
-        elif trial.state == TrialState.COMPLETE and trial.value is not None:
-            progress.end(trial.number, "complete", trial.value)
+        elif trial.state == TrialState.COMPLETE:
+            progress.end(trial.number, "complete", _metric(trial))
         elif trial.state in FINISHED:
             pruned = trial.state == TrialState.PRUNED and trial.user_attrs.get(STATE) != "diverged"
             progress.end(trial.number, "pruned" if pruned else "failed", None)

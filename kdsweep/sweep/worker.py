@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdsweep.errors import DataError, Interrupted, SettingsConflict, TeacherError, TrialDiverged
+from kdsweep.sweep.beginning import without_collecting
 from kdsweep.sweep.guardian import MARK
 
 if TYPE_CHECKING:
@@ -44,11 +45,11 @@ class TrialJob:
 
 @dataclass(frozen=True)
 class TeacherJob:
-    """Make what all trials share: the teacher and its logits. `judge_test`: and what it answers on the test split."""
+    """Make what all trials share: each teacher and its logits. `judge_test`: and what it answers on the test split."""
 
     name: str
     task: TaskSettings
-    teacher: TeacherSettings
+    teachers: tuple[TeacherSettings, ...]
     cache: Path
     judge_test: bool = False
 
@@ -150,15 +151,22 @@ def _core_train() -> Train:
 
 
 def _teach(job: TeacherJob, on_step: Callable[[int, int], bool], say: Callable[[str], None], stopwatch: Stopwatch) -> None:
-    from kdsweep.core.data import load_task
+    from kdsweep.core.data import load_task, load_unlabelled
     from kdsweep.core.teacher import teacher_logits
     from kdsweep.core.training import prepare_teacher
+    from kdsweep.core.views import Part, with_parts
 
     with stopwatch("training"):
-        data = load_task(job.task)
-        teacher = prepare_teacher(job.task, job.teacher, job.cache, on_step=on_step, say=say)
-        for split in ("train", "validation", "test") if job.judge_test else ("train", "validation"):
-            teacher_logits(teacher, data, cache=job.cache, split=split, say=say)
+        data = load_task(job.task, job.cache, say=say)
+        more = None if job.task.unlabelled is None else load_unlabelled(job.task, data, job.cache, say=say)[0]
+        for number, settings in enumerate(job.teachers):
+            if len(job.teachers) > 1:
+                say(f"teacher: {settings.words}, {number + 1} of {len(job.teachers)}")
+            teacher = prepare_teacher(job.task, settings, job.cache, on_step=on_step, say=say)
+            for split in data.splits if job.judge_test else ("train", "validation"):
+                teacher_logits(teacher, data, cache=job.cache, split=split, say=say)
+            if more is not None:
+                teacher_logits(teacher, with_parts(data, (Part(more, (more,)),), 0), cache=job.cache, split=more.name, say=say)
 
 
 # --- a slot's process ------------------------------------------------------------------------------------------------
@@ -236,9 +244,10 @@ class Worker:
 
     def _work(self) -> None:
         if self._threads is not None and self._train is None:
-            import torch
+            with without_collecting():
+                import torch
 
-            import kdsweep.core.training  # noqa: F401  a warm worker: what the first job needs is imported before it comes
+                import kdsweep.core.training  # noqa: F401  a warm worker: what the first job needs is imported before it comes
 
             torch.set_num_threads(self._threads)
         while True:

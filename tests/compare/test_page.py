@@ -16,6 +16,7 @@ from made_up_sweeps import NAMES, TEACHER, full_sweep, report_of, schedule, tria
 from kdsweep.compare.charts import draw_charts, pareto
 from kdsweep.compare.figures import looks_of
 from kdsweep.compare.page import write_page
+from kdsweep.compare.pareto import pareto as pareto_of
 from kdsweep.compare.records import COLORS, TrialRecord
 from kdsweep.compare.schedules import in_words, sample
 
@@ -360,6 +361,20 @@ def test_a_strategy_without_a_finished_trial_is_said_to_have_none(tmp_path: Path
     report, records = one_has_failed()
     write_page(report, records, tmp_path / "report.html")
     assert "no trial finished" in Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+
+
+def test_with_several_objectives_the_front_is_a_table_with_the_teacher_first_and_without_them_there_is_none(tmp_path: Path) -> None:
+    report, records = full_sweep(6)
+    write_page(report, records, tmp_path / "report.html")
+    assert "pareto" not in Reader((tmp_path / "report.html").read_text(encoding="utf-8")).ids
+    front = pareto_of("accuracy", {"latency": "latency_ms", "parameters": "parameters"}, records)
+    assert len(front) > 1
+    write_page(report | {"pareto": front}, records, tmp_path / "report.html")
+    text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    table = text[text.index("Student Validation accuracy Latency Parameters") : text.index("Of all complete trials of the search")]
+    assert table.split()[5:13] == ["✶", "teacher", "0.9300", "31.2", "ms", "109.5", "M", f"{front[0]['strategy']}-{front[0]['trial']}"]
+    assert table.count(" ms ") == len(front) + 1
+    assert all(f"{one['strategy']}-{one['trial']} {one['validation']:.4f} {one['latency']:.3g} ms" in table for one in front)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from scipy.stats import norm
 
 from kdsweep.compare.statistics import compare_pairs, holm, mean_score, resampled_scores
 from kdsweep.core.evaluate import score
+from kdsweep.core.settings import METRICS, Metric
 
 Students = dict[str, dict[int, np.ndarray]]
 
@@ -217,3 +218,44 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_t
         assert compare_pairs(
             "accuracy", np.tile(labels, 100), {"a": {i: np.tile(right[i], 100) for i in right}, "b": {i: np.tile(wrong[i], 100) for i in wrong}}
         )[0].verdict.startswith("a beats b by 100.0 points")
+
+
+# --- tasks that are no choice of one class ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearman", "pearson_and_spearman", "f1_micro", "f1_macro", "subset_accuracy", "accuracy_and_f1"])
+def test_scores_of_resampled_examples_are_those_of_the_examples_drawn(metric: Metric) -> None:
+    """Against scipy and scikit-learn on the rows themselves, ties and all."""
+    draw, rows, draws = np.random.default_rng(3), 40, 25
+    if metric in METRICS["regression"]:
+        labels = draw.integers(6, size=rows) / 2
+        predicted = [np.round(labels + draw.normal(0, 1, rows), 1) for _ in range(3)]
+    elif metric == "accuracy_and_f1":
+        labels = draw.integers(2, size=rows)
+        predicted = [np.where(draw.random(rows) < 0.8, labels, 1 - labels) for _ in range(3)]
+    else:
+        labels = (draw.random((rows, 3)) < 0.4).astype(np.float32)
+        predicted = [np.where(draw.random((rows, 3)) < 0.8, labels, 1 - labels).astype(np.int64) for _ in range(3)]
+    found = resampled_scores(metric, labels, predicted, draws=draws, seed=5)
+    again = np.random.default_rng(5).integers(rows, size=(draws, rows))
+    expected = [[score(metric, labels[chosen], one[chosen]) for chosen in again] for one in predicted]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert mean_score(metric, labels, dict(enumerate(predicted)), draws=50).value == pytest.approx(np.mean([score(metric, labels, one) for one in predicted]))
+
+
+def test_strategies_of_a_regression_and_of_several_labels_are_compared() -> None:
+    draw, rows = np.random.default_rng(0), 300
+    labels = draw.normal(0, 1, rows)
+    numbers = {name: {seed: labels + draw.normal(0, noise, rows) for seed in range(3)} for name, noise in (("near", 0.3), ("far", 2.0))}
+    (pair,) = compare_pairs("spearman", labels, numbers)
+    assert pair.verdict.startswith("near beats far by")
+    assert compare_pairs("pearson", labels, {"a": numbers["near"], "b": numbers["near"]})[0].verdict.startswith(
+        "no difference shown (the answers are the same)"
+    )
+    sets = (draw.random((rows, 4)) < 0.5).astype(np.float32)
+    guessed = {name: {seed: np.where(draw.random((rows, 4)) < share, sets, 1 - sets) for seed in range(3)} for name, share in (("good", 0.95), ("bad", 0.7))}
+    assert compare_pairs("f1_micro", sets, guessed)[0].verdict.startswith("good beats bad by")
+
+
+def test_a_correlation_with_what_never_varies_is_0() -> None:
+    assert resampled_scores("pearson", np.arange(5.0), [np.ones(5)], draws=4, seed=0).tolist() == [[0.0] * 4]

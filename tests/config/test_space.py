@@ -45,6 +45,15 @@ def lowest(parameter: Parameter) -> Any:
     return round(parameter.domain.low) if parameter.whole else parameter.domain.low
 
 
+@pytest.mark.parametrize("weight", ["0.5", "{low: 0.1, high: 2.0}", "{shape: step, values: [1.0, 0.0], at: 0.5}"])
+def test_a_term_of_the_loss_may_be_its_weight_alone(weight: str, tmp_path: Path) -> None:
+    short = made(tmp_path, assignments=(f"strategies.distill.distill={{hidden: {weight}, attention: {weight}, cosine: {weight}}}",))
+    terms = ", ".join(f"{name}: {{weight: {weight}}}" for name in ("hidden", "attention", "cosine"))
+    assert short.strategies == made(tmp_path, assignments=(f"strategies.distill.distill={{{terms}}}",)).strategies
+    with pytest.raises(SpaceError, match=r"distill.hidden.weight: must be a number, a range or a schedule, not 'much'"):
+        made(tmp_path, assignments=("strategies.distill.distill.hidden=much",))
+
+
 def test_the_parameters_of_a_strategy_are_in_order_and_named_as_the_keys(tmp_path: Path) -> None:
     space = made(tmp_path, ("model: little", "model: little, layers: {low: 1, high: 3}"))
     assert [parameter.name for parameter in space.parameters("distill")] == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_without_a_file_a_sweep_is_the_default_one() -> None:
     assert load_sweep() == load_sweep(None) == SweepConfig()
-    assert (load_sweep().trials, load_sweep().sampler.type, load_sweep().pruner.type, load_sweep().keep.students) == (20, "tpe", "hyperband", 3)
+    assert (load_sweep().trials, load_sweep().sampler.type, load_sweep().pruner.type, load_sweep().keep.students) == (20, "tpe", "asha", 3)
 
 
 def test_load_sweep_leaves_the_set_to_the_space(sweep: Path) -> None:
@@ -52,6 +53,15 @@ def test_the_name_is_made_of_space_embedded_and_sweep(space: Path, sweep: Path) 
     assert load(space, sweep).name == "small-quick"
     assert load(space, sweep, embedded=True).name == "small-embedded-quick"
     assert load(ROOT / "search_spaces" / "sst2.yaml", ROOT / "sweeps" / "quick.yaml", embedded=True).name == "sst2-embedded-quick"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "hint"), [("trails=3", "did you mean 'trials'?"), ("strategie.finetune.alpha=1", "did you mean 'strategies'?"), ("x=1", "known in")]
+)
+def test_a_key_of_neither_file_is_looked_for_in_both(space: Path, assignment: str, hint: str) -> None:
+    with pytest.raises(SpaceError, match=re.escape(hint)) as told:
+        load(space, assignments=(assignment,))
+    assert told.value.file == f"--set {assignment}"
 
 
 def test_a_name_that_is_given_overrides_all_that(space: Path, sweep: Path) -> None:

@@ -15,8 +15,10 @@ import pytest
 from conftest import sentences, write_csv
 from transformers import AutoTokenizer
 
-from kdsweep.core.data import Split, TaskData, batches, evaluation_batches, load_task, tokenize_split
+from kdsweep.core.data import load_task
+from kdsweep.core.rows import Split, TaskData
 from kdsweep.core.settings import SPLITS, TaskSettings
+from kdsweep.core.tokens import batches, evaluation_batches, tokenize_split
 from kdsweep.errors import DataError
 
 ROWS = sentences(120)
@@ -370,7 +372,7 @@ def split_of(*columns: list[str]) -> Split:
 
 
 def test_tokens_are_the_tokenizers_own_row_by_row(tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.data.ROWS_A_TOKENIZER_CALL", 50)  # the rows span several calls
+    monkeypatch.setattr("kdsweep.core.tokens.ROWS_A_TOKENIZER_CALL", 50)  # the rows span several calls
     tokenizer = AutoTokenizer.from_pretrained(tiny("bert"))
     texts = [text for text, _ in ROWS]
     tokens = tokenize_split(split_of(texts), tokenizer, max_length=8, token_types=True, cache=tmp_path)

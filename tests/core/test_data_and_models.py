@@ -13,9 +13,11 @@ import pytest
 import torch
 from conftest import make_model, sentences, write_csv
 
-from kdsweep.core.data import TaskData, batches, evaluation_batches, load_task, tokenize_split
-from kdsweep.core.models import check_length, keep_layers, load_classifier, load_student, load_tokenizer, reads_token_types, spaced_layers
+from kdsweep.core.data import load_task
+from kdsweep.core.models import check_length, keep_layers, kept_layers, load_classifier, load_student, load_tokenizer, reads_token_types
+from kdsweep.core.rows import TaskData
 from kdsweep.core.settings import StudentSettings, TaskSettings
+from kdsweep.core.tokens import batches, evaluation_batches, tokenize_split
 from kdsweep.errors import DataError, ModelError
 
 
@@ -158,11 +160,11 @@ def test_an_epoch_has_every_row_once_in_batches_of_similar_length_as_a_function_
 
 
 def test_layers_are_evenly_spaced_with_the_first_and_the_last() -> None:
-    assert spaced_layers(12, 6, "x") == [0, 2, 4, 7, 9, 11]
-    assert spaced_layers(6, 6, "x") == [0, 1, 2, 3, 4, 5]
-    assert spaced_layers(12, 1, "x") == [0]
+    assert kept_layers(12, 6, "x") == [0, 2, 4, 7, 9, 11]
+    assert kept_layers(6, 6, "x") == [0, 1, 2, 3, 4, 5]
+    assert kept_layers(12, 1, "x") == [0]
     with pytest.raises(ModelError, match="7 layers"):
-        spaced_layers(6, 7, "x")
+        kept_layers(6, 7, "x")
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "mpnet", "electra"])

@@ -12,9 +12,10 @@ import torch
 from conftest import sentences
 
 from kdsweep.core import evaluate
-from kdsweep.core.data import Split, tokenize_split
 from kdsweep.core.evaluate import calibration_error, fidelity, judge, latency, predict, score, sureness
 from kdsweep.core.models import load_classifier, load_tokenizer
+from kdsweep.core.rows import Split
+from kdsweep.core.tokens import tokenize_split
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 PREDICTED = np.array([0, 1, 0, 1, 1, 0, 1, 1])  # class 1: 4 right, 1 too many, 1 missed; class 0: 2 right
@@ -70,12 +71,13 @@ def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick
     tokens = tokenize_split(Split("x", (["fine film"] * 3,), np.zeros(3, dtype=np.int64), "x"), tokenizer, max_length=24, token_types=False, cache=tmp_path)
     calls: list[int] = []
     model.register_forward_hook(lambda *_: calls.append(1))
+    monkeypatch.setattr(evaluate, "LATENCY_SECONDS", 60.0)
     latency(model, tokens)
-    assert len(calls) == evaluate.LATENCY_RUNS + 3
+    assert len(calls) == 3 + 60
     calls.clear()
-    monkeypatch.setattr(evaluate, "LONGEST_LATENCY_SECONDS", 0.0)
+    monkeypatch.setattr(evaluate, "LATENCY_SECONDS", 0.0)
     latency(model, tokens)
-    assert len(calls) == 3 + 5
+    assert len(calls) == 3 + 20
 
 
 # --- what explains a result ------------------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ import torch
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import batches, load_task, tokenize_split
+from kdsweep.core.data import load_task
 from kdsweep.core.evaluate import calibration_error, predict
 from kdsweep.core.models import load_classifier, load_student, load_tokenizer
 from kdsweep.core.teacher import teacher_logits
+from kdsweep.core.tokens import batches, tokenize_split
 from kdsweep.core.training import STEPS_A_SAMPLE, prepare_teacher
 from kdsweep.errors import Interrupted
 
@@ -36,25 +37,14 @@ def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def make(student: str, review_csv: Path) -> Callable[..., TrialSettings]:
+def make(plain_trial: dict[str, Any], student: str) -> Callable[..., TrialSettings]:
+    models = {"teacher": plain_trial["teacher"] | {"model": student}, "student": {"model": student, "layers": 1}}
+
     def build(**changes: Any) -> TrialSettings:
-        plain: dict[str, Any] = {
-            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
-            "teacher": {"model": student, "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
-            "student": {"model": student, "layers": 1},
-            "training": TRAINING,
-            "alpha": {"shape": "linear", "start": 0.1, "end": 0.9},
-            "temperature": 3.0,
-            "learning_rate": 2e-3,
-        }
-        return TrialSettings.model_validate(plain | changes)
+        alpha = {"shape": "linear", "start": 0.1, "end": 0.9}
+        return TrialSettings.model_validate(plain_trial | models | {"training": TRAINING, "alpha": alpha} | changes)
 
     return build
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 def metrics(settings: TrialSettings, folder: Path, cache: Path) -> list[dict[str, float]]:
@@ -110,9 +100,8 @@ def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(make
 def test_fine_tuning_has_a_share_of_0_a_calibration_error_and_no_teacher_to_agree_with(
     make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["kdsweep.core.training"]
-    for name in ("prepare_teacher", "teacher_logits", "gradient_squares"):
-        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("fine-tuning needs no teacher"))
+    for module, name in (("training", "prepare_teacher"), ("training", "teacher_logits"), ("objective", "gradient_squares")):
+        monkeypatch.setattr(sys.modules[f"kdsweep.core.{module}"], name, lambda *_, **__: pytest.fail("fine-tuning needs no teacher"))
     for found in metrics(make(alpha=1.0), tmp_path / "trial", tmp_path / "cache"):
         assert found["train/gradient_share"] == 0.0
         assert 0 <= found["validation/ece"] <= 1

@@ -53,11 +53,6 @@ def make(student: str, review_csv: Path) -> Callable[..., TrialSettings]:
     return build
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @dataclass
 class Memory:
     """Room for so many rows in the training steps from `since_call` on (a call is one micro-batch); `seen` are the rows of each call."""

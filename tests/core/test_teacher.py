@@ -16,9 +16,10 @@ from conftest import sentences, write_csv
 from safetensors.torch import load_file, save_file
 
 from kdsweep.core import train  # noqa: F401  the function's name is bound before the module's: see kdsweep/core/__init__.py
-from kdsweep.core.data import TaskData, load_task
+from kdsweep.core.data import load_task
 from kdsweep.core.evaluate import judge
 from kdsweep.core.models import load_classifier, load_tokenizer
+from kdsweep.core.rows import TaskData
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teacher import Teacher, check_beats_majority, find_teacher, frozen_teacher, teacher_key, teacher_logits, teacher_test
 from kdsweep.core.training import cached_teacher, prepare_teacher
@@ -175,6 +176,35 @@ def test_three_outputs_in_a_cyclic_order_go_the_right_way_around(tiny: Callable[
         prepare_teacher(task, from_checkpoint(folder), tmp_path / "cache")
     named = prepare_teacher(task, from_checkpoint(folder, labels=["pos", "meh", "neg"]), tmp_path / "cache")
     np.testing.assert_allclose(teacher_logits(named, data, cache=tmp_path / "cache"), expected, atol=1e-4)
+
+
+def test_names_that_are_there_but_wrong_are_not_trusted(tiny: Callable[..., str], tmp_path: Path) -> None:
+    """As with MNLI checkpoints that were saved with another task's label order: mapped by name, then judged by accuracy."""
+    rows = [
+        (f"{text if i % 3 else 'the film was yes'} {' '.join(['a'] * (i % 5))} {' '.join(['and'] * (i // 5 % 8))}", i, label)
+        for i, (text, label) in enumerate(sentences(240))
+    ]
+    named = [(text, {"neg": "contradiction", "pos": "entailment"}[label] if i % 3 else "neutral") for text, i, label in rows]
+    task = TaskSettings(
+        dataset=str(write_csv(tmp_path / "rows.csv", named)), text="text", label="label", labels=["entailment", "neutral", "contradiction"], holdout=0.2
+    )
+    data = load_task(task)
+    original = prepare_teacher(task, TeacherSettings(model=tiny("bert"), training=TRAINING), tmp_path / "cache")
+    folder = tmp_path / "lying"
+    shutil.copytree(original.folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    for name in ("classifier.weight", "classifier.bias"):
+        weights[name] = weights[name][[2, 0, 1]].contiguous()  # contradiction, entailment, neutral
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    lies = {"0": "neutral", "1": "entailment", "2": "contradiction"}
+    (folder / "config.json").write_text(json.dumps(config | {"id2label": lies, "label2id": {name: int(i) for i, name in lies.items()}}))
+    with pytest.raises(TeacherError, match=r"as \[contradiction, entailment, neutral\] accuracy would be"):
+        prepare_teacher(task, from_checkpoint(folder), tmp_path / "cache")
+    mended = prepare_teacher(task, from_checkpoint(folder, labels=["contradiction", "entailment", "neutral"]), tmp_path / "cache")
+    assert mended.validation["accuracy"] == pytest.approx(original.validation["accuracy"])
+    expected = teacher_logits(original, data, cache=tmp_path / "cache")
+    np.testing.assert_allclose(teacher_logits(mended, data, cache=tmp_path / "cache"), expected, atol=1e-4)
 
 
 def test_names_that_say_nothing_are_taken_as_the_tasks_order_when_accuracy_agrees(made: Made, tmp_path: Path) -> None:

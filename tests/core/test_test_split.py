@@ -14,27 +14,20 @@ import torch
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.checkpoint import TrialFolder, TrialResult
-from kdsweep.core.data import Split, load_task, tokenize_split
+from kdsweep.core.data import load_task
 from kdsweep.core.evaluate import judge, predict
 from kdsweep.core.models import load_classifier, load_tokenizer
+from kdsweep.core.rows import Split
+from kdsweep.core.tokens import tokenize_split
 from kdsweep.errors import SettingsConflict
 
 Tokenized = list[str]
 
 
 @pytest.fixture(scope="module")
-def make(tiny: Callable[..., str], review_csv: Path) -> Callable[..., TrialSettings]:
+def make(plain_trial: dict[str, Any]) -> Callable[..., TrialSettings]:
     def build(**changes: Any) -> TrialSettings:
-        plain: dict[str, Any] = {
-            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2, "metric": "f1"},
-            "teacher": {"model": tiny("bert", layers=2), "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
-            "student": {"model": tiny("bert", layers=2), "layers": 1},
-            "training": {"epochs": 2, "batch_size": 16, "max_length": 24},
-            "alpha": 0.5,
-            "temperature": 3.0,
-            "learning_rate": 2e-3,
-        }
-        return TrialSettings.model_validate(plain | changes)
+        return TrialSettings.model_validate(plain_trial | {"task": plain_trial["task"] | {"metric": "f1"}} | changes)
 
     return build
 

@@ -18,35 +18,22 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task, tokenize_split
+from kdsweep.core.data import load_task
 from kdsweep.core.evaluate import judge, predict
 from kdsweep.core.models import load_classifier, load_student, load_tokenizer
 from kdsweep.core.settings import StudentSettings, TaskSettings
 from kdsweep.core.teacher import frozen_teacher, teacher_logits
-from kdsweep.core.training import check_same_rows, decayed_groups, evaluation_steps, learning_rates, prepare_teacher
+from kdsweep.core.tokens import tokenize_split
+from kdsweep.core.training import check_same_rows, evaluation_steps, learning_rates, prepare_teacher
 from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiverged
 
 
 @pytest.fixture(scope="module")
-def make(tiny: Callable[..., str], review_csv: Path) -> Callable[..., TrialSettings]:
+def make(plain_trial: dict[str, Any]) -> Callable[..., TrialSettings]:
     def build(**changes: Any) -> TrialSettings:
-        plain: dict[str, Any] = {
-            "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
-            "teacher": {"model": tiny("bert", layers=2), "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
-            "student": {"model": tiny("bert", layers=2), "layers": 1},
-            "training": {"epochs": 2, "batch_size": 16, "max_length": 24},
-            "alpha": {"shape": "linear", "start": 0.1, "end": 0.9},
-            "temperature": 3.0,
-            "learning_rate": 2e-3,
-        }
-        return TrialSettings.model_validate(plain | changes)
+        return TrialSettings.model_validate(plain_trial | {"alpha": {"shape": "linear", "start": 0.1, "end": 0.9}} | changes)
 
     return build
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
 
 
 def metrics(evaluations: Any) -> list[dict[str, float]]:
@@ -256,17 +243,6 @@ def test_a_checkpoint_whose_names_say_nothing_is_judged_by_accuracy(make: Callab
     assert prepare_teacher(named.task, named.teacher, cache).validation["accuracy"] > 0.75
 
 
-def test_matrices_decay_biases_and_norms_do_not(tiny: Callable[..., str]) -> None:
-    model = load_classifier(tiny("bert"), ("a", "b"))
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    decayed, plain = decayed_groups(model, 0.01)
-    assert decayed["weight_decay"] == 0.01
-    assert plain["weight_decay"] == 0.0
-    assert all("bias" not in names[id(parameter)] and "LayerNorm" not in names[id(parameter)] for parameter in decayed["params"])
-    assert all("bias" in names[id(parameter)] or "LayerNorm" in names[id(parameter)] for parameter in plain["params"])
-    assert len(decayed["params"]) + len(plain["params"]) == len(names)
-
-
 def test_evaluations_are_spread_evenly_and_end_each_epoch() -> None:
     assert evaluation_steps(10, 2, 2) == {5, 10, 15, 20}
     assert evaluation_steps(3, 1, 9) == {1, 2, 3}
@@ -286,7 +262,7 @@ def test_the_same_settings_and_seed_give_the_same_numbers_and_another_seed_other
 
 def test_fine_tuning_has_no_teacher_in_its_settings_or_its_cache(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
     evaluations = list(train(make(alpha=1.0, teacher=None), tmp_path / "trial", cache=tmp_path / "cache"))
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"tokens"}
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"rows", "tokens"}
     for found in metrics(evaluations):
         assert found["train/distill_loss"] == 0.0
         assert found["train/loss"] == found["train/task_loss"]

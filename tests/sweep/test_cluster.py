@@ -19,8 +19,10 @@ from pathlib import Path
 import pytest
 from sweep_processes import ON_RAY, PLAIN, assert_same_sweep
 
+from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
+from kdsweep.sweep.engines import TRIES_TO_JOIN, Session
 from kdsweep.sweep.guardian import MARK, members
 from kdsweep.sweep.home import Home
 
@@ -107,12 +109,59 @@ def test_the_trials_of_a_cluster_that_is_there_are_those_of_one_that_is_begun_he
     run(space, home=local.root, assignments=(*FEW, ON_RAY))
     known.join("machine")
     try:
-        for name, address in (("address", known.address), ("auto", "auto"), ("client", f"ray://127.0.0.1:{known.client_port}")):
+        for name, address in (("address", known.address), ("client", f"ray://127.0.0.1:{known.client_port}")):
             home = Home(tmp_path / name)
             assert run(space, home=home.root, assignments=(*FEW, engine(address)))["state"] == "done"
             assert_same_sweep(home, local)
     finally:
         known.leave()
+
+
+def test_auto_is_the_cluster_that_the_environment_names(tmp_path: Path, known: Cluster) -> None:
+    session = Session(Home(tmp_path).sweep("sweep"), RayEngine(type="ray", address="auto"))
+    session.open()
+    try:
+        assert session.ray.get_runtime_context().gcs_address.endswith(f":{known.port}")
+    finally:
+        session.close()
+
+
+# What a user behind ray:// gets when the process that the cluster began for them has died at its start, as Ray 2.60 words it.
+DIED_AT_ITS_START = """Initialization failure from server:
+Traceback (most recent call last):
+  File "ray/util/client/server/proxier.py", line 396, in start_specific_server
+    cmd = psutil_proc.cmdline()
+psutil.ZombieProcess: PID still exists but it's a zombie (pid=30031)
+"""
+
+
+@pytest.mark.parametrize("failures", [1, TRIES_TO_JOIN])
+def test_a_server_behind_ray_client_that_dies_at_its_start_is_asked_for_again(
+    failures: int, tmp_path: Path, known: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    init, left = ray.init, [failures]
+
+    def dying(**options: object) -> object:
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ConnectionAbortedError(DIED_AT_ITS_START)
+        return init(**options)
+
+    monkeypatch.setattr(ray, "init", dying)
+    folder = Home(tmp_path).sweep("sweep")
+    session = Session(folder, RayEngine(type="ray", address=f"ray://127.0.0.1:{known.client_port}"))
+    if failures < TRIES_TO_JOIN:
+        session.open()
+        try:
+            assert session.ray.cluster_resources()
+        finally:
+            session.close()
+    else:
+        with pytest.raises(KdsweepError, match="can't be used: Initialization failure from server: psutil.ZombieProcess: PID still exists but it's a zombie"):
+            session.open()
+    assert folder.ray_log.read_text().count("asked again, since: Initialization failure from server") == min(failures, TRIES_TO_JOIN - 1)
 
 
 def far(*commands: str) -> list[str]:

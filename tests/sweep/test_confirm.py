@@ -20,9 +20,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.compare.statistics import compare_pairs, mean_score
 from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task, tokenize_split
+from kdsweep.core.data import load_task
 from kdsweep.core.evaluate import predict
 from kdsweep.core.files import read_json
+from kdsweep.core.tokens import tokenize_split
 from kdsweep.errors import TrackingUnreachable
 from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
@@ -149,7 +150,7 @@ def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(space:
     )
 
 
-def test_kill_9_while_confirming_loses_and_repeats_nothing(tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
+def test_kill_9_while_confirming_loses_and_repeats_nothing(space: Path, tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
     draw, changes = random.Random(3), (*THREE, "training.epochs=4", "strategies.combined=", "engine={type: inline}")
     finished: dict[str, int] = {}
     for _ in range(2):
@@ -162,9 +163,7 @@ def test_kill_9_while_confirming_loses_and_repeats_nothing(tmp_path: Path, sweep
         ended = {file.parent.name: file.stat().st_mtime_ns for file in one.home.sweep("tiny").confirm.glob("*/result.json")}
         assert finished.items() <= ended.items()
         finished = ended
-    one = sweep(tmp_path, *changes)
-    status_, _, errors = one.end()
-    assert status_ == 0, errors
+    assert run(space, home=tmp_path, assignments=changes)["state"] == "done"
     ended = {file.parent.name: file.stat().st_mtime_ns for file in one.home.sweep("tiny").confirm.glob("*/result.json")}
     assert finished.items() <= ended.items()
     assert len(ended) == 2 * SEEDS

@@ -20,10 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from sweep_processes import PLAIN, Sweep, assert_same_sweep, metrics_of, runs_of
 
+from kdsweep.cli import main
 from kdsweep.errors import KdsweepError, SweepLocked, without_password
 from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
@@ -379,10 +381,14 @@ def test_passwords_are_shown_nowhere_and_kept_in_one_private_file(space: Path, t
     file = write_sweep(tmp_path / "sweep.yaml", storage, tracking)
     arguments = ("run", str(space), "--sweep", file, "--set", "strategies.combined=", "--set", "strategies.distill=")
     with watching_command_lines() as seen:
-        for command in (arguments, ("status", "tiny"), ("compare", "tiny", "--json"), ("ui", "tiny", "--no-open")):
+        for command in (arguments, ("ui", "tiny", "--no-open")):
             ended = kdsweep(*command, home=home)
             assert ended.status == 0, ended
             assert_nowhere(ended, home)
+        for command in (("status", "tiny"), ("compare", "tiny", "--json")):
+            told = CliRunner().invoke(main, [*command, "--home", str(home)])
+            assert_nowhere(Ended(told.exit_code, told.stdout, told.stderr), home)
+            assert told.exit_code == 0 and told.stdout
     assert not seen
     assert Home(home).sweep("tiny").secrets.exists()
     assert len(runs_of(Home(home), server.uri)) == 3

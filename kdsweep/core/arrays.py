@@ -1,0 +1,95 @@
+"""Flat files of much data: written piece by piece, mapped into memory by any number of processes, which then share it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, overload
+
+import numpy as np
+
+
+class GrowingArray:
+    """A .npy file of one dimension to which arrays are appended, so that the whole never has to be in memory."""
+
+    def __init__(self, path: Path, dtype: Any) -> None:
+        self._path, self._dtype, self._length = path, np.dtype(dtype), 0
+
+    def __enter__(self) -> GrowingArray:
+        self._file: BinaryIO = self._path.open("wb")
+        self._write_header()
+        self._data_at = self._file.tell()
+        return self
+
+    def append(self, array: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(array, dtype=self._dtype).data)
+        self._length += len(array)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._file:
+            self._file.seek(0)
+            self._write_header()  # NumPy pads it with room for any length
+            assert self._file.tell() == self._data_at
+
+    def _write_header(self) -> None:
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._length,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
+
+
+def map_array(path: Path) -> np.ndarray:
+    """The array of a .npy file as long as it is looked at; a plain one, as NumPy's own class for it costs each slice some microseconds."""
+    mapped: np.ndarray = np.load(path, mmap_mode="r").view(np.ndarray)
+    return mapped
+
+
+class MappedTexts(Sequence[str]):
+    """Texts that lie in a file; those that are asked for are read. A slice is a list."""
+
+    ROWS_AT_ONCE = 4096
+
+    def __init__(self, path: Path) -> None:
+        self._bytes, self._offsets = map_array(path), map_array(_offsets(path))
+
+    @staticmethod
+    def write(path: Path, texts: Sequence[str]) -> None:
+        """Put UTF-8 bytes, one text after the other, into `path`, and where each begins beside it."""
+        lengths = np.empty(len(texts), dtype=np.int64)
+        with GrowingArray(path, np.uint8) as file:
+            for start in range(0, len(texts), MappedTexts.ROWS_AT_ONCE):
+                part = [text.encode() for text in texts[start : start + MappedTexts.ROWS_AT_ONCE]]
+                lengths[start : start + len(part)] = np.fromiter(map(len, part), dtype=np.int64, count=len(part))
+                file.append(np.frombuffer(b"".join(part), dtype=np.uint8))
+        np.save(_offsets(path), np.concatenate([[0], np.cumsum(lengths)]))
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            start, end, step = row.indices(len(self))
+            return self._between(start, end) if step == 1 else [self[i] for i in range(start, end, step)]
+        number = range(len(self))[operator.index(row)]  # as a list would count, or refuse
+        return self._between(number, number + 1)[0]
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), self.ROWS_AT_ONCE):
+            yield from self._between(start, min(start + self.ROWS_AT_ONCE, len(self)))
+
+    def _between(self, start: int, end: int) -> list[str]:
+        if end <= start:
+            return []
+        offsets = self._offsets[start : end + 1].tolist()
+        first = offsets[0]
+        data = self._bytes[first : offsets[-1]].tobytes()
+        return [data[one - first : other - first].decode() for one, other in pairwise(offsets)]
+
+
+def _offsets(path: Path) -> Path:
+    return path.with_name(f"{path.stem}-offsets.npy")

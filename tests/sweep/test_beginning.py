@@ -1,0 +1,77 @@
+"""The way to the first step: its parts add up, it is told once, and imports leave garbage collection as it was."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdsweep.sweep.beginning import Beginning, process_began, without_collecting
+
+
+def test_the_parts_add_up_to_the_time_until_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([2.0, 2.5, 6.5, 7.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    beginning = Beginning(began=0.0)
+    for part in ("data", "imports", "first trial"):
+        beginning.enter(part)
+    assert beginning.first_step() == "first step after 7.0 s: imports 6.0 s, data 0.5 s, first trial 0.5 s"
+
+
+def test_only_the_first_step_is_told() -> None:
+    beginning = Beginning()
+    assert beginning.first_step() is not None
+    beginning.enter("another trial")
+    assert beginning.first_step() is None
+
+
+def test_a_process_knows_when_it_began() -> None:
+    before = time.monotonic()
+    code = "import time; time.sleep(0.5); from kdsweep.sweep.beginning import process_began; print(process_began())"
+    began = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert before - 0.02 <= began < before + 0.4
+    assert process_began() < before
+
+
+def test_garbage_is_collected_again_after_imports_and_not_where_it_was_off() -> None:
+    try:
+        with without_collecting():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        gc.disable()
+        with without_collecting():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+def test_a_mistake_in_the_data_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\nfine,pos\n", encoding="utf-8")
+    (tmp_path / "space.yaml").write_text(
+        "name: broken\ntask: {dataset: rows.csv, text: words, label: label}\nstudent: {model: none}\n"
+        "strategies: {finetune: {alpha: 1.0, learning_rate: 1.0e-4}}\n",
+        encoding="utf-8",
+    )
+    code = (
+        "import sys\nfrom kdsweep.errors import DataError\nfrom kdsweep.sweep import run\n"
+        "try:\n    run('space.yaml')\nexcept DataError as error:\n    print(error, 'torch' in sys.modules)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert "no column 'words'" in said
+    assert said.rstrip().endswith("False")
+
+
+def test_a_sweep_tells_of_its_first_step_once(sweep: Any, tmp_path: Path) -> None:
+    status, output, errors = sweep(tmp_path, "trials=1", "confirm={seeds: 0}", "engine={type: inline}").end()
+    assert status == 0, errors
+    told = [line for line in output.splitlines() if line.startswith("first step after")]
+    assert len(told) == 1
+    assert re.fullmatch(r"first step after [\d.]+ s: imports [\d.]+ s(, [a-z ]+ [\d.]+ s)+", told[0])

@@ -1,0 +1,101 @@
+"""Sweeps with more than one objective."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+
+from kdsweep.config import SpaceError, load
+from kdsweep.display import show_report
+from kdsweep.sweep import run
+from kdsweep.sweep.home import Home
+from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.reading import report as read_report
+from kdsweep.sweep.studies import Studies
+
+BOTH = "objective=[accuracy, latency]"
+
+
+class Lines(Observer):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_a_sweep_looks_for_both_and_shows_the_front(tmp_path: Path, tiny_space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    observer = Lines()
+    sets = (
+        BOTH,
+        "trials=3",
+        "keep={students: 1}",
+        "confirm={seeds: 0}",
+        "training.epochs=1",
+        "student.layers={choices: [1, 2]}",
+        "sampler={type: tpe, startup_trials: 1}",
+    )
+    report = run(tiny_space, home=tmp_path, assignments=sets, observer=observer)
+    assert "objectives: accuracy, latency; nothing is pruned, as no pruner weighs several" in observer.lines
+    home = Home(tmp_path)
+    study = optuna.load_study(study_name="tiny/distill", storage=f"sqlite:///{home.optuna_db}")
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    for trial in study.trials:
+        result = json.loads((Path(home.sweep("tiny").trial("distill", trial.number)) / "result.json").read_text())
+        assert trial.values == [result["best"]["metrics"]["validation/accuracy"], result["student"]["latency_ms"]]
+    best = {name: found["best"] for name, found in report["strategies"].items()}
+    assert best["distill"]["validation"] == max(trial.values[0] for trial in study.trials)  # the metric alone chooses the best
+    front = report["pareto"]
+    assert front[0]["validation"] == max(one["validation"] for one in best.values())
+    assert all(a["validation"] > b["validation"] and a["latency"] > b["latency"] for a, b in itertools.pairwise(front))
+    again = read_report(home, "tiny")
+    assert (again["pareto"], again["state"]) == (front, "done")
+    show_report(report, tmp_path)
+    assert "Pareto front" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
+def test_every_sampler_goes_on_after_trials_of_each_kind(tmp_path: Path, tiny_space: Path, sampler: str) -> None:
+    plan = load(tiny_space, assignments=(BOTH, f"sampler={{type: {sampler}{', startup_trials: 2' if sampler != 'random' else ''}}}"))
+
+    def opened() -> Studies:
+        return Studies(f"sqlite:///{tmp_path / 'optuna.db'}", plan.name, plan.space, plan.sweep)
+
+    studies = opened()
+    for i, state in enumerate(("complete", "diverged", "failed", "complete", "complete", "complete", "complete")):
+        ticket = studies.ask("distill")
+        assert not studies.report(ticket, 1, 0.5)
+        studies.tell(ticket, state, 0.5 + i / 100 if state == "complete" else None, costs=[10.0 - i] if state == "complete" else [])
+        studies.write_told()
+    assert studies.progress("distill").best == (6, 0.56)
+    assert opened().progress("distill").order == studies.progress("distill").order
+    assert studies.importance("distill") is not None
+
+
+@pytest.mark.parametrize(
+    ("assignments", "rule"),
+    [
+        (("objective=[latency, accuracy]",), "objective: the task's metric comes first: accuracy (or 'metric', whatever it is), not 'latency'"),
+        (("objective=[accuracy, latancy]",), "objective: what stands beside accuracy is what a student costs, not 'latancy'; did you mean 'latency'?"),
+        (("trials=none",), "trials: must be a whole number, not 'none'"),
+        (("objective=[accuracy, size, size]",), "objective: each may stand once, not [accuracy, size, size]"),
+        ((BOTH, "pruner={type: median}"), "pruner: median can't weigh several objectives (accuracy, latency); leave 'pruner' out, or say {type: none}"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_one_line(tiny_space: Path, assignments: tuple[str, ...], rule: str) -> None:
+    with pytest.raises(SpaceError) as raised:
+        load(tiny_space, assignments=assignments)
+    assert raised.value.rule == rule
+
+
+def test_one_objective_is_as_if_none_was_named(tiny_space: Path) -> None:
+    plain, named = load(tiny_space), load(tiny_space, assignments=("objective=[accuracy]",))
+    assert plain.identity == named.identity
+    assert plain.sweep.pruner.type == "asha"
+    several = load(tiny_space, assignments=(BOTH,))
+    assert several.identity["objective"] == {"metric": "accuracy", "direction": "maximize", "and": ["latency"]}
+    assert several.sweep.pruner.type == "none"
