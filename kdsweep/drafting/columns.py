@@ -20,8 +20,12 @@ from kdsweep.errors import DataError, did_you_mean, first_line
 ROWS_LOOKED_AT = 20_000
 MOST_CLASSES = 20  # more than so many values need four rows each on average: the rule of `load_task`
 LONG_SHARE = 0.95
+LONG_LIST = 50  # elements: tokens, embeddings, ...; no text has so many labels
+REPEATED_SHARE = 0.01  # of lists that hold a value twice: tokens do, labels don't
 UNLABELLED = {"-1", ""}
-KINDS_OF_NO_USE = {"empty": "it is empty", "other": "neither texts nor numbers", "date": "dates"}
+DTYPES_OF_LABELS = ("string", "large_string", "bool", "int", "uint")  # as they begin; of what is in the lists of a dataset
+NO_NUMBERS = {"nan", "na", "n/a", "null", "none", "inf", "-inf"}  # what stands in a column of numbers where a number is missing
+KINDS_OF_NO_USE = {"empty": "it is empty", "other": "neither texts, numbers nor lists of names", "date": "dates"}
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}\b.*")
 ANYTHING = TaskSettings(dataset="-", text=("-",), label="-")  # the reader of files reads every column, whatever the task says
 
@@ -39,8 +43,9 @@ class Column:
     """What a look at the values of a column tells.
 
     kind: `text` (several words), `word` (something short), `number`, `fraction` (numbers, not all of them whole), `date`,
-    `empty`, or `other` (lists, images, ...).
-    distinct: different values, those that mean "no label" left out; `unlabelled`: how many of these.
+    `lists` (short ones, of names or whole numbers), `empty`, or `other` (embeddings, images, ...).
+    distinct: different values, empty ones left out, or different elements of lists; `unlabelled`: how many values mean "no label".
+    repeated: lists that hold an element twice. low, high: of numbers.
     words, characters: of a value on average; `long_words`, `long_characters`: that 95% of the values don't exceed.
     letters: share of characters that are letters; `foreign`: share of letters beyond ASCII.
     """
@@ -58,13 +63,39 @@ class Column:
     foreign: float = 0.0
     common: tuple[str, ...] = ()
     class_names: tuple[str, ...] | None = None
+    repeated: int = 0
+    low: float = 0.0
+    high: float = 0.0
 
     @property
     def is_class_like(self) -> bool:
         """Whether its values could be classes: a few, each of them several times."""
         most = MOST_CLASSES if self.kind == "text" else max(MOST_CLASSES, self.rows / 4)
         few = 2 <= self.distinct <= min(most, self.rows / 2)
-        return self.class_names is not None or (self.kind in ("word", "number", "text") and few and self.characters <= 60)
+        is_named = self.class_names is not None and self.kind != "lists"
+        return is_named or (self.kind in ("word", "number", "text") and few and self.characters <= 60)
+
+    @property
+    def is_label_list(self) -> bool:
+        """Whether its lists could be the labels of their rows: few different ones, none of them twice in a row."""
+        few = self.class_names is not None or 2 <= self.distinct <= max(MOST_CLASSES, self.rows / 4)
+        return self.kind == "lists" and few and self.repeated <= REPEATED_SHARE * self.rows
+
+    @property
+    def holds_flags(self) -> bool:
+        """Whether each value is a yes or a no: 0 or 1, or a boolean."""
+        found = {text.lower() for text in self.common}
+        return self.kind in ("number", "word") and (found <= {"0", "1"} or found <= {"true", "false"})
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether its flags could be a label: there are both."""
+        return self.holds_flags and self.distinct == 2 and self.class_names is None
+
+    @property
+    def counts_up(self) -> bool:
+        """Whether its whole numbers leave none out from 0 or 1 on, as those that stand for classes do."""
+        return self.kind == "number" and self.low in (0, 1) and self.distinct == self.high - self.low + 1
 
     @property
     def is_text_like(self) -> bool:
@@ -80,6 +111,8 @@ class Column:
         """What was seen, in a few words."""
         if self.kind in KINDS_OF_NO_USE:
             return KINDS_OF_NO_USE[self.kind]
+        if self.kind == "lists":
+            return self._describe_lists()
         if self.class_names is not None:
             return f"{len(self.class_names)} named classes"
         if self.kind == "fraction":
@@ -90,7 +123,14 @@ class Column:
             return f"{self.distinct} values ({self.examples})"
         if self.kind == "text":
             return f"texts of {self.words:.0f} words on average"
+        if self.distinct == 1:
+            return f"every value is {self.examples}"
         return f"{self.distinct:,} different {'numbers' if self.kind == 'number' else 'words'}"
+
+    def _describe_lists(self) -> str:
+        if not self.is_label_list:
+            return f"lists of {self.distinct:,} different values" + (", some of them twice in a list" if self.repeated else "")
+        return f"lists of {self.distinct} labels ({self.examples})" if self.class_names is None else f"lists of {len(self.class_names)} named labels"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -146,13 +186,19 @@ def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
 
 
 def _from_dataset(dataset: Any) -> Table:
-    """The first rows; columns of images, lists and the like are there with nothing in them."""
+    """The first rows; columns of images, embeddings and the like are there with nothing in them."""
     import datasets
 
     features, rows = dataset.features, dataset.select(range(min(len(dataset), ROWS_LOOKED_AT)))
-    plain = [name for name in dataset.column_names if isinstance(features[name], datasets.Value | datasets.ClassLabel)]
-    columns = {name: list(rows[name]) if name in plain else [[]] * len(rows) for name in dataset.column_names}
-    return Table(columns, {name: tuple(features[name].names) for name in plain if hasattr(features[name], "names")})
+    inner = {name: getattr(features[name], "feature", features[name]) for name in dataset.column_names}  # of a list, what is in it
+    plain = {
+        name: feature
+        for name, feature in inner.items()
+        if isinstance(feature, datasets.ClassLabel)
+        or (isinstance(feature, datasets.Value) and (feature is features[name] or feature.dtype.startswith(DTYPES_OF_LABELS)))
+    }
+    columns = {name: list(rows[name]) if name in plain else [{}] * len(rows) for name in dataset.column_names}
+    return Table(columns, {name: tuple(feature.names) for name, feature in plain.items() if hasattr(feature, "names")})
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -165,19 +211,29 @@ def look_at(table: Table) -> list[Column]:
 
 def is_unlabelled(values: list[Any]) -> bool:
     """Whether no row has a label: what benchmarks publish as their test split."""
-    return all(_as_text(value) in UNLABELLED for value in values)
+    return all(_as_text(one) in UNLABELLED for value in values for one in (_elements(value) if _is_list(value) else [value]))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def _elements(value: Any) -> list[Any]:
+    return list(value.tolist() if isinstance(value, np.ndarray) else value)
 
 
 def _look(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> Column:
     step = max(1, len(values) // ROWS_LOOKED_AT)
     looked_at = values[::step]
+    if any(map(_is_list, looked_at)) and all(value is None or _is_list(value) for value in looked_at):
+        return _look_at_lists(name, looked_at, class_names)
     if any(value is not None and not isinstance(value, str | int | float | bool | np.generic) for value in looked_at):
         return Column(name, "other", len(looked_at))
     texts = [_as_text(value) for value in looked_at]
     filled = [text for text in texts if text]
     if not filled:
         return Column(name, "empty", len(looked_at))
-    numbers = [_as_number(text) for text in filled]
+    numbers = [number for text in filled if (number := _as_number(text)) is not None]
     counts = Counter(filled)
     words, characters = [len(text.split()) for text in filled], [len(text) for text in filled]
     everything = "".join(filled)
@@ -195,15 +251,39 @@ def _look(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> 
         "common": tuple(text for text, _ in counts.most_common(8)),
         "class_names": class_names,
     }
-    if all(number is not None for number in numbers):
-        whole = all(number == math.floor(number) for number in numbers if number is not None)
-        return Column(name, "number" if whole else "fraction", len(looked_at), **facts)
+    others = sum(count for text, count in counts.items() if text.lower() in NO_NUMBERS)
+    if len(numbers) + others == len(filled) and len(numbers) > others:
+        whole = all(number == math.floor(number) for number in numbers)
+        return Column(name, "number" if whole else "fraction", len(looked_at), **facts, low=min(numbers), high=max(numbers))
     if all(DATE.fullmatch(text) for text in filled):
         return Column(name, "date", len(looked_at), **facts)
     # Chinese, Japanese and Thai put no blanks between words.
     several = facts["words"] >= 3 or (facts["foreign"] > 0.5 and facts["characters"] >= 8)
     is_prose = several and facts["letters"] > 0.5 and sum(text.startswith(("http://", "https://")) for text in filled) < len(filled) / 2
     return Column(name, "text" if is_prose else "word", len(looked_at), **facts)
+
+
+def _look_at_lists(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> Column:
+    rows = [_elements(value) for value in values if value is not None]
+    if sum(map(len, rows)) > LONG_LIST * len(rows):
+        return Column(name, "other", len(values))
+    if any(one is not None and not isinstance(one, str | int | float) for row in rows for one in row):
+        return Column(name, "other", len(values))
+    texts = [[_as_text(one) for one in row] for row in rows]
+    counts = Counter(text for row in texts for text in row)
+    numbers = [number for text in counts if (number := _as_number(text)) is not None]
+    if not counts or any(number != math.floor(number) for number in numbers):
+        return Column(name, "other" if counts else "empty", len(values))
+    return Column(
+        name,
+        "lists",
+        len(values),
+        distinct=len(counts),
+        unlabelled=len(values) - len(rows),
+        common=tuple(text for text, _ in counts.most_common(8)),
+        class_names=class_names,
+        repeated=sum(len(set(row)) < len(row) for row in texts),
+    )
 
 
 def _as_text(value: Any) -> str:
