@@ -1,7 +1,7 @@
 # make setup   an environment in .venv with exactly the versions that were tested
 # make demo    the main job on packaged data and models: minutes on two CPU cores, no network after the installation
 # make test    lint, types and tests
-# make bench   what the driver costs and how busy it keeps slots, against the targets; NAMES=... for some of them
+# make bench   kdsweep measured, beside what one would take instead, against the targets: docs/performance.md; NAMES=... for some
 # make sweep   kdsweep run of SPACE with SWEEP; with SWEEP=sweeps/slurm.yaml as Slurm jobs: docs/slurm.md
 PYTHON ?= python3
 VENV ?= .venv
@@ -10,6 +10,7 @@ SPACE ?= search_spaces/sst2.yaml
 SWEEP ?= sweeps/local.yaml
 ARGS ?=
 NAMES ?=
+RIVAL := build/benchmarks/torchdistill
 # For Slurm: how many worker jobs, and more options of sbatch for the driver's job and the workers'.
 WORKERS ?= 4
 SBATCH_DRIVER ?=
@@ -28,11 +29,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "installing into $(VENV): some minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,dev,bench]'
 	@touch $@
 
 demo: setup
 	$(BIN)/kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+
+# torchdistill wants torchvision, whose build must be that of torch: where only the benchmark looks, it can't break an import.
+$(RIVAL):
+	$(BIN)/python -m pip install --quiet --no-deps --target $@ torchdistill==1.1.5 torchvision==0.28.0
 
 lint: setup
 	$(BIN)/ruff check .
@@ -44,8 +49,8 @@ types: setup
 test: lint types
 	$(BIN)/pytest
 
-bench: setup
-	$(BIN)/python tests/benchmarks/load.py $(NAMES)
+bench: setup $(RIVAL)
+	$(BIN)/python tests/benchmarks/run.py $(NAMES)
 
 sweep: setup
 	@$(BIN)/python sweeps/slurm/submit.py "$$SPACE" --sweep "$$SWEEP" $(ARGS)

