@@ -31,7 +31,7 @@ class Sweep:
         command = [sys.executable, "-m", "kdsweep", "run", str(space), "--home", str(home), *sets]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 120) -> bool:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 300) -> bool:
         """Until it holds; False when the process ended first."""
         until = time.monotonic() + seconds
         while not condition():
@@ -48,7 +48,7 @@ class Sweep:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.communicate()
 
-    def end(self, seconds: float = 180) -> tuple[int, str, str]:
+    def end(self, seconds: float = 300) -> tuple[int, str, str]:
         """Wait for its end: status, output and errors."""
         output, errors = self.process.communicate(timeout=seconds)
         return self.process.returncode, output, errors

@@ -78,8 +78,8 @@ def test_spaces_and_data_are_files() -> None:
 
 
 def test_an_answer_comes_at_once_and_without_torch(home: Home) -> None:
-    seconds = []
-    for _ in range(3):
+    seconds: list[float] = []
+    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.6:  # beside other tests one try may have to wait for a core
         start = time.perf_counter()
         heavy = "import atexit; atexit.register(lambda: sys.stderr.write(' '.join({'torch', 'optuna', 'mlflow', 'transformers', 'pandas'} & set(sys.modules))))"
         assert completed("kdsweep replay sst2 dis", home, heavy) == ["distill-0", "distill-10", "distill-0-seed-1"]

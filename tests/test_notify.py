@@ -158,13 +158,13 @@ def test_a_command_that_fails_is_missing_or_never_ends_is_one_line(monkeypatch: 
     monkeypatch.setattr(notifying, "COMMAND_SECONDS", 0.2)
     start = time.monotonic()
     assert "more than 0.2 s" in told({"command": ["sh", "-c", "sleep 30 & sleep 30"]})
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
 
 
 def test_a_command_that_leaves_something_running_holds_nobody_up() -> None:
     start = time.monotonic()
-    assert told({"command": ["sh", "-c", "sleep 3 &"]}).endswith("was run")
-    assert time.monotonic() - start < 2
+    assert told({"command": ["sh", "-c", "sleep 30 &"]}).endswith("was run")
+    assert time.monotonic() - start < 20
 
 
 # --- once ------------------------------------------------------------------------------------------------------------

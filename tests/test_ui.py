@@ -19,7 +19,7 @@ from kdsweep.sweep import run
 from kdsweep.sweep.home import Home
 
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-PATIENCE = 60_000  # milliseconds: MLflow's page is large, and two cores may be busy
+PATIENCE = 180_000  # milliseconds: MLflow's page is large, and two cores may be busy
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def links(home: Home) -> Iterator[list[str]]:
     with (home.root / "ui.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 180
         while "Ctrl-C ends it" not in (said := (home.root / "ui.log").read_text()):
             assert server.poll() is None, said
             assert time.monotonic() < until
@@ -43,7 +43,7 @@ def links(home: Home) -> Iterator[list[str]]:
         yield [word for word in said.split() if word.startswith("http://127.0.0.1")]
     finally:
         server.send_signal(signal.SIGINT)
-        server.wait(30)
+        server.wait(120)
 
 
 @pytest.fixture(scope="module")

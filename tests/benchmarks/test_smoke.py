@@ -16,9 +16,13 @@ from measuring import Row, ratios, take_turns
 def test_trials_on_slots_are_all_run_and_their_gaps_measured(tmp_path: Path) -> None:
     rows = {row.what: row.value for row in load.slots(tmp_path, slots=2, trials=6, seconds=0.2)}
     assert rows["ideal"] == pytest.approx(0.6)
-    assert 1 < rows["as a multiple of the ideal"] < 5
-    assert 0.2 <= rows["a trial itself, median"] < 0.4
-    assert 0 < rows["a slot idle between two trials, median"] < 1000
+    assert rows["as a multiple of the ideal"] > 1
+    assert rows["a trial itself, median"] >= 0.2
+    assert rows["a slot idle between two trials, median"] > 0
+
+
+def test_what_lies_between_the_trials_of_a_slot_is_its_idle_time() -> None:
+    assert load.idle_between([[(0.0, 1.0), (1.25, 2.0), (2.5, 3.0)], [(0.0, 4.0)]]) == [250.0, 500.0]
 
 
 def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ class Opened:
         self.requests: list[str] = []
         self.context = browser.new_context(offline=True, **({"viewport": {"width": 1280, "height": 900}} | context))
         self.page = self.context.new_page()
+        self.page.set_default_timeout(180_000)  # two cores may be busy with other tests
         self.page.on("console", lambda message: self.problems.append(message.text) if message.type == "error" else None)
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
         self.page.route(re.compile("^(?!file:)"), self._refuse)
@@ -70,7 +71,7 @@ class Opened:
         route.abort()
 
     def drawn(self) -> Opened:
-        self.page.wait_for_selector("html[data-charts=drawn]", state="attached", timeout=30_000)
+        self.page.wait_for_selector("html[data-charts=drawn]", state="attached")
         return self
 
     def assert_quiet(self) -> None:

@@ -538,7 +538,7 @@ def test_what_is_no_yaml_is_said_with_its_line(title: str, role: str, tmp_path: 
     began = time.perf_counter()
     with pytest.raises(SpaceError) as caught:
         load(path if role == "space" else space, None if role == "space" else path)
-    assert time.perf_counter() - began < 5
+    assert time.perf_counter() - began < 30
     assert caught.value.file == str(path)
     assert "\n" not in str(caught.value)
     if role == "space" or WHOLE not in str(content):  # a sweep's first unknown key is `task`

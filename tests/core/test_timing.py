@@ -170,7 +170,7 @@ def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(sett
         suspended += time.monotonic() - left
     wall = time.monotonic() - began
     found = stopwatch.seconds
-    assert sum(found.values()) == pytest.approx(wall - suspended, abs=0.1)  # three yields' 0.45 s would show
+    assert sum(found.values()) == pytest.approx(wall - suspended, abs=0.3)  # three yields' 0.45 s would show
     assert found["start"] >= 0.3
     assert found["training"] >= 12 * 0.02
     assert found["evaluating"] >= 0.4
@@ -184,9 +184,9 @@ def test_a_trial_that_is_given_up_or_interrupted_stops_its_watch(settings: Trial
     stream = train(settings, tmp_path / "given up", cache=tmp_path / "cache", stopwatch=given_up)
     next(stream)
     before = given_up.seconds
-    time.sleep(0.1)
+    time.sleep(1)
     stream.close()
-    assert sum(given_up.seconds.values()) == pytest.approx(sum(before.values()), abs=0.05)
+    assert sum(given_up.seconds.values()) == pytest.approx(sum(before.values()), abs=0.5)
     interrupted = Stopwatch()
     with pytest.raises(Interrupted):
         list(train(settings, tmp_path / "interrupted", cache=tmp_path / "cache", stopwatch=interrupted, on_step=lambda step, total: step == 2))

@@ -33,9 +33,9 @@ def test_only_the_first_step_is_told() -> None:
 
 def test_a_process_knows_when_it_began() -> None:
     before = time.monotonic()
-    code = "import time; time.sleep(0.5); from kdsweep.sweep.beginning import process_began; print(process_began())"
+    code = "import time; time.sleep(2); from kdsweep.sweep.beginning import process_began; print(process_began())"
     began = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
-    assert before - 0.02 <= began < before + 0.4
+    assert before - 0.02 <= began < before + 1.9
     assert process_began() < before
 
 

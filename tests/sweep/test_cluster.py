@@ -63,7 +63,7 @@ class Cluster:
         with log.open("wb") as file:
             node = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | self.environment | {MARK: mark}, start_new_session=True)
         self.nodes.append((mark, node))
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while "--block" not in log.read_text():  # what Ray says once all of it runs
             assert node.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
@@ -75,7 +75,7 @@ class Cluster:
         for process in members(mark):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        node.wait(30)
+        node.wait(120)
 
 
 @pytest.fixture(scope="module")

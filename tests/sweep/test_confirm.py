@@ -203,7 +203,7 @@ def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(tmp_path: Path, swe
     one = sweep(tmp_path, *changes)
     assert one.wait_for(lambda: list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl")))
     one.process.send_signal(signal.SIGINT)
-    status_, _, errors = one.end(60)
+    status_, _, errors = one.end()
     assert status_ == 130
     assert errors.count("\n") == 1
     facts = status(Home(tmp_path), "tiny")

@@ -180,7 +180,7 @@ def test_kill_9_while_postgresql_is_away_and_the_same_command_loses_nothing(
             with pytest.raises(KdsweepError) as raised:  # nothing begins, or goes on, without its database
                 command()
             assert str(raised.value).startswith(f"storage: postgresql://kd:***@127.0.0.1:{postgres.port}/killed can't be opened")
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     finally:
         postgres.start()
     assert run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"))["state"] == "done"
@@ -204,7 +204,7 @@ class Mlflow:
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True)
-        until = time.monotonic() + 90
+        until = time.monotonic() + 180
         while True:
             with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
                 return
@@ -308,7 +308,7 @@ def test_a_server_that_stays_away_costs_no_trial_and_the_same_command_sends_all_
 
 def test_a_server_that_is_not_there_when_a_sweep_begins_is_an_error_and_nothing_is_trained(tmp_path: Path, sweep: Start) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
-    status, output, errors = sweep(tmp_path, *SIX, f"tracking={uri}").end(60)
+    status, output, errors = sweep(tmp_path, *SIX, f"tracking={uri}").end(180)
     assert (status, output) == (1, "")
     assert errors.startswith(f"error: tracking: MLflow at {uri} doesn't answer: ")
     assert errors.count("\n") == 1
@@ -425,7 +425,7 @@ def test_a_password_that_is_wrong_or_a_server_that_is_away_is_one_line_without_t
         home, began = tmp_path / str(number), time.monotonic()
         with pytest.raises(KdsweepError) as raised:
             run(space, write_sweep(tmp_path / "sweep.yaml", storage_url, tracking_uri), home=home)
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
         assert reason in str(raised.value)
         assert "***@127.0.0.1" in str(raised.value)
         assert_nowhere(Ended(1, str(raised.value), "".join(capfd.readouterr())), home)
@@ -451,14 +451,14 @@ def test_the_ui_of_a_database_with_a_password_does_not_show_it_to_other_users(sp
         with (tmp_path / "ui").open("w+") as shown:
             process = subprocess.Popen(command, stdout=shown, stderr=shown, start_new_session=True, cwd=tmp_path)
             try:
-                until = time.monotonic() + 90
+                until = time.monotonic() + 180
                 while "Ctrl-C ends it" not in (text := (tmp_path / "ui").read_text()):
                     assert process.poll() is None, text
                     assert time.monotonic() < until
                     time.sleep(0.1)
             finally:
                 process.send_signal(signal.SIGINT)
-                process.wait(30)
+                process.wait(120)
         assert_nowhere(Ended(process.returncode, (tmp_path / "ui").read_text(), ""), home)
     assert not seen
     assert list((home / "artifacts").rglob("model.safetensors"))  # the student lies in home, not where the command was run
@@ -525,7 +525,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_same_command_ends_with_the_sa
     assert str(small_disk) in str(raised.value)
     assert "No space left on device" in str(raised.value) or "the disk is full" in str(raised.value)
     assert "run the same command again" in str(raised.value)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 120
     assert shutil.disk_usage(small_disk).free < 2**20
     filling.filler.unlink()
     assert run(space, home=home.root, assignments=(*SIX, f"storage={storage}"))["state"] == "done"
