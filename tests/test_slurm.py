@@ -237,7 +237,7 @@ def test_a_mistake_is_said_before_anything_is_submitted(slurm: Slurm, space: Pat
         ({"SBATCH_DRIVER": "--partition=none"}, "sbatch"),
     ):
         command = make(SPACE=space, SWEEP="sweeps/slurm.yaml", KDSWEEP_HOME=tmp_path / "home", **variables)
-        done = subprocess.run(command, env=slurm.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=slurm.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr

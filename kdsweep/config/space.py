@@ -153,11 +153,14 @@ class CosineValues(Strict):
     weight: Value
 
 
-def _weight_alone(value: Any) -> Any:
-    """`hidden: 0.5`, or a range or a schedule, is short for a term of that weight."""
-    if value is None or isinstance(value, Strict):
-        return value
-    return value if isinstance(value, dict) and not GRAMMAR & value.keys() else {"weight": value}
+def _short_for(key: str) -> BeforeValidator:
+    """One value where a group is due is short for the group with that key alone: `hidden: 0.5`, `masked_lm: MODEL`, `distill: mse`."""
+
+    def spell_out(value: Any) -> Any:
+        is_group = value is None or isinstance(value, Strict) or (isinstance(value, dict) and not GRAMMAR & value.keys())
+        return value if is_group else {key: value}
+
+    return BeforeValidator(spell_out)
 
 
 class DistillValues(Strict):
@@ -166,13 +169,9 @@ class DistillValues(Strict):
     logits: Value = "kl"
     temperature_follows: Value = "nothing"
     combine: Value = "weights"
-    hidden: Annotated[HiddenValues | None, BeforeValidator(_weight_alone)] = None
-    attention: Annotated[AttentionValues | None, BeforeValidator(_weight_alone)] = None
-    cosine: Annotated[CosineValues | None, BeforeValidator(_weight_alone)] = None
-
-
-def _model_alone(value: Any) -> Any:
-    return {"model": value} if isinstance(value, str) or (isinstance(value, dict) and GRAMMAR & value.keys()) else value
+    hidden: Annotated[HiddenValues | None, _short_for("weight")] = None
+    attention: Annotated[AttentionValues | None, _short_for("weight")] = None
+    cosine: Annotated[CosineValues | None, _short_for("weight")] = None
 
 
 class MaskedWordsValues(Strict):
@@ -190,14 +189,9 @@ class AugmentValues(Strict):
     mask: Value = 0.0
     ngram: Value = 0.0
     swap: Value = 0.0
-    masked_lm: Annotated[MaskedWordsValues | None, BeforeValidator(_model_alone)] = None
+    masked_lm: Annotated[MaskedWordsValues | None, _short_for("model")] = None
     seed: Value = 0
     in_finetuning: Value = False
-
-
-def _logits_alone(value: Any) -> Any:
-    """`distill: mse`, or a choice of such, is short for what is done with the logits."""
-    return value if isinstance(value, DistillValues) or (isinstance(value, dict) and not GRAMMAR & value.keys()) else {"logits": value}
 
 
 class Strategy(TrainingValues):
@@ -205,7 +199,7 @@ class Strategy(TrainingValues):
 
     alpha: Value
     temperature: Value = 1.0
-    distill: Annotated[DistillValues, BeforeValidator(_logits_alone)] = DistillValues()
+    distill: Annotated[DistillValues, _short_for("logits")] = DistillValues()
     teacher: Teachers | None = None
     augment: AugmentValues | None = None
     start_with: Annotated[tuple[dict[str, Any], ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)] = ()

