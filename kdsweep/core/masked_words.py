@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.device import pick_device
 from kdsweep.core.models import longest_input
+from kdsweep.errors import ModelError
 
 ROWS_A_BATCH = 64
 LONGEST = 512  # tokens; words past what the model reads stay as they are
@@ -28,7 +29,7 @@ class MaskedWords:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, candidates: int) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.model.to(pick_device())  # type: ignore[arg-type]
-        self.words = whole_words(self.tokenizer)
+        self.words = offered_words(self.tokenizer)
         self.candidates = min(candidates, len(self.words))
         self._ids = torch.tensor(list(self.words), device=self.model.device)
         self._length = min(longest_input(self.model, self.tokenizer), LONGEST)
@@ -63,6 +64,16 @@ class MaskedWords:
         best = logits[where[:, 0], where[:, 1]][:, self._ids].float().topk(self.candidates)
         ids, shares = self._ids[best.indices].tolist(), best.values.softmax(dim=-1).tolist()
         return dict(zip(places, zip(ids, shares, strict=True), strict=True))
+
+
+def offered_words(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """`whole_words` of a masked language model's tokenizer. Raises ModelError where it can't mask, or has no word to offer."""
+    source = tokenizer.name_or_path
+    if tokenizer.mask_token_id is None or not tokenizer.is_fast:
+        raise ModelError(f"augment.masked_lm: {source} needs a fast tokenizer (tokenizer.json) with a mask token")
+    if not (words := whole_words(tokenizer)):
+        raise ModelError(f"augment.masked_lm: no token of {source} is a whole word, so it has none to offer; use mask, ngram or swap, or another model")
+    return words
 
 
 def whole_words(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

@@ -128,8 +128,6 @@ def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         model, info = AutoModelForMaskedLM.from_pretrained(**where, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
     if missing := info["missing_keys"]:
         raise ModelError(f"augment.masked_lm: {source} is no masked language model: its weights lack {min(missing)}")
-    if tokenizer.mask_token_id is None or not tokenizer.is_fast:
-        raise ModelError(f"augment.masked_lm: {source} needs a fast tokenizer (tokenizer.json) with a mask token")
     check_fits(model, tokenizer, source)
     model.eval()
     return model, tokenizer

@@ -22,7 +22,7 @@ from kdsweep.config.values import Parameter, count_points, each_number
 from kdsweep.core.augment import chosen as chosen_words
 from kdsweep.core.data import load_task, load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
-from kdsweep.core.masked_words import ROWS_A_BATCH, MaskedWords
+from kdsweep.core.masked_words import ROWS_A_BATCH, MaskedWords, offered_words
 from kdsweep.core.matching import check_match, check_same_tokens
 from kdsweep.core.models import (
     check_fits,
@@ -96,7 +96,7 @@ def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candid
                 for candidate in [*students, *(teachers.values() if space.may_be_taught(strategy) else ())]:
                     mask_token(candidate.tokenizer, candidate.source)
             for _, source in each_number(augment.masked_lm.model) if augment.masked_lm else ():
-                describe_masked_lm(str(source))
+                offered_words(describe_masked_lm(str(source))[1])
     for precision in dict.fromkeys(_constants(space, "precision")):
         resolve_precision(precision, pick_device())
     return data, list(teachers.values()), students

@@ -12,7 +12,7 @@ from conftest import WORDS, make_model
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 from kdsweep.core.augment import cut, draws, masked, swapped, view
-from kdsweep.core.masked_words import MaskedWords, whole_words
+from kdsweep.core.masked_words import MaskedWords, offered_words, whole_words
 from kdsweep.core.models import load_masked_lm
 from kdsweep.errors import ModelError
 
@@ -133,3 +133,14 @@ def test_a_model_without_such_a_head_is_one_clear_error(tmp_path: Path) -> None:
     model = AutoModelForMaskedLM.from_pretrained(folder)
     model.save_pretrained(folder)
     assert MaskedWords(*load_masked_lm(str(folder)), candidates=15).candidates == 15
+
+
+def test_a_tokenizer_that_can_not_mask_or_has_no_words_is_one_clear_error(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "letters", "bert", layers=1, words=[*WORDS[:5], "##a", "##b", "!"])
+    AutoModelForMaskedLM.from_pretrained(folder).save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"augment.masked_lm: no token of .*letters is a whole word, so it has none to offer"):
+        MaskedWords(*load_masked_lm(str(folder)), candidates=3)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.mask_token = None
+    with pytest.raises(ModelError, match=r"augment.masked_lm: .*letters needs a fast tokenizer \(tokenizer.json\) with a mask token"):
+        offered_words(tokenizer)
