@@ -1,6 +1,7 @@
 """kdsweep measured, and beside it what a user would take instead: `python tests/benchmarks/run.py [NAME ...]`, or `make bench`.
 
-Each measurement prints a table and writes build/benchmarks/NAME.json. `--profile` says where this process spent its time.
+Each measurement has a process of its own, prints a table and writes build/benchmarks/NAME.json. `--profile` says where that process spent
+its time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import cProfile
 import importlib
 import pstats
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -41,14 +43,24 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *MEASUREMENTS], metavar="NAME")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
-    for name in arguments.names or MEASUREMENTS:
-        measure, profile = getattr(importlib.import_module(MEASUREMENTS[name][0]), name), cProfile.Profile()
-        with tempfile.TemporaryDirectory(prefix="kdsweep-bench-") as folder:
-            rows = profile.runcall(measure, Path(folder)) if arguments.profile else measure(Path(folder))
-        print(show(name, rows), flush=True)
-        keep(name, rows)
-        if arguments.profile:
-            pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+    names = arguments.names or list(MEASUREMENTS)
+    if len(names) == 1:
+        run(names[0], profiled=arguments.profile)
+        return
+    # Or one would inherit another's memory, threads and imports. One that fails stops none of the others.
+    options = ["--profile"] if arguments.profile else []
+    if failed := [name for name in names if subprocess.run([sys.executable, __file__, name, *options]).returncode]:
+        sys.exit(f"failed: {', '.join(failed)}")
+
+
+def run(name: str, *, profiled: bool) -> None:
+    measure, profile = getattr(importlib.import_module(MEASUREMENTS[name][0]), name), cProfile.Profile()
+    with tempfile.TemporaryDirectory(prefix="kdsweep-bench-") as folder:
+        rows = profile.runcall(measure, Path(folder)) if profiled else measure(Path(folder))
+    print(show(name, rows), flush=True)
+    keep(name, rows)
+    if profiled:
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
 
 
 if __name__ == "__main__":

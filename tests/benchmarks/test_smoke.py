@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
 from pathlib import Path
 
 import load
@@ -42,6 +43,20 @@ def test_a_measurement_is_printed_and_kept_with_its_target(tmp_path: Path, monke
     assert [row["met"] for row in found["rows"]] == [True, False, False, True]
     assert found["machine"]["cores"] > 0
     assert capsys.readouterr().out.count("NOT MET") == 2
+
+
+def test_several_measurements_have_a_process_each_and_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+
+    def process(command: list[str]) -> subprocess.CompletedProcess[str]:
+        begun.append(command[2:])
+        return subprocess.CompletedProcess(command, int(command[2] == "slots"))
+
+    monkeypatch.setattr(subprocess, "run", process)
+    monkeypatch.setattr("sys.argv", ["run.py", "slots", "start", "--profile"])
+    with pytest.raises(SystemExit, match="failed: slots"):
+        run.main()
+    assert begun == [["slots", "--profile"], ["start", "--profile"]]
 
 
 def test_every_measurement_that_is_listed_is_there() -> None:
