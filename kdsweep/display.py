@@ -348,6 +348,12 @@ def show_plan(facts: dict[str, Any]) -> None:
         spent += f"; {strategy} {duration(extra['seconds_a_trial'])} more a trial: the teacher runs in each step ({', '.join(extra['terms'])})"
     in_all = f"{duration(estimate['seconds_without_pruning'])} in all on {_slots(estimate['slots'])} if nothing is pruned"
     console.print(f"\nOn {estimate['device']}: {spent}, {in_all}; about {estimate['disk_mb']:,} MB under {facts['home']}", markup=False)
+    if (slots := estimate["slots_instead"]) is not None:
+        console.print(
+            f"That is the same sweep each time. {slots} slots of a core each are faster where there are many trials; each takes memory of its own, and which "
+            "trial comes next depends on which ended first: --set 'engine={type: ray, cpus_per_trial: 1}'",
+            markup=False,
+        )
 
 
 def _more_rows(extra: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 from conftest import sentences, write_csv
 from transformers import AutoModelForMaskedLM, AutoTokenizer
@@ -104,6 +105,11 @@ def test_plan_checks_everything_and_writes_nothing(tmp_path: Path, tiny_space: P
     shown = CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home")])
     assert shown.exit_code == 0
     assert "alpha.start" in shown.stdout
+    several = len(os.sched_getaffinity(0)) > 1 and not torch.cuda.is_available()
+    assert ("--set 'engine={type: ray, cpus_per_trial: 1}'" in " ".join(shown.stdout.split())) == several
+    on_ray = ["--set", "engine={type: ray, cpus_per_trial: 1, cpus: 2}"]
+    estimate = json.loads(CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--json", *on_ray]).stdout)["estimate"]
+    assert (estimate["slots"], estimate["slots_instead"]) == (2, None)
 
 
 def test_plan_counts_the_rows_that_only_the_teacher_labels(tmp_path: Path, tiny_space: Path) -> None:

@@ -111,6 +111,15 @@ def slots_here(config: AutoEngine | InlineEngine | RayEngine) -> int | None:
     return min(slots_in(resources, settled.cpus_per_trial, share), settled.slots or 2**31)
 
 
+def slots_instead(config: AutoEngine | InlineEngine | RayEngine) -> int | None:
+    """How many slots of a core each this machine has where `auto` means one of all its cores; None where there is nothing to choose.
+
+    They train more in all, but which trial is asked for next then depends on which ended first.
+    """
+    cores = cpu_count()
+    return cores if isinstance(config, AutoEngine) and gpu_count() == 0 and cores > 1 else None
+
+
 def slots_in(resources: Mapping[str, float], cpus: int, gpus: float) -> int:
     """How many slots of so many CPU cores and (shares of) GPUs fit; a slot's share is of one GPU."""
     fit = int(resources.get("CPU", 0) // cpus)

@@ -42,7 +42,7 @@ from kdsweep.core.selection import check_folds
 from kdsweep.core.settings import StudentSettings, TeacherSettings, TrainingSettings
 from kdsweep.core.teacher import check_labels
 from kdsweep.core.views import mask_token
-from kdsweep.sweep.engines import slots_here
+from kdsweep.sweep.engines import slots_here, slots_instead
 from kdsweep.sweep.home import Home
 from kdsweep.sweep.studies import derived_seed
 
@@ -337,6 +337,7 @@ def _estimate(plan: Plan, data: TaskData, unlabelled: Split | None, teachers: li
     return {
         "device": str(pick_device()),
         "slots": slots,
+        "slots_instead": slots_instead(plan.sweep.engine),
         "seconds_a_trial": round(trial, 1),
         "seconds_for_the_teacher": round(teacher_seconds, 1),
         "seconds_for_the_teacher_in_each_step": beside,

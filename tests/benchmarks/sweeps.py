@@ -195,7 +195,7 @@ def slots_cpu(
     if not trials:
         return bare
     engines = {"inline": "engine={type: inline}", "ray": f"engine={{type: ray, gpus_per_trial: 0, cpus_per_trial: 1, cpus: {cores}}}"}
-    whole = take_turns({name: lambda engine=engine: _whole_sweep(problem, home, engine, trials) for name, engine in engines.items()}, 1)
+    whole = take_turns({name: lambda engine=engine: _whole_sweep(problem, home, engine, trials) for name, engine in engines.items()}, rounds)
     return [
         *bare,
         median(f"a sweep of {3 * trials} trials, inline, by `kdsweep run`", whole["inline"], "s"),
