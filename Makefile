@@ -18,7 +18,7 @@ SBATCH_WORKER ?=
 # The shell takes these from the environment: their spaces and quotes survive.
 export SPACE SWEEP WORKERS SBATCH_DRIVER SBATCH_WORKER
 
-.PHONY: setup demo test lint types bench sweep clean
+.PHONY: setup demo test lint types pytest bench sweep clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -46,7 +46,11 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-test: lint types
+# Types and tests at once: tests wait for processes a third of their time.
+test: lint
+	@$(MAKE) --no-print-directory --jobs=2 types pytest
+
+pytest: setup
 	$(BIN)/pytest
 
 bench: setup $(RIVAL)
