@@ -175,7 +175,7 @@ def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_soon(tmp_path:
     assert len(lost) == 1
     later = [one.timestamp / 1000 for one in TrialFolder(lost[0].parent).read_evaluations() if one.timestamp / 1000 > killed]
     assert later
-    assert min(later) - killed < 60  # five or six on a quiet machine, and never more than 15; here other tests run beside it
+    assert min(later) - killed < 60  # one to six on a quiet machine; here other tests run beside it
     attempts = {run.info.run_name: run.data.tags.get("kdsweep.attempts") for run in runs_of(Home(tmp_path))}
     assert attempts[lost[0].parent.name] == "2"
     assert_gone(tmp_path)
