@@ -18,7 +18,7 @@ SBATCH_WORKER ?=
 # The shell takes these from the environment: their spaces and quotes survive.
 export SPACE SWEEP WORKERS SBATCH_DRIVER SBATCH_WORKER
 
-.PHONY: setup demo test lint types pytest bench sweep clean
+.PHONY: setup demo test lint types bench sweep clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -46,11 +46,7 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# Types and tests at once: tests wait for processes a third of their time.
-test: lint
-	@$(MAKE) --no-print-directory --jobs=2 types pytest
-
-pytest: setup
+test: lint types
 	$(BIN)/pytest
 
 bench: setup $(RIVAL)
