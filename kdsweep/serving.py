@@ -150,7 +150,7 @@ def load(folder: Path | str) -> Classifier:
     names, kind = own_labels(source)
     model = load_classifier(source, names, kind=kind)
     tokenizer = load_tokenizer(source)
-    model.to(pick_device())  # type: ignore[arg-type]
+    model.to(pick_device())
     model.eval()
     settings = Path(folder) / SETTINGS
     found: dict[str, Any] = read_json(settings) if settings.exists() else {"text": PAIR[:1], "max_length": longest_input(model, tokenizer)}

@@ -28,7 +28,7 @@ class MaskedWords:
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, candidates: int) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.model.to(pick_device())  # type: ignore[arg-type]
+        self.model.to(pick_device())
         self.words = offered_words(self.tokenizer)
         self.candidates = min(candidates, len(self.words))
         self._ids = torch.tensor(list(self.words), device=self.model.device)

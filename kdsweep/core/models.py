@@ -329,7 +329,7 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
-    vocabulary = int(model.get_input_embeddings().num_embeddings)  # type: ignore[arg-type]
+    vocabulary = int(model.get_input_embeddings().num_embeddings)
     if len(tokenizer) > vocabulary:
         raise ModelError(f"model: the tokenizer of {source} knows {len(tokenizer):,} tokens, the model only {vocabulary:,}: they don't belong together")
 

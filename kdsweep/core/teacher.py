@@ -132,7 +132,7 @@ def publish_teacher(
 
     how: dict[str, Any] = {"max_length": teacher.training.max_length, "truncation": task.truncation}
     tokens = tokenize_split(data.validation, tokenizer, token_types=reads_token_types(model), cache=cache, **how)
-    model.to(pick_device())  # type: ignore[arg-type]
+    model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(teacher.training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits)
     if data.kind == "regression":
@@ -348,7 +348,7 @@ def _answers(
 def frozen_teacher(teacher: Teacher, label_names: tuple[str, ...], kind: Kind = "classification") -> PreTrainedModel:
     """The teacher on its device, in eval mode, without gradients."""
     model = load_classifier(str(teacher.folder), label_names, kind=kind)
-    model.to(pick_device())  # type: ignore[arg-type]
+    model.to(pick_device())
     model.requires_grad_(False)
     model.eval()
     return model

@@ -135,7 +135,7 @@ def _train(
     teacher_folder = teacher.folder if teacher else None
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
     check_length(model, tokenizer, training.max_length, student_source(settings.student, teacher_folder))
-    model.to(device)  # type: ignore[arg-type]
+    model.to(device)
 
     def tokenized(split: Split) -> TokenizedSplit:
         how: dict[str, Any] = {"max_length": training.max_length, "truncation": settings.task.truncation}

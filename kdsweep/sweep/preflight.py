@@ -406,7 +406,7 @@ def _row_seconds(candidate: Candidate, data: TaskData, batch_size: int) -> tuple
     model = candidate.model
     if candidate.on_meta:
         model = type(model)(model.config)  # random weights take as long as trained ones
-    model = model.to(device)  # type: ignore[arg-type]
+    model = model.to(device)
     length = int(min(candidate.max_length, max(4, np.median(_lengths(data.train, candidate)))))
     rows = min(batch_size, len(data.train))
     inputs = {name: torch.ones((rows, length), dtype=torch.long, device=device) for name in ("input_ids", "attention_mask")}
