@@ -202,7 +202,7 @@ class Strategy(TrainingValues):
     distill: Annotated[DistillValues, _short_for("logits")] = DistillValues()
     teacher: Teachers | None = None
     augment: AugmentValues | None = None
-    start_with: Annotated[tuple[dict[str, Any], ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)] = ()
+    start_with: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] = ()
 
 
 class SearchSpace(Strict):

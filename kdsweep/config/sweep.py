@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from kdsweep.config.loading import Document, Path_, Place, read_document, split_path, validate
 from kdsweep.core.schedules import Number
-from kdsweep.core.settings import Name, Strict, Text
+from kdsweep.core.settings import Name, Strict, Text, as_tuple
 from kdsweep.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0)]
@@ -198,7 +198,7 @@ class SweepConfig(Strict):
     """
 
     name: Name | None = None
-    objective: Annotated[tuple[Text, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)] = ()
+    objective: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
     trials: Count = 20
     sampler: Annotated[TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")] = TpeSampler()
     pruner: Annotated[NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")] = Field(default_factory=_usual_pruner)

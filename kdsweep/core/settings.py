@@ -148,8 +148,9 @@ class UnlabelledSettings(Strict):
     limit: Annotated[int, Field(ge=1)] | None = None
 
 
-def _dataset_alone(value: Any) -> Any:
-    return {"dataset": value} if isinstance(value, str) else value
+def _name_for(key: str) -> BeforeValidator:
+    """A name alone is short for the settings with that key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 class TaskSettings(Strict):
@@ -174,7 +175,7 @@ class TaskSettings(Strict):
     kind: Kind = added_later("classification")
     truncation: Truncation = added_later("head")
     left_out: Fold | None = added_later(None)
-    unlabelled: Annotated[UnlabelledSettings | None, BeforeValidator(_dataset_alone)] = added_later(None)
+    unlabelled: Annotated[UnlabelledSettings | None, _name_for("dataset")] = added_later(None)
 
     @model_validator(mode="after")
     def _metric_of_its_kind(self) -> TaskSettings:
@@ -404,10 +405,6 @@ class MaskedWordsSettings(Strict):
     candidates: Annotated[int, Field(ge=1)] = 15
 
 
-def _model_alone(value: Any) -> Any:
-    return {"model": value} if isinstance(value, str) else value
-
-
 class AugmentSettings(Strict):
     """Copies of the rows of train with other words (`views` of each), which the teacher labels; see `kdsweep.core.augment` for the shares.
 
@@ -418,7 +415,7 @@ class AugmentSettings(Strict):
     mask: Share = 0.0
     ngram: Share = 0.0
     swap: Share = 0.0
-    masked_lm: Annotated[MaskedWordsSettings | None, BeforeValidator(_model_alone)] = None
+    masked_lm: Annotated[MaskedWordsSettings | None, _name_for("model")] = None
     seed: Annotated[int, Field(ge=0)] = 0
     in_finetuning: bool = False
 

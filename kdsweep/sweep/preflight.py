@@ -8,7 +8,7 @@ import random
 import statistics
 import time
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +73,11 @@ def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candid
     teachers = _teachers(space, data)
     lengths = _constants(space, "max_length")
     students = []
-    first = {source: teachers[source] for strategy in space.strategies for one in space.teachers_of(strategy)[:1] for source in _sources(one)}
+    firsts = {strategy: [source for one in space.teachers_of(strategy)[:1] for source in _sources(one)] for strategy in space.strategies}
     for model, grouped in groupby(space.students(), key=lambda shape: shape.model):
         shapes = list(grouped)
         if model == "teacher":
-            loaded = list(first.values())
+            loaded = [teachers[source] for source in dict.fromkeys(chain.from_iterable(firsts.values()))]
         elif model in teachers and space.student.trust_remote_code == teachers[model].trust_remote_code:
             loaded = [teachers[model]]
         else:
@@ -85,9 +85,10 @@ def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candid
         for whole in loaded:
             check_length(whole.model, whole.tokenizer, max(lengths), whole.source)
             students += [_shaped(whole, shape, max(lengths), data) for shape in shapes]
+    masked_lms: set[str] = set()
     for strategy in space.strategies:
         matched = space.settle(strategy, _first, 0).distill
-        for source in {source for one in space.teachers_of(strategy)[:1] for source in _sources(one)} if matched.online else ():
+        for source in firsts[strategy] if matched.online else ():
             for student in students:
                 check_same_tokens(matched, student.tokenizer, teachers[source].tokenizer)
                 check_match(matched, student.model, teachers[source].model)
@@ -95,8 +96,9 @@ def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candid
             if any(share > 0 for _, share in each_number(augment.mask)):
                 for candidate in [*students, *(teachers.values() if space.may_be_taught(strategy) else ())]:
                     mask_token(candidate.tokenizer, candidate.source)
-            for _, source in each_number(augment.masked_lm.model) if augment.masked_lm else ():
-                offered_words(describe_masked_lm(str(source))[1])
+            masked_lms |= {str(source) for _, source in each_number(augment.masked_lm.model)} if augment.masked_lm else set()
+    for source in sorted(masked_lms):  # each is read once, however many strategies have it
+        offered_words(describe_masked_lm(source)[1])
     for precision in dict.fromkeys(_constants(space, "precision")):
         resolve_precision(precision, pick_device())
     return data, list(teachers.values()), students
