@@ -455,9 +455,11 @@ def trial_params(settings: TrialSettings) -> dict[str, Any]:
     for name, value in settings.model_dump(mode="json", include={"alpha", "temperature", "learning_rate", "student", "distill"}).items():
         out |= flat(name, value)
     if settings.teacher is not None:
-        out["teacher.model"] = " + ".join(one.source for one in (settings.teacher, *settings.further_teachers))
-        chosen = [(f"teacher.{number}." if number else "teacher.", one) for number, one in enumerate((settings.teacher, *settings.further_teachers))]
-        out |= {f"{prefix}{name}": value for prefix, one in chosen for name, value in one.model_dump(include={"epoch", "seeds", "folds", "weight"}).items()}
+        teachers = (settings.teacher, *settings.further_teachers)
+        out["teacher.model"] = " + ".join(one.source for one in teachers)
+        for number, one in enumerate(teachers):
+            prefix = f"teacher.{number}." if number else "teacher."
+            out |= {f"{prefix}{name}": value for name, value in one.model_dump(include={"epoch", "seeds", "folds", "weight"}).items()}
     return out | {field: value for field, value in settings.training.model_dump().items() if value is not None} | {"seed": settings.seed}
 
 
