@@ -50,7 +50,7 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
 
 def _completing_sweeps(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of sweeps for the shell's Tab, the last used first; no torch is imported for them."""
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     given = context.params.get(parameter.name or "") or ()
     return [name for name in Home(_home_of(context)).names() if name.startswith(incomplete) and name not in given]
@@ -58,7 +58,7 @@ def _completing_sweeps(context: click.Context, parameter: click.Parameter, incom
 
 def _completing_trials(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of the trials of the sweep that was typed before."""
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     folder = Home(_home_of(context)).sweep(str(context.params.get("name")))
     return [name for name in folder.trial_names() if name.startswith(incomplete)]
@@ -152,12 +152,12 @@ def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, .
     from kdsweep.config import load
 
     load(space, sweep, embedded=embedded, assignments=assignments, name=name)  # a mistake in a file is said before torch is imported
-    from kdsweep.sweep.beginning import Beginning, process_began, without_collecting
+    from kdsweep.sweep.startup_timer import Beginning, process_began, without_collecting
 
     beginning = Beginning(process_began())
     with without_collecting():
-        from kdsweep.display import observing, show_report
         from kdsweep.sweep import run as run_sweep
+        from kdsweep.terminal import observing, show_report
 
     with observing(stderr=as_json) as observer:
         report = run_sweep(space, sweep, embedded=embedded, home=home, name=name, assignments=assignments, fresh=fresh, observer=observer, beginning=beginning)
@@ -200,8 +200,8 @@ def worker(
     engine = (plan := load(space, sweep, embedded=embedded, assignments=assignments, name=name)).sweep.engine
     if not isinstance(engine, RayEngine) or engine.address != "head":
         raise KdsweepError("worker: only a sweep with engine {type: ray, address: head} is joined by workers; this one has " + engine.model_dump_json())
-    from kdsweep.sweep.home import Home
-    from kdsweep.sweep.join import join
+    from kdsweep.sweep.engines.join import join
+    from kdsweep.sweep.folders import Home
 
     join(Home(home).sweep(plan.name), gpus=gpus, cpus=cpus, patience_minutes=patience_minutes, say=lambda line: click.echo(line))
 
@@ -221,8 +221,8 @@ def plan(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, 
     from kdsweep.config import load
 
     loaded = load(space, sweep, embedded=embedded, assignments=assignments, name=name)
-    from kdsweep.display import show_plan
     from kdsweep.sweep.preflight import describe
+    from kdsweep.terminal import show_plan
 
     facts = describe(loaded, home)
     _print_json(facts) if as_json else show_plan(facts)
@@ -279,8 +279,8 @@ def advise(space: str, embedded: bool, assignments: tuple[str, ...], compute: An
     from kdsweep.config import load
 
     loaded = load(space, embedded=embedded, assignments=assignments)
-    from kdsweep.advice import advise as ask
-    from kdsweep.advice import as_lines
+    from kdsweep.advise import advise as ask
+    from kdsweep.advise import as_lines
 
     facts = ask(loaded, home, compute=compute, deploy=deploy, goal=goal)
     _print_json(facts) if as_json else click.echo("\n".join(as_lines(facts)))
@@ -298,11 +298,11 @@ def status(name: str, home: Path, as_json: bool) -> None:
     Example:
       kdsweep status sst2-embedded-quick
     """
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     Home(home).existing(name)
-    from kdsweep.display import show_status
-    from kdsweep.sweep.reading import status as read_status
+    from kdsweep.sweep.results import status as read_status
+    from kdsweep.terminal import show_status
 
     facts = read_status(Home(home), name)
     _print_json(facts) if as_json else show_status(facts)
@@ -321,13 +321,13 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
       kdsweep compare sst2-embedded-quick
       kdsweep compare sst2 mrpc rte
     """
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     for name in names:
         Home(home).existing(name)
-    from kdsweep.compare.report import rank_strategies
-    from kdsweep.display import show_report, show_reports
-    from kdsweep.sweep.reading import report
+    from kdsweep.report.build import rank_strategies
+    from kdsweep.sweep.results import report
+    from kdsweep.terminal import show_report, show_reports
 
     reports = [report(Home(home), name) for name in names]
     if len(reports) == 1:
@@ -352,11 +352,11 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
     Example:
       kdsweep replay sst2-embedded-quick distill-0
     """
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     Home(home).existing(name)
-    from kdsweep.display import observing
-    from kdsweep.replaying import replay as train_again
+    from kdsweep.replay import replay as train_again
+    from kdsweep.terminal import observing
 
     with observing(stderr=as_json) as observer:
         facts = train_again(Home(home), name, trial, observer)
@@ -389,7 +389,7 @@ def export(name: str, destination: Path, trial: str | None, strategy: str | None
     """
     if trial is not None and strategy is not None:
         raise click.UsageError("--trial names a strategy's trial already; leave --strategy out")
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     Home(home).existing(name)
     from kdsweep.export import export as write_folder
@@ -415,7 +415,7 @@ def ui(name: str | None, port: int | None, open_browser: bool, home: Path) -> No
     Example:
       kdsweep ui sst2-embedded-quick
     """
-    from kdsweep.sweep.home import Home
+    from kdsweep.sweep.folders import Home
 
     place = Home(home)
     names = place.names()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from kdsweep.core.answers import answers, as_classes
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.settings import Kind, Truncation
+from kdsweep.core.tasks.predictions import answers, as_classes
 from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Classifier:
 
     def _answers(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
         """What each row is called, and the score of that."""
-        from kdsweep.core.evaluate import log_probabilities
+        from kdsweep.core.evaluation.metrics import log_probabilities
 
         names: Any = self.model.config.id2label
         answered = answers(logits, self.kind)
@@ -78,9 +78,9 @@ class Classifier:
         """fp32 [rows, classes]"""
         import torch
 
-        from kdsweep.core.evaluate import predict
-        from kdsweep.core.models import reads_token_types
-        from kdsweep.core.tokens import TokenizedSplit, encode
+        from kdsweep.core.data.tokenize import TokenizedSplit, encode
+        from kdsweep.core.evaluation.predict import predict
+        from kdsweep.core.models.inputs import reads_token_types
 
         token_types = reads_token_types(self.model)
         found = encode(self.tokenizer, columns, self.max_length, token_types, self.truncation)
@@ -144,7 +144,8 @@ def write_settings(folder: Path, *, text: Sequence[str], max_length: int, trunca
 def load(folder: Path | str) -> Classifier:
     """The student in a Hugging Face folder, on the GPU where there is one. Raises ModelError where it can't be loaded."""
     from kdsweep.core.device import pick_device
-    from kdsweep.core.models import load_classifier, load_tokenizer, longest_input, own_labels
+    from kdsweep.core.models.inputs import longest_input
+    from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
 
     source = str(folder)
     names, kind = own_labels(source)

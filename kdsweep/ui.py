@@ -17,7 +17,7 @@ from typing import Any
 
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError
-from kdsweep.sweep.home import Home, SweepFolder
+from kdsweep.sweep.folders import Home, SweepFolder
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
@@ -28,7 +28,7 @@ STOP_SECONDS = 10
 def serve(home: Home, folder: SweepFolder, port: int | None, *, say: Callable[[str], None], open_browser: bool) -> None:
     """Serve until Ctrl-C. Raises KdsweepError where the server doesn't start or the port is taken."""
     facts = read_json(folder.facts)
-    from kdsweep.tracking import view_links
+    from kdsweep.tracking.mlflow_tracker import view_links
 
     uri = home.tracking_uri(folder.read_sweep()["tracking"])
     links = view_links(uri, facts["experiment"], folder.name)

@@ -194,7 +194,7 @@ def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
 
     def sweep(space: Path, *assignments: str) -> Any:
         from kdsweep.sweep import run
-        from kdsweep.sweep.home import Home
+        from kdsweep.sweep.folders import Home
 
         home = Home(space.parent / "home")
         home.root.mkdir()

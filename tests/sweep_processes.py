@@ -15,7 +15,7 @@ from typing import Any
 import optuna
 from mlflow import MlflowClient
 
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 
 # What is asked for doesn't depend on which trial ends first, so that two sweeps can be compared trial by trial.
 PLAIN = ("sampler={type: random}", "pruner={type: none}", "confirm={seeds: 0}")
@@ -93,8 +93,8 @@ def assert_same_sweep(home: Home, undisturbed: Home, uri: str | None = None, sto
 
 def processes_of(home: Path) -> list[int]:
     """Processes that a sweep of this home began and that are alive, however they were begun."""
-    from kdsweep.sweep.engines import session_folder
-    from kdsweep.sweep.guardian import members
+    from kdsweep.sweep.engines.process_reaper import members
+    from kdsweep.sweep.engines.ray_session import session_folder
 
     return [process for process in members(str(session_folder(Home(home).sweep("tiny"), "head"))) if _lives(process)]
 

@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 from conftest import SPACE
 
-from kdsweep.advice import Vote, advise, as_lines, decide, kind_of
+from kdsweep.advise import Vote, advise, as_lines, decide, kind_of
 from kdsweep.cli import main
 from kdsweep.config import load
 from kdsweep.core.files import write_json
-from kdsweep.core.models import describe_model, parameter_count
-from kdsweep.sweep.home import Home
+from kdsweep.core.models.describing import describe_model, parameter_count
+from kdsweep.sweep.folders import Home
 
 KINDS = ("finetune", "distill", "combined")
 
@@ -71,7 +71,7 @@ def test_what_the_user_says_votes_as_the_rule_has_it(option: str, value: str, ki
 
 @pytest.mark.parametrize(("rows", "kind"), [(1_999, "distill"), (2_000, "combined"), (19_999, "combined"), (20_000, "finetune")])
 def test_few_labels_speak_for_the_teacher_and_many_for_themselves(rows: int, kind: str) -> None:
-    from kdsweep.advice import _by_rows
+    from kdsweep.advise import _by_rows
 
     assert _by_rows(rows, 2).votes_for == kind
 

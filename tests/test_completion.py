@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from kdsweep.cli import main
 from kdsweep.core.files import write_json
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 
 
 @pytest.fixture

@@ -19,18 +19,19 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from kdsweep.cli import main
 from kdsweep.config import load_space
-from kdsweep.core.data import load_task
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.files import read_json, write_json
-from kdsweep.core.models import load_classifier, load_tokenizer, reads_token_types
-from kdsweep.core.rows import Split, TaskData
-from kdsweep.core.tokens import tokenize_split
+from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import export, onnx_format
 from kdsweep.export.card import hub_name
 from kdsweep.export.onnx_format import OnnxModel, check_equal, convert
 from kdsweep.export.students import choose
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.trials import SweptTrial
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.swept_trial import SweptTrial
 
 ASSIGNMENTS = ("trials=2", "pruner={type: none}", "confirm={seeds: 2}", "keep={students: 1}", "engine={type: inline}", "training.epochs=3")
 

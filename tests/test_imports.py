@@ -9,13 +9,13 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kdsweep"
 # What each part may import of kdsweep: itself and what stands before it.
-ORDER = ["errors", "core", "config", "drafting", "compare", "serving", "tracking", "sweep", "advice", "replaying", "ui", "display", "export", "cli"]
+ORDER = ["errors", "core", "config", "drafting", "compare", "report", "serving", "tracking", "sweep", "advise", "replay", "ui", "terminal", "export", "cli"]
 ONLY_IN = {
     "optuna": ["sweep/studies.py"],
-    "mlflow": ["tracking.py"],
+    "mlflow": ["tracking/mlflow_tracker.py"],
     "click": ["cli.py"],
-    "rich": ["display.py"],
-    "ray": ["sweep/engines.py"],
+    "rich": ["terminal.py"],
+    "ray": ["sweep/engines/ray_session.py", "sweep/engines/ray_cluster.py"],
     "onnxruntime": ["export/onnx_format.py"],
 }
 NOT_IN_CORE = {"optuna", "mlflow", "ray", "click", "rich"}

@@ -233,7 +233,7 @@ def test_a_dataset_on_the_hub_is_read_like_any_other(tmp_path: Path, monkeypatch
     hub = datasets.DatasetDict(train=features.select(range(150)), test=features.select(range(150, 200)))
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)  # the Hub itself, which no test asks
     monkeypatch.setattr("kdsweep.drafting.columns.hub_answers", lambda: True)
-    monkeypatch.setattr("kdsweep.core.data.hub_answers", lambda: True)
+    monkeypatch.setattr("kdsweep.core.data.readers.hub_answers", lambda: True)
     monkeypatch.chdir(tmp_path)
     facts = init("someone/films", subset="short")
     assert facts["task"] == {

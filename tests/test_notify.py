@@ -19,7 +19,7 @@ from kdsweep.config.sweep import OnDone, SweepConfig
 from kdsweep.core.files import read_json, write_json
 from kdsweep.errors import SpaceError
 from kdsweep.sweep import notify as notifying
-from kdsweep.sweep.home import SweepFolder
+from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.notify import notify, notify_once
 
 REPORT: dict[str, Any] = {

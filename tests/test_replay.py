@@ -20,13 +20,13 @@ from transformers import pipeline
 
 from kdsweep.cli import main
 from kdsweep.config.sweep import InlineEngine
-from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training import train
+from kdsweep.core.training.loop import train
+from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import DataError, KdsweepError, TrialDiverged, UnknownSweep
-from kdsweep.replaying import Difference, compare, replay, threads_of
-from kdsweep.sweep.home import Home
+from kdsweep.replay import Difference, compare, replay, threads_of
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 
 ASSIGNMENTS = ("trials=1", "confirm={seeds: 1}", "keep={students: 1}", "engine={type: inline}", "training.epochs=1")

@@ -26,15 +26,16 @@ from conftest import sentences, write_csv
 from mlflow import MlflowClient
 from transformers import pipeline
 
-from kdsweep.core.evaluate import log_probabilities, predict
+from kdsweep.core.data.rows import Split
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation.metrics import log_probabilities
+from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json
-from kdsweep.core.rows import Split
-from kdsweep.core.tokens import tokenize_split
 from kdsweep.errors import DataError, TrackingUnreachable
 from kdsweep.export import export
 from kdsweep.serving import load
-from kdsweep.sweep.home import Home
-from kdsweep.tracking import RunKey, Tracker
+from kdsweep.sweep.folders import Home
+from kdsweep.tracking.mlflow_tracker import RunKey, Tracker
 
 PAIRS = """\
 name: pairs

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from sweep_processes import metrics_of, trials_of
 
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 
 REPOSITORY = Path(__file__).parents[1]
 SCRIPTS = sorted((REPOSITORY / "sweeps").rglob("*.sbatch"))

@@ -16,7 +16,7 @@ from playwright.sync_api import Page, sync_playwright
 from sweep_processes import runs_of
 
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 
 OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
 PATIENCE = 180_000  # milliseconds: MLflow's page is large, and two cores may be busy

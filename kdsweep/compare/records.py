@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kdsweep.core.checkpoint import Evaluation, TrialResult
+from kdsweep.core.trial_folder import Evaluation, TrialResult
 
 
 @dataclass(frozen=True)

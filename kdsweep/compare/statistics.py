@@ -33,7 +33,7 @@ MOST_SEEDS = 10_000
 LEAST_P = 1e-12  # below that nobody asks
 LOWEST: dict[Metric, float] = {metric: 0.0 for metrics in METRICS.values() for metric in metrics}
 LOWEST |= {"matthews": -1.0, "pearson": -1.0, "spearman": -1.0, "pearson_and_spearman": -1.0}
-Predicted = Mapping[int, np.ndarray]  # seed's index -> what was answered (`kdsweep.core.answers.answers`), of the labels' shape
+Predicted = Mapping[int, np.ndarray]  # seed's index -> what was answered (`kdsweep.core.tasks.predictions.answers`), of the labels' shape
 Weighted = Callable[[np.ndarray], np.ndarray]  # how often each example was drawn [draws, rows] -> scores of each student [students, draws]
 
 
@@ -361,7 +361,7 @@ def _weighted_confusions(labels: np.ndarray, predicted: np.ndarray) -> Callable[
 
 
 def score_of_confusion(metric: Metric, confusion: np.ndarray) -> np.ndarray:
-    """The metric, as `kdsweep.core.evaluate.score` defines it, of confusion matrices [..., true, predicted]."""
+    """The metric, as `kdsweep.core.evaluation.metrics.score` defines it, of confusion matrices [..., true, predicted]."""
     true, given, right = confusion.sum(axis=-1), confusion.sum(axis=-2), np.diagonal(confusion, axis1=-2, axis2=-1)
     total = true.sum(axis=-1)
     match metric:

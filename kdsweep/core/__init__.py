@@ -9,11 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdsweep.core.checkpoint import Evaluation
-    from kdsweep.core.losses import DistillationLoss, distillation_loss
+    from kdsweep.core.objective.distillation_loss import DistillationLoss, distillation_loss
     from kdsweep.core.schedules import Schedule, parse_schedule
     from kdsweep.core.settings import TrialSettings
-    from kdsweep.core.training import train
+    from kdsweep.core.training.loop import train
+    from kdsweep.core.trial_folder import Evaluation
 
 __all__ = [
     "DistillationLoss",
@@ -26,10 +26,10 @@ __all__ = [
 ]
 
 _HOME_OF = {
-    "DistillationLoss": "losses",
-    "distillation_loss": "losses",
-    "Evaluation": "checkpoint",
-    "train": "training",
+    "DistillationLoss": "objective.distillation_loss",
+    "distillation_loss": "objective.distillation_loss",
+    "Evaluation": "trial_folder",
+    "train": "training.loop",
     "Schedule": "schedules",
     "parse_schedule": "schedules",
     "TrialSettings": "settings",

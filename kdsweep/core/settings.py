@@ -406,7 +406,7 @@ class MaskedWordsSettings(Strict):
 
 
 class AugmentSettings(Strict):
-    """Copies of the rows of train with other words (`views` of each), which the teacher labels; see `kdsweep.core.augment` for the shares.
+    """Copies of the rows of train with other words (`views` of each), which the teacher labels; see `kdsweep.core.augmentation.word_edits` for the shares.
 
     in_finetuning: where no teacher teaches, the copies have the label of their row instead of being left out.
     """

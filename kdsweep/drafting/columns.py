@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.core.data import read_file
+from kdsweep.core.data.readers import read_file
+from kdsweep.core.data.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
 from kdsweep.core.settings import TaskSettings
-from kdsweep.core.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
 from kdsweep.errors import DataError, did_you_mean, first_line
 
 ROWS_LOOKED_AT = 20_000
@@ -211,7 +211,7 @@ def look_at(table: Table) -> list[Column]:
 
 def is_unlabelled(values: list[Any]) -> bool:
     """Whether no row has a label: what benchmarks publish as their test split."""
-    return all(_as_text(one) in UNLABELLED for value in values for one in (_elements(value) if _is_list(value) else [value]))
+    return all(as_text(one) in UNLABELLED for value in values for one in (_elements(value) if _is_list(value) else [value]))
 
 
 def _is_list(value: Any) -> bool:
@@ -229,7 +229,7 @@ def _look(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> 
         return _look_at_lists(name, looked_at, class_names)
     if any(value is not None and not isinstance(value, str | int | float | bool | np.generic) for value in looked_at):
         return Column(name, "other", len(looked_at))
-    texts = [_as_text(value) for value in looked_at]
+    texts = [as_text(value) for value in looked_at]
     filled = [text for text in texts if text]
     if not filled:
         return Column(name, "empty", len(looked_at))
@@ -269,7 +269,7 @@ def _look_at_lists(name: str, values: list[Any], class_names: tuple[str, ...] | 
         return Column(name, "other", len(values))
     if any(one is not None and not isinstance(one, str | int | float) for row in rows for one in row):
         return Column(name, "other", len(values))
-    texts = [[_as_text(one) for one in row] for row in rows]
+    texts = [[as_text(one) for one in row] for row in rows]
     counts = Counter(text for row in texts for text in row)
     numbers = [number for text in counts if (number := _as_number(text)) is not None]
     if not counts or any(number != math.floor(number) for number in numbers):
@@ -286,7 +286,7 @@ def _look_at_lists(name: str, values: list[Any], class_names: tuple[str, ...] | 
     )
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     if value is None or (isinstance(value, float) and value != value):
         return ""
     if isinstance(value, bool):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.core.rows import TaskData
+from kdsweep.core.data.rows import TaskData
 from kdsweep.core.settings import Kind, Metric
 from kdsweep.drafting.columns import MOST_CLASSES, Column, Table, is_unlabelled, shown
 from kdsweep.errors import DataError, did_you_mean

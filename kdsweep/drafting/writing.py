@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from kdsweep.config import checked_name
 from kdsweep.config.loading import Document, parse_yaml
 from kdsweep.config.space import build_space
-from kdsweep.core.data import load_task
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.data.sources import PACKAGE, local_path
 from kdsweep.core.files import write_atomically
-from kdsweep.core.rows import TaskData
 from kdsweep.core.settings import METRICS, Kind, TaskSettings
-from kdsweep.core.sources import PACKAGE, local_path
 from kdsweep.drafting.columns import Column, Table, look_at, read_tables, shown
 from kdsweep.drafting.guessing import guess_label, guess_metric, guess_splits, guess_text, listed, passed_over, quoted, settle_splits
 from kdsweep.errors import DataError, KdsweepError

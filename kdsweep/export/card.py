@@ -13,13 +13,13 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 
 from kdsweep import __version__
+from kdsweep.core.data.sources import PACKAGE, looks_like_a_path
 from kdsweep.core.files import read_json
 from kdsweep.core.settings import TaskSettings, TrialSettings
-from kdsweep.core.sources import PACKAGE, looks_like_a_path
-from kdsweep.display import schedule_words
 from kdsweep.errors import without_password
 from kdsweep.export.students import Student
-from kdsweep.sweep.home import SweepFolder
+from kdsweep.sweep.folders import SweepFolder
+from kdsweep.terminal import schedule_words
 
 HUB_NAMES = {
     "accuracy": ("accuracy", "Accuracy"),

@@ -8,19 +8,20 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedModel
 
-from kdsweep.core.answers import answers
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import score
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.evaluation.metrics import score
 from kdsweep.core.files import publishing
-from kdsweep.core.models import load_classifier, load_tokenizer, own_labels, quiet_transformers, reads_token_types
-from kdsweep.core.tokens import TokenizedSplit, tokenize_split
+from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels, quiet_transformers
+from kdsweep.core.tasks.predictions import answers
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
 from kdsweep.export.onnx_format import OnnxModel
 from kdsweep.export.students import Student, check_rows, choose, fetch, read_report
 from kdsweep.serving import write_settings
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 
 ONNX, INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
 ONLY_FOR_MLFLOW = ("MLmodel", "python_env.yaml", "requirements.txt")

@@ -15,9 +15,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from kdsweep.core.evaluate import TOKENS_A_BATCH, timed, typical
-from kdsweep.core.models import reads_token_types
-from kdsweep.core.tokens import TokenizedSplit, evaluation_batches
+from kdsweep.core.data.batches import evaluation_batches
+from kdsweep.core.data.tokenize import TokenizedSplit
+from kdsweep.core.evaluation.latency import timed, typical
+from kdsweep.core.evaluation.predict import TOKENS_A_BATCH
+from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.errors import KdsweepError
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")

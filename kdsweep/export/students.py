@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdsweep.core.checkpoint import TrialResult
-from kdsweep.core.data import load_task
+from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
 from kdsweep.core.settings import TaskSettings, TrialSettings
+from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, KdsweepError, did_you_mean
-from kdsweep.replaying import find_trial
+from kdsweep.replay import find_trial
 from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
-from kdsweep.sweep.home import Home, SweepFolder
-from kdsweep.sweep.reading import recorded, report
-from kdsweep.sweep.trials import SweptTrial
+from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.results import recorded, report
+from kdsweep.sweep.swept_trial import SweptTrial
 
 IN_MLFLOW = ("kept", "registered")  # what tracked.json calls a student that is there
 MOST_SHOWN = 12
@@ -123,7 +123,7 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
     if tracked["student"] not in IN_MLFLOW:
         again = f"`kdsweep replay {folder.name} {student.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
         raise KdsweepError(f"the student of {student.name} wasn't kept; {_those_kept(folder)}; {again}")
-    from kdsweep.tracking import download
+    from kdsweep.tracking.mlflow_tracker import download
 
     download(home.tracking_uri(folder.read_sweep()["tracking"]), tracked["run_id"], "student", into)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdsweep.sweep.start import run
+    from kdsweep.sweep.run_sweep import run
 
 __all__ = ["run"]
 
@@ -13,7 +13,7 @@ __all__ = ["run"]
 def __getattr__(name: str) -> Any:
     # A worker's process imports this package too, and needs neither Optuna nor MLflow.
     if name == "run":
-        from kdsweep.sweep.start import run
+        from kdsweep.sweep.run_sweep import run
 
         return run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kdsweep.config import Plan
-from kdsweep.core.checkpoint import TrialResult
 from kdsweep.core.settings import TrialSettings
-from kdsweep.sweep.home import SweepFolder
-from kdsweep.sweep.mirror import Trial
+from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.studies import Studies, derived_seed
-from kdsweep.sweep.trials import SweptTrial
+from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.sweep.tracking_sync import Trial
 
 
 @dataclass(frozen=True)

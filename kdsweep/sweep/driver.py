@@ -16,26 +16,29 @@ from ruamel.yaml import YAML
 from kdsweep import __version__
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
-from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
-from kdsweep.core.data import load_task, load_unlabelled
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.files import fingerprint, read_json, write_atomically, write_json
 from kdsweep.core.settings import TeacherSettings
-from kdsweep.core.teacher import Teacher, teacher_test
-from kdsweep.core.training import cached_teacher
+from kdsweep.core.teachers.artifact import Teacher
+from kdsweep.core.teachers.logits import teacher_test
+from kdsweep.core.training.loop import cached_teacher
+from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
-from kdsweep.sweep.beginning import Beginning, without_collecting
-from kdsweep.sweep.clock import Clock, say_use, use_of_slots
+from kdsweep.sweep.budget import Clock, say_use, use_of_slots
 from kdsweep.sweep.confirm import Confirm, Confirmation, best_confirmed, confirmations, finished
-from kdsweep.sweep.engines import Engine, open_engine
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.mirror import Mirror, Students, Trial
+from kdsweep.sweep.engines.base import Engine
+from kdsweep.sweep.engines.opening import open_engine
+from kdsweep.sweep.engines.worker import Ended, Evaluated, Event, Job, Lost, Said, Step, TeacherJob, TrialJob
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import build_report, open_studies, read_records
+from kdsweep.sweep.results import build_report, open_studies, read_records
+from kdsweep.sweep.startup_timer import Beginning, without_collecting
 from kdsweep.sweep.studies import Ticket
-from kdsweep.sweep.trials import SweptTrial
-from kdsweep.sweep.worker import Ended, Evaluated, Event, Job, Lost, Said, Step, TeacherJob, TrialJob
-from kdsweep.tracking import Point, RunKey, Tracker, flat
+from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.sweep.tracking_sync import Mirror, Students, Trial
+from kdsweep.tracking.mlflow_tracker import Point, RunKey, Tracker, flat
 
 TEACHER = "teacher"
 Work = Ticket | Confirmation
@@ -488,7 +491,7 @@ class Driver:
             if stopped:
                 raise BudgetSpent("the budget was spent before any trial finished; give it more time (budget) and run the same command again")
             raise KdsweepError(f"no trial finished: all failed, diverged or were pruned{self._a_reason()}; `kdsweep status {self.plan.name}` counts them")
-        from kdsweep.compare.page import write_page
+        from kdsweep.report.page import write_page
 
         write_json(self.folder.report, report)
         write_page(report, read_records(self.plan, self.home, self.studies), self.folder.page)
@@ -497,7 +500,7 @@ class Driver:
         return report
 
     def _send_end(self, state: str, report: dict[str, Any] | None, ended: int) -> None:
-        from kdsweep.compare.report import as_markdown
+        from kdsweep.report.sentences import as_markdown
 
         tracker = self.mirror.tracker
         points = [Point("seconds", self.clock.seconds, ended, 0)] if state == "complete" else []

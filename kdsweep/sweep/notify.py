@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from kdsweep.config.sweep import OnDone, without_path
 from kdsweep.core.files import fingerprint, read_json, write_json
 from kdsweep.errors import without_password
-from kdsweep.sweep.home import SweepFolder
+from kdsweep.sweep.folders import SweepFolder
 
 Say = Callable[[str], None]
 WEBHOOK_SECONDS, WEBHOOK_ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 10.0, 3, 1.0

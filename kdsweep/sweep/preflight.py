@@ -19,31 +19,22 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kdsweep.config import Plan, SearchSpace, trials_of
 from kdsweep.config.space import TeacherValues, is_whole
 from kdsweep.config.values import Parameter, count_points, each_number
-from kdsweep.core.augment import chosen as chosen_words
-from kdsweep.core.data import load_task, load_unlabelled
+from kdsweep.core.augmentation.masked_lm import ROWS_A_BATCH, MaskedWords, offered_words
+from kdsweep.core.augmentation.views import mask_token
+from kdsweep.core.augmentation.word_edits import chosen as chosen_words
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
-from kdsweep.core.masked_words import ROWS_A_BATCH, MaskedWords, offered_words
-from kdsweep.core.matching import check_match, check_same_tokens
-from kdsweep.core.models import (
-    check_fits,
-    check_length,
-    describe_masked_lm,
-    describe_model,
-    keep_layers,
-    kept_layers,
-    layer_count,
-    new_model,
-    parameter_count,
-    reads_token_types,
-    size_mb,
-)
-from kdsweep.core.rows import Split, TaskData
-from kdsweep.core.selection import check_folds
+from kdsweep.core.models.describing import describe_masked_lm, describe_model, parameter_count, size_mb
+from kdsweep.core.models.inputs import check_fits, check_length, reads_token_types
+from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
+from kdsweep.core.objective.inner_states import check_match, check_same_tokens
 from kdsweep.core.settings import StudentSettings, TeacherSettings, TrainingSettings
-from kdsweep.core.teacher import check_labels
-from kdsweep.core.views import mask_token
-from kdsweep.sweep.engines import slots_here, slots_instead
-from kdsweep.sweep.home import Home
+from kdsweep.core.teachers.checks import check_labels
+from kdsweep.core.teachers.selection import check_folds
+from kdsweep.sweep.engines.slots import slots_here, slots_instead
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.studies import derived_seed
 
 ROWS_TO_MEASURE = 2000

@@ -21,7 +21,7 @@ from kdsweep.config import load
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError
-from kdsweep.sweep.home import Home, SweepFolder
+from kdsweep.sweep.folders import Home, SweepFolder
 
 HERE = Path(__file__).parent
 KDSWEEP = str(Path(sys.executable).with_name("kdsweep"))

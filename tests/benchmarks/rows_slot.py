@@ -9,12 +9,14 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Literal
 
-from kdsweep.core import data as loading
-from kdsweep.core.data import load_task
-from kdsweep.core.models import load_tokenizer
+from kdsweep.core.data.batches import batches
+from kdsweep.core.data.labels import labels as loading
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings
-from kdsweep.core.teacher import Teacher, teacher_logits
-from kdsweep.core.tokens import batches, tokenize_split
+from kdsweep.core.teachers.artifact import Teacher
+from kdsweep.core.teachers.logits import teacher_logits
 
 MAX_LENGTH = 128
 BATCH_SIZE = 32
@@ -66,7 +68,7 @@ def prepare(task: TaskSettings, cache: Path, tokenizer_source: str) -> dict[str,
 
     tokenizer = load_tokenizer(tokenizer_source)
     before = resident("VmRSS")
-    for name in ("_read_splits", "_clean_rows", "_hold_out", "_number_labels", "publish_rows"):
+    for name in ("read_splits", "clean_rows", "hold_out", "_number_labels", "publish_rows"):
         setattr(loading, name, timed(name, getattr(loading, name)))
     data = timed("load_task", load_task)(task, cache)
     loaded = resident("VmHWM")

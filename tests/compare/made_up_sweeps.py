@@ -6,8 +6,8 @@ import random
 from typing import Any
 
 from kdsweep.compare.records import TrialRecord
-from kdsweep.core.checkpoint import Evaluation, TrialResult
 from kdsweep.core.schedules import parse_schedule
+from kdsweep.core.trial_folder import Evaluation, TrialResult
 
 NAMES = ("finetune", "distill", "combined", "distill_then_finetune")
 TEACHER = {"validation": 0.93, "test": 0.925, "parameters": 109_483_778, "size_mb": 437.9, "latency_ms": 31.2, "latency_p95_ms": 36.0}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from kdsweep.compare.records import TestAnswers, TrialRecord
-from kdsweep.compare.report import as_markdown, more_tests_in_words, summarize
-from kdsweep.core.checkpoint import Evaluation, TrialResult
+from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.report.build import summarize
+from kdsweep.report.sentences import as_markdown, more_tests_in_words
 
 ANSWERED = {"right": np.array([[0.0, 1], [1, 0], [0, 1], [1, 0]]), "wrong": np.array([[1.0, 0], [0, 1], [1, 0], [0, 1]])}
 LABELS = np.array([1, 0, 1, 0])

@@ -13,12 +13,12 @@ import plotly.graph_objects
 import pytest
 from made_up_sweeps import NAMES, TEACHER, full_sweep, report_of, schedule, trial
 
-from kdsweep.compare.charts import draw_charts, pareto
-from kdsweep.compare.figures import looks_of
-from kdsweep.compare.page import write_page
 from kdsweep.compare.pareto import pareto as pareto_of
 from kdsweep.compare.records import COLORS, TrialRecord
-from kdsweep.compare.schedules import in_words, sample
+from kdsweep.report.charts import draw_charts, pareto
+from kdsweep.report.figures import looks_of
+from kdsweep.report.page import write_page
+from kdsweep.report.schedule_words import in_words, sample
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = [

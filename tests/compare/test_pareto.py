@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kdsweep.compare.pareto import pareto
 from kdsweep.compare.records import TrialRecord
-from kdsweep.core.checkpoint import Evaluation, TrialResult
+from kdsweep.core.trial_folder import Evaluation, TrialResult
 
 
 def record(number: int, accuracy: float, latency: float, size: float = 1.0, *, strategy: str = "distill", **changes: object) -> TrialRecord:

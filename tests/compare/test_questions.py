@@ -11,8 +11,8 @@ import pytest
 
 from kdsweep.compare.questions import answer_questions, cost_of_a_factor_of_2, difference, direction
 from kdsweep.compare.records import TrialRecord
-from kdsweep.core.checkpoint import Evaluation, TrialResult
 from kdsweep.core.schedules import parse_schedule
+from kdsweep.core.trial_folder import Evaluation, TrialResult
 
 RISING = {"shape": "linear", "start": 0.2, "end": 0.8}
 FALLING = {"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2}

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import norm
 
 from kdsweep.compare.statistics import compare_pairs, holm, mean_score, resampled_scores
-from kdsweep.core.evaluate import score
+from kdsweep.core.evaluation.metrics import score
 from kdsweep.core.settings import METRICS, Metric
 
 Students = dict[str, dict[int, np.ndarray]]

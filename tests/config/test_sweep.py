@@ -171,7 +171,7 @@ def test_a_grid_of_millions_is_refused_without_being_listed(space: Path, assignm
 
 def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from kdsweep.config.sweep import InlineEngine, RayEngine
-    from kdsweep.sweep import engines
+    from kdsweep.sweep.engines.ray_cluster import ray_cluster as engines
 
     assert SweepConfig().engine.type == "auto"
     for gpus, expected in ((0, InlineEngine), (1, InlineEngine), (4, RayEngine)):

@@ -11,9 +11,9 @@ import torch
 from conftest import WORDS, make_model
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
-from kdsweep.core.augment import cut, draws, masked, swapped, view
-from kdsweep.core.masked_words import MaskedWords, offered_words, whole_words
-from kdsweep.core.models import load_masked_lm
+from kdsweep.core.augmentation.masked_lm import MaskedWords, offered_words, whole_words
+from kdsweep.core.augmentation.word_edits import cut, draws, masked, swapped, view
+from kdsweep.core.models.loading import load_masked_lm
 from kdsweep.errors import ModelError
 
 TEXT = "the film was very warm and a superb actor is great"

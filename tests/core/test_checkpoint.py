@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.models import load_classifier, load_tokenizer, save_model
+from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model
+from kdsweep.core.trial_folder import TrialFolder
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_a_trial_goes_on_bit_identically_once_there_is_room_again(what: str, set
     next(stream)
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         if what == "student":
-            patch.setattr("kdsweep.core.checkpoint.save_model", half_a_model)
+            patch.setattr("kdsweep.core.trial_folder.save_model", half_a_model)
         else:
             patch.setattr(torch, "save", half_a_state)
         list(stream)

@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file
 
 from kdsweep.core import TrialSettings, distillation_loss, train
-from kdsweep.core.losses import UNLABELLED, confident_temperature
-from kdsweep.core.models import depths, load_classifier
-from kdsweep.core.optimizer import AdamW, decayed_groups
+from kdsweep.core.models.layers import depths
+from kdsweep.core.models.loading import load_classifier
+from kdsweep.core.objective.distillation_loss import UNLABELLED
+from kdsweep.core.objective.teacher_mixture import confident_temperature
+from kdsweep.core.training.optimizer import AdamW, decayed_groups
 from kdsweep.errors import Interrupted
 
 

@@ -15,10 +15,11 @@ import pytest
 from conftest import sentences, write_csv
 from transformers import AutoTokenizer
 
-from kdsweep.core.data import load_task
-from kdsweep.core.rows import Split, TaskData
+from kdsweep.core.data.batches import batches, evaluation_batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.settings import SPLITS, TaskSettings
-from kdsweep.core.tokens import batches, evaluation_batches, tokenize_split
 from kdsweep.errors import DataError
 
 ROWS = sentences(120)
@@ -372,7 +373,7 @@ def split_of(*columns: list[str]) -> Split:
 
 
 def test_tokens_are_the_tokenizers_own_row_by_row(tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.tokens.ROWS_A_TOKENIZER_CALL", 50)  # the rows span several calls
+    monkeypatch.setattr("kdsweep.core.data.tokenize.ROWS_A_TOKENIZER_CALL", 50)  # the rows span several calls
     tokenizer = AutoTokenizer.from_pretrained(tiny("bert"))
     texts = [text for text, _ in ROWS]
     tokens = tokenize_split(split_of(texts), tokenizer, max_length=8, token_types=True, cache=tmp_path)
@@ -404,7 +405,8 @@ def test_tokens_are_mapped_into_memory_and_made_once(tmp_path: Path, tiny: Calla
 
 
 def test_pairs_tell_their_texts_apart_for_bert_and_not_for_distilbert(tmp_path: Path, tiny: Callable[..., str]) -> None:
-    from kdsweep.core.models import load_classifier, reads_token_types
+    from kdsweep.core.models.inputs import reads_token_types
+    from kdsweep.core.models.loading import load_classifier
 
     pair = split_of(["the film was fine", "a plot"], ["yes", "no the actor is dull"])
     for family, expected in (("bert", True), ("distilbert", False)):

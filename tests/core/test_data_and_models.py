@@ -13,11 +13,15 @@ import pytest
 import torch
 from conftest import make_model, sentences, write_csv
 
-from kdsweep.core.data import load_task
-from kdsweep.core.models import check_length, keep_layers, kept_layers, load_classifier, load_student, load_tokenizer, reads_token_types
-from kdsweep.core.rows import TaskData
+from kdsweep.core.data.batches import batches, evaluation_batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.models.inputs import check_length, reads_token_types
+from kdsweep.core.models.layers import keep_layers, kept_layers
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import StudentSettings, TaskSettings
-from kdsweep.core.tokens import batches, evaluation_batches, tokenize_split
 from kdsweep.errors import DataError, ModelError
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from kdsweep.core.dropout import SMALLEST, BulkDropout
-from kdsweep.core.models import load_classifier
+from kdsweep.core.models.loading import load_classifier
+from kdsweep.core.training.dropout import SMALLEST, BulkDropout
 
 ROWS = 600
 

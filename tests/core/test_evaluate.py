@@ -11,11 +11,14 @@ import pytest
 import torch
 from conftest import sentences
 
-from kdsweep.core import evaluate
-from kdsweep.core.evaluate import calibration_error, fidelity, judge, latency, predict, score, sureness
-from kdsweep.core.models import load_classifier, load_tokenizer
-from kdsweep.core.rows import Split
-from kdsweep.core.tokens import tokenize_split
+from kdsweep.core.data.rows import Split
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation import metrics as evaluate
+from kdsweep.core.evaluation.fidelity import fidelity, sureness
+from kdsweep.core.evaluation.latency import latency
+from kdsweep.core.evaluation.metrics import calibration_error, judge, score
+from kdsweep.core.evaluation.predict import predict
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 PREDICTED = np.array([0, 1, 0, 1, 1, 0, 1, 1])  # class 1: 4 right, 1 too many, 1 missed; class 0: 2 right
@@ -47,7 +50,7 @@ def test_a_class_that_validation_lacks_is_no_error() -> None:
 
 
 def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.evaluate.TOKENS_A_BATCH", {"cpu": 64, "cuda": 64})  # many batches
+    monkeypatch.setattr("kdsweep.core.evaluation.predict.TOKENS_A_BATCH", {"cpu": 64, "cuda": 64})  # many batches
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b", "c")), load_tokenizer(tiny("bert"))
     texts = [text for text, _ in sentences(40)]
     tokens = tokenize_split(Split("x", (texts,), np.zeros(40, dtype=np.int64), "x"), tokenizer, max_length=24, token_types=False, cache=tmp_path)

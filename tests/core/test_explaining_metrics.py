@@ -15,13 +15,16 @@ import pytest
 import torch
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import calibration_error, predict
-from kdsweep.core.models import load_classifier, load_student, load_tokenizer
-from kdsweep.core.teacher import teacher_logits
-from kdsweep.core.tokens import batches, tokenize_split
-from kdsweep.core.training import STEPS_A_SAMPLE, prepare_teacher
+from kdsweep.core.data.batches import batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation.metrics import calibration_error
+from kdsweep.core.evaluation.predict import predict
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.models.student import load_student
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import STEPS_A_SAMPLE, prepare_teacher
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted
 
 TRAINING = {"epochs": 2, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 1}
@@ -100,7 +103,7 @@ def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(make
 def test_fine_tuning_has_a_share_of_0_a_calibration_error_and_no_teacher_to_agree_with(
     make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (("training", "prepare_teacher"), ("training", "teacher_logits"), ("objective", "gradient_squares")):
+    for module, name in (("training.loop", "prepare_teacher"), ("training.loop", "teacher_logits"), ("objective.objective", "gradient_squares")):
         monkeypatch.setattr(sys.modules[f"kdsweep.core.{module}"], name, lambda *_, **__: pytest.fail("fine-tuning needs no teacher"))
     for found in metrics(make(alpha=1.0), tmp_path / "trial", tmp_path / "cache"):
         assert found["train/gradient_share"] == 0.0

@@ -14,11 +14,11 @@ from conftest import BAD, GOOD, PLAIN
 
 from kdsweep.config import load_space
 from kdsweep.core import train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import judge
-from kdsweep.core.teacher import teacher_logits, teacher_test
-from kdsweep.core.training import prepare_teacher
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.teachers.logits import teacher_logits, teacher_test
+from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.trial_folder import TrialFolder
 
 SPACES = Path(__file__).parents[2] / "search_spaces"
 

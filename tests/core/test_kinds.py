@@ -18,14 +18,15 @@ from scipy.stats import pearsonr, spearmanr
 
 from kdsweep.config import SpaceError, load_space
 from kdsweep.core import train
-from kdsweep.core.answers import answers, kind_of
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import fidelity, judge, score, sureness
-from kdsweep.core.rows import Split, TaskData
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.evaluation.fidelity import fidelity, sureness
+from kdsweep.core.evaluation.metrics import judge, score
 from kdsweep.core.settings import METRICS, TaskSettings, TeacherSettings, TrialSettings
-from kdsweep.core.teacher import check_beats_majority, check_beats_mean
-from kdsweep.core.training import prepare_teacher
+from kdsweep.core.tasks.predictions import answers, kind_of
+from kdsweep.core.teachers.checks import check_beats_majority, check_beats_mean
+from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import DataError, TeacherError
 from kdsweep.serving import load
 

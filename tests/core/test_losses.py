@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kdsweep.core import distillation_loss
-from kdsweep.core.losses import gradient_share, gradient_squares
+from kdsweep.core.objective.distillation_loss import gradient_share, gradient_squares
 
 STUDENT = {2: [[1.0, -0.5], [0.2, 0.3], [-2.0, 1.5]], 5: [[0.1, 0.2, 0.3, -1.0, 2.0], [3.0, -3.0, 0.0, 0.5, 0.5], [-0.7, 0.1, 1.2, 0.0, -2.2]]}
 TEACHER = {2: [[2.0, -2.0], [-1.0, 1.0], [0.5, 0.0]], 5: [[0.0, 4.0, -1.0, 1.0, 0.3], [2.0, 2.0, 2.0, -5.0, 0.0], [1.0, -1.0, 0.5, 0.25, 3.0]]}

@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.matching import (
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.objective.inner_states import (
     Matching,
     attention_loss,
     check_match,
@@ -28,9 +30,8 @@ from kdsweep.core.matching import (
     relation_heads,
     value_relation_loss,
 )
-from kdsweep.core.models import load_classifier, load_tokenizer, reads_token_types
 from kdsweep.core.settings import DistillSettings
-from kdsweep.core.tokens import tokenize_split
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, ModelError
 
 REAL = torch.tensor([[True, True, False]])

@@ -15,24 +15,13 @@ from conftest import WORDS
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BartConfig
 
-from kdsweep.core.models import (
-    check_fits,
-    check_length,
-    keep_layers,
-    kept_layers,
-    layer_count,
-    layer_stack,
-    load_classifier,
-    load_config,
-    load_student,
-    load_tokenizer,
-    longest_input,
-    model_fingerprint,
-    parameter_count,
-    size_mb,
-)
+from kdsweep.core.data.sources import local_path, package_file
+from kdsweep.core.models.describing import model_fingerprint, parameter_count, size_mb
+from kdsweep.core.models.inputs import check_fits, check_length, longest_input
+from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, layer_stack
+from kdsweep.core.models.loading import load_classifier, load_config, load_tokenizer
+from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import StudentSettings
-from kdsweep.core.sources import local_path, package_file
 from kdsweep.errors import DataError, HubUnreachable, KdsweepError, ModelError
 
 NAMES = ("neg", "pos")

@@ -15,16 +15,20 @@ from conftest import make_model, sentences, write_csv
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from kdsweep.core import TrialSettings, train, training
-from kdsweep.core.data import load_task, load_unlabelled
-from kdsweep.core.losses import UNLABELLED
-from kdsweep.core.models import load_tokenizer
-from kdsweep.core.rows import Split, without_labels
+from kdsweep.core import TrialSettings, train
+from kdsweep.core.augmentation.views import cached_view, joined, mask_token, training_parts, with_parts
+from kdsweep.core.data.batches import batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split, without_labels
+from kdsweep.core.data.tokenize import joined_tokens, tokenize_split
+from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.models.loading import load_tokenizer
+from kdsweep.core.objective.distillation_loss import UNLABELLED
 from kdsweep.core.settings import AugmentSettings, TaskSettings
-from kdsweep.core.teacher import teacher_key, teacher_logits
-from kdsweep.core.tokens import batches, joined_tokens, tokenize_split
-from kdsweep.core.training import prepare_teacher
-from kdsweep.core.views import cached_view, joined, mask_token, training_parts, with_parts
+from kdsweep.core.teachers.artifact import teacher_key
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import loop as training
+from kdsweep.core.training.loop import prepare_teacher
 from kdsweep.errors import DataError, Interrupted, ModelError, SettingsConflict
 
 UNLABELLED_ROWS = [(f"{text} film", "") for text, _ in sentences(90, seed=7)]
@@ -151,7 +155,7 @@ def test_a_distilled_student_reads_them_and_a_fine_tuned_one_does_not(
         list(train(settings, tmp_path / name, cache=cache, on_step=lambda step, total, name=name: steps.update({name: total}) is not None))
     rows = len(load_task(plain.task, cache).train)
     assert steps == {"plain": 2 * -(-rows // 16), "richer": 2 * -(-(rows + 90) // 16)}  # an epoch goes over all rows
-    monkeypatch.setattr("kdsweep.core.views.load_unlabelled", None)  # to call it would fail
+    monkeypatch.setattr("kdsweep.core.augmentation.views.load_unlabelled", None)  # to call it would fail
     both = [metrics(replace_alpha(settings), tmp_path / name, cache) for name, settings in (("a", plain), ("b", richer))]
     assert both[0] == both[1]
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from transformers import BartConfig, BartForSequenceClassification, LongformerConfig, LongformerForSequenceClassification, PreTrainedModel
 
-from kdsweep.core.models import load_classifier
-from kdsweep.core.optimizer import AdamW, RowEmbedding, decayed_groups
+from kdsweep.core.models.loading import load_classifier
+from kdsweep.core.training.optimizer import AdamW, RowEmbedding, decayed_groups
 
 STEPS = 60
 
@@ -138,7 +138,7 @@ def test_a_dense_state_and_one_of_rows_go_on_as_each_other(tiny: Callable[..., s
                 model.load_state_dict(state[0])
             with monkeypatch.context() as patched:
                 if kind == "dense":
-                    patched.setattr("kdsweep.core.optimizer.rows_are_read_by_number", lambda model: False)
+                    patched.setattr("kdsweep.core.training.optimizer.rows_are_read_by_number", lambda model: False)
                 optimizer = AdamW(model, 0.1)
             if state is not None:
                 optimizer.load_state_dict(state[1])

@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder, TrialResult
 from kdsweep.core.device import is_out_of_memory, unless_out_of_memory
-from kdsweep.core.micro_batches import MicroBatches
-from kdsweep.core.models import load_student
+from kdsweep.core.models.student import load_student
+from kdsweep.core.training.micro_batches import MicroBatches
+from kdsweep.core.trial_folder import TrialFolder, TrialResult
 from kdsweep.errors import Interrupted, OutOfMemory
 
 
@@ -87,7 +87,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
         model.register_forward_hook(found.after_forward)
         return model.double(), tokenizer
 
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "load_student", load)
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "load_student", load)
     return found
 
 
@@ -210,7 +210,7 @@ def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
 
     monkeypatch.setattr(memory, "after_forward", after_forward)
     # In the garbage collector's place, which would hide a cycle.
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "free_memory", lambda device: at_retry.append(held[-1]() is None))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "free_memory", lambda device: at_retry.append(held[-1]() is None))
     memory.room, memory.in_backward = 8, True
     list(train(make(), tmp_path, cache=cache))
     assert at_retry == [True]

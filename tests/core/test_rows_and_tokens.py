@@ -17,12 +17,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_python import PreTrainedTokenizer
 
-from kdsweep.core import tokens as tokenizing
-from kdsweep.core.arrays import GrowingArray, MappedTexts
-from kdsweep.core.data import load_task
-from kdsweep.core.rows import Split, TaskData
+from kdsweep.core.data.batches import BATCHES_A_POOL, batches
+from kdsweep.core.data.labels import tokenize as tokenizing
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.mapped_arrays import GrowingArray, MappedTexts
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.settings import TaskSettings
-from kdsweep.core.tokens import BATCHES_A_POOL, batches, tokenize_split
 
 ROWS = sentences(120)
 
@@ -98,19 +99,19 @@ def test_writing_twice_in_a_row_is_seen_each_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from kdsweep.core import data
+    from kdsweep.core.data.labels import labels as data
 
-    path, cache, read = write_csv(tmp_path / "rows.csv", ROWS), tmp_path / "cache", data._read_splits
+    path, cache, read = write_csv(tmp_path / "rows.csv", ROWS), tmp_path / "cache", data.read_splits
 
     def slowly(*arguments: Any) -> Any:
         found = read(*arguments)
         write_csv(path, ROWS[:60])
         return found
 
-    monkeypatch.setattr(data, "_read_splits", slowly)
+    monkeypatch.setattr(data, "read_splits", slowly)
     assert sum(map(len, load_task(task_of(path), cache).splits.values())) == 120
     assert kept(cache) == []
-    monkeypatch.setattr(data, "_read_splits", read)
+    monkeypatch.setattr(data, "read_splits", read)
     assert sum(map(len, load_task(task_of(path), cache).splits.values())) == 60
 
 
@@ -145,7 +146,7 @@ def test_nothing_is_written_without_a_cache_or_where_that_is_not_wanted(tmp_path
 def test_a_dataset_of_the_hub_is_kept_under_its_own_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    from kdsweep.core import data
+    from kdsweep.core.data.labels import labels as data
 
     def hub(word: str) -> datasets.DatasetDict:
         rows = datasets.Dataset.from_list([{"sentence": f"{word} {i}", "label": i % 2} for i in range(100)])
@@ -156,7 +157,7 @@ def test_a_dataset_of_the_hub_is_kept_under_its_own_fingerprint(tmp_path: Path, 
     for word in ("first", "second"):
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, word=word, **__: hub(word))
         data._LOADED.clear()
-        data._open_hub.cache_clear()  # as in a new process
+        data.open_hub.cache_clear()  # as in a new process
         found = load_task(task, cache)
         assert all(text.startswith(word) for text in found.train.texts[0])
         assert found.label_names == ("negative", "positive")

@@ -15,14 +15,18 @@ import torch
 from conftest import sentences, write_csv
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import fold_numbers, load_task
-from kdsweep.core.evaluate import judge, log_probabilities
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.splits import fold_numbers
+from kdsweep.core.evaluation.metrics import judge, log_probabilities
 from kdsweep.core.files import fingerprint
-from kdsweep.core.models import load_classifier, load_tokenizer, model_fingerprint
+from kdsweep.core.models.describing import model_fingerprint
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
-from kdsweep.core.teacher import Teacher, check_frozen, find_teacher, frozen_teacher, teacher_key, teacher_logits
-from kdsweep.core.training import cached_teacher, prepare_teacher
+from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, teacher_key
+from kdsweep.core.teachers.checks import check_frozen
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import cached_teacher, prepare_teacher
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, TeacherError
 
 TRAINING = {"epochs": 3, "batch_size": 8, "learning_rate": 4e-3, "warmup": 0.0, "max_length": 24, "evaluations_per_epoch": 1}
@@ -48,7 +52,7 @@ def fail(*_: Any, **__: Any) -> None:
 
 
 def no_more_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "train", fail)
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "train", fail)
 
 
 # --- what a teacher is known by --------------------------------------------------------------------------------------
@@ -157,7 +161,7 @@ def test_the_best_of_several_seeds_is_one_of_the_teachers_and_says_what_all_reac
 def test_a_seed_that_learned_nothing_is_passed_over_and_only_all_of_them_are_an_error(
     task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["kdsweep.core.training"]
+    module = sys.modules["kdsweep.core.training.loop"]
     publish, said = module.publish_teacher, []
 
     def refuse(*arguments: Any, teacher: TeacherSettings, **more: Any) -> Teacher:
@@ -230,7 +234,7 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
     assert not np.array_equal(teacher_logits(whole, data, cache=tmp_path), logits)
     assert made.margin != whole.margin
     no_more_training(monkeypatch)
-    monkeypatch.setattr("kdsweep.core.teacher.predict", fail)
+    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", fail)
     assert prepare_teacher(task, folded, tmp_path) == made
 
 
@@ -241,7 +245,7 @@ def test_a_teacher_that_memorises_is_sure_of_what_it_has_seen_and_right_by_chanc
     rows = [(text, ("neg", "pos")[draw.integers(2)]) for text, _ in sentences(160, seed=3)]
     task = TaskSettings(dataset=str(write_csv(tmp_path / "noise.csv", rows)), text="text", label="label", holdout=0.2)
     teacher = TeacherSettings(model=tiny("bert"), training=TRAINING | {"epochs": 40, "learning_rate": 3e-3, "evaluations_per_epoch": 1}, epoch=40)
-    monkeypatch.setattr("kdsweep.core.teacher.check_beats_majority", lambda *_: None)  # nothing can be learned here: that is the point
+    monkeypatch.setattr("kdsweep.core.teachers.publishing.check_beats_majority", lambda *_: None)  # nothing can be learned here: that is the point
     folded = prepare_teacher(task, teacher.model_copy(update={"folds": 2}), tmp_path)
     whole = prepare_teacher(task, teacher, tmp_path)
     data = load_task(task, tmp_path)

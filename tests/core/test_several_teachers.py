@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from kdsweep.core import TrialSettings, distillation_loss, train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import fidelity
-from kdsweep.core.losses import UNLABELLED, mixture, teacher_weights
-from kdsweep.core.objective import check_same_rows_answered, mixed
-from kdsweep.core.teacher import teacher_logits
-from kdsweep.core.training import prepare_teacher
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.evaluation.fidelity import fidelity
+from kdsweep.core.objective.distillation_loss import UNLABELLED
+from kdsweep.core.objective.objective import check_same_rows_answered, mixed
+from kdsweep.core.objective.teacher_mixture import mixture, teacher_weights
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import TeacherError
 
 # One row, two teachers, two classes; at T = 2 the first says 3/4 to 1/4, the second 1/5 to 4/5.

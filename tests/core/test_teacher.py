@@ -16,13 +16,15 @@ from conftest import sentences, write_csv
 from safetensors.torch import load_file, save_file
 
 from kdsweep.core import train  # noqa: F401  the function's name is bound before the module's: see kdsweep/core/__init__.py
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import judge
-from kdsweep.core.models import load_classifier, load_tokenizer
-from kdsweep.core.rows import TaskData
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
-from kdsweep.core.teacher import Teacher, check_beats_majority, find_teacher, frozen_teacher, teacher_key, teacher_logits, teacher_test
-from kdsweep.core.training import cached_teacher, prepare_teacher
+from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, teacher_key
+from kdsweep.core.teachers.checks import check_beats_majority
+from kdsweep.core.teachers.logits import teacher_logits, teacher_test
+from kdsweep.core.training.loop import cached_teacher, prepare_teacher
 from kdsweep.errors import Interrupted, ModelError, TeacherError
 
 TRAINING = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24, "evaluations_per_epoch": 1}
@@ -72,7 +74,7 @@ def test_a_teacher_is_fine_tuned_once_and_then_comes_from_the_cache(made: Made, 
     teacher, task, settings, cache = made
     assert teacher.validation["accuracy"] > 0.9
     times = {file: file.stat().st_mtime_ns for file in teacher.folder.iterdir()}
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "train", lambda *a, **k: pytest.fail("the teacher was trained again"))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "train", lambda *a, **k: pytest.fail("the teacher was trained again"))
     assert prepare_teacher(task, settings, cache) == teacher == cached_teacher(task, settings, cache)
     assert {file: file.stat().st_mtime_ns for file in teacher.folder.iterdir()} == times
 
@@ -245,7 +247,7 @@ def test_logits_are_the_teachers_own_and_computed_once(made: Made, tmp_path: Pat
     np.testing.assert_allclose(logits, forward(made[0].folder, data), atol=1e-4)
     [file] = (tmp_path / "logits").iterdir()
     modified = file.stat().st_mtime_ns
-    monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
+    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
     np.testing.assert_array_equal(teacher_logits(made[0], data, cache=tmp_path, say=said.append), logits)
     assert file.stat().st_mtime_ns == modified
 
@@ -274,7 +276,7 @@ def test_logits_of_validation_and_test_are_kept_apart_and_judged(made: Made, tmp
     test = teacher_logits(made[0], data, cache=tmp_path, split="test")
     assert (len(validation), len(test)) == (len(data.validation), len(data.test))
     assert judge("accuracy", data.validation.labels, np.asarray(validation)) == pytest.approx(made[0].validation, abs=1e-5)
-    monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
+    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
     assert teacher_test(made[0], data, "accuracy", cache=tmp_path) == judge("accuracy", data.test.labels, np.asarray(test))
     assert len(list((tmp_path / "logits").iterdir())) == 2
 
@@ -299,7 +301,7 @@ def test_its_facts_say_how_sure_it_is_on_train_and_how_calibrated_and_quick(made
 
 
 def test_making_a_teacher_leaves_its_logits_for_train_in_the_cache(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
+    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
     data = load_task(made[1])
     np.testing.assert_allclose(teacher_logits(made[0], data, cache=made[3]), forward(made[0].folder, data), atol=1e-4)
 

@@ -13,12 +13,13 @@ import pytest
 import torch
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder, TrialResult
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import judge, predict
-from kdsweep.core.models import load_classifier, load_tokenizer
-from kdsweep.core.rows import Split
-from kdsweep.core.tokens import tokenize_split
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.predict import predict
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.trial_folder import TrialFolder, TrialResult
 from kdsweep.errors import SettingsConflict
 
 Tokenized = list[str]
@@ -41,7 +42,7 @@ def tokenized(monkeypatch: pytest.MonkeyPatch) -> Tokenized:
         names.append(split.name)
         return tokenize_split(split, *arguments, **keywords)
 
-    for module in ("training", "teacher"):
+    for module in ("training.loop", "teachers.publishing", "teachers.logits"):
         monkeypatch.setattr(sys.modules[f"kdsweep.core.{module}"], "tokenize_split", listening)
     return names
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder
 from kdsweep.core.timing import Stopwatch
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted
 
 
@@ -151,7 +151,7 @@ def delayed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: flo
 
 
 def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["kdsweep.core.training"]
+    module = sys.modules["kdsweep.core.training.loop"]
     delayed(monkeypatch, module, "load_student", 0.3)
     delayed(monkeypatch, module, "predict", 0.1)  # three evaluations
     delayed(monkeypatch, module, "latency", 0.1)

@@ -17,14 +17,18 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import judge, predict
-from kdsweep.core.models import load_classifier, load_student, load_tokenizer
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.predict import predict
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import StudentSettings, TaskSettings
-from kdsweep.core.teacher import frozen_teacher, teacher_logits
-from kdsweep.core.tokens import tokenize_split
-from kdsweep.core.training import check_same_rows, evaluation_steps, learning_rates, prepare_teacher
+from kdsweep.core.teachers.artifact import frozen_teacher
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import evaluation_steps, learning_rates, prepare_teacher
+from kdsweep.core.training.state import check_same_rows
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiverged
 
 
@@ -113,7 +117,7 @@ def test_a_trial_does_not_go_on_with_other_rows_than_it_began_with(
         monkeypatch.context() as patch,
         pytest.raises(SettingsConflict, match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh"),
     ):
-        patch.setattr(sys.modules["kdsweep.core.training"], "prepare_teacher", lambda *_, **__: pytest.fail("a teacher for rows that are no trial's"))
+        patch.setattr(sys.modules["kdsweep.core.training.loop"], "prepare_teacher", lambda *_, **__: pytest.fail("a teacher for rows that are no trial's"))
         list(train(settings, tmp_path / "parts", cache=cache))
     write_csv(file, sentences(300))
     assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
@@ -131,9 +135,9 @@ def test_no_trial_runs_the_teacher_and_pure_fine_tuning_loads_none(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(train(make(), tmp_path / "first", cache=cache))
-    monkeypatch.setattr("kdsweep.core.teacher.load_classifier", lambda *_, **__: pytest.fail("a trial must not load the teacher"))
+    monkeypatch.setattr("kdsweep.core.teachers.artifact.load_classifier", lambda *_, **__: pytest.fail("a trial must not load the teacher"))
     list(train(make(alpha=0.5, temperature=7.0), tmp_path / "second", cache=cache))
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "prepare_teacher", lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "prepare_teacher", lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"))
     list(train(make(alpha=1.0), tmp_path / "third", cache=cache))
 
 
@@ -305,7 +309,7 @@ def test_a_diverged_trial_says_so_in_its_result_and_is_not_trained_again(
     assert result is not None
     assert (result.state, result.steps, result.best, result.student) == ("diverged", diverged.value.step, None, None)
     assert not (tmp_path / "student").exists()
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "load_student", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "load_student", lambda *_, **__: pytest.fail("trained again"))
     with pytest.raises(TrialDiverged, match="at step 1"):
         list(train(settings, tmp_path, cache=cache))
 
@@ -314,7 +318,7 @@ def test_a_finished_trial_tells_its_evaluations_without_training(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluations = list(train(make(), tmp_path, cache=cache))
-    monkeypatch.setattr(sys.modules["kdsweep.core.training"], "load_task", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "load_task", lambda *_: pytest.fail("read again"))
     assert list(train(make(), tmp_path, cache=cache)) == evaluations
     with pytest.raises(SettingsConflict, match="holds a trial with other settings"):
         list(train(make(temperature=4.0), tmp_path, cache=cache))

@@ -15,14 +15,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from kdsweep.core import train
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.models import load_tokenizer
-from kdsweep.core.rows import Split
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Split
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings, Truncation
-from kdsweep.core.teacher import teacher_key, teacher_logits
-from kdsweep.core.tokens import TokenizedSplit, tokenize_split
-from kdsweep.core.training import prepare_teacher
+from kdsweep.core.teachers.artifact import teacher_key
+from kdsweep.core.teachers.logits import teacher_logits
+from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import ModelError
 from kdsweep.serving import load, write_settings
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from kdsweep.sweep.beginning import Beginning, process_began, without_collecting
+from kdsweep.sweep.startup_timer import Beginning, process_began, without_collecting
 
 
 def test_the_parts_add_up_to_the_time_until_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,7 +33,7 @@ def test_only_the_first_step_is_told() -> None:
 
 def test_a_process_knows_when_it_began() -> None:
     before = time.monotonic()
-    code = "import time; time.sleep(2); from kdsweep.sweep.beginning import process_began; print(process_began())"
+    code = "import time; time.sleep(2); from kdsweep.sweep.startup_timer import process_began; print(process_began())"
     began = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
     assert before - 0.02 <= began < before + 1.9
     assert process_began() < before

@@ -9,8 +9,8 @@ import pytest
 
 from kdsweep.config.sweep import Budget
 from kdsweep.core.files import read_json
-from kdsweep.sweep import clock as clock_module
-from kdsweep.sweep.clock import Clock, say_use, use_of_slots
+from kdsweep.sweep import budget as clock_module
+from kdsweep.sweep.budget import Clock, say_use, use_of_slots
 
 
 class Hands:

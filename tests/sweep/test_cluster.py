@@ -22,9 +22,9 @@ from sweep_processes import ON_RAY, PLAIN, assert_same_sweep
 from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
-from kdsweep.sweep.engines import TRIES_TO_JOIN, Session
-from kdsweep.sweep.guardian import MARK, members
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.engines.process_reaper import MARK, members
+from kdsweep.sweep.engines.ray_session import TRIES_TO_JOIN, Session
+from kdsweep.sweep.folders import Home
 
 FEW = (*PLAIN, "trials=2", "strategies.combined=", "budget={patience: 5}")
 

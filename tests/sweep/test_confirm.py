@@ -19,17 +19,17 @@ from sweep_processes import Sweep, runs_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.compare.statistics import compare_pairs, mean_score
-from kdsweep.core.checkpoint import TrialFolder
-from kdsweep.core.data import load_task
-from kdsweep.core.evaluate import predict
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json
-from kdsweep.core.tokens import tokenize_split
+from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import TrackingUnreachable
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.mirror import Mirror, Trial
-from kdsweep.sweep.reading import report as read_report
-from kdsweep.sweep.reading import status
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.results import report as read_report
+from kdsweep.sweep.results import status
+from kdsweep.sweep.tracking_sync import Mirror, Trial
 
 SEEDS = 3
 THREE = ("sampler={type: random}", "pruner={type: none}", "trials=2", f"confirm={{seeds: {SEEDS}}}", "keep={students: 1}")
@@ -87,7 +87,7 @@ def test_the_report_can_be_computed_again_from_the_answers_that_are_kept(done: D
 
 
 def load_task_of(home: Home) -> Any:
-    from kdsweep.sweep.reading import recorded
+    from kdsweep.sweep.results import recorded
 
     return load_task(recorded(home, "tiny")[0].space.task)
 

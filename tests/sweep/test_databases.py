@@ -28,11 +28,11 @@ from sweep_processes import PLAIN, Sweep, assert_same_sweep, metrics_of, runs_of
 from kdsweep.cli import main
 from kdsweep.errors import KdsweepError, SweepLocked, without_password
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.mirror import Mirror
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import report as report_of
-from kdsweep.sweep.reading import status as status_of
+from kdsweep.sweep.results import report as report_of
+from kdsweep.sweep.results import status as status_of
+from kdsweep.sweep.tracking_sync import Mirror
 
 Start = Callable[..., Sweep]
 SIX = (*PLAIN, "engine={type: inline}", "trials=3", "strategies.combined=", "training.epochs=3", "training.evaluations_per_epoch=3", "keep={students: 1}")
@@ -550,7 +550,9 @@ def test_a_sweep_ends_though_the_disk_of_mlflows_database_is_full_and_is_sent_la
 
 def test_the_lock_of_a_killed_driver_is_no_obstacle_and_that_of_a_living_one_names_it(tmp_path: Path) -> None:
     folder = Home(tmp_path).sweep("tiny")
-    holder = "import sys, time; from kdsweep.sweep.home import Home\nwith Home(sys.argv[1]).sweep('tiny').locked(): print('locked', flush=True); time.sleep(60)"
+    holder = (
+        "import sys, time; from kdsweep.sweep.folders import Home\nwith Home(sys.argv[1]).sweep('tiny').locked(): print('locked', flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"

@@ -21,7 +21,7 @@ from mlflow import MlflowClient
 
 from kdsweep.cli import main
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 
 CHANGES = ("confirm.seeds=0", "trials=6", "strategies.finetune=", "training.epochs=3", "training.evaluations_per_epoch=3")
 TRIALS = [part for change in CHANGES for part in ("--set", change)]

@@ -11,9 +11,9 @@ from conftest import SPACE, sentences, write_csv
 
 from kdsweep.core.files import read_json
 from kdsweep.errors import DataError
-from kdsweep.replaying import replay
+from kdsweep.replay import replay
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 
 

@@ -10,12 +10,12 @@ import optuna
 import pytest
 
 from kdsweep.config import SpaceError, load
-from kdsweep.display import show_report
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import report as read_report
+from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.studies import Studies
+from kdsweep.terminal import show_report
 
 BOTH = "objective=[accuracy, latency]"
 

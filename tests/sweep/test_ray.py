@@ -16,14 +16,16 @@ import ray.cloudpickle
 from sweep_processes import ON_RAY, PLAIN, Sweep, assert_same_sweep, processes_of, runs_of, trials_of
 
 from kdsweep.config.sweep import SweepConfig
-from kdsweep.core.checkpoint import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
-from kdsweep.sweep.clock import Clock
-from kdsweep.sweep.engines import Engine, check_place, open_engine
-from kdsweep.sweep.home import Home
-from kdsweep.sweep.worker import Ended, Evaluated, Event, Place, TrialJob
+from kdsweep.sweep.budget import Clock
+from kdsweep.sweep.engines.base import Engine
+from kdsweep.sweep.engines.opening import open_engine
+from kdsweep.sweep.engines.ray_cluster import check_place
+from kdsweep.sweep.engines.worker import Ended, Evaluated, Event, Place, TrialJob
+from kdsweep.sweep.folders import Home
 
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes can't import a test
 SIX = (*PLAIN, ON_RAY, "trials=3", "strategies.combined=", "training.epochs=12", "training.evaluations_per_epoch=4")

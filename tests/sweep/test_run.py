@@ -15,15 +15,15 @@ from conftest import SPACE
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from kdsweep.compare.report import searched_verdict
 from kdsweep.core import train as core_train
 from kdsweep.core.files import read_json
 from kdsweep.errors import BudgetSpent, KdsweepError, SettingsConflict, SweepLocked, TeacherError
+from kdsweep.report.sentences import searched_verdict
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.reading import report as read_report
-from kdsweep.sweep.reading import status
+from kdsweep.sweep.results import report as read_report
+from kdsweep.sweep.results import status
 
 SEARCH = "confirm={seeds: 0}"
 TRIALS = ("trials=4", "keep={students: 2}", SEARCH)
@@ -154,7 +154,7 @@ def test_the_best_students_are_kept_and_load_and_score_what_was_logged(done: tup
     folder = client.download_artifacts(chosen.info.run_id, "student", str(tmp_path))
     model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     assert model.config.id2label == {0: "neg", 1: "pos"}
-    from kdsweep.core.data import load_task
+    from kdsweep.core.data.loading import load_task
     from kdsweep.core.settings import TrialSettings
 
     validation = load_task(TrialSettings.model_validate(best["settings"]).task).validation
@@ -172,7 +172,7 @@ def test_the_best_student_of_all_is_registered(done: tuple[Home, dict[str, Any],
 
 def test_run_twice_does_nothing_the_second_time(space: Path, done: tuple[Home, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
     home, report, _ = done
-    monkeypatch.setattr("kdsweep.core.training.train", lambda *_, **__: pytest.fail("a finished sweep must not train"))
+    monkeypatch.setattr("kdsweep.core.training.loop.train", lambda *_, **__: pytest.fail("a finished sweep must not train"))
     before, observer = identity_of_trials(home), Lines()
     assert run(space, home=home.root, assignments=TRIALS, observer=observer) == report
     assert identity_of_trials(home) == before
@@ -201,7 +201,7 @@ def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
 ) -> None:
     home, _, said = done
     assert any("fine-tuning" in line for line in said)
-    monkeypatch.setattr("kdsweep.core.teacher.predict", lambda *_: pytest.fail("the teacher must not be run again"))
+    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *_: pytest.fail("the teacher must not be run again"))
     observer = Lines()
     run(space, home=home.root, name="other", assignments=(SEARCH, "trials=1", "strategies.distill.temperature={low: 2.0, high: 5.0}"), observer=observer)
     assert any("from the cache" in line for line in observer.lines)
@@ -229,7 +229,7 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
 
 
 def test_a_sweep_of_pure_fine_tuning_loads_no_teacher(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.training.prepare_teacher", lambda *_, **__: pytest.fail("no strategy needs a teacher"))
+    monkeypatch.setattr("kdsweep.core.training.loop.prepare_teacher", lambda *_, **__: pytest.fail("no strategy needs a teacher"))
     report = run(space, home=tmp_path, assignments=(SEARCH, "trials=1", "strategies.combined=", "strategies.distill="))
     assert report["teacher"] is None
     assert not (Home(tmp_path).cache / "teachers").exists()
@@ -241,7 +241,7 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(space: Path, 
             raise RuntimeError("the device is on fire\nand more")
         return core_train(settings, *arguments, **options)
 
-    monkeypatch.setattr("kdsweep.core.training.train", failing)
+    monkeypatch.setattr("kdsweep.core.training.loop.train", failing)
     one = (SEARCH, "trials=3", "strategies.combined=", "strategies.distill=", "sampler={type: grid}", "pruner={type: none}", "strategies.finetune.start_with=")
     both = ("strategies.finetune.learning_rate={choices: [1.0e-3, 1.0e+30]}", "training.batch_size={choices: [8, 16]}", "trials=9")
     report = run(space, home=tmp_path, assignments=(*one, *both))

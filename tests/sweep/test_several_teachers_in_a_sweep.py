@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from kdsweep.display import show_report
 from kdsweep.sweep import run
-from kdsweep.sweep.home import Home
+from kdsweep.sweep.folders import Home
+from kdsweep.terminal import show_report
 
 FEW = ("trials=1", "confirm={seeds: 1}", "engine={type: inline}", "keep={students: 1}", "strategies.combined.teacher={seeds: 2}", "training.epochs=1")
 

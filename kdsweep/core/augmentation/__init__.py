@@ -1,0 +1,1 @@
+"""More rows for the teacher to label: copies of train with other words."""

@@ -1,0 +1,61 @@
+"""Which rows make a batch: rows of similar length, in an order that is a pure function of seed and epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+BATCHES_A_POOL = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(Sequence[np.ndarray]):
+    """The batches of an epoch, each an array of row numbers cut out when it is asked for."""
+
+    rows: np.ndarray
+    order: np.ndarray
+    batch_size: int
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    @overload
+    def __getitem__(self, position: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, position: int | slice) -> np.ndarray | list[np.ndarray]:
+        if isinstance(position, slice):
+            return [self[i] for i in range(len(self))[position]]
+        start = int(self.order[position]) * self.batch_size
+        return self.rows[start : start + self.batch_size]
+
+
+def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Batches:
+    """The row numbers of each batch of an epoch: every row once, rows of similar length together, in random order.
+
+    A random order is cut into pools of 50 batches, each pool sorted by length and cut into batches, which are then shuffled:
+    little padding, and still another mixture in every epoch. A pure function of its arguments.
+    """
+    random = np.random.default_rng([seed, epoch])
+    rows = np.arange(len(lengths), dtype=np.int32 if len(lengths) < 1 << 31 else np.int64)
+    random.shuffle(rows)
+    pool = batch_size * BATCHES_A_POOL
+    for start in range(0, len(rows), pool):
+        part = rows[start : start + pool]
+        rows[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
+    return Batches(rows, random.permutation(-(-len(rows) // batch_size)).astype(np.int32), batch_size)
+
+
+def evaluation_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """All rows, longest first, in batches of at most `tokens` tokens with their padding."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        count = max(1, tokens // int(lengths[order[start]]))
+        yield order[start : start + count]
+        start += count

@@ -1,0 +1,36 @@
+"""The student as it is before its first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kdsweep.core.models.inputs import check_fits
+from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
+from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.settings import Kind, StudentSettings
+from kdsweep.errors import ModelError
+
+
+def load_student(
+    student: StudentSettings, label_names: tuple[str, ...], teacher_folder: Path | None, kind: Kind = "classification"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The student as it is before its first step, and its tokenizer. New weights come from torch's global generator."""
+    source = student_source(student, teacher_folder)
+    tokenizer = load_tokenizer(source, trust_remote_code=student.trust_remote_code)
+    if student.start == "scratch":
+        model = new_model(student, label_names, source, kind)
+    else:
+        model = load_classifier(source, label_names, kind=kind, trust_remote_code=student.trust_remote_code)
+        model = keep_layers(model, kept_layers(layer_count(model, source), student.layers, source), source) if student.layers is not None else model
+    check_fits(model, tokenizer, source)
+    return model, tokenizer
+
+
+def student_source(student: StudentSettings, teacher_folder: Path | None) -> str:
+    if student.model != "teacher":
+        return student.model
+    if teacher_folder is None:
+        raise ModelError("student.model: 'teacher' needs a teacher")
+    return str(teacher_folder)

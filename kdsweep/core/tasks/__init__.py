@@ -1,0 +1,1 @@
+"""What the kind of a task decides."""

@@ -1,0 +1,1 @@
+"""The teacher: fine-tuning, selection, checks, the artifact and its logits."""

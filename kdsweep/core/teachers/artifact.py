@@ -1,0 +1,72 @@
+"""The teacher as an artifact: a folder in the cache, with what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.device import pick_device
+from kdsweep.core.files import fingerprint, read_json
+from kdsweep.core.models.describing import model_fingerprint
+from kdsweep.core.models.loading import load_classifier
+from kdsweep.core.settings import Kind, TaskSettings, TeacherSettings, Truncation
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A fine-tuned teacher in `folder`, with what it reaches on validation (`validation`: metric -> value) and its size.
+
+    `margin` and `entropy` say how sure it is on train (`sureness`). What is None was not measured by the version that made it.
+    `selected`: what each seed reached on validation, where it is the best of several; None for one that learned nothing.
+    `folds`: the keys of those that label the rows of train, fold by fold, where it doesn't do so itself.
+    """
+
+    key: str
+    folder: Path
+    validation: dict[str, float]
+    parameters: int
+    size_mb: float
+    latency_ms: float
+    max_length: int
+    seconds: float
+    training_folder: Path | None
+    latency_p95_ms: float | None = None
+    margin: float | None = None
+    entropy: float | None = None
+    truncation: Truncation = "head"
+    selected: dict[int, float | None] | None = None
+    folds: tuple[str, ...] = ()
+
+
+def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
+    """What a teacher depends on: its weights, the rows, how it is trained and how its best checkpoint is chosen."""
+    source = teacher.model or teacher.checkpoint or ""
+    weights = model_fingerprint(source, trust_remote_code=teacher.trust_remote_code)
+    how = teacher.training.model_dump(mode="json") if teacher.model else [teacher.training.max_length, teacher.labels]
+    cut = [] if task.truncation == "head" else [task.truncation]
+    key = fingerprint("teacher 1", weights, data.train.key, data.validation.key, data.label_names, task.metric, how, *cut)
+    chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})  # those that say something
+    return fingerprint(key, chosen) if chosen else key
+
+
+def find_teacher(folder: Path) -> Teacher | None:
+    """The teacher that is in the cache, or None."""
+    facts = folder / "teacher.json"
+    if not facts.exists():
+        return None
+    found = read_json(facts)
+    if found["training_folder"] is not None:
+        found["training_folder"] = Path(found["training_folder"])
+    return Teacher(folder=folder, **found)
+
+
+def frozen_teacher(teacher: Teacher, label_names: tuple[str, ...], kind: Kind = "classification") -> PreTrainedModel:
+    """The teacher on its device, in eval mode, without gradients."""
+    model = load_classifier(str(teacher.folder), label_names, kind=kind)
+    model.to(pick_device())
+    model.requires_grad_(False)
+    model.eval()
+    return model

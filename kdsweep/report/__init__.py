@@ -1,0 +1,1 @@
+"""The report: built from trials, drawn, and put into words."""

@@ -1,0 +1,235 @@
+"""What a sweep's folder and studies say, without running anything: for `status`, `compare` and the end of a run."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from kdsweep.compare.records import TestAnswers, TrialRecord
+from kdsweep.config import Plan, SweepConfig
+from kdsweep.config.space import load_space
+from kdsweep.config.sweep import COSTS
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.files import fingerprint, read_json
+from kdsweep.core.trial_folder import TrialResult
+from kdsweep.errors import SweepLocked
+from kdsweep.sweep.budget import use_of_slots
+from kdsweep.sweep.confirm import Confirmation, best_confirmed, confirmations, finished, place_of
+from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.swept_trial import SweptTrial
+
+REPRODUCED_WITH = ("kdsweep", "torch", "transformers", "datasets", "optuna", "mlflow", "ray", "numpy", "scikit-learn")
+Runs = dict[Confirmation, TrialResult]
+
+
+def open_studies(plan: Plan, home: Home, say: Callable[[str], None] = lambda line: None) -> Studies:
+    return Studies(home.storage_url(plan.sweep.storage), plan.name, plan.space, plan.sweep, say)
+
+
+# --- what was recorded -----------------------------------------------------------------------------------------------
+
+
+def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
+    """Every trial of the search that was begun, and every run that confirms a strategy's best one."""
+    folder = home.sweep(plan.name)
+    records = []
+    for strategy in plan.space.strategies:
+        progress = studies.progress(strategy)
+        for number in [*progress.ended, *sorted(progress.running)]:
+            if (record := _record(folder, strategy, number, None, studies.params(strategy, number))) is not None:
+                records.append(record)
+        for run in confirmations(plan, folder, studies, strategy):
+            if (record := _record(folder, strategy, run.number, run.seed_index, studies.params(strategy, run.number))) is not None:
+                records.append(record)
+    return records
+
+
+def _record(folder: SweepFolder, strategy: str, number: int, seed_index: int | None, params: dict[str, Any]) -> TrialRecord | None:
+    place = SweptTrial(folder.trial(strategy, number, seed_index))
+    if not place.settings.exists():
+        return None
+    result, evaluations = place.read_result(), place.read_evaluations()
+    return TrialRecord(
+        phase="search" if seed_index is None else "confirm",
+        strategy=strategy,
+        number=number,
+        state=result.state if result else "running",
+        settings=read_json(place.settings),
+        params=params,
+        evaluations=tuple(one for one in evaluations if result is None or one.step <= result.steps),
+        result=result,
+        seed_index=seed_index,
+    )
+
+
+def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnswers | None:
+    """What the confirmed students, and the teacher, answered on the test split; None where nothing was asked."""
+    students = {
+        strategy: {run.seed_index: place_of(home.sweep(plan.name), run).read_test_logits() for run, result in runs.items() if result.test}
+        for strategy, runs in confirmed.items()
+    }
+    if not any(students.values()):
+        return None
+    return TestAnswers(load_task(plan.space.task, home.cache, publish=False).test.labels, students)
+
+
+# --- the report ------------------------------------------------------------------------------------------------------
+
+
+def build_report(plan: Plan, home: Home, studies: Studies) -> dict[str, Any]:
+    """The report of a sweep as it stands."""
+    from kdsweep.compare.pareto import pareto
+    from kdsweep.report.build import summarize
+
+    folder = home.sweep(plan.name)
+    facts = read_json(folder.facts)
+    confirmed = {strategy: finished(folder, confirmations(plan, folder, studies, strategy)) for strategy in plan.space.strategies}
+    records = read_records(plan, home, studies)
+    strategies = {strategy: _outcome(plan, folder, studies, strategy, records) for strategy in plan.space.strategies}
+    report = summarize(
+        plan.name, plan.space.task.metric, facts.get("teacher"), strategies, records, read_answers(plan, home, confirmed), facts.get("teachers", ())
+    )
+    costs = {name: COSTS[name] for name in plan.sweep.costs}
+    front = {"pareto": pareto(plan.space.task.metric, costs, records)} if costs else {}
+    facts_beside = {
+        "importance": {strategy: studies.importance(strategy) for strategy in plan.space.strategies},
+        "winner": _winner(plan.space.task.metric, strategies, confirmed),
+        "slots": use_of_slots(read_json(folder.clock)) if folder.clock.exists() else None,
+        "reproduce": _reproduce(plan, home, facts),
+    }
+    return report | front | facts_beside
+
+
+def _outcome(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, records: Iterable[TrialRecord]) -> dict[str, Any]:
+    progress = studies.progress(strategy)
+    seconds = sum(record.result.seconds for record in records if record.strategy == strategy and record.result)
+    found: dict[str, Any] = {
+        "trials": {"complete": progress.complete, "pruned": progress.pruned, "failed": progress.failed},
+        "best": None,
+        "slot_hours": seconds / 3600,
+        "asked": plan.sweep.confirm.seeds,
+    }
+    if progress.best is None:
+        return found
+    number, value = progress.best
+    place = SweptTrial(folder.trial(strategy, number))
+    result = place.read_result()
+    best = {
+        "trial": number,
+        "params": studies.params(strategy, number),
+        "settings": read_json(place.settings),
+        "validation": value,
+        "student": result.student if result else None,
+        "teachers": result.best.metrics.get(f"teachers/{plan.space.task.metric}") if result and result.best else None,
+    }
+    return found | {"best": best}
+
+
+def _winner(metric: str, strategies: dict[str, Any], confirmed: dict[str, Runs]) -> dict[str, Any] | None:
+    """The student that is published, chosen by validation alone: of the strategy that does best over confirm's seeds, the best
+    one; without confirm the best trial of the search."""
+    reached: dict[str, list[float]] = {
+        strategy: [result.best.metrics[f"validation/{metric}"] for result in runs.values() if result.state == "complete" and result.best]
+        for strategy, runs in confirmed.items()
+    }
+    means = {strategy: float(np.mean(values)) for strategy, values in reached.items() if values}
+    if means:
+        strategy = max(means, key=lambda name: means[name])
+        run = best_confirmed(metric, confirmed[strategy])
+        assert run is not None
+        return {"strategy": strategy, "trial": run.number, "seed_index": run.seed_index}
+    found = {strategy: entry["best"] for strategy, entry in strategies.items() if entry["best"] is not None}
+    if not found:
+        return None
+    strategy = max(found, key=lambda name: float(found[name]["validation"]))
+    return {"strategy": strategy, "trial": found[strategy]["trial"], "seed_index": None}
+
+
+def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> dict[str, Any]:
+    sweep = plan.sweep.model_dump(mode="json")
+    sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
+    command = ["kdsweep", "run", str(home.sweep(plan.name).space), "--name", plan.name, *(word for text in sets for word in ("--set", text))]
+    return {
+        "command": shlex.join([*command, "--home", "ANOTHER_HOME"]),
+        "versions": {name: version(name) for name in REPRODUCED_WITH},
+        "hashes": {"sweep": fingerprint(facts["identity"]), "data": facts.get("data")},
+    }
+
+
+def report(home: Home, name: str) -> dict[str, Any]:
+    """The report of sweep `name` as it stands now. Raises UnknownSweep."""
+    plan, studies = recorded(home, name)
+    return build_report(plan, home, studies) | {"state": "stopped" if is_open(plan, home, studies) else "done"}
+
+
+def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
+    """Whether a trial, or a run that confirms one, is still to be done."""
+    folder = home.sweep(plan.name)
+    for strategy in plan.space.strategies:
+        if studies.trials_left(strategy) or studies.open_trials(strategy):
+            return True
+        runs = confirmations(plan, folder, studies, strategy)
+        if len(finished(folder, runs)) < len(runs):
+            return True
+    return False
+
+
+# --- how far it is ---------------------------------------------------------------------------------------------------
+
+
+def status(home: Home, name: str) -> dict[str, Any]:
+    """How far sweep `name` is: trials and best of each strategy, seconds spent and left. Raises UnknownSweep."""
+    plan, studies = recorded(home, name)
+    folder = home.existing(name)
+    clock = read_json(folder.clock) if folder.clock.exists() else {}
+    strategies: dict[str, Any] = {}
+    seconds: list[float] = []
+    for strategy in plan.space.strategies:
+        progress = studies.progress(strategy)
+        results = [SweptTrial(folder.trial(strategy, number)).read_result() for number in progress.ended]
+        confirmed = list(finished(folder, confirmations(plan, folder, studies, strategy)).values())
+        seconds += [result.seconds for result in [*results, *confirmed] if result]
+        counts = {"complete": progress.complete, "pruned": progress.pruned, "failed": progress.failed, "running": len(progress.running)}
+        left = studies.trials_left(strategy)
+        hopeless = progress.best is None and not progress.running and not left
+        strategies[strategy] = counts | {
+            "left": left,
+            "confirmed": len(confirmed),
+            "to_confirm": 0 if hopeless else plan.sweep.confirm.seeds - len(confirmed),
+            "best": None if progress.best is None else {"trial": progress.best[0], "validation": progress.best[1]},
+        }
+    left = sum(counts["left"] + counts["running"] + counts["to_confirm"] for counts in strategies.values())
+    return {
+        "sweep": name,
+        "metric": plan.space.task.metric,
+        "state": "running" if is_running(folder) else "done" if not left else "stopped",
+        "strategies": strategies,
+        "seconds_spent": clock.get("seconds", 0.0),
+        "gpu_hours_spent": clock.get("gpu_seconds", 0.0) / 3600,
+        "seconds_left": left * sum(seconds) / len(seconds) if seconds else None,
+        "budget": plan.sweep.budget.model_dump(),
+        "slots": use_of_slots(clock),
+    }
+
+
+def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
+    """A sweep as its folder has it. Raises UnknownSweep."""
+    folder = home.existing(name)
+    facts = read_json(folder.facts)
+    plan = Plan(name, load_space(folder.space), SweepConfig.model_validate(folder.read_sweep()), facts["identity"]["space"])
+    return plan, open_studies(plan, home)
+
+
+def is_running(folder: SweepFolder) -> bool:
+    """Whether a driver is at work on the sweep."""
+    try:
+        with folder.locked():
+            return False
+    except SweepLocked:
+        return True

@@ -1,0 +1,1 @@
+"""Trackers: where runs and students are kept for comparison."""
