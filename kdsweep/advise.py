@@ -34,7 +34,10 @@ Goal = Literal["accuracy", "balance", "size", "speed"]
 
 MANY_ROWS, FEW_ROWS = 20_000, 2_000
 STRONG_COMPRESSION, WEAK_COMPRESSION = 4.0, 1.5
-RELATIVE: dict[Kind, Kind] = {"combined": "distill_then_finetune", "distill_then_finetune": "combined"}
+RELATIVE: dict[Kind, Kind] = {
+    "combined": "distill_then_finetune",
+    "distill_then_finetune": "combined",
+}
 WHAT_IT_DOES: dict[Kind, str] = {
     "finetune": "learn from the labels alone",
     "distill": "learn from the teacher, with the labels at one weight throughout",
@@ -44,7 +47,10 @@ WHAT_IT_DOES: dict[Kind, str] = {
 FOR_COMPUTE: dict[str, tuple[Kind | None, str]] = {
     "low": ("finetune", "no teacher has to be trained or asked"),
     "medium": (None, "enough for a teacher, and it asks for none"),
-    "high": ("combined", "a teacher is affordable, and so is the search for how its weight should move"),
+    "high": (
+        "combined",
+        "a teacher is affordable, and so is the search for how its weight should move",
+    ),
 }
 FOR_DEPLOY: dict[str, tuple[Kind | None, str]] = {
     "server": (None, "it sets no limit to the student"),
@@ -53,7 +59,10 @@ FOR_DEPLOY: dict[str, tuple[Kind | None, str]] = {
     "edge": ("distill", "the student must be small, and small students gain most from a teacher"),
 }
 FOR_GOAL: dict[str, tuple[Kind | None, str]] = {
-    "accuracy": ("combined", "labels and teacher know different things; a weight that moves uses both"),
+    "accuracy": (
+        "combined",
+        "labels and teacher know different things; a weight that moves uses both",
+    ),
     "balance": ("combined", "it balances accuracy and efficiency"),
     "size": ("distill", "a small student needs the teacher"),
     "speed": ("distill", "a fast student is a small one, and that needs the teacher"),
@@ -70,7 +79,14 @@ class Vote:
     reason: str
 
 
-def advise(plan: Plan, home: Path, *, compute: Compute | None = None, deploy: Deploy | None = None, goal: Goal | None = None) -> dict[str, Any]:
+def advise(
+    plan: Plan,
+    home: Path,
+    *,
+    compute: Compute | None = None,
+    deploy: Deploy | None = None,
+    goal: Goal | None = None,
+) -> dict[str, Any]:
     """The strategy that the rule gives, how each criterion voted, and what sweeps of this space in `home` showed.
 
     Raises DataError or ModelError where rows or models can't be read. Only configs of models are read, no weights.
@@ -79,8 +95,16 @@ def advise(plan: Plan, home: Path, *, compute: Compute | None = None, deploy: De
     data = load_task(space.task, Home(home).cache, publish=False)
     sizes = model_sizes(space, data.label_names)
     votes = [_by_rows(len(data.train), len(data.label_names)), _by_compression(space, sizes)]
-    for criterion, value, table in (("compute", compute, FOR_COMPUTE), ("deploy", deploy, FOR_DEPLOY), ("goal", goal, FOR_GOAL)):
-        votes.append(Vote(criterion, value, *table[value]) if value else Vote(criterion, "not said", None, f"say --{criterion} {'|'.join(table)}"))
+    for criterion, value, table in (
+        ("compute", compute, FOR_COMPUTE),
+        ("deploy", deploy, FOR_DEPLOY),
+        ("goal", goal, FOR_GOAL),
+    ):
+        votes.append(
+            Vote(criterion, value, *table[value])
+            if value
+            else Vote(criterion, "not said", None, f"say --{criterion} {'|'.join(table)}")
+        )
     advised, reason = decide(votes, has_teacher=space.teacher is not None)
     kinds = {name: kind_of(space, name) for name in space.strategies}
     return {
@@ -96,7 +120,11 @@ def advise(plan: Plan, home: Path, *, compute: Compute | None = None, deploy: De
             "relative": RELATIVE.get(advised),
             "strategies": [name for name, kind in kinds.items() if kind == advised],
         },
-        "evidence": [found for name in sweeps_of(plan, Home(home)) if (found := evidence(Home(home), name, advised, kinds))],
+        "evidence": [
+            found
+            for name in sweeps_of(plan, Home(home))
+            if (found := evidence(Home(home), name, advised, kinds))
+        ],
     }
 
 
@@ -105,48 +133,102 @@ def advise(plan: Plan, home: Path, *, compute: Compute | None = None, deploy: De
 
 def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> dict[str, int | None]:
     """Parameters of the teacher and of the smallest student, from their configs alone."""
-    teacher = next(iter(space.teachers()), None) or (space.teacher.every()[0] if isinstance(space.teacher, TeacherValues) else None)
+    teacher = next(iter(space.teachers()), None) or (
+        space.teacher.every()[0] if isinstance(space.teacher, TeacherValues) else None
+    )
     source = teacher.source if teacher else None
-    students = [_parameters(source if shape.model == "teacher" and source else shape.model, label_names, shape) for shape in space.students()]
-    whole = StudentSettings(model=source, trust_remote_code=teacher.trust_remote_code) if source and teacher else None
-    return {"teacher": _parameters(whole.model, label_names, whole) if whole else None, "student": min(students)}
+    students = [
+        _parameters(
+            source if shape.model == "teacher" and source else shape.model, label_names, shape
+        )
+        for shape in space.students()
+    ]
+    whole = (
+        StudentSettings(model=source, trust_remote_code=teacher.trust_remote_code)
+        if source and teacher
+        else None
+    )
+    return {
+        "teacher": _parameters(whole.model, label_names, whole) if whole else None,
+        "student": min(students),
+    }
 
 
 def _parameters(source: str, label_names: tuple[str, ...], shape: StudentSettings) -> int:
     """How many a model of this config has. On the meta device: only shapes, no memory."""
-    config = with_labels(load_config(source, trust_remote_code=shape.trust_remote_code), label_names)
+    config = with_labels(
+        load_config(source, trust_remote_code=shape.trust_remote_code), label_names
+    )
     with torch.device("meta"):
         try:
             if shape.start == "scratch":
                 return parameter_count(new_model(shape, label_names, source))
-            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=shape.trust_remote_code)
+            model = AutoModelForSequenceClassification.from_config(
+                config, trust_remote_code=shape.trust_remote_code
+            )
         except (ValueError, ImportError) as error:
-            raise ModelError(f"model: {source} is no model that classifies texts: {(str(error).strip().splitlines() or [''])[0]}") from error
+            raise ModelError(
+                f"model: {source} is no model that classifies texts: {(str(error).strip().splitlines() or [''])[0]}"
+            ) from error
         if shape.layers is not None:
-            model = keep_layers(model, kept_layers(layer_count(model, source), shape.layers, source), source)
+            model = keep_layers(
+                model, kept_layers(layer_count(model, source), shape.layers, source), source
+            )
     return parameter_count(model)
 
 
 def _by_rows(rows: int, labels: int) -> Vote:
-    value = f"{rows:,} rows for {labels} classes" if labels > 1 else f"{rows:,} rows for a regression"
+    value = (
+        f"{rows:,} rows for {labels} classes" if labels > 1 else f"{rows:,} rows for a regression"
+    )
     if rows >= MANY_ROWS:
-        return Vote("labels", value, "finetune", f"many ({MANY_ROWS:,} or more): they teach a student well by themselves")
+        return Vote(
+            "labels",
+            value,
+            "finetune",
+            f"many ({MANY_ROWS:,} or more): they teach a student well by themselves",
+        )
     if rows < FEW_ROWS:
-        return Vote("labels", value, "distill", f"few (below {FEW_ROWS:,}): the teacher's answers say more about each row than its label does")
-    return Vote("labels", value, "combined", f"neither few (below {FEW_ROWS:,}) nor many ({MANY_ROWS:,} or more): labels and teacher add to each other")
+        return Vote(
+            "labels",
+            value,
+            "distill",
+            f"few (below {FEW_ROWS:,}): the teacher's answers say more about each row than its label does",
+        )
+    return Vote(
+        "labels",
+        value,
+        "combined",
+        f"neither few (below {FEW_ROWS:,}) nor many ({MANY_ROWS:,} or more): labels and teacher add to each other",
+    )
 
 
 def _by_compression(space: SearchSpace, sizes: dict[str, int | None]) -> Vote:
     teacher, student = sizes["teacher"], sizes["student"] or 0
     if teacher is None or not student:
-        return Vote("size", f"student {_millions(student)} parameters", "finetune", "the space names no teacher")
+        return Vote(
+            "size",
+            f"student {_millions(student)} parameters",
+            "finetune",
+            "the space names no teacher",
+        )
     ratio = teacher / student
-    value = f"teacher {_millions(teacher)}, student {_millions(student)} parameters: {ratio:.1f} to 1"
+    value = (
+        f"teacher {_millions(teacher)}, student {_millions(student)} parameters: {ratio:.1f} to 1"
+    )
     if ratio >= STRONG_COMPRESSION:
-        return Vote("size", value, "distill", f"strong compression ({STRONG_COMPRESSION:g} to 1 or more): so small a student gains most from a strong teacher")
+        return Vote(
+            "size",
+            value,
+            "distill",
+            f"strong compression ({STRONG_COMPRESSION:g} to 1 or more): so small a student gains most from a strong teacher",
+        )
     if ratio < WEAK_COMPRESSION:
         return Vote(
-            "size", value, "finetune", f"the student is not small beside its teacher (below {WEAK_COMPRESSION:g} to 1): it can learn the task by itself"
+            "size",
+            value,
+            "finetune",
+            f"the student is not small beside its teacher (below {WEAK_COMPRESSION:g} to 1): it can learn the task by itself",
         )
     return Vote(
         "size",
@@ -164,15 +246,26 @@ def decide(votes: list[Vote], *, has_teacher: bool) -> tuple[Kind, str]:
     """The strategy with the most votes, and the reason in words. What pulls both ways is combined, or done one after the other."""
     if not has_teacher:
         return "finetune", "the space names no teacher, and every other strategy needs one"
-    counts = {kind: sum(vote.votes_for == kind for vote in votes) for kind in ("finetune", "distill", "combined")}
+    counts = {
+        kind: sum(vote.votes_for == kind for vote in votes)
+        for kind in ("finetune", "distill", "combined")
+    }
     most = max(counts.values())
     top = [kind for kind, count in counts.items() if count == most]
     tally = ", ".join(f"{kind} {count}" for kind, count in counts.items())
     if top == ["finetune", "distill"]:
-        return "distill_then_finetune", f"as much speaks for the labels as for the teacher ({tally}): first the one, then the other"
+        return (
+            "distill_then_finetune",
+            f"as much speaks for the labels as for the teacher ({tally}): first the one, then the other",
+        )
     if len(top) > 1:
-        return "combined", f"{', '.join(top[:-1])} and {top[-1]} have as many votes ({tally}), and combined stands between"
-    chosen: Kind = "finetune" if top == ["finetune"] else "distill" if top == ["distill"] else "combined"
+        return (
+            "combined",
+            f"{', '.join(top[:-1])} and {top[-1]} have as many votes ({tally}), and combined stands between",
+        )
+    chosen: Kind = (
+        "finetune" if top == ["finetune"] else "distill" if top == ["distill"] else "combined"
+    )
     because = ", ".join(vote.criterion for vote in votes if vote.votes_for == chosen)
     return chosen, f"{most} of {sum(counts.values())} votes ({tally}): {because}"
 
@@ -181,9 +274,17 @@ def kind_of(space: SearchSpace, strategy: str) -> Kind:
     """Which of the four a strategy is, whatever it is called, by how its alpha may move."""
     alpha = space.strategies[strategy].alpha
     options = list(alpha.any_of) if isinstance(alpha, AnyOf) else [alpha]
-    moving = [option for option in options if isinstance(option, ScheduleValue) and option.shape != "constant"]
+    moving = [
+        option
+        for option in options
+        if isinstance(option, ScheduleValue) and option.shape != "constant"
+    ]
     if moving:
-        return "distill_then_finetune" if all(_is_rising_step(option) for option in moving) and len(moving) == len(options) else "combined"
+        return (
+            "distill_then_finetune"
+            if all(_is_rising_step(option) for option in moving) and len(moving) == len(options)
+            else "combined"
+        )
     return "finetune" if all(number == 1 for _, number in each_number(alpha)) else "distill"
 
 
@@ -200,20 +301,33 @@ def _is_rising_step(option: ScheduleValue) -> bool:
 
 def sweeps_of(plan: Plan, home: Home) -> list[str]:
     """The sweeps of this space in home that have a report, the last used first."""
-    return [name for name in home.names() if home.sweep(name).report.exists() and read_json(home.sweep(name).facts).get("experiment") == plan.experiment]
+    return [
+        name
+        for name in home.names()
+        if home.sweep(name).report.exists()
+        and read_json(home.sweep(name).facts).get("experiment") == plan.experiment
+    ]
 
 
 def evidence(home: Home, name: str, advised: Kind, kinds: dict[str, Kind]) -> dict[str, Any] | None:
     """What one sweep says, and whether that is what the rule says; None where no trial finished."""
     report = read_json(home.sweep(name).report)
-    reached = {strategy: value for strategy in report["strategies"] if (value := value_of(report, strategy)) is not None}
+    reached = {
+        strategy: value
+        for strategy in report["strategies"]
+        if (value := value_of(report, strategy)) is not None
+    }
     if not reached:
         return None
     best = max(reached, key=lambda strategy: reached[strategy])
-    level = [strategy for strategy in reached if strategy != best and not _beats(report, best, strategy)]
+    level = [
+        strategy for strategy in reached if strategy != best and not _beats(report, best, strategy)
+    ]
     agreed = [strategy for strategy in (best, *level) if kinds.get(strategy, strategy) == advised]
     if agreed[:1] == [best]:
-        says = f"the same as the rule: {best} did best" + (f", though not shown to beat {' and '.join(level)}" if level else "")
+        says = f"the same as the rule: {best} did best" + (
+            f", though not shown to beat {' and '.join(level)}" if level else ""
+        )
     elif agreed:
         says = f"{best} did best, but it isn't shown to beat {agreed[0]}, which the rule advises"
     elif not any(kinds.get(strategy, strategy) == advised for strategy in reached):
@@ -247,10 +361,16 @@ def _beats(report: dict[str, Any], winner: str, other: str) -> bool:
 def as_lines(advice: dict[str, Any]) -> list[str]:
     """The advice for a person: the rule, how each criterion voted, and what sweeps showed."""
     rule, votes = advice["rule"], advice["votes"]
-    lines = [f"{advice['space']}: the rule advises {rule['advice']}: {rule['means']}", f"  {rule['reason']}", ""]
+    lines = [
+        f"{advice['space']}: the rule advises {rule['advice']}: {rule['means']}",
+        f"  {rule['reason']}",
+        "",
+    ]
     width = max(len(vote["value"]) for vote in votes)
     for vote in votes:
-        lines.append(f"  {vote['criterion']:<8} {vote['value']:<{width}}  {vote['votes_for'] or '-':<9} {vote['reason']}")
+        lines.append(
+            f"  {vote['criterion']:<8} {vote['value']:<{width}}  {vote['votes_for'] or '-':<9} {vote['reason']}"
+        )
     called = rule["strategies"]
     lines += [
         "",
@@ -261,8 +381,15 @@ def as_lines(advice: dict[str, Any]) -> list[str]:
     if rule["relative"]:
         lines.append(f"a close relative is {rule['relative']}: {WHAT_IT_DOES[rule['relative']]}")
     if not advice["evidence"]:
-        return [*lines, "no sweep of this space has ended in this home: this is a rule of thumb, and kdsweep run measures it"]
+        return [
+            *lines,
+            "no sweep of this space has ended in this home: this is a rule of thumb, and kdsweep run measures it",
+        ]
     for found in advice["evidence"]:
         stopped = "" if found["state"] == "done" else f" ({found['state']} before its end)"
-        lines += ["", f"sweep {found['sweep']}{stopped} says {found['says']}", f"  {found['verdict']}"]
+        lines += [
+            "",
+            f"sweep {found['sweep']}{stopped} says {found['says']}",
+            f"  {found['verdict']}",
+        ]
     return lines

@@ -21,7 +21,9 @@ from kdsweep.errors import KdsweepError, without_password
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 ARGUMENTS = "KDSWEEP_ARGUMENTS"  # those with a password, by what is shown in their place
-WEBHOOK = r"""(\bwebhook["']?\s*[=:]\s*["']?https?://[^\s/?#'"{}]+)[^\s'"{}]+"""  # its secret is its path
+WEBHOOK = (
+    r"""(\bwebhook["']?\s*[=:]\s*["']?https?://[^\s/?#'"{}]+)[^\s'"{}]+"""  # its secret is its path
+)
 
 
 class _OneLine(click.ClickException):
@@ -48,15 +50,23 @@ def one_line_errors(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-def _completing_sweeps(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def _completing_sweeps(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
     """Names of sweeps for the shell's Tab, the last used first; no torch is imported for them."""
     from kdsweep.sweep.folders import Home
 
     given = context.params.get(parameter.name or "") or ()
-    return [name for name in Home(_home_of(context)).names() if name.startswith(incomplete) and name not in given]
+    return [
+        name
+        for name in Home(_home_of(context)).names()
+        if name.startswith(incomplete) and name not in given
+    ]
 
 
-def _completing_trials(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def _completing_trials(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
     """Names of the trials of the sweep that was typed before."""
     from kdsweep.sweep.folders import Home
 
@@ -64,7 +74,9 @@ def _completing_trials(context: click.Context, parameter: click.Parameter, incom
     return [name for name in folder.trial_names() if name.startswith(incomplete)]
 
 
-def _completing_files(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+def _completing_files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[Any]:
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
@@ -76,7 +88,12 @@ def _home_of(context: click.Context) -> Path:
 
 def home_option(command: Callable[..., None]) -> Callable[..., None]:
     return click.option(
-        "--home", type=click.Path(path_type=Path), envvar="KDSWEEP_HOME", default=Path("runs"), show_default=True, help="Where everything is written."
+        "--home",
+        type=click.Path(path_type=Path),
+        envvar="KDSWEEP_HOME",
+        default=Path("runs"),
+        show_default=True,
+        help="Where everything is written.",
     )(command)
 
 
@@ -90,11 +107,26 @@ def plan_options(command: Callable[..., None]) -> Callable[..., None]:
         (
             click.argument("space", metavar="SPACE", shell_complete=_completing_files),
             click.option(
-                "--sweep", metavar="FILE", shell_complete=_completing_files, help="How much and where (sweeps/*.yaml); 20 trials a strategy without it."
+                "--sweep",
+                metavar="FILE",
+                shell_complete=_completing_files,
+                help="How much and where (sweeps/*.yaml); 20 trials a strategy without it.",
             ),
-            click.option("--embedded", is_flag=True, help="Use the space's 'embedded' sections: data and models that come as packages, no network."),
-            click.option("--set", "assignments", metavar="KEY.PATH=VALUE", multiple=True, help="Override a key of the space or the sweep; may be repeated."),
-            click.option("--name", help="The sweep's name, instead of the one made of the files' names."),
+            click.option(
+                "--embedded",
+                is_flag=True,
+                help="Use the space's 'embedded' sections: data and models that come as packages, no network.",
+            ),
+            click.option(
+                "--set",
+                "assignments",
+                metavar="KEY.PATH=VALUE",
+                multiple=True,
+                help="Override a key of the space or the sweep; may be repeated.",
+            ),
+            click.option(
+                "--name", help="The sweep's name, instead of the one made of the files' names."
+            ),
         )
     ):
         command = option(command)
@@ -111,14 +143,21 @@ def hide_passwords() -> None:
     """Begin again where an argument has a password, which `ps` would show to everybody; then it comes by the environment."""
     shown = without_passwords(sys.argv[1:])
     if shown != sys.argv[1:]:
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(shown)], *shown])
-    sys.argv[1:] = [json.loads(os.environ.get(ARGUMENTS, "{}")).get(argument, argument) for argument in shown]
+        os.execv(
+            sys.executable,
+            [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(shown)], *shown],
+        )
+    sys.argv[1:] = [
+        json.loads(os.environ.get(ARGUMENTS, "{}")).get(argument, argument) for argument in shown
+    ]
 
 
 def without_passwords(arguments: list[str]) -> list[str]:
     """The arguments as anybody may see them. A kdsweep that is begun with these, by whatever way, knows the passwords."""
     shown = [re.sub(WEBHOOK, r"\1/***", without_password(argument)) for argument in arguments]
-    hidden = {one: argument for one, argument in zip(shown, arguments, strict=True) if one != argument}
+    hidden = {
+        one: argument for one, argument in zip(shown, arguments, strict=True) if one != argument
+    }
     if hidden:
         os.environ[ARGUMENTS] = json.dumps(json.loads(os.environ.get(ARGUMENTS, "{}")) | hidden)
     return shown
@@ -137,11 +176,24 @@ def main() -> None:
 
 @main.command()
 @plan_options
-@click.option("--fresh", is_flag=True, help="Start anew; the sweep that has this name is kept under another (NAME.1).")
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Start anew; the sweep that has this name is kept under another (NAME.1).",
+)
 @home_option
 @json_option
 @one_line_errors
-def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, ...], name: str | None, fresh: bool, home: Path, as_json: bool) -> None:
+def run(
+    space: str,
+    sweep: str | None,
+    embedded: bool,
+    assignments: tuple[str, ...],
+    name: str | None,
+    fresh: bool,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Run the sweep of SPACE: teacher, search, result. The same command again goes on where it stopped.
 
     \b
@@ -151,7 +203,9 @@ def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, .
     """
     from kdsweep.config import load
 
-    load(space, sweep, embedded=embedded, assignments=assignments, name=name)  # a mistake in a file is said before torch is imported
+    load(
+        space, sweep, embedded=embedded, assignments=assignments, name=name
+    )  # a mistake in a file is said before torch is imported
     from kdsweep.sweep.startup_timer import Beginning, process_began, without_collecting
 
     beginning = Beginning(process_began())
@@ -160,20 +214,49 @@ def run(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, .
         from kdsweep.terminal import observing, show_report
 
     with observing(stderr=as_json) as observer:
-        report = run_sweep(space, sweep, embedded=embedded, home=home, name=name, assignments=assignments, fresh=fresh, observer=observer, beginning=beginning)
+        report = run_sweep(
+            space,
+            sweep,
+            embedded=embedded,
+            home=home,
+            name=name,
+            assignments=assignments,
+            fresh=fresh,
+            observer=observer,
+            beginning=beginning,
+        )
     if as_json:
         _print_json(report)
     else:
-        full = f"kdsweep run {shlex.quote(space)}{' --embedded' if embedded else ''}" if sweep else None
+        full = (
+            f"kdsweep run {shlex.quote(space)}{' --embedded' if embedded else ''}"
+            if sweep
+            else None
+        )
         show_report(report, home, full_sweep=full)
 
 
 @main.command()
 @plan_options
 @home_option
-@click.option("--gpus", type=click.IntRange(0), help="GPUs that this machine gives; those that Slurm gave or that are there without it.")
-@click.option("--cpus", type=click.IntRange(1), help="CPU cores that this machine gives; those that Slurm gave or that are there without it.")
-@click.option("--wait", "patience_minutes", type=float, default=30.0, show_default=True, help="Minutes to wait for the driver before and between.")
+@click.option(
+    "--gpus",
+    type=click.IntRange(0),
+    help="GPUs that this machine gives; those that Slurm gave or that are there without it.",
+)
+@click.option(
+    "--cpus",
+    type=click.IntRange(1),
+    help="CPU cores that this machine gives; those that Slurm gave or that are there without it.",
+)
+@click.option(
+    "--wait",
+    "patience_minutes",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="Minutes to wait for the driver before and between.",
+)
 @one_line_errors
 def worker(
     space: str,
@@ -197,13 +280,24 @@ def worker(
     from kdsweep.config import load
     from kdsweep.config.sweep import RayEngine
 
-    engine = (plan := load(space, sweep, embedded=embedded, assignments=assignments, name=name)).sweep.engine
+    engine = (
+        plan := load(space, sweep, embedded=embedded, assignments=assignments, name=name)
+    ).sweep.engine
     if not isinstance(engine, RayEngine) or engine.address != "head":
-        raise KdsweepError("worker: only a sweep with engine {type: ray, address: head} is joined by workers; this one has " + engine.model_dump_json())
+        raise KdsweepError(
+            "worker: only a sweep with engine {type: ray, address: head} is joined by workers; this one has "
+            + engine.model_dump_json()
+        )
     from kdsweep.sweep.engines.join import join
     from kdsweep.sweep.folders import Home
 
-    join(Home(home).sweep(plan.name), gpus=gpus, cpus=cpus, patience_minutes=patience_minutes, say=lambda line: click.echo(line))
+    join(
+        Home(home).sweep(plan.name),
+        gpus=gpus,
+        cpus=cpus,
+        patience_minutes=patience_minutes,
+        say=lambda line: click.echo(line),
+    )
 
 
 @main.command()
@@ -211,7 +305,15 @@ def worker(
 @home_option
 @json_option
 @one_line_errors
-def plan(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, ...], name: str | None, home: Path, as_json: bool) -> None:
+def plan(
+    space: str,
+    sweep: str | None,
+    embedded: bool,
+    assignments: tuple[str, ...],
+    name: str | None,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Check SPACE, its data and models; show what would run and what it would cost. Trains nothing.
 
     \b
@@ -230,14 +332,38 @@ def plan(space: str, sweep: str | None, embedded: bool, assignments: tuple[str, 
 
 @main.command()
 @click.argument("data", metavar="DATA", shell_complete=_completing_files)
-@click.argument("destination", metavar="[DEST.yaml]", required=False, type=click.Path(path_type=Path))
-@click.option("--name", help="The space's name; made of the data's without it, and so is DEST.yaml.")
-@click.option("--text", "text", metavar="COLUMN", multiple=True, help="The text column, instead of a guess; twice for sentence pairs.")
-@click.option("--label", "label", metavar="COLUMN", multiple=True, help="The label column, instead of a guess; several times for columns of 0 and 1.")
+@click.argument(
+    "destination", metavar="[DEST.yaml]", required=False, type=click.Path(path_type=Path)
+)
+@click.option(
+    "--name", help="The space's name; made of the data's without it, and so is DEST.yaml."
+)
+@click.option(
+    "--text",
+    "text",
+    metavar="COLUMN",
+    multiple=True,
+    help="The text column, instead of a guess; twice for sentence pairs.",
+)
+@click.option(
+    "--label",
+    "label",
+    metavar="COLUMN",
+    multiple=True,
+    help="The label column, instead of a guess; several times for columns of 0 and 1.",
+)
 @click.option("--subset", help="Of a dataset on the Hub that has several.")
 @json_option
 @one_line_errors
-def init(data: str, destination: Path | None, name: str | None, text: tuple[str, ...], label: tuple[str, ...], subset: str | None, as_json: bool) -> None:
+def init(
+    data: str,
+    destination: Path | None,
+    name: str | None,
+    text: tuple[str, ...],
+    label: tuple[str, ...],
+    subset: str | None,
+    as_json: bool,
+) -> None:
     """Look at DATA and write a commented search space for it, each guess with its reason. Nothing is written over.
 
     Classes make it a classification, a number with a fraction a regression; lists of names, or several columns of 0 and 1, are
@@ -260,15 +386,44 @@ def init(data: str, destination: Path | None, name: str | None, text: tuple[str,
 
 @main.command()
 @click.argument("space", metavar="SPACE", shell_complete=_completing_files)
-@click.option("--embedded", is_flag=True, help="Use the space's 'embedded' sections: data and models that come as packages, no network.")
-@click.option("--set", "assignments", metavar="KEY.PATH=VALUE", multiple=True, help="Override a key of the space; may be repeated.")
-@click.option("--compute", type=click.Choice(["low", "medium", "high"]), help="What you can spend on training.")
-@click.option("--deploy", type=click.Choice(["server", "desktop", "mobile", "edge"]), help="Where the student will run.")
-@click.option("--goal", type=click.Choice(["accuracy", "balance", "size", "speed"]), help="What counts most.")
+@click.option(
+    "--embedded",
+    is_flag=True,
+    help="Use the space's 'embedded' sections: data and models that come as packages, no network.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    metavar="KEY.PATH=VALUE",
+    multiple=True,
+    help="Override a key of the space; may be repeated.",
+)
+@click.option(
+    "--compute",
+    type=click.Choice(["low", "medium", "high"]),
+    help="What you can spend on training.",
+)
+@click.option(
+    "--deploy",
+    type=click.Choice(["server", "desktop", "mobile", "edge"]),
+    help="Where the student will run.",
+)
+@click.option(
+    "--goal", type=click.Choice(["accuracy", "balance", "size", "speed"]), help="What counts most."
+)
 @home_option
 @json_option
 @one_line_errors
-def advise(space: str, embedded: bool, assignments: tuple[str, ...], compute: Any, deploy: Any, goal: Any, home: Path, as_json: bool) -> None:
+def advise(
+    space: str,
+    embedded: bool,
+    assignments: tuple[str, ...],
+    compute: Any,
+    deploy: Any,
+    goal: Any,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Which strategy fits SPACE, before any sweep: by the rows, the models' sizes and what you say; and what sweeps of it showed.
 
     
@@ -309,7 +464,9 @@ def status(name: str, home: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=_completing_sweeps)
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=_completing_sweeps
+)
 @home_option
 @json_option
 @one_line_errors
@@ -334,7 +491,9 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
         _print_json(reports[0]) if as_json else show_report(reports[0], home)
     else:
         ranks = rank_strategies(reports)
-        _print_json({"sweeps": reports, "ranks": ranks}) if as_json else show_reports(reports, ranks)
+        _print_json({"sweeps": reports, "ranks": ranks}) if as_json else show_reports(
+            reports, ranks
+        )
 
 
 @main.command()
@@ -372,14 +531,30 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("name", shell_complete=_completing_sweeps)
 @click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
-@click.option("--trial", metavar="TRIAL", shell_complete=_completing_trials, help="This trial's student: STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX.")
+@click.option(
+    "--trial",
+    metavar="TRIAL",
+    shell_complete=_completing_trials,
+    help="This trial's student: STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX.",
+)
 @click.option("--strategy", help="The best student of this strategy, instead of the winner.")
 @click.option("--onnx", is_flag=True, help="ONNX too, checked for the same answers as torch.")
-@click.option("--int8", is_flag=True, help="ONNX too, whole and with 8-bit weights, judged before and after.")
+@click.option(
+    "--int8", is_flag=True, help="ONNX too, whole and with 8-bit weights, judged before and after."
+)
 @home_option
 @json_option
 @one_line_errors
-def export(name: str, destination: Path, trial: str | None, strategy: str | None, onnx: bool, int8: bool, home: Path, as_json: bool) -> None:
+def export(
+    name: str,
+    destination: Path,
+    trial: str | None,
+    strategy: str | None,
+    onnx: bool,
+    int8: bool,
+    home: Path,
+    as_json: bool,
+) -> None:
     """Write the winner of sweep NAME to the folder DEST: a Hugging Face model with a card that says what it is and how sure that is.
 
     \b
@@ -398,13 +573,19 @@ def export(name: str, destination: Path, trial: str | None, strategy: str | None
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
-    facts = write_folder(Home(home), name, destination, trial=trial, strategy=strategy, onnx=onnx, int8=int8, say=say)
+    facts = write_folder(
+        Home(home), name, destination, trial=trial, strategy=strategy, onnx=onnx, int8=int8, say=say
+    )
     _print_json(facts) if as_json else click.echo("\n".join(as_lines(facts)))
 
 
 @main.command()
 @click.argument("name", required=False, shell_complete=_completing_sweeps)
-@click.option("--port", type=click.IntRange(1, 65535), help="The port on 127.0.0.1; a free one from 5000 on without it.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The port on 127.0.0.1; a free one from 5000 on without it.",
+)
 @click.option("--open/--no-open", "open_browser", default=True, help="Open the link in a browser.")
 @home_option
 @one_line_errors

@@ -112,4 +112,8 @@ def without_password(text: str) -> str:
 
     A password may have a `/`: databases take it, though a URL shouldn't.
     """
-    return re.sub(r"([?&](?:\w*password|passwd|pwd)=)[^&\s]*", r"\1***", re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text))
+    return re.sub(
+        r"([?&](?:\w*password|passwd|pwd)=)[^&\s]*",
+        r"\1***",
+        re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text),
+    )

@@ -24,7 +24,14 @@ from kdsweep.core.files import locked, read_json
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.training.loop import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
-from kdsweep.errors import DataError, Interrupted, KdsweepError, TrialDiverged, UnknownSweep, did_you_mean
+from kdsweep.errors import (
+    DataError,
+    Interrupted,
+    KdsweepError,
+    TrialDiverged,
+    UnknownSweep,
+    did_you_mean,
+)
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
@@ -57,9 +64,21 @@ def find_trial(folder: SweepFolder, name: str) -> SweptTrial:
     """The folder of trial STRATEGY-NUMBER, or of STRATEGY-NUMBER-seed-INDEX. Raises UnknownSweep with the names that are there."""
     names = folder.trial_names()
     if name not in names:
-        known = did_you_mean(name, names) or (f"; there are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}" if names else "")
-        raise UnknownSweep(f"sweep {folder.name!r} has no trial {name!r} (STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX){known}")
-    return SweptTrial(next(kind / name for kind in (folder.trials, folder.confirm) if (kind / name / "settings.json").exists()))
+        known = did_you_mean(name, names) or (
+            f"; there are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
+            if names
+            else ""
+        )
+        raise UnknownSweep(
+            f"sweep {folder.name!r} has no trial {name!r} (STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX){known}"
+        )
+    return SweptTrial(
+        next(
+            kind / name
+            for kind in (folder.trials, folder.confirm)
+            if (kind / name / "settings.json").exists()
+        )
+    )
 
 
 def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None) -> dict[str, Any]:
@@ -75,7 +94,9 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     if result is not None:
         evaluations = [one for one in evaluations if one.step <= result.steps]
     if not evaluations and (result is None or result.state != "diverged"):
-        raise KdsweepError(f"{trial}: nothing was recorded to compare with: it was never evaluated{'' if result is None else f' ({result.state})'}")
+        raise KdsweepError(
+            f"{trial}: nothing was recorded to compare with: it was never evaluated{'' if result is None else f' ({result.state})'}"
+        )
     settings = TrialSettings.model_validate(read_json(recorded.settings))
     check_rows(home, folder, settings)
     # A folder deeper than the sweep's own trials: a driver that begins tidies those.
@@ -86,10 +107,14 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         with _like(engine), locked(target.root.with_name(f".{trial}.lock"), waiting):
             shutil.rmtree(target.root, ignore_errors=True)
             observer.say(f"{trial}: training it again in {target.root}")
-            again, end = _train_again(settings, target, home.cache, trial, len(evaluations), result, observer)
+            again, end = _train_again(
+                settings, target, home.cache, trial, len(evaluations), result, observer
+            )
             device, threads = str(pick_device()), torch.get_num_threads()
     except OSError as error:
-        raise KdsweepError(f"{error.filename or target.root}: {error.strerror or error}; mend it and replay again") from error
+        raise KdsweepError(
+            f"{error.filename or target.root}: {error.strerror or error}; mend it and replay again"
+        ) from error
     found = compare(evaluations, again, result, end)
     why = [] if not found else reasons(folder, recorded, device, threads)
     return {
@@ -98,7 +123,8 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         "state": result.state if result else "running",
         "verdict": "different" if found else "identical",
         "evaluations": {"recorded": len(evaluations), "replayed": len(again)},
-        "numbers": sum(len(one.metrics) for one in evaluations) + len((result.test or {}) if result else {}),
+        "numbers": sum(len(one.metrics) for one in evaluations)
+        + len((result.test or {}) if result else {}),
         "differences": len(found),
         "largest": _as_json(max(found, key=lambda one: one.size)) if found else None,
         "why": why,
@@ -118,7 +144,9 @@ def check_rows(home: Home, folder: SweepFolder, settings: TrialSettings) -> None
     if settings.task.unlabelled is not None:
         now["unlabelled"] = load_unlabelled(settings.task, data, home.cache, publish=False)[0].key
     if changed := [name for name, key in recorded.items() if now.get(name) != key]:
-        raise DataError(f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was to replay a trial")
+        raise DataError(
+            f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was to replay a trial"
+        )
 
 
 # --- training again --------------------------------------------------------------------------------------------------
@@ -148,7 +176,13 @@ def _like(engine: InlineEngine | RayEngine) -> Iterator[None]:
 
 
 def _train_again(
-    settings: TrialSettings, target: TrialFolder, cache: Path, name: str, most: int, recorded: TrialResult | None, observer: Observer
+    settings: TrialSettings,
+    target: TrialFolder,
+    cache: Path,
+    name: str,
+    most: int,
+    recorded: TrialResult | None,
+    observer: Observer,
 ) -> tuple[list[Evaluation], TrialResult | None]:
     """The evaluations, and the result where the trial was trained to its end. A trial that was given up is given up again."""
 
@@ -180,7 +214,12 @@ def _train_again(
 # --- comparing -------------------------------------------------------------------------------------------------------
 
 
-def compare(recorded: Sequence[Evaluation], replayed: Sequence[Evaluation], result: TrialResult | None, result_again: TrialResult | None) -> list[Difference]:
+def compare(
+    recorded: Sequence[Evaluation],
+    replayed: Sequence[Evaluation],
+    result: TrialResult | None,
+    result_again: TrialResult | None,
+) -> list[Difference]:
     """Every number that is not the same, bit for bit; NaN is itself. Numbers that only the replay has are no difference: a newer
     kdsweep may measure more."""
     found: list[Difference] = []
@@ -191,8 +230,19 @@ def compare(recorded: Sequence[Evaluation], replayed: Sequence[Evaluation], resu
     if result is not None and result.state in ("complete", "diverged"):
         ended = result_again or TrialResult("stopped", replayed[-1].step if replayed else 0, 0.0)
         if (ended.state, ended.steps) != (result.state, result.steps):
-            found.append(Difference(result.steps, f"the end ({result.state}, now {ended.state} at step {ended.steps})", None, None))
-        found += _differences(result.steps, {f"test/{name}": value for name, value in (result.test or {}).items()}, _test(ended))
+            found.append(
+                Difference(
+                    result.steps,
+                    f"the end ({result.state}, now {ended.state} at step {ended.steps})",
+                    None,
+                    None,
+                )
+            )
+        found += _differences(
+            result.steps,
+            {f"test/{name}": value for name, value in (result.test or {}).items()},
+            _test(ended),
+        )
     return found
 
 
@@ -200,34 +250,56 @@ def _test(result: TrialResult) -> dict[str, float]:
     return {f"test/{name}": value for name, value in (result.test or {}).items()}
 
 
-def _differences(step: int, recorded: dict[str, float], replayed: dict[str, float]) -> list[Difference]:
+def _differences(
+    step: int, recorded: dict[str, float], replayed: dict[str, float]
+) -> list[Difference]:
     pairs = ((name, value, replayed.get(name)) for name, value in recorded.items())
-    return [Difference(step, name, value, other) for name, value, other in pairs if value != other and not (value != value and other != other)]
+    return [
+        Difference(step, name, value, other)
+        for name, value, other in pairs
+        if value != other and not (value != value and other != other)
+    ]
 
 
 def _as_json(difference: Difference) -> dict[str, Any]:
-    return asdict(difference) | {"size": difference.size if math.isfinite(difference.size) else None}
+    return asdict(difference) | {
+        "size": difference.size if math.isfinite(difference.size) else None
+    }
 
 
 def reasons(folder: SweepFolder, recorded: SweptTrial, device: str, threads: int) -> list[str]:
     """What may have made the numbers others, as far as it was recorded; what certainly did comes first."""
     found = []
     report = read_json(folder.report) if folder.report.exists() else {}
-    then = report.get("reproduce", {}).get("versions", {}) | {"kdsweep": read_json(folder.facts)["kdsweep"]}
+    then = report.get("reproduce", {}).get("versions", {}) | {
+        "kdsweep": read_json(folder.facts)["kdsweep"]
+    }
     now = {name: version(name) for name in COMPARED_VERSIONS} | {"kdsweep": __version__}
-    if other := [f"{name} {then[name]}, now {now[name]}" for name in now if then.get(name, now[name]) != now[name]]:
+    if other := [
+        f"{name} {then[name]}, now {now[name]}"
+        for name in now
+        if then.get(name, now[name]) != now[name]
+    ]:
         found.append(f"other versions: {'; '.join(other)}")
     result = recorded.read_result()
     if result is not None and result.micro_batch is not None:
-        found.append(f"memory ran out then, and batches were cut into micro-batches of {result.micro_batch} rows: sums in another order")
+        found.append(
+            f"memory ran out then, and batches were cut into micro-batches of {result.micro_batch} rows: sums in another order"
+        )
     if device == "cuda":
-        found.append("a GPU adds numbers in another order each time, and another GPU in yet another")
+        found.append(
+            "a GPU adds numbers in another order each time, and another GPU in yet another"
+        )
     else:
-        found.append(f"another machine, a GPU or another number of threads then (here the CPU with {threads}): sums in another order differ in their last bits")
+        found.append(
+            f"another machine, a GPU or another number of threads then (here the CPU with {threads}): sums in another order differ in their last bits"
+        )
     return found
 
 
-def _say(trial: str, evaluations: Sequence[Evaluation], found: Sequence[Difference], why: Sequence[str]) -> str:
+def _say(
+    trial: str, evaluations: Sequence[Evaluation], found: Sequence[Difference], why: Sequence[str]
+) -> str:
     count = len(evaluations)
     if not found:
         return f"{trial}: the same numbers, bit for bit ({count} evaluation{'s' if count != 1 else ''})"
@@ -235,6 +307,10 @@ def _say(trial: str, evaluations: Sequence[Evaluation], found: Sequence[Differen
     if math.isfinite(largest.size):
         what = f"the largest difference is {largest.size:.3g}, in {largest.metric} at step {largest.step} ({largest.recorded:.6g}, now {largest.replayed:.6g})"
     else:
-        values = "" if largest.recorded is None else f": {largest.recorded:.6g}, now {'none' if largest.replayed is None else f'{largest.replayed:.6g}'}"
+        values = (
+            ""
+            if largest.recorded is None
+            else f": {largest.recorded:.6g}, now {'none' if largest.replayed is None else f'{largest.replayed:.6g}'}"
+        )
         what = f"{largest.metric} at step {largest.step}{values}"
     return f"{trial}: not the same numbers; {what}; why that may be: {'; '.join(why)}"

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SETTINGS = "kdsweep.json"  # beside the student's files: its text columns, and how many tokens of a row it was trained on
-PAIR = ("text", "text_pair")  # what a text and its pair are called in every pipeline of transformers
+PAIR = (
+    "text",
+    "text_pair",
+)  # what a text and its pair are called in every pipeline of transformers
 
 
 class Classifier:
@@ -40,8 +43,15 @@ class Classifier:
         truncation: Truncation = "head",
     ) -> None:
         self.kind, self.truncation = kind, truncation
-        self.model, self.tokenizer, self.text, self.max_length = model, tokenizer, tuple(text), max_length
-        self._alone = threading.Lock()  # a server calls from several threads, and a tokenizer keeps its settings in itself
+        self.model, self.tokenizer, self.text, self.max_length = (
+            model,
+            tokenizer,
+            tuple(text),
+            max_length,
+        )
+        self._alone = (
+            threading.Lock()
+        )  # a server calls from several threads, and a tokenizer keeps its settings in itself
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """A row for each of the input's, in its order and with its index: `label` and `score`, the label's probability (0 to 1).
@@ -71,7 +81,9 @@ class Classifier:
             return [names[0]] * len(logits), answered.astype(np.float64)
         probabilities = np.exp(log_probabilities(as_classes(logits, self.kind))).max(axis=1)
         if self.kind == "multi_label":
-            return [", ".join(names[i] for i in np.flatnonzero(row)) for row in answered], probabilities.reshape(logits.shape).min(axis=1)
+            return [
+                ", ".join(names[i] for i in np.flatnonzero(row)) for row in answered
+            ], probabilities.reshape(logits.shape).min(axis=1)
         return [names[i] for i in answered.tolist()], probabilities
 
     def _logits(self, columns: list[list[str]]) -> np.ndarray:
@@ -89,7 +101,9 @@ class Classifier:
             token_type_ids=found.types,
             offsets=np.concatenate([[0], np.cumsum(found.lengths, dtype=np.int64)]),
             labels=np.zeros(len(found.lengths), dtype=np.int64),
-            pad_token_id=self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0,
+            pad_token_id=self.tokenizer.pad_token_id
+            if self.tokenizer.pad_token_id is not None
+            else 0,
             truncated=0,
             key="",
         )
@@ -100,18 +114,31 @@ class Classifier:
         if isinstance(given, str):
             given = [given]
         elif isinstance(given, Mapping):
-            given = pd.DataFrame({name: np.atleast_1d(np.asarray(value, dtype=object)).tolist() for name, value in given.items()})
+            given = pd.DataFrame(
+                {
+                    name: np.atleast_1d(np.asarray(value, dtype=object)).tolist()
+                    for name, value in given.items()
+                }
+            )
         elif isinstance(given, np.ndarray):
             given = given.tolist()
-        if isinstance(given, list | tuple) and given and all(isinstance(row, Mapping) for row in given):
+        if (
+            isinstance(given, list | tuple)
+            and given
+            and all(isinstance(row, Mapping) for row in given)
+        ):
             given = pd.DataFrame(list(given))
         if isinstance(given, pd.DataFrame):
-            return [_texts(given[name].tolist(), self.text) for name in self._names(given)], given.index
+            return [
+                _texts(given[name].tolist(), self.text) for name in self._names(given)
+            ], given.index
         if isinstance(given, pd.Series):
             return self._split(given.tolist()), given.index
         if isinstance(given, list | tuple):
             return self._split(list(given)), pd.RangeIndex(len(given))
-        raise DataError(f"{type(given).__name__} is nothing to classify: give texts, dicts or a DataFrame with {' and '.join(self.text)}")
+        raise DataError(
+            f"{type(given).__name__} is nothing to classify: give texts, dicts or a DataFrame with {' and '.join(self.text)}"
+        )
 
     def _names(self, frame: pd.DataFrame) -> list[Any]:
         """Which of the columns hold the texts."""
@@ -120,25 +147,45 @@ class Classifier:
                 return list(names)
         if len(frame.columns) == len(self.text):
             return list(frame.columns)
-        raise DataError(f"there is no column {' or '.join(repr(name) for name in self.text if name not in frame.columns)}, only {list(frame.columns)}")
+        raise DataError(
+            f"there is no column {' or '.join(repr(name) for name in self.text if name not in frame.columns)}, only {list(frame.columns)}"
+        )
 
     def _split(self, rows: list[Any]) -> list[list[str]]:
         if len(self.text) == 1:
-            return [_texts([row[0] if isinstance(row, list | tuple) and len(row) == 1 else row for row in rows], self.text)]
+            return [
+                _texts(
+                    [
+                        row[0] if isinstance(row, list | tuple) and len(row) == 1 else row
+                        for row in rows
+                    ],
+                    self.text,
+                )
+            ]
         if not all(isinstance(row, list | tuple) and len(row) == len(self.text) for row in rows):
-            raise DataError(f"this student reads pairs: each row must have {' and '.join(self.text)}")
+            raise DataError(
+                f"this student reads pairs: each row must have {' and '.join(self.text)}"
+            )
         return [_texts([row[i] for row in rows], self.text) for i in range(len(self.text))]
 
 
 def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
     if wrong := [value for value in values if not isinstance(value, str)]:
-        raise DataError(f"{wrong[0]!r} is no text: each row must have a text for {' and '.join(columns)}")
+        raise DataError(
+            f"{wrong[0]!r} is no text: each row must have a text for {' and '.join(columns)}"
+        )
     return values
 
 
-def write_settings(folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head") -> None:
+def write_settings(
+    folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head"
+) -> None:
     """Say beside a student's files how it reads: the task's text column(s), how many tokens of a row, and which of a longer one."""
-    write_json(folder / SETTINGS, {"text": list(text), "max_length": max_length} | ({} if truncation == "head" else {"truncation": truncation}))
+    write_json(
+        folder / SETTINGS,
+        {"text": list(text), "max_length": max_length}
+        | ({} if truncation == "head" else {"truncation": truncation}),
+    )
 
 
 def load(folder: Path | str) -> Classifier:
@@ -154,8 +201,19 @@ def load(folder: Path | str) -> Classifier:
     model.to(pick_device())
     model.eval()
     settings = Path(folder) / SETTINGS
-    found: dict[str, Any] = read_json(settings) if settings.exists() else {"text": PAIR[:1], "max_length": longest_input(model, tokenizer)}
-    return Classifier(model, tokenizer, text=found["text"], max_length=found["max_length"], kind=kind, truncation=found.get("truncation", "head"))
+    found: dict[str, Any] = (
+        read_json(settings)
+        if settings.exists()
+        else {"text": PAIR[:1], "max_length": longest_input(model, tokenizer)}
+    )
+    return Classifier(
+        model,
+        tokenizer,
+        text=found["text"],
+        max_length=found["max_length"],
+        kind=kind,
+        truncation=found.get("truncation", "head"),
+    )
 
 
 def _load_pyfunc(path: str) -> Classifier:

@@ -34,7 +34,12 @@ def observing(*, stderr: bool = False) -> Iterator[Observer]:
         yield _Lines(console)
         return
     live = _LiveView(console)
-    with Live(get_renderable=live.render, console=console, refresh_per_second=REFRESH_PER_SECOND, transient=True):
+    with Live(
+        get_renderable=live.render,
+        console=console,
+        refresh_per_second=REFRESH_PER_SECOND,
+        transient=True,
+    ):
         yield live
 
 
@@ -78,13 +83,21 @@ class _LiveView(Observer):
 
     def step(self, name: str, step: int, total_steps: int) -> None:
         self.first_step.setdefault(name, (step, time.monotonic()))
-        self.running = self.running | {name: (step, total_steps)}  # a new one: the drawing thread walks the old
+        self.running = self.running | {
+            name: (step, total_steps)
+        }  # a new one: the drawing thread walks the old
 
     def over(self, name: str) -> None:
         self.first_step.pop(name, None)
         self.running = {other: steps for other, steps in self.running.items() if other != name}
 
-    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], confirmed: tuple[int, int], seconds: float) -> None:
+    def progress(
+        self,
+        strategies: dict[str, Progress],
+        trials: dict[str, int],
+        confirmed: tuple[int, int],
+        seconds: float,
+    ) -> None:
         first = not self.strategies
         self.strategies, self.trials, self.confirmed = strategies, trials, confirmed
         if first:
@@ -97,15 +110,29 @@ class _LiveView(Observer):
         for name, (step, total) in shown[:MOST_SLOTS_SHOWN]:
             first, since = self.first_step.get(name, (step, time.monotonic()))
             rate = (step - first) / max(time.monotonic() - since, 1e-3)
-            grid.add_row(name, ProgressBar(total=total, completed=step, width=30), f"step {step} of {total}, {rate:.1f} a second")
+            grid.add_row(
+                name,
+                ProgressBar(total=total, completed=step, width=30),
+                f"step {step} of {total}, {rate:.1f} a second",
+            )
         if len(shown) > MOST_SLOTS_SHOWN:
             grid.add_row(f"and {len(shown) - MOST_SLOTS_SHOWN} more")
         for strategy, progress in self.strategies.items():
-            best = f"best {progress.best[1]:.4f} (trial {progress.best[0]})" if progress.best else "nothing yet"
-            grid.add_row(strategy, ProgressBar(total=self.trials[strategy], completed=progress.finished, width=30), best)
+            best = (
+                f"best {progress.best[1]:.4f} (trial {progress.best[0]})"
+                if progress.best
+                else "nothing yet"
+            )
+            grid.add_row(
+                strategy,
+                ProgressBar(total=self.trials[strategy], completed=progress.finished, width=30),
+                best,
+            )
         if self.confirmed[1]:
             grid.add_row(
-                "confirm", ProgressBar(total=self.confirmed[1], completed=self.confirmed[0], width=30), f"{self.confirmed[0]} of {self.confirmed[1]} runs"
+                "confirm",
+                ProgressBar(total=self.confirmed[1], completed=self.confirmed[0], width=30),
+                f"{self.confirmed[0]} of {self.confirmed[1]} runs",
             )
         return Group(grid, Text(self._time_line(), style="dim"))
 
@@ -113,11 +140,19 @@ class _LiveView(Observer):
         return sum(progress.finished for progress in self.strategies.values()) + self.confirmed[0]
 
     def _time_line(self) -> str:
-        spent = self.seconds + time.monotonic() - self.seconds_at if self.strategies else time.monotonic() - self.seconds_at
+        spent = (
+            self.seconds + time.monotonic() - self.seconds_at
+            if self.strategies
+            else time.monotonic() - self.seconds_at
+        )
         finished = self._finished()
         left = sum(self.trials.values()) + self.confirmed[1] - finished
         here = finished - self.first_finished
-        ahead = f", about {duration((time.monotonic() - self.search_since) / here * left)} left" if here else ""
+        ahead = (
+            f", about {duration((time.monotonic() - self.search_since) / here * left)} left"
+            if here
+            else ""
+        )
         return f"{duration(spent)} spent{ahead}" + (f", {left} left" if self.strategies else "")
 
 
@@ -154,8 +189,15 @@ def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = 
     at = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
     console.print("\nWhat next:", markup=False)
     for command, why in (
-        (f"kdsweep ui {report['sweep']}{at}", "every trial, its curves and its student in MLflow's UI"),
-        *([(f"{full_sweep}{at}", "the full sweep: 20 trials a strategy, all rows, 5 seeds")] if full_sweep else []),
+        (
+            f"kdsweep ui {report['sweep']}{at}",
+            "every trial, its curves and its student in MLflow's UI",
+        ),
+        *(
+            [(f"{full_sweep}{at}", "the full sweep: 20 trials a strategy, all rows, 5 seeds")]
+            if full_sweep
+            else []
+        ),
     ):
         console.print(f"  {command}", markup=False)
         console.print(f"    {why}", style="dim", markup=False)
@@ -165,13 +207,19 @@ UNITS = {"latency": "ms", "size": "MB", "parameters": ""}
 
 
 def _pareto(front: list[dict[str, Any]], metric: str) -> Table:
-    table = Table(title="Pareto front: no other student beats one of these in everything", title_justify="left")
+    table = Table(
+        title="Pareto front: no other student beats one of these in everything",
+        title_justify="left",
+    )
     costs = [name for name in UNITS if front and name in front[0]]
     table.add_column("student", no_wrap=True)
     for name in (metric, *costs):
         table.add_column(name, justify="right")
     for one in front:
-        shown = [f"{one[name]:,.0f}" if name == "parameters" else f"{one[name]:.2f} {UNITS[name]}" for name in costs]
+        shown = [
+            f"{one[name]:,.0f}" if name == "parameters" else f"{one[name]:.2f} {UNITS[name]}"
+            for name in costs
+        ]
         table.add_row(f"{one['strategy']}-{one['trial']}", f"{one['validation']:.4f}", *shown)
     return table
 
@@ -181,22 +229,71 @@ def _strategies(report: dict[str, Any]) -> Table:
     table = Table(title=f"{report['sweep']}: the best trial of each strategy", title_justify="left")
     table.add_column("strategy", no_wrap=True)
     table.add_column("settled values", min_width=16)
-    for name in ("search:\nvalidation", "confirmed:\ntest (95%)", "of the\nteacher", "size", "latency\np50/p95", "slot\nhours", "trials"):
+    for name in (
+        "search:\nvalidation",
+        "confirmed:\ntest (95%)",
+        "of the\nteacher",
+        "size",
+        "latency\np50/p95",
+        "slot\nhours",
+        "trials",
+    ):
         table.add_column(name, justify="right", no_wrap=name not in ("settled values",))
     if teacher:
         tested = "" if teacher["test"] is None else f"{teacher['test']:.4f}"
-        table.add_row("teacher", metric, f"{teacher['validation']:.4f}", tested, "", _size(teacher), _latency(teacher), "", "", end_section=True)
+        table.add_row(
+            "teacher",
+            metric,
+            f"{teacher['validation']:.4f}",
+            tested,
+            "",
+            _size(teacher),
+            _latency(teacher),
+            "",
+            "",
+            end_section=True,
+        )
     top = (report["winner"] or {}).get("strategy")
     for strategy, found in report["strategies"].items():
-        best, counts = found["best"], "\n".join(f"{count} {state}" for state, count in found["trials"].items() if count)
+        best, counts = (
+            found["best"],
+            "\n".join(f"{count} {state}" for state, count in found["trials"].items() if count),
+        )
         if best is None:
-            table.add_row(strategy, "no trial finished", "", "", "", "", "", f"{found['slot_hours']:.2f}", counts)
+            table.add_row(
+                strategy,
+                "no trial finished",
+                "",
+                "",
+                "",
+                "",
+                "",
+                f"{found['slot_hours']:.2f}",
+                counts,
+            )
             continue
         confirm = found["confirm"]
-        retention = f"{100 * confirm['retention']:.1f}%" if confirm and confirm["retention"] is not None else ""
-        values = (f"{best['validation']:.4f}\ntrial {best['trial']}", _confirmed(confirm), retention, _size(best["student"]), _latency(best["student"]))
+        retention = (
+            f"{100 * confirm['retention']:.1f}%"
+            if confirm and confirm["retention"] is not None
+            else ""
+        )
+        values = (
+            f"{best['validation']:.4f}\ntrial {best['trial']}",
+            _confirmed(confirm),
+            retention,
+            _size(best["student"]),
+            _latency(best["student"]),
+        )
         style = "bold" if strategy == top else None
-        table.add_row(strategy, settled_values(best["settings"]), *values, f"{found['slot_hours']:.2f}", counts, style=style)
+        table.add_row(
+            strategy,
+            settled_values(best["settings"]),
+            *values,
+            f"{found['slot_hours']:.2f}",
+            counts,
+            style=style,
+        )
     return table
 
 
@@ -204,7 +301,9 @@ def _confirmed(confirm: dict[str, Any] | None) -> str:
     if confirm is None or confirm["mean"] is None:
         return "no seed finished" if confirm else ""
     interval = f" ({confirm['ci95'][0]:.3f} to {confirm['ci95'][1]:.3f})" if confirm["ci95"] else ""
-    seeds = f"{confirm['seeds']} seed{'s' if confirm['seeds'] > 1 else ''}" + (f", {confirm['failed']} failed" if confirm["failed"] else "")
+    seeds = f"{confirm['seeds']} seed{'s' if confirm['seeds'] > 1 else ''}" + (
+        f", {confirm['failed']} failed" if confirm["failed"] else ""
+    )
     return f"{confirm['mean']:.4f}{interval}\n{seeds}"
 
 
@@ -216,23 +315,48 @@ def _pairs(pairs: list[dict[str, Any]], metric: str) -> Table:
     table.add_column("verdict")
     for pair in pairs:
         points = "" if pair["difference"] is None else f"{100 * pair['difference']:+.1f}"
-        interval = f"{100 * pair['ci95'][0]:+.1f} to {100 * pair['ci95'][1]:+.1f}" if pair["ci95"] else ""
-        table.add_row(f"{pair['a']} - {pair['b']}", points, interval, "" if pair["p"] is None else f"{pair['p']:.3f}", pair["verdict"])
+        interval = (
+            f"{100 * pair['ci95'][0]:+.1f} to {100 * pair['ci95'][1]:+.1f}" if pair["ci95"] else ""
+        )
+        table.add_row(
+            f"{pair['a']} - {pair['b']}",
+            points,
+            interval,
+            "" if pair["p"] is None else f"{pair['p']:.3f}",
+            pair["verdict"],
+        )
     return table
 
 
 def show_reports(reports: list[dict[str, Any]], ranks: dict[str, float]) -> None:
     """Several sweeps: tasks by strategies, and each strategy's average rank."""
-    console, names = _console(), list(dict.fromkeys(name for report in reports for name in report["strategies"]))
-    table = Table(title="each strategy's best trial: mean on test (95%), or what the search reached on validation (val.)", title_justify="left")
+    console, names = (
+        _console(),
+        list(dict.fromkeys(name for report in reports for name in report["strategies"])),
+    )
+    table = Table(
+        title="each strategy's best trial: mean on test (95%), or what the search reached on validation (val.)",
+        title_justify="left",
+    )
     table.add_column("sweep", no_wrap=True)
     for name in ("metric", "teacher", *names):
         table.add_column(name, justify="right")
     for report in reports:
-        table.add_row(report["sweep"], report["metric"], _teacher_value(report["teacher"]), *(_cell(report["strategies"].get(name)) for name in names))
+        table.add_row(
+            report["sweep"],
+            report["metric"],
+            _teacher_value(report["teacher"]),
+            *(_cell(report["strategies"].get(name)) for name in names),
+        )
     if ranks:
         table.add_section()
-        table.add_row("average rank", "", "", *(f"{ranks[name]:.2f}" if name in ranks else "" for name in names), style="bold")
+        table.add_row(
+            "average rank",
+            "",
+            "",
+            *(f"{ranks[name]:.2f}" if name in ranks else "" for name in names),
+            style="bold",
+        )
     console.print(table)
     if not ranks:
         console.print("no strategy finished in every sweep, so there are no ranks", markup=False)
@@ -243,7 +367,9 @@ def show_reports(reports: list[dict[str, Any]], ranks: dict[str, float]) -> None
 def _teacher_value(teacher: dict[str, Any] | None) -> str:
     if teacher is None:
         return ""
-    return f"{teacher['validation']:.4f} val." if teacher["test"] is None else f"{teacher['test']:.4f}"
+    return (
+        f"{teacher['validation']:.4f} val." if teacher["test"] is None else f"{teacher['test']:.4f}"
+    )
 
 
 def _cell(found: dict[str, Any] | None) -> str:
@@ -252,7 +378,9 @@ def _cell(found: dict[str, Any] | None) -> str:
     confirm = found["confirm"]
     if confirm is None or confirm["mean"] is None:
         return f"{found['best']['validation']:.4f} val."
-    return f"{confirm['mean']:.4f}" + (f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else "")
+    return f"{confirm['mean']:.4f}" + (
+        f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else ""
+    )
 
 
 def _latency(model: dict[str, Any]) -> str:
@@ -273,7 +401,9 @@ def settled_values(settings: dict[str, Any]) -> str:
 
 
 def _numbers(schedule: dict[str, Any]) -> list[float]:
-    flat = [schedule.get(key) for key in ("value", "start", "end", "after")] + list(schedule.get("values", []))
+    flat = [schedule.get(key) for key in ("value", "start", "end", "after")] + list(
+        schedule.get("values", [])
+    )
     return [number for number in flat if number is not None]
 
 
@@ -282,22 +412,48 @@ def schedule_words(schedule: dict[str, Any]) -> str:
         case "constant":
             return f"{schedule['value']:.3g}"
         case "step":
-            return " -> ".join(f"{value:.3g}" for value in schedule["values"]) + " at " + ", ".join(f"{at:.2f}" for at in schedule["at"])
+            return (
+                " -> ".join(f"{value:.3g}" for value in schedule["values"])
+                + " at "
+                + ", ".join(f"{at:.2f}" for at in schedule["at"])
+            )
         case "per_epoch":
             text = " ".join(f"{value:.3g}" for value in schedule["values"])
-            return f"[{text}]" + (f" then {schedule['after']:.3g}" if schedule["after"] is not None else "")
-    return f"{schedule['start']:.3g} -> {schedule['end']:.3g}" + (" (cosine)" if schedule["shape"] == "cosine" else "")
+            return f"[{text}]" + (
+                f" then {schedule['after']:.3g}" if schedule["after"] is not None else ""
+            )
+    return f"{schedule['start']:.3g} -> {schedule['end']:.3g}" + (
+        " (cosine)" if schedule["shape"] == "cosine" else ""
+    )
 
 
 def show_status(facts: dict[str, Any]) -> None:
     console = _console()
     table = Table(title=f"{facts['sweep']}: {facts['state']}", title_justify="left")
-    for name in ("strategy", "done", "pruned", "failed", "running", "left", "confirmed", f"best {facts['metric']}"):
+    for name in (
+        "strategy",
+        "done",
+        "pruned",
+        "failed",
+        "running",
+        "left",
+        "confirmed",
+        f"best {facts['metric']}",
+    ):
         table.add_column(name, justify="left" if name == "strategy" else "right")
     for strategy, found in facts["strategies"].items():
-        best = f"{found['best']['validation']:.4f} (trial {found['best']['trial']})" if found["best"] else ""
+        best = (
+            f"{found['best']['validation']:.4f} (trial {found['best']['trial']})"
+            if found["best"]
+            else ""
+        )
         confirmed = f"{found['confirmed']} of {found['confirmed'] + found['to_confirm']}"
-        table.add_row(strategy, *(str(found[key]) for key in ("complete", "pruned", "failed", "running", "left")), confirmed, best)
+        table.add_row(
+            strategy,
+            *(str(found[key]) for key in ("complete", "pruned", "failed", "running", "left")),
+            confirmed,
+            best,
+        )
     console.print(table)
     left = f", about {duration(facts['seconds_left'])} left" if facts["seconds_left"] else ""
     budget = f", budget {facts['budget']['hours']:g} h" if facts["budget"]["hours"] else ""
@@ -309,14 +465,19 @@ def show_status(facts: dict[str, Any]) -> None:
 def show_plan(facts: dict[str, Any]) -> None:
     console, task = _console(), facts["task"]
     console.print(f"{facts['sweep']}: nothing is wrong; this is what would run\n", markup=False)
-    table = Table(title=f"task: {len(task['labels'])} labels, {task['metric']}", title_justify="left")
+    table = Table(
+        title=f"task: {len(task['labels'])} labels, {task['metric']}", title_justify="left"
+    )
     for name in ("split", "rows", "labels"):
         table.add_column(name, justify="right" if name == "rows" else "left")
     for name, split in task["splits"].items():
         if "values" in split:
             shares = ", ".join(f"{name} {value:g}" for name, value in split["values"].items())
         else:
-            shares = ", ".join(f"{label} {100 * count / split['rows']:.1f}%" for label, count in split["labels"].items())
+            shares = ", ".join(
+                f"{label} {100 * count / split['rows']:.1f}%"
+                for label, count in split["labels"].items()
+            )
         table.add_row(name, f"{split['rows']:,}", shares)
     if task["unlabelled"]:
         table.add_row("unlabelled", f"{task['unlabelled']:,}", "the teacher's alone")
@@ -327,9 +488,19 @@ def show_plan(facts: dict[str, Any]) -> None:
     for name in ("", "model", "parameters", "size", "labels", "truncated texts"):
         table.add_column(name)
     for model in facts["models"]:
-        cut = ", ".join(f"{name} {100 * found['rows'] / found['of']:.1f}%" for name, found in model["truncated"].items())
+        cut = ", ".join(
+            f"{name} {100 * found['rows'] / found['of']:.1f}%"
+            for name, found in model["truncated"].items()
+        )
         here = "" if model["weights"] == "here" else f" ({model['weights']})"
-        table.add_row(model["role"], model["model"] + here, f"{model['parameters'] / 1e6:.1f} M", f"{model['size_mb']:.0f} MB", str(model["labels"]), cut)
+        table.add_row(
+            model["role"],
+            model["model"] + here,
+            f"{model['parameters'] / 1e6:.1f} M",
+            f"{model['size_mb']:.0f} MB",
+            str(model["labels"]),
+            cut,
+        )
     console.print(table)
     for strategy, study in facts["studies"].items():
         console.print(f"\n{strategy}: {study['trials']} trials", style="bold", markup=False)
@@ -338,16 +509,26 @@ def show_plan(facts: dict[str, Any]) -> None:
         if (extra := facts["estimate"]["more_rows"].get(strategy)) is not None:
             console.print(f"  more rows: {_more_rows(extra)}", markup=False)
         for i, entry in enumerate(study["start_with"]):
-            console.print(f"  starts with {i + 1}: " + ", ".join(f"{name} {value}" for name, value in entry.items()), markup=False)
+            console.print(
+                f"  starts with {i + 1}: "
+                + ", ".join(f"{name} {value}" for name, value in entry.items()),
+                markup=False,
+            )
         for i, sample in enumerate(study["samples"]):
             words = {name: schedule_words(schedule) for name, schedule in sample.items()}
-            console.print(f"  sample {i + 1}: alpha {words['alpha']}, T {words['temperature']}, lr {words['learning_rate']}", markup=False)
+            console.print(
+                f"  sample {i + 1}: alpha {words['alpha']}, T {words['temperature']}, lr {words['learning_rate']}",
+                markup=False,
+            )
     estimate = facts["estimate"]
     spent = f"about {duration(estimate['seconds_a_trial'])} a trial, {duration(estimate['seconds_for_the_teacher'])} for the teacher"
     for strategy, extra in estimate["seconds_for_the_teacher_in_each_step"].items():
         spent += f"; {strategy} {duration(extra['seconds_a_trial'])} more a trial: the teacher runs in each step ({', '.join(extra['terms'])})"
     in_all = f"{duration(estimate['seconds_without_pruning'])} in all on {_slots(estimate['slots'])} if nothing is pruned"
-    console.print(f"\nOn {estimate['device']}: {spent}, {in_all}; about {estimate['disk_mb']:,} MB under {facts['home']}", markup=False)
+    console.print(
+        f"\nOn {estimate['device']}: {spent}, {in_all}; about {estimate['disk_mb']:,} MB under {facts['home']}",
+        markup=False,
+    )
     if (slots := estimate["slots_instead"]) is not None:
         console.print(
             f"That is the same sweep each time. {slots} slots of a core each are faster where there are many trials; each takes memory of its own, and which "
@@ -359,14 +540,32 @@ def show_plan(facts: dict[str, Any]) -> None:
 def _more_rows(extra: dict[str, Any]) -> str:
     """What rows beside train cost, in words."""
     unlabelled = [f"{extra['unlabelled']:,} unlabelled"] if extra["unlabelled"] else []
-    views = [f"up to {extra['views']} view{'s' if extra['views'] > 1 else ''} of each of train"] if extra["views"] else []
+    views = (
+        [f"up to {extra['views']} view{'s' if extra['views'] > 1 else ''} of each of train"]
+        if extra["views"]
+        else []
+    )
     said = f"{extra['rows']:,} ({' and '.join(unlabelled + views)}), {duration(extra['seconds_a_trial'])} more a trial"
     if views:
-        sets = "one set of views" if extra["sets_of_views"] == 1 else f"up to {extra['sets_of_views']} different sets of views"
-        words = f"{duration(extra['seconds_for_words'])} for the words of a masked language model, " if extra["seconds_for_words"] else ""
+        sets = (
+            "one set of views"
+            if extra["sets_of_views"] == 1
+            else f"up to {extra['sets_of_views']} different sets of views"
+        )
+        words = (
+            f"{duration(extra['seconds_for_words'])} for the words of a masked language model, "
+            if extra["seconds_for_words"]
+            else ""
+        )
         said += f"; {sets}: {words}{duration(extra['seconds_for_the_teacher'])} for the teacher to label, {extra['views_mb']:,.0f} MB of cache"
     return said
 
 
 def _slots(count: int | None) -> str:
-    return "one slot (a cluster's are not known yet)" if count is None else "one slot" if count == 1 else f"{count} slots"
+    return (
+        "one slot (a cluster's are not known yet)"
+        if count is None
+        else "one slot"
+        if count == 1
+        else f"{count} slots"
+    )

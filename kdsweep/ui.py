@@ -25,7 +25,14 @@ START_SECONDS = 120
 STOP_SECONDS = 10
 
 
-def serve(home: Home, folder: SweepFolder, port: int | None, *, say: Callable[[str], None], open_browser: bool) -> None:
+def serve(
+    home: Home,
+    folder: SweepFolder,
+    port: int | None,
+    *,
+    say: Callable[[str], None],
+    open_browser: bool,
+) -> None:
     """Serve until Ctrl-C. Raises KdsweepError where the server doesn't start or the port is taken."""
     facts = read_json(folder.facts)
     from kdsweep.tracking.mlflow_tracker import view_links
@@ -37,7 +44,9 @@ def serve(home: Home, folder: SweepFolder, port: int | None, *, say: Callable[[s
         return
     port = _free_port() if port is None else port
     if not _is_free(port):
-        raise KdsweepError(f"--port: {port} is taken on {HOST}; name another, or none for a free one")
+        raise KdsweepError(
+            f"--port: {port} is taken on {HOST}; name another, or none for a free one"
+        )
     say(f"starting MLflow's UI for {home.root} ... (some seconds)")
     server = _start(uri, home, port)
     before = signal.signal(signal.SIGTERM, _stop)
@@ -69,7 +78,18 @@ def _without_user(uri: str) -> str:
 
 
 def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        HOST,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     command += ["--default-artifact-root", home.artifacts.as_uri()]
     command += ["--uvicorn-opts", "--log-level error --no-access-log"]
     quiet = {
@@ -83,21 +103,31 @@ def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
     log = home.root / "ui.log"
     with log.open("wb") as file:
         # A session of its own: Ctrl-C reaches us alone, and we end the server and its worker together.
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | quiet, start_new_session=True)
+        return subprocess.Popen(
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env=os.environ | quiet,
+            start_new_session=True,
+        )
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if server.poll() is not None:
-            raise KdsweepError(f"MLflow's server didn't start (exit status {server.returncode}); see ui.log in home")
+            raise KdsweepError(
+                f"MLflow's server didn't start (exit status {server.returncode}); see ui.log in home"
+            )
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2) as answer:
                 if answer.status == 200:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise KdsweepError(f"MLflow's server didn't answer within {START_SECONDS} s; see ui.log in home")
+    raise KdsweepError(
+        f"MLflow's server didn't answer within {START_SECONDS} s; see ui.log in home"
+    )
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

@@ -27,7 +27,11 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN, "yes
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    items.sort(
+        key=lambda item: (
+            LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+        )
+    )
 
 
 def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
@@ -36,13 +40,17 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
     rows = []
     for i in range(count):
         label = "pos" if i % 2 else "neg"
-        words = [draw.choice(PLAIN) for _ in range(draw.randint(1, 6))] + [draw.choice(GOOD if label == "pos" else BAD) for _ in range(3)]
+        words = [draw.choice(PLAIN) for _ in range(draw.randint(1, 6))] + [
+            draw.choice(GOOD if label == "pos" else BAD) for _ in range(3)
+        ]
         draw.shuffle(words)
         rows.append((" ".join(words), label))
     return rows
 
 
-def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("text", "label")) -> Path:
+def write_csv(
+    path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("text", "label")
+) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
@@ -50,29 +58,64 @@ def write_csv(path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] =
     return path
 
 
-def make_model(folder: Path, family: str = "bert", *, layers: int = 2, hidden: int = 32, labels: int | None = None, words: list[str] | None = None) -> Path:
+def make_model(
+    folder: Path,
+    family: str = "bert",
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    labels: int | None = None,
+    words: list[str] | None = None,
+) -> Path:
     """A model folder of `family` with random weights and a WordPiece tokenizer; a classifier where `labels` is given."""
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        PreTrainedTokenizerFast,
+    )
 
     vocabulary = words or WORDS
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]", model_max_length=64
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
     )
-    sizes = {"hidden_size": hidden, "intermediate_size": 2 * hidden, "num_attention_heads": 2, "num_hidden_layers": layers}
+    sizes = {
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_attention_heads": 2,
+        "num_hidden_layers": layers,
+    }
     if family == "distilbert":
         sizes = {"dim": hidden, "hidden_dim": 2 * hidden, "n_heads": 2, "n_layers": layers}
     if family == "electra":
         sizes["embedding_size"] = hidden
     # Weights of the usual 0.02 would leave so small a model deaf: it would need thousands of steps.
-    config = AutoConfig.for_model(family, vocab_size=len(vocabulary), max_position_embeddings=66, pad_token_id=0, initializer_range=0.2, **sizes)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=len(vocabulary),
+        max_position_embeddings=66,
+        pad_token_id=0,
+        initializer_range=0.2,
+        **sizes,
+    )
     if labels:
         config.num_labels = labels
     torch.manual_seed(0)
@@ -133,7 +176,10 @@ def plain_trial(tiny: Callable[..., str], review_csv: Path) -> dict[str, Any]:
     """The settings of a distilling trial that takes a second or two; tests change what they are about."""
     return {
         "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
-        "teacher": {"model": tiny("bert", layers=2), "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24}},
+        "teacher": {
+            "model": tiny("bert", layers=2),
+            "training": {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24},
+        },
         "student": {"model": tiny("bert", layers=2), "layers": 1},
         "training": {"epochs": 2, "batch_size": 16, "max_length": 24},
         "alpha": 0.5,
@@ -152,14 +198,28 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_space(tmp_path: Path, tiny: Callable[..., str], review_csv: Path) -> Path:
     """A space whose sweep takes seconds."""
     path = tmp_path / "tiny.yaml"
-    path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+    path.write_text(
+        SPACE.format(
+            data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
 @pytest.fixture(scope="session")
-def space(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path) -> Path:
-    path = tmp_path_factory.mktemp("space's «folder»") / "tiny.yaml"  # a path with a space, a quote and letters beyond ASCII
-    path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+def space(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path
+) -> Path:
+    path = (
+        tmp_path_factory.mktemp("space's «folder»") / "tiny.yaml"
+    )  # a path with a space, a quote and letters beyond ASCII
+    path.write_text(
+        SPACE.format(
+            data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -206,13 +266,17 @@ def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="module")
-def two_strategies(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str]) -> Callable[[str, int], Path]:
+def two_strategies(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str]
+) -> Callable[[str, int], Path]:
     """two_strategies(name, rows): a space without `combined`, in a folder of its own whose name is not easy, with data of its own."""
 
     def space(name: str, rows: int) -> Path:
         folder = tmp_path_factory.mktemp(f"{name}'s «folder»")
         data = write_csv(folder / "reviews.csv", sentences(rows))
-        text = SPACE.format(data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2))
+        text = SPACE.format(
+            data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
+        )
         (folder / "tiny.yaml").write_text(text.split("  combined:")[0], encoding="utf-8")
         return folder / "tiny.yaml"
 
@@ -223,4 +287,7 @@ def two_strategies(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[...,
 def _home_with_an_empty_mlflow_db(request: pytest.FixtureRequest) -> None:
     """Sweeps that write into `tmp_path` find the database there, instead of making one for each test."""
     if request.path.parent.name == "sweep" and "tmp_path" in request.fixturenames:
-        shutil.copy(request.getfixturevalue("empty_mlflow_db"), request.getfixturevalue("tmp_path") / "mlflow.db")
+        shutil.copy(
+            request.getfixturevalue("empty_mlflow_db"),
+            request.getfixturevalue("tmp_path") / "mlflow.db",
+        )

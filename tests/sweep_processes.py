@@ -29,7 +29,13 @@ class Sweep:
         self.home = Home(home)
         sets = [part for text in assignments for part in ("--set", text)]
         command = [sys.executable, "-m", "kdsweep", "run", str(space), "--home", str(home), *sets]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def wait_for(self, condition: Callable[[], Any], seconds: float = 300) -> bool:
         """Until it holds; False when the process ended first."""
@@ -42,7 +48,10 @@ class Sweep:
         return True
 
     def evaluations(self) -> int:
-        return sum(len(file.read_text().splitlines()) for file in self.home.sweep("tiny").trials.glob("*/metrics.jsonl"))
+        return sum(
+            len(file.read_text().splitlines())
+            for file in self.home.sweep("tiny").trials.glob("*/metrics.jsonl")
+        )
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)
@@ -56,24 +65,38 @@ class Sweep:
 
 def trials_of(home: Home, storage: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
     url = storage or f"sqlite:///{home.optuna_db}"
-    studies = {name: optuna.load_study(study_name=name, storage=url) for name in optuna.get_all_study_names(url)}
+    studies = {
+        name: optuna.load_study(study_name=name, storage=url)
+        for name in optuna.get_all_study_names(url)
+    }
     return {
-        name.split("/")[1]: [(trial.params, trial.state, trial.value, trial.intermediate_values) for trial in study.trials] for name, study in studies.items()
+        name.split("/")[1]: [
+            (trial.params, trial.state, trial.value, trial.intermediate_values)
+            for trial in study.trials
+        ]
+        for name, study in studies.items()
     }
 
 
 def metrics_of(home: Home) -> dict[str, list[dict[str, float]]]:
     files = sorted(home.sweep("tiny").trials.glob("*/metrics.jsonl"))
     assert files
-    return {file.parent.name: [json.loads(line)["metrics"] for line in file.read_text().splitlines()] for file in files}
+    return {
+        file.parent.name: [json.loads(line)["metrics"] for line in file.read_text().splitlines()]
+        for file in files
+    }
 
 
 def runs_of(home: Home, uri: str | None = None) -> list[Any]:
     client = MlflowClient(tracking_uri=uri or f"sqlite:///{home.mlflow_db}")
-    return list(client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000))
+    return list(
+        client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000)
+    )
 
 
-def assert_same_sweep(home: Home, undisturbed: Home, uri: str | None = None, storage: str | None = None) -> None:
+def assert_same_sweep(
+    home: Home, undisturbed: Home, uri: str | None = None, storage: str | None = None
+) -> None:
     """Trial by trial and number by number as if nothing had happened, in Optuna, on disk and in MLflow."""
     found = trials_of(home, storage)
     assert found == trials_of(undisturbed)
@@ -81,13 +104,18 @@ def assert_same_sweep(home: Home, undisturbed: Home, uri: str | None = None, sto
     client = MlflowClient(tracking_uri=uri or f"sqlite:///{home.mlflow_db}")
     runs = runs_of(home, uri)
     count = sum(len(trials) for trials in found.values())
-    assert sorted(run.data.tags["kdsweep.phase"] for run in runs) == ["search"] * count + ["sweep", "teacher"]
+    assert sorted(run.data.tags["kdsweep.phase"] for run in runs) == ["search"] * count + [
+        "sweep",
+        "teacher",
+    ]
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
     for one in runs:
         if one.data.tags["kdsweep.phase"] == "search":
             trial = found[one.data.tags["kdsweep.strategy"]][int(one.data.tags["kdsweep.trial"])]
             history = client.get_metric_history(one.info.run_id, "validation/accuracy")
-            assert [point.value for point in sorted(history, key=lambda point: point.step)] == list(trial[3].values())  # each value, none of them twice
+            assert [point.value for point in sorted(history, key=lambda point: point.step)] == list(
+                trial[3].values()
+            )  # each value, none of them twice
     assert not list(home.sweep("tiny").trials.rglob("*.tmp"))
 
 
@@ -96,7 +124,11 @@ def processes_of(home: Path) -> list[int]:
     from kdsweep.sweep.engines.process_reaper import members
     from kdsweep.sweep.engines.ray_session import session_folder
 
-    return [process for process in members(str(session_folder(Home(home).sweep("tiny"), "head"))) if _lives(process)]
+    return [
+        process
+        for process in members(str(session_folder(Home(home).sweep("tiny"), "head")))
+        if _lives(process)
+    ]
 
 
 def _lives(process: int) -> bool:

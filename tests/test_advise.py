@@ -41,7 +41,9 @@ def votes(*kinds: str | None) -> list[Vote]:
         ((None, None), "combined"),
     ],
 )
-def test_most_votes_decide_and_what_pulls_both_ways_is_combined(given: tuple[str | None, ...], advised: str) -> None:
+def test_most_votes_decide_and_what_pulls_both_ways_is_combined(
+    given: tuple[str | None, ...], advised: str
+) -> None:
     assert decide(votes(*given), has_teacher=True)[0] == advised
     assert decide(votes(*given), has_teacher=False)[0] == "finetune"
 
@@ -63,56 +65,133 @@ def vote(facts: dict[str, Any], criterion: str) -> str | None:
         ("goal", "size", "distill"),
     ],
 )
-def test_what_the_user_says_votes_as_the_rule_has_it(option: str, value: str, kind: str | None, tiny_space: Path, tmp_path: Path) -> None:
+def test_what_the_user_says_votes_as_the_rule_has_it(
+    option: str, value: str, kind: str | None, tiny_space: Path, tmp_path: Path
+) -> None:
     facts = advise(load(tiny_space), tmp_path, **{option: value})  # type: ignore[arg-type]
     assert vote(facts, option) == kind
-    assert all(vote(facts, other) is None for other in ("compute", "deploy", "goal") if other != option)
+    assert all(
+        vote(facts, other) is None for other in ("compute", "deploy", "goal") if other != option
+    )
 
 
-@pytest.mark.parametrize(("rows", "kind"), [(1_999, "distill"), (2_000, "combined"), (19_999, "combined"), (20_000, "finetune")])
+@pytest.mark.parametrize(
+    ("rows", "kind"),
+    [(1_999, "distill"), (2_000, "combined"), (19_999, "combined"), (20_000, "finetune")],
+)
 def test_few_labels_speak_for_the_teacher_and_many_for_themselves(rows: int, kind: str) -> None:
     from kdsweep.advise import _by_rows
 
     assert _by_rows(rows, 2).votes_for == kind
 
 
-@pytest.mark.parametrize(("layers", "hidden", "kind"), [(2, 32, "finetune"), (2, 64, "combined"), (24, 64, "distill")])
+@pytest.mark.parametrize(
+    ("layers", "hidden", "kind"), [(2, 32, "finetune"), (2, 64, "combined"), (24, 64, "distill")]
+)
 def test_compression_is_read_from_the_configs_alone(
-    layers: int, hidden: int, kind: str, tmp_path: Path, tiny: Callable[..., str], review_csv: Path, monkeypatch: pytest.MonkeyPatch
+    layers: int,
+    hidden: int,
+    kind: str,
+    tmp_path: Path,
+    tiny: Callable[..., str],
+    review_csv: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     teacher, student = tiny("bert", layers=layers, hidden=hidden), tiny("bert", layers=2)
     path = tmp_path / "space.yaml"
     path.write_text(SPACE.format(data=review_csv, teacher=teacher, student=student))
-    sizes = {name: parameter_count(describe_model(source, ("a", "b"))[0]) for name, source in (("teacher", teacher), ("student", student))}
-    monkeypatch.setattr("transformers.AutoModelForSequenceClassification.from_pretrained", lambda *_, **__: pytest.fail("no weights are needed"))
+    sizes = {
+        name: parameter_count(describe_model(source, ("a", "b"))[0])
+        for name, source in (("teacher", teacher), ("student", student))
+    }
+    monkeypatch.setattr(
+        "transformers.AutoModelForSequenceClassification.from_pretrained",
+        lambda *_, **__: pytest.fail("no weights are needed"),
+    )
     facts = advise(load(path, assignments=("student.layers=2",)), tmp_path)
     assert facts["parameters"] == sizes
     assert vote(facts, "size") == kind
     smaller = advise(load(path, assignments=("student.layers={low: 1, high: 2}",)), tmp_path)
     assert smaller["parameters"]["student"] < sizes["student"]
-    from_teacher = advise(load(path, assignments=("student.model=teacher", "student.layers=1")), tmp_path)
+    from_teacher = advise(
+        load(path, assignments=("student.model=teacher", "student.layers=1")), tmp_path
+    )
     assert from_teacher["parameters"]["student"] < sizes["teacher"]
 
 
 def test_a_strategy_is_known_by_its_alpha_whatever_it_is_called(tiny_space: Path) -> None:
     def called(alpha: str) -> str:
-        return kind_of(load(tiny_space, assignments=(f"strategies.mine.alpha={alpha}", "strategies.mine.learning_rate=1e-4")).space, "mine")
+        return kind_of(
+            load(
+                tiny_space,
+                assignments=(
+                    f"strategies.mine.alpha={alpha}",
+                    "strategies.mine.learning_rate=1e-4",
+                ),
+            ).space,
+            "mine",
+        )
 
     assert called("1.0") == "finetune"
-    assert called("0.3") == called("{low: 0, high: 1}") == called("{choices: [0.1, 1.0]}") == called("{shape: constant, value: 0.5}") == "distill"
-    assert called("{shape: step, values: [0.0, 1.0], at: {low: 0.4, high: 0.6}}") == "distill_then_finetune"
-    assert called("{shape: step, values: [1.0, 0.0], at: 0.5}") == called("{shape: linear, start: 0, end: 1}") == "combined"
+    assert (
+        called("0.3")
+        == called("{low: 0, high: 1}")
+        == called("{choices: [0.1, 1.0]}")
+        == called("{shape: constant, value: 0.5}")
+        == "distill"
+    )
+    assert (
+        called("{shape: step, values: [0.0, 1.0], at: {low: 0.4, high: 0.6}}")
+        == "distill_then_finetune"
+    )
+    assert (
+        called("{shape: step, values: [1.0, 0.0], at: 0.5}")
+        == called("{shape: linear, start: 0, end: 1}")
+        == "combined"
+    )
     assert called("{any_of: [0.5, {shape: linear, start: 0, end: 1}]}") == "combined"
 
 
-def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(tiny_space: Path, tmp_path: Path) -> None:
-    done = CliRunner().invoke(main, ["advise", str(tiny_space), "--home", str(tmp_path / "home"), "--deploy", "edge", "--goal", "size"])
+def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(
+    tiny_space: Path, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(
+        main,
+        [
+            "advise",
+            str(tiny_space),
+            "--home",
+            str(tmp_path / "home"),
+            "--deploy",
+            "edge",
+            "--goal",
+            "size",
+        ],
+    )
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("tiny: the rule advises distill: learn from the teacher")
-    for words in ("rows for 2 classes", "to 1", "edge", "size", "compute  not said", "in this space that is distill", "no sweep of this space"):
+    for words in (
+        "rows for 2 classes",
+        "to 1",
+        "edge",
+        "size",
+        "compute  not said",
+        "in this space that is distill",
+        "no sweep of this space",
+    ):
         assert words in done.stdout
-    facts = json.loads(CliRunner().invoke(main, ["advise", str(tiny_space), "--home", str(tmp_path / "home"), "--json"]).stdout)
-    assert [vote["criterion"] for vote in facts["votes"]] == ["labels", "size", "compute", "deploy", "goal"]
+    facts = json.loads(
+        CliRunner()
+        .invoke(main, ["advise", str(tiny_space), "--home", str(tmp_path / "home"), "--json"])
+        .stdout
+    )
+    assert [vote["criterion"] for vote in facts["votes"]] == [
+        "labels",
+        "size",
+        "compute",
+        "deploy",
+        "goal",
+    ]
     assert not (tmp_path / "home").exists()
 
 
@@ -123,20 +202,49 @@ def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(tiny_s
 def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """after(values, beaten) -> the evidence where a sweep left these means, and the best of them beats `beaten`."""
 
-    def build(means: dict[str, float | None], beaten: tuple[str, ...] = (), *, name: str = "tiny", experiment: str = "tiny") -> dict[str, Any]:
+    def build(
+        means: dict[str, float | None],
+        beaten: tuple[str, ...] = (),
+        *,
+        name: str = "tiny",
+        experiment: str = "tiny",
+    ) -> dict[str, Any]:
         folder = Home(tmp_path).sweep(name)
-        best = max((mean, strategy) for strategy, mean in means.items() if mean is not None)[1] if any(means.values()) else ""
+        best = (
+            max((mean, strategy) for strategy, mean in means.items() if mean is not None)[1]
+            if any(means.values())
+            else ""
+        )
         strategies = {
-            strategy: {"best": None if mean is None else {"validation": 0.5}, "confirm": None if mean is None else {"mean": mean}}
+            strategy: {
+                "best": None if mean is None else {"validation": 0.5},
+                "confirm": None if mean is None else {"mean": mean},
+            }
             for strategy, mean in means.items()
         }
         pairs = [
-            {"a": best, "b": other, "ci95": [0.01, 0.02], "verdict": f"{best} beats {other} by 1.5 points" if other in beaten else "no difference shown"}
+            {
+                "a": best,
+                "b": other,
+                "ci95": [0.01, 0.02],
+                "verdict": f"{best} beats {other} by 1.5 points"
+                if other in beaten
+                else "no difference shown",
+            }
             for other in means
             if other != best
         ]
         write_json(folder.facts, {"experiment": experiment})
-        write_json(folder.report, {"state": "done", "metric": "accuracy", "strategies": strategies, "pairs": pairs, "verdict": "as it was measured."})
+        write_json(
+            folder.report,
+            {
+                "state": "done",
+                "metric": "accuracy",
+                "strategies": strategies,
+                "pairs": pairs,
+                "verdict": "as it was measured.",
+            },
+        )
         return advise(load(tiny_space), tmp_path, deploy="edge", goal="size")  # the rule: distill
 
     return build
@@ -145,16 +253,45 @@ def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 @pytest.mark.parametrize(
     ("means", "beaten", "agrees", "words"),
     [
-        ({"distill": 0.9, "finetune": 0.8}, ("finetune",), True, "the same as the rule: distill did best"),
-        ({"distill": 0.9, "finetune": 0.8}, (), True, "the same as the rule: distill did best, though not shown to beat finetune"),
-        ({"distill": 0.8, "finetune": 0.9}, ("distill",), False, "another than the rule: finetune did best"),
-        ({"distill": 0.8, "finetune": 0.9}, (), True, "finetune did best, but it isn't shown to beat distill"),
-        ({"finetune": 0.9, "combined": None}, (), False, "of what the rule advises (distill) there is no result"),
+        (
+            {"distill": 0.9, "finetune": 0.8},
+            ("finetune",),
+            True,
+            "the same as the rule: distill did best",
+        ),
+        (
+            {"distill": 0.9, "finetune": 0.8},
+            (),
+            True,
+            "the same as the rule: distill did best, though not shown to beat finetune",
+        ),
+        (
+            {"distill": 0.8, "finetune": 0.9},
+            ("distill",),
+            False,
+            "another than the rule: finetune did best",
+        ),
+        (
+            {"distill": 0.8, "finetune": 0.9},
+            (),
+            True,
+            "finetune did best, but it isn't shown to beat distill",
+        ),
+        (
+            {"finetune": 0.9, "combined": None},
+            (),
+            False,
+            "of what the rule advises (distill) there is no result",
+        ),
         ({"distill": None, "finetune": 0.9}, (), False, "there is no result"),
     ],
 )
 def test_the_evidence_is_said_beside_the_rule_and_where_it_differs(
-    means: dict[str, float | None], beaten: tuple[str, ...], agrees: bool, words: str, after: Callable[..., dict[str, Any]]
+    means: dict[str, float | None],
+    beaten: tuple[str, ...],
+    agrees: bool,
+    words: str,
+    after: Callable[..., dict[str, Any]],
 ) -> None:
     facts = after(means, beaten)
     assert facts["rule"]["advice"] == "distill"
@@ -166,7 +303,11 @@ def test_the_evidence_is_said_beside_the_rule_and_where_it_differs(
     assert "as it was measured." in shown
 
 
-def test_sweeps_of_other_spaces_and_those_without_a_result_are_no_evidence(after: Callable[..., dict[str, Any]]) -> None:
+def test_sweeps_of_other_spaces_and_those_without_a_result_are_no_evidence(
+    after: Callable[..., dict[str, Any]],
+) -> None:
     assert after({"distill": 0.9}, name="other", experiment="other")["evidence"] == []
     assert after({"distill": None})["evidence"] == []
-    assert [found["sweep"] for found in after({"distill": 0.9}, name="tiny-quick")["evidence"]] == ["tiny-quick"]
+    assert [found["sweep"] for found in after({"distill": 0.9}, name="tiny-quick")["evidence"]] == [
+        "tiny-quick"
+    ]

@@ -24,14 +24,25 @@ from kdsweep.cli import main
 COMMANDS = sorted(main.commands)
 
 
-def kdsweep(*arguments: str | Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+def kdsweep(
+    *arguments: str | Path, timeout: float = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "kdsweep", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=os.environ | environment, check=False)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=os.environ | environment,
+        check=False,
+    )
 
 
 def test_help_answers_in_under_half_a_second() -> None:
     seconds: list[float] = []
-    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.5:  # beside other tests one try may have to wait for a core
+    while (
+        len(seconds) < 10 and min(seconds, default=1.0) >= 0.5
+    ):  # beside other tests one try may have to wait for a core
         start = time.perf_counter()
         assert kdsweep("--help").returncode == 0
         seconds.append(time.perf_counter() - start)
@@ -45,7 +56,9 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
     examples = re.findall(rf"^\s*kdsweep {name} (.*)$", text, flags=re.MULTILINE)
     assert examples, f"{name} has no example"
     for example in examples:
-        command.make_context(name, example.split(), resilient_parsing=False)  # raises where an option doesn't exist
+        command.make_context(
+            name, example.split(), resilient_parsing=False
+        )  # raises where an option doesn't exist
 
 
 def test_the_page_of_commands_has_every_command() -> None:
@@ -67,22 +80,47 @@ def test_an_unknown_sweep_is_one_line_with_the_names_there_are(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_network_and_a_cache_the_answer_is_one_line_that_names_embedded(tmp_path: Path) -> None:
+def test_without_a_network_and_a_cache_the_answer_is_one_line_that_names_embedded(
+    tmp_path: Path,
+) -> None:
     start = time.monotonic()
     # A port of this machine that nobody listens on stands for a Hub that can't be reached.
     done = kdsweep(
-        "run", "search_spaces/sst2.yaml", "--home", tmp_path / "home", HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "hub")
+        "run",
+        "search_spaces/sst2.yaml",
+        "--home",
+        tmp_path / "home",
+        HF_HUB_OFFLINE="0",
+        HF_ENDPOINT="http://127.0.0.1:9",
+        HF_HOME=str(tmp_path / "hub"),
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "--embedded" in done.stderr
-    assert time.monotonic() - start < 60  # trying again and again takes the Hub's client minutes; importing torch takes its time beside other tests
+    assert (
+        time.monotonic() - start < 60
+    )  # trying again and again takes the Hub's client minutes; importing torch takes its time beside other tests
     assert not (tmp_path / "home").exists()
 
 
-def test_a_minus_one_label_in_a_split_that_is_used_is_an_error(tmp_path: Path, tiny_space: Path) -> None:
-    (tmp_path / "bad.csv").write_text("text,label\n" + "".join(f"film {i},{i % 2 if i % 9 else -1}\n" for i in range(90)), encoding="utf-8")
-    done = CliRunner().invoke(main, ["run", str(tiny_space), "--home", str(tmp_path / "home"), "--set", f"task.dataset={tmp_path / 'bad.csv'}"])
+def test_a_minus_one_label_in_a_split_that_is_used_is_an_error(
+    tmp_path: Path, tiny_space: Path
+) -> None:
+    (tmp_path / "bad.csv").write_text(
+        "text,label\n" + "".join(f"film {i},{i % 2 if i % 9 else -1}\n" for i in range(90)),
+        encoding="utf-8",
+    )
+    done = CliRunner().invoke(
+        main,
+        [
+            "run",
+            str(tiny_space),
+            "--home",
+            str(tmp_path / "home"),
+            "--set",
+            f"task.dataset={tmp_path / 'bad.csv'}",
+        ],
+    )
     assert done.exit_code == 1
     assert "-1" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -106,15 +144,32 @@ def test_plan_checks_everything_and_writes_nothing(tmp_path: Path, tiny_space: P
     assert shown.exit_code == 0
     assert "alpha.start" in shown.stdout
     several = len(os.sched_getaffinity(0)) > 1 and not torch.cuda.is_available()
-    assert ("--set 'engine={type: ray, cpus_per_trial: 1}'" in " ".join(shown.stdout.split())) == several
+    assert (
+        "--set 'engine={type: ray, cpus_per_trial: 1}'" in " ".join(shown.stdout.split())
+    ) == several
     on_ray = ["--set", "engine={type: ray, cpus_per_trial: 1, cpus: 2}"]
-    estimate = json.loads(CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--json", *on_ray]).stdout)["estimate"]
+    estimate = json.loads(
+        CliRunner()
+        .invoke(
+            main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--json", *on_ray]
+        )
+        .stdout
+    )["estimate"]
     assert (estimate["slots"], estimate["slots_instead"]) == (2, None)
 
 
-def test_plan_counts_the_rows_that_only_the_teacher_labels(tmp_path: Path, tiny_space: Path) -> None:
-    more = write_csv(tmp_path / "more.csv", [(f"{text} film", "") for text, _ in sentences(80, seed=3)] + sentences(20))
-    sets = (f"task.unlabelled={more}", "strategies.combined.augment={views: 3, mask: {choices: [0.1, 0.2]}, seed: {choices: [0, 1]}}", "trials=7")
+def test_plan_counts_the_rows_that_only_the_teacher_labels(
+    tmp_path: Path, tiny_space: Path
+) -> None:
+    more = write_csv(
+        tmp_path / "more.csv",
+        [(f"{text} film", "") for text, _ in sentences(80, seed=3)] + sentences(20),
+    )
+    sets = (
+        f"task.unlabelled={more}",
+        "strategies.combined.augment={views: 3, mask: {choices: [0.1, 0.2]}, seed: {choices: [0, 1]}}",
+        "trials=7",
+    )
     views = "strategies.distill.augment={views: {low: 0, high: 2}, swap: {low: 0.0, high: 0.5}}"
     sets_of_all = [part for assignment in (*sets, views) for part in ("--set", assignment)]
     arguments = ["plan", str(tiny_space), "--home", str(tmp_path / "home"), *sets_of_all]
@@ -123,19 +178,29 @@ def test_plan_counts_the_rows_that_only_the_teacher_labels(tmp_path: Path, tiny_
     facts = json.loads(done.stdout)
     train = facts["task"]["splits"]["train"]["rows"]
     assert facts["task"]["unlabelled"] == 80
-    assert "unlabelled: 20 rows dropped: their text is in a split of the task too" in facts["task"]["notes"]
+    assert (
+        "unlabelled: 20 rows dropped: their text is in a split of the task too"
+        in facts["task"]["notes"]
+    )
     found = facts["estimate"]["more_rows"]
-    assert {strategy: (one["unlabelled"], one["views"], one["rows"], one["sets_of_views"]) for strategy, one in found.items()} == {
+    assert {
+        strategy: (one["unlabelled"], one["views"], one["rows"], one["sets_of_views"])
+        for strategy, one in found.items()
+    } == {
         "distill": (80, 2, 80 + 2 * train, 7),  # a range: each trial its own
         "combined": (80, 3, 80 + 3 * train, 4),
     }
     assert all(one["seconds_a_trial"] > 0 and one["views_mb"] > 0 for one in found.values())
     shown = CliRunner().invoke(main, arguments).stdout
-    assert f"more rows: {80 + 3 * train:,} (80 unlabelled and up to 3 views of each of train)" in shown
+    assert (
+        f"more rows: {80 + 3 * train:,} (80 unlabelled and up to 3 views of each of train)" in shown
+    )
     assert "up to 4 different sets of views" in shown
 
 
-def test_plan_tells_what_the_words_of_a_masked_language_model_take(tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]) -> None:
+def test_plan_tells_what_the_words_of_a_masked_language_model_take(
+    tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]
+) -> None:
     folder = tmp_path / "words"
     AutoModelForMaskedLM.from_pretrained(tiny("bert", layers=2)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny("bert", layers=2)).save_pretrained(folder)
@@ -149,22 +214,43 @@ def test_plan_tells_what_the_words_of_a_masked_language_model_take(tmp_path: Pat
 
     some, shown = told("{choices: [0.0, 0.9]}")
     none, without = told("0.0")
-    assert some["more_rows"]["distill"]["seconds_for_words"] > 0 == none["more_rows"]["distill"]["seconds_for_words"]
-    assert "for the words of a masked language model, " in shown and "words of a masked" not in without
+    assert (
+        some["more_rows"]["distill"]["seconds_for_words"]
+        > 0
+        == none["more_rows"]["distill"]["seconds_for_words"]
+    )
+    assert (
+        "for the words of a masked language model, " in shown and "words of a masked" not in without
+    )
 
 
-def test_plan_refuses_words_of_a_model_that_has_none(tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]) -> None:
+def test_plan_refuses_words_of_a_model_that_has_none(
+    tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]
+) -> None:
     views = f"strategies.distill.augment={{views: 1, masked_lm: {tiny('bert', layers=2)}}}"
-    done = CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", views])
+    done = CliRunner().invoke(
+        main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", views]
+    )
     assert done.exit_code == 1
     assert "is no masked language model: its weights lack cls.predictions" in done.output
 
 
 @pytest.mark.parametrize(
-    "assignment", ["student.model=./nowhere", "student.layers=9", "training.max_length=5000", "student.model=package://no_such_package/model", "task.text=txt"]
+    "assignment",
+    [
+        "student.model=./nowhere",
+        "student.layers=9",
+        "training.max_length=5000",
+        "student.model=package://no_such_package/model",
+        "task.text=txt",
+    ],
 )
-def test_a_model_or_column_that_can_not_be_used_is_one_line(assignment: str, tmp_path: Path, tiny_space: Path) -> None:
-    done = CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", assignment])
+def test_a_model_or_column_that_can_not_be_used_is_one_line(
+    assignment: str, tmp_path: Path, tiny_space: Path
+) -> None:
+    done = CliRunner().invoke(
+        main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", assignment]
+    )
     assert done.exit_code == 1
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1

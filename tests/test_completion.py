@@ -34,10 +34,20 @@ def home(tmp_path: Path) -> Home:
 
 def completed(words: str, home: Home | None = None, code: str = "") -> list[str]:
     """What bash would offer for the last word of the line."""
-    environment = {"_KDSWEEP_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split(" ")) - 1)}
+    environment = {
+        "_KDSWEEP_COMPLETE": "bash_complete",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split(" ")) - 1),
+    }
     environment |= {"KDSWEEP_HOME": str(home.root)} if home else {}
     program = f"import sys\nsys.argv = ['kdsweep']\nfrom kdsweep.cli import command_line\n{code}\ncommand_line()"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=os.environ | environment, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
     assert done.stderr == ""
     return [line.partition(",")[2] for line in done.stdout.splitlines() if line]
 
@@ -59,13 +69,20 @@ def test_a_sweep_that_was_named_is_not_offered_again(home: Home) -> None:
 
 
 def test_names_of_trials_are_those_of_the_sweep(home: Home) -> None:
-    assert completed("kdsweep replay sst2 ", home) == ["distill-0", "distill-10", "finetune-2", "distill-0-seed-1"]
+    assert completed("kdsweep replay sst2 ", home) == [
+        "distill-0",
+        "distill-10",
+        "finetune-2",
+        "distill-0-seed-1",
+    ]
     assert completed("kdsweep replay sst2 fin", home) == ["finetune-2"]
     assert completed("kdsweep replay mrpc ", home) == []
     assert completed("kdsweep replay ../.. ", home) == []
 
 
-def test_the_home_that_was_typed_counts_more_than_the_environment(home: Home, tmp_path: Path) -> None:
+def test_the_home_that_was_typed_counts_more_than_the_environment(
+    home: Home, tmp_path: Path
+) -> None:
     plain = tmp_path / "plain"
     shutil.copytree(home.root, plain)
     assert completed(f"kdsweep status --home {plain} mr", Home(tmp_path / "none")) == ["mrpc"]
@@ -73,27 +90,49 @@ def test_the_home_that_was_typed_counts_more_than_the_environment(home: Home, tm
 
 
 def test_spaces_and_data_are_files() -> None:
-    for words in ("kdsweep run ", "kdsweep plan sp", "kdsweep run x.yaml --sweep ", "kdsweep advise ", "kdsweep init da"):
+    for words in (
+        "kdsweep run ",
+        "kdsweep plan sp",
+        "kdsweep run x.yaml --sweep ",
+        "kdsweep advise ",
+        "kdsweep init da",
+    ):
         assert completed(words) == [words.split(" ")[-1]]  # of type file: the shell looks itself
 
 
 def test_an_answer_comes_at_once_and_without_torch(home: Home) -> None:
     seconds: list[float] = []
-    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.6:  # beside other tests one try may have to wait for a core
+    while (
+        len(seconds) < 10 and min(seconds, default=1.0) >= 0.6
+    ):  # beside other tests one try may have to wait for a core
         start = time.perf_counter()
         heavy = "import atexit; atexit.register(lambda: sys.stderr.write(' '.join({'torch', 'optuna', 'mlflow', 'transformers', 'pandas'} & set(sys.modules))))"
-        assert completed("kdsweep replay sst2 dis", home, heavy) == ["distill-0", "distill-10", "distill-0-seed-1"]
+        assert completed("kdsweep replay sst2 dis", home, heavy) == [
+            "distill-0",
+            "distill-10",
+            "distill-0-seed-1",
+        ]
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.6, seconds
 
 
-@pytest.mark.parametrize(("shell", "words"), [("bash", "complete -o nosort -F"), ("zsh", "compdef"), ("fish", "complete --no-files --command kdsweep")])
+@pytest.mark.parametrize(
+    ("shell", "words"),
+    [
+        ("bash", "complete -o nosort -F"),
+        ("zsh", "compdef"),
+        ("fish", "complete --no-files --command kdsweep"),
+    ],
+)
 def test_the_script_is_one_for_the_shell(shell: str, words: str) -> None:
     done = CliRunner().invoke(main, ["completion", shell])
     assert done.exit_code == 0
     assert words in done.stdout
     assert "_KDSWEEP_COMPLETE" in done.stdout
-    assert json.loads(CliRunner().invoke(main, ["completion", shell, "--json"]).stdout)["script"] in done.stdout
+    assert (
+        json.loads(CliRunner().invoke(main, ["completion", shell, "--json"]).stdout)["script"]
+        in done.stdout
+    )
     assert CliRunner().invoke(main, ["completion", "tcsh"]).exit_code == 2
 
 
@@ -104,7 +143,17 @@ def test_bash_takes_the_script_and_completes_with_it(home: Home, tmp_path: Path)
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kdsweep "$@"\n')
     program.chmod(0o755)
     typed = "COMP_WORDS=(kdsweep status ss); COMP_CWORD=2; _kdsweep_completion kdsweep"
-    line = f'eval "$(kdsweep completion bash)"; complete -p kdsweep; {typed}; echo "${{COMPREPLY[@]}}"'
-    environment = os.environ | {"KDSWEEP_HOME": str(home.root), "PATH": f"{program.parent}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment, check=False)
-    assert done.stdout.splitlines() == ["complete -o nosort -F _kdsweep_completion kdsweep", "sst2 sst2-embedded"], done.stderr
+    line = (
+        f'eval "$(kdsweep completion bash)"; complete -p kdsweep; {typed}; echo "${{COMPREPLY[@]}}"'
+    )
+    environment = os.environ | {
+        "KDSWEEP_HOME": str(home.root),
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stdout.splitlines() == [
+        "complete -o nosort -F _kdsweep_completion kdsweep",
+        "sst2 sst2-embedded",
+    ], done.stderr

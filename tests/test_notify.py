@@ -88,15 +88,23 @@ def told(on_done: dict[str, Any]) -> str:
 
 
 def test_a_webhook_gets_the_verdict_as_json_that_chats_show(hook: Hook) -> None:
-    assert told({"webhook": f"http://{hook.host}/{SECRET}?token=s3cret"}) == f"on_done: http://{hook.host}/*** was told"
+    assert (
+        told({"webhook": f"http://{hook.host}/{SECRET}?token=s3cret"})
+        == f"on_done: http://{hook.host}/*** was told"
+    )
     path, headers, body = hook.got[0]
     assert path == f"/{SECRET}?token=s3cret"
     assert headers["Content-Type"] == "application/json"
-    assert body == {key: REPORT[key] for key in ("sweep", "state", "metric", "verdict", "winner")} | {"text": f"tiny: {REPORT['verdict']}"}
+    assert body == {
+        key: REPORT[key] for key in ("sweep", "state", "metric", "verdict", "winner")
+    } | {"text": f"tiny: {REPORT['verdict']}"}
 
 
 def test_a_user_and_password_in_the_address_become_a_header(hook: Hook) -> None:
-    assert told({"webhook": f"http://me:s3cret%21@{hook.host}/x"}) == f"on_done: http://{hook.host}/*** was told"
+    assert (
+        told({"webhook": f"http://me:s3cret%21@{hook.host}/x"})
+        == f"on_done: http://{hook.host}/*** was told"
+    )
     assert hook.got[0][1]["Authorization"] == "Basic bWU6czNjcmV0IQ=="
 
 
@@ -120,7 +128,13 @@ def test_a_verdict_is_not_sent_on_to_another_address(hook: Hook) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["http://127.0.0.1:9/s3cret", "http://no-such-host.invalid/s3cret", "http://127.0.0.1:port/s3cret", "http://u:s3cret@127.0.0.1:x/", "http://[::1/s3cret"],
+    [
+        "http://127.0.0.1:9/s3cret",
+        "http://no-such-host.invalid/s3cret",
+        "http://127.0.0.1:port/s3cret",
+        "http://u:s3cret@127.0.0.1:x/",
+        "http://[::1/s3cret",
+    ],
 )
 def test_an_address_that_can_not_be_reached_is_one_line(address: str, hook: Hook) -> None:
     assert "could not be told" in told({"webhook": address})
@@ -144,17 +158,34 @@ def test_a_command_gets_the_report_and_the_verdict(tmp_path: Path) -> None:
     )
     assert told({"command": [sys.executable, str(script), "$HOME; s3cret"]}).endswith("was run")
     got = read_json(tmp_path / "got.json")
-    assert got == {"argument": "$HOME; s3cret", "report": REPORT, "sweep": "tiny", "verdict": REPORT["verdict"]}  # no shell has read it
+    assert got == {
+        "argument": "$HOME; s3cret",
+        "report": REPORT,
+        "sweep": "tiny",
+        "verdict": REPORT["verdict"],
+    }  # no shell has read it
 
 
 def test_a_command_as_one_string_is_split_as_a_shell_would() -> None:
-    assert OnDone.model_validate({"command": "notify-send 'a sweep' is\\ over"}).command == ("notify-send", "a sweep", "is over")
+    assert OnDone.model_validate({"command": "notify-send 'a sweep' is\\ over"}).command == (
+        "notify-send",
+        "a sweep",
+        "is over",
+    )
 
 
-def test_a_command_that_fails_is_missing_or_never_ends_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told({"command": ["sh", "-c", "echo no disk >&2; exit 3"]}) == "on_done: sh ended with status 3: no disk"
+def test_a_command_that_fails_is_missing_or_never_ends_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert (
+        told({"command": ["sh", "-c", "echo no disk >&2; exit 3"]})
+        == "on_done: sh ended with status 3: no disk"
+    )
     assert told({"command": ["sh", "-c", "kill -9 $$"]}) == "on_done: sh was ended by signal 9"
-    assert told({"command": ["/no/such/program", "s3cret"]}) == "on_done: /no/such/program could not be told: No such file or directory"
+    assert (
+        told({"command": ["/no/such/program", "s3cret"]})
+        == "on_done: /no/such/program could not be told: No such file or directory"
+    )
     monkeypatch.setattr(notifying, "COMMAND_SECONDS", 0.2)
     start = time.monotonic()
     assert "more than 0.2 s" in told({"command": ["sh", "-c", "sleep 30 & sleep 30"]})
@@ -173,12 +204,20 @@ def test_a_command_that_leaves_something_running_holds_nobody_up() -> None:
 def test_the_end_of_a_sweep_is_told_once_and_that_of_a_longer_one_again(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     write_json(folder.facts, {"identity": {}})
-    on_done = OnDone.model_validate({"command": ["sh", "-c", f"echo told >> '{tmp_path}/told.txt'"]})
+    on_done = OnDone.model_validate(
+        {"command": ["sh", "-c", f"echo told >> '{tmp_path}/told.txt'"]}
+    )
     for _ in range(2):
         notify_once(folder, on_done, REPORT, lambda line: None)
     assert (tmp_path / "told.txt").read_text() == "told\n"
     assert read_json(folder.facts).keys() == {"identity", "notified"}
-    notify_once(folder, on_done, REPORT | {"strategies": {"combined": {"trials": {"complete": 8, "pruned": 0, "failed": 0}}}}, lambda line: None)
+    notify_once(
+        folder,
+        on_done,
+        REPORT
+        | {"strategies": {"combined": {"trials": {"complete": 8, "pruned": 0, "failed": 0}}}},
+        lambda line: None,
+    )
     assert (tmp_path / "told.txt").read_text() == "told\n" * 2
     notify_once(folder, None, REPORT | {"state": "stopped"}, lambda line: pytest.fail(line))
 
@@ -203,7 +242,9 @@ def test_on_done_is_no_part_of_what_a_sweep_is(tiny_space: Path) -> None:
         "{wehbook: x}",
     ],
 )
-def test_a_mistake_in_on_done_is_one_line_without_the_secret(given: str, tmp_path: Path, tiny_space: Path) -> None:
+def test_a_mistake_in_on_done_is_one_line_without_the_secret(
+    given: str, tmp_path: Path, tiny_space: Path
+) -> None:
     sweep = tmp_path / "sweep.yaml"
     sweep.write_text(f"trials: 2\non_done: {given}\n")
     with pytest.raises(SpaceError) as caught:
@@ -213,15 +254,29 @@ def test_a_mistake_in_on_done_is_one_line_without_the_secret(given: str, tmp_pat
 
 
 def test_what_may_be_written_has_no_secret_and_is_still_a_sweep() -> None:
-    for given in ({"webhook": f"https://me:s3cret@hooks.example.org:8443/{SECRET}?s3cret"}, {"command": ["curl", "-H", "Authorization: s3cret"]}):
+    for given in (
+        {"webhook": f"https://me:s3cret@hooks.example.org:8443/{SECRET}?s3cret"},
+        {"command": ["curl", "-H", "Authorization: s3cret"]},
+    ):
         shown = OnDone.model_validate(given).shown()
         assert "s3cret" not in json.dumps(shown)
         assert SweepConfig.model_validate({"on_done": shown}).on_done is not None
-    assert OnDone.model_validate({"webhook": "https://hooks.example.org?s3cret"}).shown()["webhook"] == "https://hooks.example.org/***"
+    assert (
+        OnDone.model_validate({"webhook": "https://hooks.example.org?s3cret"}).shown()["webhook"]
+        == "https://hooks.example.org/***"
+    )
 
 
-@pytest.mark.parametrize("argument", ["on_done.webhook=https://hooks.example.org/s3cret", "on_done={webhook: 'https://hooks.example.org/s3cret'}"])
-def test_a_webhook_on_the_command_line_is_hidden_from_everybody_else(argument: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "on_done.webhook=https://hooks.example.org/s3cret",
+        "on_done={webhook: 'https://hooks.example.org/s3cret'}",
+    ],
+)
+def test_a_webhook_on_the_command_line_is_hidden_from_everybody_else(
+    argument: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KDSWEEP_ARGUMENTS", "{}")
     shown = without_passwords(["run", "--set", argument])
     assert "s3cret" not in " ".join(shown)

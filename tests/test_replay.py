@@ -29,7 +29,13 @@ from kdsweep.replay import Difference, compare, replay, threads_of
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 
-ASSIGNMENTS = ("trials=1", "confirm={seeds: 1}", "keep={students: 1}", "engine={type: inline}", "training.epochs=1")
+ASSIGNMENTS = (
+    "trials=1",
+    "confirm={seeds: 1}",
+    "keep={students: 1}",
+    "engine={type: inline}",
+    "training.epochs=1",
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +61,19 @@ def replayed(home: Home, trial: str) -> tuple[int, str, dict[str, Any]]:
     return done.exit_code, done.stderr, json.loads(done.stdout) if done.stdout else {}
 
 
-def test_a_trial_that_needs_the_teacher_comes_out_the_same_bit_for_bit_in_another_process(swept: Home) -> None:
-    command = [sys.executable, "-m", "kdsweep", "replay", "tiny", "distill-0", "--home", str(swept.root)]
+def test_a_trial_that_needs_the_teacher_comes_out_the_same_bit_for_bit_in_another_process(
+    swept: Home,
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "kdsweep",
+        "replay",
+        "tiny",
+        "distill-0",
+        "--home",
+        str(swept.root),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -71,16 +88,23 @@ def test_a_confirming_run_is_replayed_with_what_it_answered_on_test(swept: Home)
     status, _, facts = replayed(swept, "finetune-0-seed-0")
     assert (status, facts["verdict"], facts["differences"]) == (0, "identical", 0)
     folder = swept.sweep("tiny")
-    recorded, again = TrialFolder(folder.confirm / "finetune-0-seed-0"), TrialFolder(Path(facts["folder"]))
+    recorded, again = (
+        TrialFolder(folder.confirm / "finetune-0-seed-0"),
+        TrialFolder(Path(facts["folder"])),
+    )
     assert (result := again.read_result()) is not None
     assert result.test is not None
     assert np.array_equal(recorded.read_test_logits(), again.read_test_logits())
     assert facts["numbers"] > len(result.test)
 
 
-def test_a_number_that_differs_is_named_with_its_place_and_size_and_why_that_may_be(copied: Home) -> None:
+def test_a_number_that_differs_is_named_with_its_place_and_size_and_why_that_may_be(
+    copied: Home,
+) -> None:
     place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
-    rewrite(place, lambda evaluations: [evaluations[0], _changed(evaluations[1], "train/loss", 2**-12)])
+    rewrite(
+        place, lambda evaluations: [evaluations[0], _changed(evaluations[1], "train/loss", 2**-12)]
+    )
     status, _, facts = replayed(copied, "finetune-0")
     assert (status, facts["verdict"], facts["differences"]) == (1, "different", 1)
     step = place.read_evaluations()[1].step
@@ -93,7 +117,12 @@ def test_a_number_that_differs_is_named_with_its_place_and_size_and_why_that_may
 
 
 def _changed(evaluation: Evaluation, name: str, by: float) -> Evaluation:
-    return Evaluation(**(vars(evaluation) | {"metrics": evaluation.metrics | {name: evaluation.metrics[name] + by}}))
+    return Evaluation(
+        **(
+            vars(evaluation)
+            | {"metrics": evaluation.metrics | {name: evaluation.metrics[name] + by}}
+        )
+    )
 
 
 def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
@@ -101,7 +130,10 @@ def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
     report = read_json(folder.report)
     report["reproduce"]["versions"]["torch"] = "1.0"
     write_json(folder.report, report)
-    rewrite(TrialFolder(folder.trial("finetune", 0)), lambda evaluations: [_changed(one, "validation/accuracy", 0.5) for one in evaluations])
+    rewrite(
+        TrialFolder(folder.trial("finetune", 0)),
+        lambda evaluations: [_changed(one, "validation/accuracy", 0.5) for one in evaluations],
+    )
     why = replay(copied, "tiny", "finetune-0")["why"]
     assert why[0] == f"other versions: torch 1.0, now {torch.__version__}"
 
@@ -117,32 +149,50 @@ def test_a_pruned_trial_is_trained_as_far_as_it_went(copied: Home) -> None:
     assert facts["student"] is None
 
 
-def test_a_trial_that_diverged_diverges_again_at_the_same_step(copied: Home, tmp_path: Path) -> None:
+def test_a_trial_that_diverged_diverges_again_at_the_same_step(
+    copied: Home, tmp_path: Path
+) -> None:
     folder = copied.sweep("tiny")
     settings = read_json(folder.trial("finetune", 0) / "settings.json") | {"learning_rate": 1e30}
     with pytest.raises(TrialDiverged):
-        list(train(TrialSettings.model_validate(settings), folder.trial("finetune", 7), cache=copied.cache))
+        list(
+            train(
+                TrialSettings.model_validate(settings),
+                folder.trial("finetune", 7),
+                cache=copied.cache,
+            )
+        )
     assert replay(copied, "tiny", "finetune-7")["verdict"] == "identical"
     result = TrialFolder(folder.trial("finetune", 7)).read_result()
     assert result is not None
-    TrialFolder(folder.trial("finetune", 7)).write_result(TrialResult("diverged", result.steps + 1, 0.0))
+    TrialFolder(folder.trial("finetune", 7)).write_result(
+        TrialResult("diverged", result.steps + 1, 0.0)
+    )
     facts = replay(copied, "tiny", "finetune-7")
     assert facts["verdict"] == "different"
     assert "the end (diverged, now diverged at step" in facts["says"]
 
 
-def test_rows_that_changed_are_refused_before_anything_is_trained(copied: Home, tmp_path: Path) -> None:
+def test_rows_that_changed_are_refused_before_anything_is_trained(
+    copied: Home, tmp_path: Path
+) -> None:
     place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
     settings = read_json(place.settings)
     other = write_csv(tmp_path / "other.csv", sentences(200, seed=5))
     write_json(place.settings, settings | {"task": settings["task"] | {"dataset": str(other)}})
-    with pytest.raises(DataError, match="the rows of train and validation and test have changed since it ran"):
+    with pytest.raises(
+        DataError, match="the rows of train and validation and test have changed since it ran"
+    ):
         replay(copied, "tiny", "finetune-0")
     assert not (copied.sweep("tiny").root / "replays").exists()
 
 
 def test_a_trial_that_is_not_there_is_one_line_with_those_that_are(swept: Home) -> None:
-    for name, words in (("distil-0", "did you mean 'distill-0'"), ("../trials/distill-0", "STRATEGY-NUMBER"), ("x", "there are distill-0, finetune-0")):
+    for name, words in (
+        ("distil-0", "did you mean 'distill-0'"),
+        ("../trials/distill-0", "STRATEGY-NUMBER"),
+        ("x", "there are distill-0, finetune-0"),
+    ):
         done = CliRunner().invoke(main, ["replay", "tiny", name, "--home", str(swept.root)])
         assert done.exit_code == 1
         assert words in done.stderr
@@ -159,14 +209,20 @@ def test_a_trial_that_was_never_evaluated_is_one_line(copied: Home) -> None:
         replay(copied, "tiny", "finetune-0")
 
 
-def test_threads_and_devices_are_those_that_the_sweeps_engine_had(copied: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_and_devices_are_those_that_the_sweeps_engine_had(
+    copied: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert threads_of(InlineEngine(type="inline")) == torch.get_num_threads()
     folder = copied.sweep("tiny")
     facts, before = read_json(folder.facts), torch.get_num_threads()
     facts["sweep"]["engine"] = {"type": "ray", "cpus_per_trial": 3, "gpus_per_trial": 0}
     write_json(folder.facts, facts)
     seen = []
-    monkeypatch.setattr(Observer, "step", lambda *_: seen.append((torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"])))
+    monkeypatch.setattr(
+        Observer,
+        "step",
+        lambda *_: seen.append((torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"])),
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     assert replay(copied, "tiny", "finetune-0")["threads"] == 3
     assert set(seen) == {(3, "")}
@@ -190,7 +246,12 @@ def test_a_replay_begins_anew_and_leaves_the_recorded_trial_alone(copied: Home) 
 
 
 def test_what_is_missing_now_is_a_difference_what_is_new_is_none_and_nan_is_itself() -> None:
-    recorded = [Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf")}, 0.0, 0), Evaluation(6, 2.0, {"a": 1.0}, 0.0, 0)]
-    again = [Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf"), "new": 2.0}, 0.0, 0)]
+    recorded = [
+        Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf")}, 0.0, 0),
+        Evaluation(6, 2.0, {"a": 1.0}, 0.0, 0),
+    ]
+    again = [
+        Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf"), "new": 2.0}, 0.0, 0)
+    ]
     assert compare(recorded, again, None, None) == [Difference(6, "a", 1.0, None)]
     assert compare(recorded[:1], again, None, None) == []

@@ -45,17 +45,32 @@ training: {{epochs: 2, batch_size: 16, max_length: 20, evaluations_per_epoch: 1}
 strategies:
   finetune: {{alpha: 1.0, learning_rate: 2.0e-3}}
 """
-ASSIGNMENTS = ("trials=1", "pruner={type: none}", "confirm={seeds: 1}", "keep={students: 1}", "engine={type: inline}")
+ASSIGNMENTS = (
+    "trials=1",
+    "pruner={type: none}",
+    "confirm={seeds: 1}",
+    "keep={students: 1}",
+    "engine={type: inline}",
+)
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], finished_sweep: Callable[..., Any]) -> Home:
+def swept(
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny: Callable[..., str],
+    finished_sweep: Callable[..., Any],
+) -> Home:
     """A finished sweep of pairs whose student, a DistilBERT, has no token types, though its tokenizer would give some."""
     folder = tmp_path_factory.mktemp("serving")
     draw = random.Random(0)
-    rows = [(" ".join(text.split()[:3]), " ".join(draw.sample(text.split(), 4)), label) for text, label in sentences(200)]
+    rows = [
+        (" ".join(text.split()[:3]), " ".join(draw.sample(text.split(), 4)), label)
+        for text, label in sentences(200)
+    ]
     data = write_csv(folder / "pairs.csv", rows, header=("premise", "hypothesis", "label"))  # type: ignore[arg-type]
-    (folder / "pairs.yaml").write_text(PAIRS.format(data=data, student=tiny("distilbert")), encoding="utf-8")
+    (folder / "pairs.yaml").write_text(
+        PAIRS.format(data=data, student=tiny("distilbert")), encoding="utf-8"
+    )
     home: Home = finished_sweep(folder / "pairs.yaml", *ASSIGNMENTS)
     return home
 
@@ -70,13 +85,18 @@ def tracking(swept: Home) -> Any:
     mlflow.set_tracking_uri(before)
 
 
-ASKED = [{"premise": "the film was superb", "hypothesis": "a great plot"}, {"premise": "dull", "hypothesis": "the actor was poor and weak and stale and awful"}]
+ASKED = [
+    {"premise": "the film was superb", "hypothesis": "a great plot"},
+    {"premise": "dull", "hypothesis": "the actor was poor and weak and stale and awful"},
+]
 
 
 # --- MLflow loads and serves it --------------------------------------------------------------------------------------
 
 
-def test_mlflow_loads_the_best_student_and_it_answers_as_its_export_does(swept: Home, tracking: str, tmp_path: Path) -> None:
+def test_mlflow_loads_the_best_student_and_it_answers_as_its_export_does(
+    swept: Home, tracking: str, tmp_path: Path
+) -> None:
     model = mlflow.pyfunc.load_model("models:/pairs@best")
     assert model.metadata.get_output_schema().input_names() == ["label", "score"]
     answers = model.predict(ASKED)
@@ -84,13 +104,18 @@ def test_mlflow_loads_the_best_student_and_it_answers_as_its_export_does(swept: 
     assert list(answers.columns) == ["label", "score"]
     frame = pd.DataFrame(ASKED, index=[7, 9]).assign(number=[1, 2])
     pd.testing.assert_frame_equal(model.predict(frame), answers.set_index(frame.index))
-    pd.testing.assert_frame_equal(model.predict([[row["premise"], row["hypothesis"]] for row in ASKED]), answers)
+    pd.testing.assert_frame_equal(
+        model.predict([[row["premise"], row["hypothesis"]] for row in ASKED]), answers
+    )
 
     facts = export(swept, "pairs", tmp_path / "student")
     assert not (tmp_path / "student" / "MLmodel").exists()
     pd.testing.assert_frame_equal(load(facts["folder"]).predict(ASKED), answers)
     classify = pipeline("text-classification", model=facts["folder"], device="cpu")
-    piped = [classify({"text": row["premise"], "text_pair": row["hypothesis"]}, truncation=True) for row in ASKED]
+    piped = [
+        classify({"text": row["premise"], "text_pair": row["hypothesis"]}, truncation=True)
+        for row in ASKED
+    ]
     assert [answer["label"] for answer in piped] == answers["label"].tolist()
     np.testing.assert_allclose([answer["score"] for answer in piped], answers["score"], atol=1e-5)
 
@@ -99,23 +124,50 @@ def test_mlflow_serves_the_best_student(swept: Home, tracking: str, tmp_path: Pa
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", "models:/pairs@best", "--env-manager", "local", "--host", "127.0.0.1", "-p", str(port)]
-    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        "models:/pairs@best",
+        "--env-manager",
+        "local",
+        "--host",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": tracking,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
     with (tmp_path / "log").open("w") as log:
-        server = subprocess.Popen(command, cwd=swept.root, env=environment, stdout=log, stderr=log, start_new_session=True)
+        server = subprocess.Popen(
+            command, cwd=swept.root, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         _wait_for(f"http://127.0.0.1:{port}/ping", server, tmp_path / "log")
         served = [
             _post(f"http://127.0.0.1:{port}/invocations", body)
             for body in (
                 {"dataframe_records": ASKED},
-                {"dataframe_split": {"columns": ["premise", "hypothesis"], "data": [list(row.values()) for row in ASKED]}},
+                {
+                    "dataframe_split": {
+                        "columns": ["premise", "hypothesis"],
+                        "data": [list(row.values()) for row in ASKED],
+                    }
+                },
                 {"inputs": {name: [row[name] for row in ASKED] for name in ASKED[0]}},
                 {"instances": ASKED},
             )
         ]
         with pytest.raises(urllib.error.HTTPError) as refused:
-            _post(f"http://127.0.0.1:{port}/invocations", {"dataframe_records": [{"premise": "alone", "other": 1, "more": 2}]})
+            _post(
+                f"http://127.0.0.1:{port}/invocations",
+                {"dataframe_records": [{"premise": "alone", "other": 1, "more": 2}]},
+            )
         assert refused.value.code == 400
     finally:
         os.killpg(server.pid, signal.SIGTERM)
@@ -123,7 +175,9 @@ def test_mlflow_serves_the_best_student(swept: Home, tracking: str, tmp_path: Pa
     answers = mlflow.pyfunc.load_model("models:/pairs@best").predict(ASKED)
     for predictions in served:
         assert [row["label"] for row in predictions] == answers["label"].tolist()
-        np.testing.assert_allclose([row["score"] for row in predictions], answers["score"], atol=1e-6)
+        np.testing.assert_allclose(
+            [row["score"] for row in predictions], answers["score"], atol=1e-6
+        )
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -138,7 +192,9 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _post(address: str, body: Any) -> list[dict[str, Any]]:
-    request = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(
+        address, json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
     with urllib.request.urlopen(request, timeout=120) as answer:
         predictions: list[dict[str, Any]] = json.load(answer)["predictions"]
         return predictions
@@ -153,17 +209,36 @@ def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) 
     folder = tmp_path_factory.mktemp("student") / "student"
     shutil.copytree(tiny("bert", labels=3), folder)
     config = read_json(folder / "config.json")
-    write_json(folder / "config.json", config | {"id2label": {"0": "bad", "1": "so-so", "2": "good"}, "label2id": {"bad": 0, "so-so": 1, "good": 2}})
+    write_json(
+        folder / "config.json",
+        config
+        | {
+            "id2label": {"0": "bad", "1": "so-so", "2": "good"},
+            "label2id": {"bad": 0, "so-so": 1, "good": 2},
+        },
+    )
     write_json(folder / "kdsweep.json", {"text": ["review"], "max_length": 12})
     return folder
 
 
-def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(student: Path, tmp_path: Path) -> None:
+def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(
+    student: Path, tmp_path: Path
+) -> None:
     classifier, texts = load(student), [text for text, _ in sentences(70)]
-    tokens = tokenize_split(Split("x", (texts,), np.zeros(70, dtype=np.int64), "x"), classifier.tokenizer, max_length=12, token_types=True, cache=tmp_path)
-    probabilities = np.exp(log_probabilities(predict(classifier.model, tokens, classifier.model.dtype)))
+    tokens = tokenize_split(
+        Split("x", (texts,), np.zeros(70, dtype=np.int64), "x"),
+        classifier.tokenizer,
+        max_length=12,
+        token_types=True,
+        cache=tmp_path,
+    )
+    probabilities = np.exp(
+        log_probabilities(predict(classifier.model, tokens, classifier.model.dtype))
+    )
     answers = classifier.predict(texts)
-    assert answers["label"].tolist() == [["bad", "so-so", "good"][i] for i in probabilities.argmax(axis=1)]
+    assert answers["label"].tolist() == [
+        ["bad", "so-so", "good"][i] for i in probabilities.argmax(axis=1)
+    ]
     np.testing.assert_allclose(answers["score"], probabilities.max(axis=1), atol=1e-6)
 
 
@@ -173,9 +248,21 @@ def test_texts_may_come_in_any_of_the_usual_forms(student: Path) -> None:
     expected = classifier.predict(texts)
     index = pd.Index(["a", "b", "c"])
     frame = pd.DataFrame({"id": [1, 2, 3], "review": texts}, index=index)
-    for given in (tuple(texts), np.array(texts), np.array(texts).reshape(-1, 1), [{"review": text} for text in texts], {"review": texts}, pd.Series(texts)):
+    for given in (
+        tuple(texts),
+        np.array(texts),
+        np.array(texts).reshape(-1, 1),
+        [{"review": text} for text in texts],
+        {"review": texts},
+        pd.Series(texts),
+    ):
         pd.testing.assert_frame_equal(classifier.predict(given), expected)
-    for given in (frame, frame["review"], frame[["review"]].rename(columns={"review": "anything"}), frame.rename(columns={"review": "text"})):
+    for given in (
+        frame,
+        frame["review"],
+        frame[["review"]].rename(columns={"review": "anything"}),
+        frame.rename(columns={"review": "text"}),
+    ):
         pd.testing.assert_frame_equal(classifier.predict(given), expected.set_index(index))
     pd.testing.assert_frame_equal(classifier.predict(texts[0]), expected[:1], atol=1e-6)
     assert list(classifier.predict([]).columns) == ["label", "score"]
@@ -225,7 +312,12 @@ def register(tmp_path: Path, empty_mlflow_db: Path) -> Callable[[str, RunKey, fl
     shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
 
     def offer(sweep: str, key: RunKey, value: float) -> str:
-        tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", experiment="task", sweep=sweep, artifacts=tmp_path / "artifacts")
+        tracker = Tracker(
+            f"sqlite:///{tmp_path}/mlflow.db",
+            experiment="task",
+            sweep=sweep,
+            artifacts=tmp_path / "artifacts",
+        )
         tracker.write(key, state="complete")
         return tracker.register_best("task", key, "validation/accuracy", value)
 
@@ -234,55 +326,99 @@ def register(tmp_path: Path, empty_mlflow_db: Path) -> Callable[[str, RunKey, fl
 
 def best(tmp_path: Path) -> tuple[str, str]:
     """(version, sweep) of the alias."""
-    found = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", registry_uri=f"sqlite:///{tmp_path}/mlflow.db").get_model_version_by_alias(
-        "task", "best"
-    )
+    found = MlflowClient(
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        registry_uri=f"sqlite:///{tmp_path}/mlflow.db",
+    ).get_model_version_by_alias("task", "best")
     return str(found.version), found.tags["kdsweep.sweep"]
 
 
 CONFIRMED = RunKey("confirm", "distill", "3-seed-1")
 
 
-def test_only_a_better_student_takes_the_alias(register: Callable[[str, RunKey, float], str], tmp_path: Path) -> None:
-    assert register("first", CONFIRMED, 0.8) == "registered model task: version 1 (distill-3-seed-1, validation/accuracy 0.8000) is 'best'"
+def test_only_a_better_student_takes_the_alias(
+    register: Callable[[str, RunKey, float], str], tmp_path: Path
+) -> None:
+    assert (
+        register("first", CONFIRMED, 0.8)
+        == "registered model task: version 1 (distill-3-seed-1, validation/accuracy 0.8000) is 'best'"
+    )
     for sweep, value in (("worse", 0.7), ("equal", 0.8)):
         line = register(sweep, RunKey("search", "finetune", "0"), value)
-        assert line == f"registered model task: version 1 of sweep first stays 'best' (validation/accuracy 0.8000, finetune-0 has {value:.4f})"
+        assert (
+            line
+            == f"registered model task: version 1 of sweep first stays 'best' (validation/accuracy 0.8000, finetune-0 has {value:.4f})"
+        )
         assert best(tmp_path) == ("1", "first")
     line = register("better", CONFIRMED, 0.9)
-    assert line.endswith("version 2 (distill-3-seed-1, validation/accuracy 0.9000) is 'best' now, no longer version 1 of sweep first (0.8000)")
+    assert line.endswith(
+        "version 2 (distill-3-seed-1, validation/accuracy 0.9000) is 'best' now, no longer version 1 of sweep first (0.8000)"
+    )
     assert best(tmp_path) == ("2", "better")
 
 
-def test_the_same_sweep_again_changes_nothing_and_a_better_student_of_it_does(register: Callable[[str, RunKey, float], str], tmp_path: Path) -> None:
+def test_the_same_sweep_again_changes_nothing_and_a_better_student_of_it_does(
+    register: Callable[[str, RunKey, float], str], tmp_path: Path
+) -> None:
     register("one", CONFIRMED, 0.8)
-    assert register("one", CONFIRMED, 0.8) == "registered model task: version 1 (distill-3-seed-1) is 'best' already"
-    assert "version 1 of this sweep stays 'best'" in register("one", RunKey("confirm", "distill", "4-seed-0"), 0.75)
-    assert "is 'best' now, no longer version 1 of this sweep" in register("one", RunKey("confirm", "distill", "5-seed-0"), 0.85)
+    assert (
+        register("one", CONFIRMED, 0.8)
+        == "registered model task: version 1 (distill-3-seed-1) is 'best' already"
+    )
+    assert "version 1 of this sweep stays 'best'" in register(
+        "one", RunKey("confirm", "distill", "4-seed-0"), 0.75
+    )
+    assert "is 'best' now, no longer version 1 of this sweep" in register(
+        "one", RunKey("confirm", "distill", "5-seed-0"), 0.85
+    )
     assert best(tmp_path) == ("2", "one")
 
 
-def test_a_version_that_a_dead_driver_made_without_its_alias_is_taken_up(register: Callable[[str, RunKey, float], str], tmp_path: Path) -> None:
+def test_a_version_that_a_dead_driver_made_without_its_alias_is_taken_up(
+    register: Callable[[str, RunKey, float], str], tmp_path: Path
+) -> None:
     register("one", CONFIRMED, 0.8)
-    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", registry_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    client = MlflowClient(
+        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+        registry_uri=f"sqlite:///{tmp_path}/mlflow.db",
+    )
     client.delete_registered_model_alias("task", "best")
     register("one", CONFIRMED, 0.8)
     assert best(tmp_path) == ("1", "one")
     assert len(client.search_model_versions("name = 'task'")) == 1
 
 
-def test_a_registered_student_keeps_its_files_when_it_is_among_the_best_no_more(tmp_path: Path, empty_mlflow_db: Path, student: Path) -> None:
+def test_a_registered_student_keeps_its_files_when_it_is_among_the_best_no_more(
+    tmp_path: Path, empty_mlflow_db: Path, student: Path
+) -> None:
     shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
-    tracker = Tracker(f"sqlite:///{tmp_path}/mlflow.db", experiment="task", sweep="one", artifacts=tmp_path / "artifacts")
+    tracker = Tracker(
+        f"sqlite:///{tmp_path}/mlflow.db",
+        experiment="task",
+        sweep="one",
+        artifacts=tmp_path / "artifacts",
+    )
     before = sorted(student.iterdir())
-    ids = [tracker.write(RunKey("search", "distill", str(number)), state="complete") for number in range(2)]
+    ids = [
+        tracker.write(RunKey("search", "distill", str(number)), state="complete")
+        for number in range(2)
+    ]
     for run_id in ids:
         tracker.upload_student(run_id, student, text=["review"], max_length=12)
     assert sorted(student.iterdir()) == before  # what MLflow needs stands in MLflow alone
     tracker.register_best("task", RunKey("search", "distill", "0"), "validation/accuracy", 0.8)
     assert [tracker.drop_student(run_id) for run_id in ids] == ["registered", "removed"]
-    kept = [{Path(file.path).name for file in tracker.client.list_artifacts(run_id, "student")} for run_id in ids]
-    assert {"MLmodel", "model.safetensors", "kdsweep.json", "requirements.txt", "python_env.yaml"} <= kept[0]
+    kept = [
+        {Path(file.path).name for file in tracker.client.list_artifacts(run_id, "student")}
+        for run_id in ids
+    ]
+    assert {
+        "MLmodel",
+        "model.safetensors",
+        "kdsweep.json",
+        "requirements.txt",
+        "python_env.yaml",
+    } <= kept[0]
     assert not kept[1]
 
 

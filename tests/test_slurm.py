@@ -27,7 +27,9 @@ SEARCH = os.environ["PATH"] + ":/usr/sbin:/sbin"
 missing = [command for command in COMMANDS if shutil.which(command, path=SEARCH) is None]
 on_slurm = pytest.mark.skipif(
     bool(missing) or os.getuid() != 0,
-    reason=f"needs {' and '.join(missing)}: apt-get install slurm-wlm munge" if missing else "Slurm's daemons need root",
+    reason=f"needs {' and '.join(missing)}: apt-get install slurm-wlm munge"
+    if missing
+    else "Slurm's daemons need root",
 )
 
 # Sixteen CPUs, whatever the machine has; a job that is requeued begins after seconds, not minutes (cred_expire).
@@ -65,7 +67,11 @@ class Slurm:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "SLURM", "SBATCH", "KDSWEEP"))}
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MAKE", "MFLAGS", "SLURM", "SBATCH", "KDSWEEP"))
+        }
         self.environment |= {"SLURM_CONF": str(root / "slurm.conf"), "PATH": SEARCH}
         self.pids = [root / "slurmd.pid", root / "slurmctld.pid", root / "munge" / "pid"]
 
@@ -80,10 +86,18 @@ class Slurm:
             other.bind(("127.0.0.1", 0))
             ports = {"controller_port": one.getsockname()[1], "node_port": other.getsockname()[1]}
         (self.root / "slurm.conf").write_text(SLURM_CONF.format(root=self.root, host=host, **ports))
-        (self.root / "gres.conf").write_text(f"NodeName={host} Name=gpu File={self.root}/gpu[0-1]\n")
+        (self.root / "gres.conf").write_text(
+            f"NodeName={host} Name=gpu File={self.root}/gpu[0-1]\n"
+        )
         munge = self.root / "munge"
         self("mungekey", "--create", f"--keyfile={munge}/key")
-        files = {"--socket": "socket", "--key-file": "key", "--pid-file": "pid", "--log-file": "log", "--seed-file": "seed"}
+        files = {
+            "--socket": "socket",
+            "--key-file": "key",
+            "--pid-file": "pid",
+            "--log-file": "log",
+            "--seed-file": "seed",
+        }
         self("munged", "--force", *(f"{option}={munge / name}" for option, name in files.items()))
         self("slurmctld", "-c")
         self("slurmd")
@@ -98,23 +112,39 @@ class Slurm:
 
     def __call__(self, *command: str, check: bool = True, **environment: str) -> str:
         """Run a command there; its output."""
-        done = subprocess.run(command, env=self.environment | environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run(
+            command,
+            env=self.environment | environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
         assert done.returncode == 0 or not check, (command, done.stdout, done.stderr)
         return done.stdout
 
     def jobs(self, *options: str) -> list[str]:
         """The jobs that aren't over: `ID STATE`."""
-        return self("squeue", "--noheader", "--array", "--format=%i %T", *options, check=False).splitlines()
+        return self(
+            "squeue", "--noheader", "--array", "--format=%i %T", *options, check=False
+        ).splitlines()
 
     def facts(self, job: str) -> dict[str, str]:
         """What Slurm knows of a job, over or not."""
-        return dict(part.split("=", 1) for part in self("scontrol", "--oneliner", "show", "job", job).split() if "=" in part)
+        return dict(
+            part.split("=", 1)
+            for part in self("scontrol", "--oneliner", "show", "job", job).split()
+            if "=" in part
+        )
 
     def begin_at_once(self, job: str) -> None:
         """A job that was requeued would wait a little; not so little that its credential is still revoked (cred_expire)."""
         self.wait_for(lambda: any(line.endswith(" PENDING") for line in self.jobs(f"--jobs={job}")))
         time.sleep(6)
-        self("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)  # refused where Slurm was quicker: it has begun
+        self(
+            "scontrol", "update", f"JobId={job}", "StartTime=now", check=False
+        )  # refused where Slurm was quicker: it has begun
 
     @staticmethod
     def wait_for(condition: Callable[[], Any], seconds: float = 180) -> None:
@@ -137,14 +167,33 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 class Submitted:
     """What `make sweep` submitted. The sweep's name is tiny."""
 
-    def __init__(self, slurm: Slurm, space: Path, home: Path, *assignments: str, workers: int, flags: str = "") -> None:
+    def __init__(
+        self,
+        slurm: Slurm,
+        space: Path,
+        home: Path,
+        *assignments: str,
+        workers: int,
+        flags: str = "",
+    ) -> None:
         self.slurm, self.home = slurm, Home(home)
         sets = [
             part
-            for text in ("pruner={type: none}", "confirm={seeds: 0}", "engine.cpus_per_trial=1", "strategies.combined=", *assignments)
+            for text in (
+                "pruner={type: none}",
+                "confirm={seeds: 0}",
+                "engine.cpus_per_trial=1",
+                "strategies.combined=",
+                *assignments,
+            )
             for part in ("--set", text)
         ]
-        variables = {"SPACE": space, "SWEEP": "sweeps/slurm.yaml", "WORKERS": workers, "ARGS": shlex.join(sets)}
+        variables = {
+            "SPACE": space,
+            "SWEEP": "sweeps/slurm.yaml",
+            "WORKERS": workers,
+            "ARGS": shlex.join(sets),
+        }
         variables |= {"SBATCH_WORKER": f"--cpus-per-task=1 {flags}", "KDSWEEP_HOME": home}
         self.output = slurm(*make(**variables))
         found = re.search(r"driver's job (\d+) and the workers' (\d+)_1 to ", self.output)
@@ -152,7 +201,10 @@ class Submitted:
         self.driver, self.workers = found.groups()
 
     def log(self, name: str = "driver") -> str:
-        return "\n".join(file.read_text() for file in sorted((self.home.root / "slurm-logs").glob(f"tiny-{name}-*.log")))
+        return "\n".join(
+            file.read_text()
+            for file in sorted((self.home.root / "slurm-logs").glob(f"tiny-{name}-*.log"))
+        )
 
     def is_over(self) -> bool:
         return not self.slurm.jobs(f"--jobs={self.driver},{self.workers}")
@@ -160,7 +212,12 @@ class Submitted:
     def in_the_middle(self) -> list[str]:
         """The trials that have begun well and have far to go."""
         folders = [file.parent for file in self.home.sweep("tiny").trials.glob("*/metrics.jsonl")]
-        return [folder.name for folder in folders if not (folder / "result.json").exists() and 4 < len(rows_of(self.home, folder.name)) < 60]
+        return [
+            folder.name
+            for folder in folders
+            if not (folder / "result.json").exists()
+            and 4 < len(rows_of(self.home, folder.name)) < 60
+        ]
 
     def end(self, seconds: float = 300) -> None:
         """Wait for the end of all jobs. The driver ended well, and nothing of the sweep is left running."""
@@ -174,7 +231,14 @@ class Submitted:
 
 def make(**variables: object) -> list[str]:
     """`make sweep` with the environment that runs this test, as it is."""
-    return ["make", "--silent", "--old-file=setup", "sweep", f"VENV={sys.prefix}", *(f"{name}={value}" for name, value in variables.items())]
+    return [
+        "make",
+        "--silent",
+        "--old-file=setup",
+        "sweep",
+        f"VENV={sys.prefix}",
+        *(f"{name}={value}" for name, value in variables.items()),
+    ]
 
 
 def processes_with(text: str) -> list[str]:
@@ -182,7 +246,9 @@ def processes_with(text: str) -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command, environment = [(process / name).read_bytes() for name in ("cmdline", "environ")]
+            command, environment = [
+                (process / name).read_bytes() for name in ("cmdline", "environ")
+            ]
         except OSError:
             continue
         if int(process.name) != os.getpid() and text.encode() in command + environment:
@@ -193,9 +259,10 @@ def processes_with(text: str) -> list[str]:
 def assert_nothing_lost_or_repeated(home: Home, trials: int, evaluations: int) -> None:
     """Every trial is there and complete, with each of its evaluations once; and no process died."""
     found = trials_of(home)
-    assert {strategy: [trial[1].name for trial in of_strategy] for strategy, of_strategy in found.items()} == {
-        strategy: ["COMPLETE"] * trials for strategy in ("finetune", "distill")
-    }
+    assert {
+        strategy: [trial[1].name for trial in of_strategy]
+        for strategy, of_strategy in found.items()
+    } == {strategy: ["COMPLETE"] * trials for strategy in ("finetune", "distill")}
     metrics = metrics_of(home)
     assert {len(rows) for rows in metrics.values()} == {evaluations}
     for name in metrics:
@@ -205,7 +272,10 @@ def assert_nothing_lost_or_repeated(home: Home, trials: int, evaluations: int) -
 
 
 def rows_of(home: Home, trial: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (home.sweep("tiny").trials / trial / "metrics.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (home.sweep("tiny").trials / trial / "metrics.jsonl").read_text().splitlines()
+    ]
 
 
 def test_the_scripts_are_bash_that_parses() -> None:
@@ -213,31 +283,61 @@ def test_the_scripts_are_bash_that_parses() -> None:
     for script in SCRIPTS:
         subprocess.run(["bash", "-n", str(script)], check=True)
         options = [line for line in script.read_text().splitlines() if line.startswith("#SBATCH ")]
-        assert {"#SBATCH --requeue", "#SBATCH --open-mode=append", "#SBATCH --signal=B:USR1@120"} <= set(options)
+        assert {
+            "#SBATCH --requeue",
+            "#SBATCH --open-mode=append",
+            "#SBATCH --signal=B:USR1@120",
+        } <= set(options)
 
 
 def test_without_slurm_make_sweep_says_so_and_runs_here(tiny_space: Path, tmp_path: Path) -> None:
     (nothing := tmp_path / "bin").mkdir()
     program, *arguments = make(
-        SPACE=tiny_space, SWEEP="sweeps/slurm.yaml", ARGS="--set trials=1 --set confirm.seeds=0 --set strategies.combined= --set strategies.distill="
+        SPACE=tiny_space,
+        SWEEP="sweeps/slurm.yaml",
+        ARGS="--set trials=1 --set confirm.seeds=0 --set strategies.combined= --set strategies.distill=",
     )
     command = [str(shutil.which(program)), *arguments, f"KDSWEEP_HOME={tmp_path / 'home'}"]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")} | {"PATH": str(nothing)}
-    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+    } | {"PATH": str(nothing)}
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     assert "no Slurm here" in done.stderr.splitlines()[0]
-    assert [trial[1].name for trial in trials_of(Home(tmp_path / "home"))["finetune"]] == ["COMPLETE"]
+    assert [trial[1].name for trial in trials_of(Home(tmp_path / "home"))["finetune"]] == [
+        "COMPLETE"
+    ]
 
 
 @on_slurm
-def test_a_mistake_is_said_before_anything_is_submitted(slurm: Slurm, space: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_said_before_anything_is_submitted(
+    slurm: Slurm, space: Path, tmp_path: Path
+) -> None:
     for variables, words in (
         ({"ARGS": "--set trails=3"}, "trails"),
         ({"WORKERS": "many"}, "WORKERS is 'many'"),
         ({"SBATCH_DRIVER": "--partition=none"}, "sbatch"),
     ):
-        command = make(SPACE=space, SWEEP="sweeps/slurm.yaml", KDSWEEP_HOME=tmp_path / "home", **variables)
-        done = subprocess.run(command, env=slurm.environment, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=300)
+        command = make(
+            SPACE=space, SWEEP="sweeps/slurm.yaml", KDSWEEP_HOME=tmp_path / "home", **variables
+        )
+        done = subprocess.run(
+            command,
+            env=slurm.environment,
+            cwd=REPOSITORY,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
         assert done.returncode == 2
         assert words in done.stderr
         assert "Traceback" not in done.stderr
@@ -250,7 +350,15 @@ def two(slurm: Slurm, space: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     homes = [tmp_path_factory.mktemp(name) for name in ("home's «one»", "home 50%")]
     both = [
         Submitted(slurm, space, homes[0], "trials=1", "training.epochs=40", workers=2),
-        Submitted(slurm, space, homes[1], "trials=1", "engine.gpus_per_trial=0", workers=1, flags="--gpus-per-node=0"),
+        Submitted(
+            slurm,
+            space,
+            homes[1],
+            "trials=1",
+            "engine.gpus_per_trial=0",
+            workers=1,
+            flags="--gpus-per-node=0",
+        ),
     ]
     for submitted in both:
         submitted.end()
@@ -258,21 +366,30 @@ def two(slurm: Slurm, space: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @on_slurm
-def test_two_sweeps_at_once_end_whole_and_leave_nothing_running(slurm: Slurm, two: list[Submitted]) -> None:
+def test_two_sweeps_at_once_end_whole_and_leave_nothing_running(
+    slurm: Slurm, two: list[Submitted]
+) -> None:
     with_gpus, without = two
     assert_nothing_lost_or_repeated(with_gpus.home, trials=1, evaluations=80)
     assert_nothing_lost_or_repeated(without.home, trials=1, evaluations=4)
     for job in (f"{with_gpus.workers}_1", f"{with_gpus.workers}_2", f"{without.workers}_1"):
         assert slurm.facts(job)["JobState"] == "COMPLETED"
-    assert sorted(re.findall(r"^slot .*(GPU \d)$", with_gpus.log(), flags=re.MULTILINE)) == ["GPU 0", "GPU 1"]
+    assert sorted(re.findall(r"^slot .*(GPU \d)$", with_gpus.log(), flags=re.MULTILINE)) == [
+        "GPU 0",
+        "GPU 1",
+    ]
     assert len(re.findall(r"^slot \d: ", without.log(), flags=re.MULTILINE)) == 1
     assert "GPU" not in without.log()
 
 
 @on_slurm
-def test_a_driver_that_fails_ends_its_workers(slurm: Slurm, space: Path, two: list[Submitted]) -> None:
+def test_a_driver_that_fails_ends_its_workers(
+    slurm: Slurm, space: Path, two: list[Submitted]
+) -> None:
     tracking = "tracking=http://somebody:pass-w0rd@127.0.0.1:1"
-    submitted = Submitted(slurm, space, two[0].home.root, "training.epochs=3", tracking, workers=3)  # another sweep under this name
+    submitted = Submitted(
+        slurm, space, two[0].home.root, "training.epochs=3", tracking, workers=3
+    )  # another sweep under this name
     shown = slurm("scontrol", "--oneliner", "show", "job") + slurm("ps", "-eo", "args")
     assert "tracking=http://somebody:***@127.0.0.1:1" in shown
     assert "pass-w0rd" not in shown
@@ -282,9 +399,16 @@ def test_a_driver_that_fails_ends_its_workers(slurm: Slurm, space: Path, two: li
 
 
 @on_slurm
-def test_a_sweep_that_was_over_goes_on_and_what_slurm_takes_back_is_saved(slurm: Slurm, space: Path, two: list[Submitted]) -> None:
-    submitted = Submitted(slurm, space, two[0].home.root, "trials=3", "training.epochs=40", workers=2)
-    one, other = f"{submitted.workers}_2", f"{submitted.workers}_1"  # the last task has the number of the whole array
+def test_a_sweep_that_was_over_goes_on_and_what_slurm_takes_back_is_saved(
+    slurm: Slurm, space: Path, two: list[Submitted]
+) -> None:
+    submitted = Submitted(
+        slurm, space, two[0].home.root, "trials=3", "training.epochs=40", workers=2
+    )
+    one, other = (
+        f"{submitted.workers}_2",
+        f"{submitted.workers}_1",
+    )  # the last task has the number of the whole array
     interrupted: list[tuple[float, list[str]]] = []
 
     def take_back(running: int, *command: str) -> None:

@@ -18,14 +18,26 @@ from sweep_processes import runs_of
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 
-OPTIONS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+OPTIONS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
 PATIENCE = 180_000  # milliseconds: MLflow's page is large, and two cores may be busy
 
 
 @pytest.fixture(scope="module")
 def home(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     place = tmp_path_factory.mktemp("home")
-    run(space, home=place, assignments=("trials=1", "confirm={seeds: 1}", "strategies.combined=", "training.epochs=2"))
+    run(
+        space,
+        home=place,
+        assignments=("trials=1", "confirm={seeds: 1}", "strategies.combined=", "training.epochs=2"),
+    )
     return Home(place)
 
 
@@ -59,11 +71,21 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def test_the_first_link_opens_the_runs_best_first_under_the_verdict_and_they_are_grouped_by_strategy(page: Page, links: list[str], home: Home) -> None:
+def test_the_first_link_opens_the_runs_best_first_under_the_verdict_and_they_are_grouped_by_strategy(
+    page: Page, links: list[str], home: Home
+) -> None:
     page.goto(links[0])
     page.get_by_text("finetune-0-seed-0").first.wait_for()
     text = page.inner_text("body")
-    for shown in ("teacher", "finetune-0", "distill-0", "distill-0-seed-0", "best/validation", "alpha", "learning_rate"):
+    for shown in (
+        "teacher",
+        "finetune-0",
+        "distill-0",
+        "distill-0-seed-0",
+        "best/validation",
+        "alpha",
+        "learning_rate",
+    ):
         assert shown in text, shown
     assert "on the test split" in text  # the verdict, which is the experiment's description
     page.get_by_role("button", name="Group by").first.click()
@@ -72,14 +94,20 @@ def test_the_first_link_opens_the_runs_best_first_under_the_verdict_and_they_are
         page.get_by_text(f"Group: {strategy}").first.wait_for()
 
 
-def test_the_second_link_draws_charts_of_the_validation_metric(page: Page, links: list[str]) -> None:
+def test_the_second_link_draws_charts_of_the_validation_metric(
+    page: Page, links: list[str]
+) -> None:
     page.goto(links[1])
     page.locator(".js-plotly-plot .main-svg").first.wait_for()
     assert "validation/accuracy" in page.inner_text("body")
 
 
-def test_the_report_and_a_student_open_as_artifacts_and_the_registered_model_shows(page: Page, links: list[str], home: Home) -> None:
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}")
+def test_the_report_and_a_student_open_as_artifacts_and_the_registered_model_shows(
+    page: Page, links: list[str], home: Home
+) -> None:
+    client = MlflowClient(
+        tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}"
+    )
     root, experiment = links[0].split("/#/")[0], client.get_experiment_by_name("tiny").experiment_id
     best = client.get_model_version_by_alias("tiny", "best")
     parent = next(one for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "sweep")

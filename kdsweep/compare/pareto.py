@@ -8,7 +8,9 @@ from typing import Any
 from kdsweep.compare.records import TrialRecord
 
 
-def pareto(metric: str, costs: Mapping[str, str], records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
+def pareto(
+    metric: str, costs: Mapping[str, str], records: Sequence[TrialRecord]
+) -> list[dict[str, Any]]:
     """The front over all strategies' complete trials of the search, best metric first.
 
     costs: objective -> the name of what a student is measured by. Each entry has `strategy`, `trial`, `validation` and the costs by
@@ -16,12 +18,36 @@ def pareto(metric: str, costs: Mapping[str, str], records: Sequence[TrialRecord]
     """
     found: list[dict[str, Any]] = []
     for record in records:
-        if record.phase == "search" and record.state == "complete" and record.result and record.result.best and record.result.student:
+        if (
+            record.phase == "search"
+            and record.state == "complete"
+            and record.result
+            and record.result.best
+            and record.result.student
+        ):
             reached = {"validation": record.result.best.metrics[f"validation/{metric}"]}
-            found.append({"strategy": record.strategy, "trial": record.number} | reached | {name: record.result.student[key] for name, key in costs.items()})
-    points = [(-one["validation"], *(one[name] for name in costs)) for one in found]  # less is better in each
-    front = [one for one, point in zip(found, points, strict=True) if not any(_beats(other, point) for other in points)]
-    return sorted(front, key=lambda one: (-one["validation"], *(one[name] for name in costs), one["strategy"], one["trial"]))
+            found.append(
+                {"strategy": record.strategy, "trial": record.number}
+                | reached
+                | {name: record.result.student[key] for name, key in costs.items()}
+            )
+    points = [
+        (-one["validation"], *(one[name] for name in costs)) for one in found
+    ]  # less is better in each
+    front = [
+        one
+        for one, point in zip(found, points, strict=True)
+        if not any(_beats(other, point) for other in points)
+    ]
+    return sorted(
+        front,
+        key=lambda one: (
+            -one["validation"],
+            *(one[name] for name in costs),
+            one["strategy"],
+            one["trial"],
+        ),
+    )
 
 
 def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

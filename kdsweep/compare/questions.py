@@ -45,7 +45,9 @@ class _Difference(NamedTuple):
     high: float
 
 
-def answer_questions(metric: Metric, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]) -> list[dict[str, Any]]:
+def answer_questions(
+    metric: Metric, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Each question with `question`, `answer` (words; points are hundredths of the metric), `n` trials, `effect` and `ci95` in the
     metric's own unit, or None where the trials can't tell. slot_hours: what each strategy used in all; its keys are the strategies."""
     trials = [trial for record in records if (trial := _read(metric, record)) is not None]
@@ -53,7 +55,10 @@ def answer_questions(metric: Metric, records: Sequence[TrialRecord], slot_hours:
     return [
         _which_alpha(trials),
         _lower_temperature(trials),
-        *(_learning_rate(strategy, [trial for trial in trials if trial.strategy == strategy]) for strategy in strategies),
+        *(
+            _learning_rate(strategy, [trial for trial in trials if trial.strategy == strategy])
+            for strategy in strategies
+        ),
         _cost(trials, {strategy: slot_hours.get(strategy, 0.0) for strategy in strategies}),
     ]
 
@@ -69,7 +74,12 @@ def _entry(question: str, answer: str, n: int, found: _Difference | None = None)
 def _read(metric: Metric, record: TrialRecord) -> _Trial | None:
     """None where the trial belongs to no search, or never finished."""
     value = record.best(metric)
-    if record.phase != "search" or record.state != "complete" or value is None or not math.isfinite(value):
+    if (
+        record.phase != "search"
+        or record.state != "complete"
+        or value is None
+        or not math.isfinite(value)
+    ):
         return None
     epochs = record.settings.get("training", {}).get("epochs")
     alpha = parse_schedule(record.settings["alpha"])
@@ -105,7 +115,10 @@ def direction(schedule: Schedule, epochs: int | None = None) -> str:
 def _which_alpha(trials: Sequence[_Trial]) -> dict[str, Any]:
     question = "does a rising, falling or constant alpha do best?"
     groups = {kind: [trial.value for trial in trials if trial.alpha == kind] for kind in ALPHAS}
-    enough = sorted((kind for kind in ALPHAS if len(groups[kind]) >= ENOUGH), key=lambda kind: -float(np.mean(groups[kind])))
+    enough = sorted(
+        (kind for kind in ALPHAS if len(groups[kind]) >= ENOUGH),
+        key=lambda kind: -float(np.mean(groups[kind])),
+    )
     n = sum(len(values) for values in groups.values())
     if len(enough) < 2:
         return _entry(question, _not_enough(groups), n)
@@ -117,17 +130,31 @@ def _which_alpha(trials: Sequence[_Trial]) -> dict[str, Any]:
         answer = f"{best} does best: {_signed(found.effect)} points over {second} {_range(found)}"
     else:
         answer = f"no difference shown: {best} is {_signed(found.effect)} points over {second} {_range(found)}"
-    shown = groups | {LABELS_ALONE: [trial.value for trial in trials if trial.alpha == LABELS_ALONE]}
-    means = ", ".join(_describe(kind, values) for kind, values in shown.items() if len(values) >= ENOUGH)
+    shown = groups | {
+        LABELS_ALONE: [trial.value for trial in trials if trial.alpha == LABELS_ALONE]
+    }
+    means = ", ".join(
+        _describe(kind, values) for kind, values in shown.items() if len(values) >= ENOUGH
+    )
     few = [kind for kind in ALPHAS if kind not in enough]
-    missing = "".join(f" Not enough trials with a {kind} alpha (n = {len(groups[kind])})." for kind in few)
-    return _entry(question, f"{answer}. Means: {means}.{missing} {CAVEAT.format('the learning rate')}", n, found)
+    missing = "".join(
+        f" Not enough trials with a {kind} alpha (n = {len(groups[kind])})." for kind in few
+    )
+    return _entry(
+        question,
+        f"{answer}. Means: {means}.{missing} {CAVEAT.format('the learning rate')}",
+        n,
+        found,
+    )
 
 
 def _lower_temperature(trials: Sequence[_Trial]) -> dict[str, Any]:
     question = "does lowering the temperature during training help?"
     taught = [trial for trial in trials if trial.alpha != LABELS_ALONE]
-    kinds = {strategy: {trial.temperature for trial in taught if trial.strategy == strategy} for strategy in _strategies(taught)}
+    kinds = {
+        strategy: {trial.temperature for trial in taught if trial.strategy == strategy}
+        for strategy in _strategies(taught)
+    }
     within = [strategy for strategy, found in kinds.items() if {"falling", "constant"} <= found]
     groups = _by_temperature([trial for trial in taught if trial.strategy in within])
     where = f" within {' and '.join(within)}"
@@ -137,20 +164,31 @@ def _lower_temperature(trials: Sequence[_Trial]) -> dict[str, Any]:
     if min(map(len, groups.values())) < ENOUGH:
         return _entry(question, _not_enough(groups), n)
     found = difference(groups["falling"], groups["constant"])
-    means = f"Means{where}: {', '.join(_describe(kind, values) for kind, values in groups.items())}."
+    means = (
+        f"Means{where}: {', '.join(_describe(kind, values) for kind, values in groups.items())}."
+    )
     if found.low > 0:
         answer = f"yes: {_signed(found.effect)} points over a constant temperature {_range(found)}"
     elif found.high < 0:
         answer = f"no, it costs: {_signed(found.effect)} points against a constant temperature {_range(found)}"
     else:
         answer = f"no difference shown: {_signed(found.effect)} points against a constant temperature {_range(found)}"
-    pooled = "" if where or len(kinds) < 2 else f" Trials of {', '.join(kinds)} are taken together, and those differ in their alpha as well."
-    return _entry(question, f"{answer}. {means}{pooled} {CAVEAT.format('the learning rate')}", n, found)
+    pooled = (
+        ""
+        if where or len(kinds) < 2
+        else f" Trials of {', '.join(kinds)} are taken together, and those differ in their alpha as well."
+    )
+    return _entry(
+        question, f"{answer}. {means}{pooled} {CAVEAT.format('the learning rate')}", n, found
+    )
 
 
 def _by_temperature(trials: Iterable[_Trial]) -> dict[str, list[float]]:
     trials = list(trials)
-    return {kind: [trial.value for trial in trials if trial.temperature == kind] for kind in ("falling", "constant")}
+    return {
+        kind: [trial.value for trial in trials if trial.temperature == kind]
+        for kind in ("falling", "constant")
+    }
 
 
 def _strategies(trials: Iterable[_Trial]) -> list[str]:
@@ -160,7 +198,10 @@ def _strategies(trials: Iterable[_Trial]) -> list[str]:
 def difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> _Difference:
     """Mean of a minus mean of b with Welch's interval (1947). By hand: scipy's warns about groups whose values are all alike."""
     parts = np.array([np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)])
-    effect, variance = round(float(np.mean(a) - np.mean(b)), 12), float(parts.sum())  # 12 digits: means of equal values differ by less
+    effect, variance = (
+        round(float(np.mean(a) - np.mean(b)), 12),
+        float(parts.sum()),
+    )  # 12 digits: means of equal values differ by less
     if variance < 1e-18:
         return _Difference(effect, effect, effect)
     freedom = variance**2 / float(parts**2 @ np.array([1 / (len(a) - 1), 1 / (len(b) - 1)]))
@@ -180,9 +221,18 @@ def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> dict[str, Any]:
     values = np.array([trial.value for trial in seen])
     if np.ptp(octaves) < 1 or _different(octaves) < 4:
         tried = _rates(octaves)
-        return _entry(question, f"can't be told: {len(seen)} trials, but {tried}; it takes four rates over more than a factor of 2", len(seen))
+        return _entry(
+            question,
+            f"can't be told: {len(seen)} trials, but {tried}; it takes four rates over more than a factor of 2",
+            len(seen),
+        )
     if np.ptp(values) == 0:
-        return _entry(question, f"no sensitivity shown: all {len(seen)} trials reach {values[0]:.4f}", len(seen), _Difference(0.0, 0.0, 0.0))
+        return _entry(
+            question,
+            f"no sensitivity shown: all {len(seen)} trials reach {values[0]:.4f}",
+            len(seen),
+            _Difference(0.0, 0.0, 0.0),
+        )
     best, found = cost_of_a_factor_of_2(octaves, values)
     cost = f"a factor of 2 away from {2.0**best:.1e}, the best rate of a fitted curve, costs {_signed(found.effect)} points {_range(found)}"
     answer = cost if found.low > 0 else f"no sensitivity shown: {cost}"
@@ -190,7 +240,10 @@ def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> dict[str, Any]:
         end, beyond = ("highest", "higher") if best == octaves.max() else ("lowest", "lower")
         answer += f". That is the {end} rate that was tried: {beyond} ones may do better"
     return _entry(
-        question, f"{answer}. {len(seen)} trials, each with one seed, which may differ in other settings too; pruned ones are missing.", len(seen), found
+        question,
+        f"{answer}. {len(seen)} trials, each with one seed, which may differ in other settings too; pruned ones are missing.",
+        len(seen),
+        found,
     )
 
 
@@ -223,11 +276,19 @@ def cost_of_a_factor_of_2(octaves: np.ndarray, values: np.ndarray) -> tuple[floa
     if square < 0 and ends[0] < (top := -slope / (2 * square)) < ends[1]:
         best, asked = float(top + center), np.array([-1.0, 0.0, 0.0])
     else:
-        end, inside = max(((ends[0], ends[0] + 1), (ends[1], ends[1] - 1)), key=lambda pair: square * pair[0] ** 2 + slope * pair[0])
-        best, asked = float(octaves.min() if end == ends[0] else octaves.max()), np.array([end**2 - inside**2, end - inside, 0.0])
+        end, inside = max(
+            ((ends[0], ends[0] + 1), (ends[1], ends[1] - 1)),
+            key=lambda pair: square * pair[0] ** 2 + slope * pair[0],
+        )
+        best, asked = (
+            float(octaves.min() if end == ends[0] else octaves.max()),
+            np.array([end**2 - inside**2, end - inside, 0.0]),
+        )
     freedom = len(values) - 3
     residual = values - terms @ coefficients
-    error = math.sqrt(residual @ residual / freedom) * float(np.linalg.norm(np.linalg.solve(upper.T, asked / lengths)))
+    error = math.sqrt(residual @ residual / freedom) * float(
+        np.linalg.norm(np.linalg.solve(upper.T, asked / lengths))
+    )
     half, effect = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error, float(asked @ coefficients)
     return best, _Difference(effect, effect - half, effect + half)
 
@@ -241,9 +302,17 @@ def _cost(trials: Sequence[_Trial], slot_hours: Mapping[str, float]) -> dict[str
     for strategy, hours in slot_hours.items():
         share = f" ({100 * hours / total:.0f}%)" if total > 0 else ""
         took = [trial.seconds for trial in trials if trial.strategy == strategy]
-        each = f"{_duration(float(np.mean(took)))} a finished trial (n = {len(took)})" if took else "no trial finished"
+        each = (
+            f"{_duration(float(np.mean(took)))} a finished trial (n = {len(took)})"
+            if took
+            else "no trial finished"
+        )
         parts.append(f"{strategy} {_hours(hours)}{share}, {each}")
-    return _entry("what did each strategy cost?", "; ".join(parts) if parts else "not enough trials (n = 0)", len(trials))
+    return _entry(
+        "what did each strategy cost?",
+        "; ".join(parts) if parts else "not enough trials (n = 0)",
+        len(trials),
+    )
 
 
 def _hours(hours: float) -> str:

@@ -31,7 +31,9 @@ class TrialRecord:
 
     @property
     def name(self) -> str:
-        return f"{self.strategy}-{self.number}" + ("" if self.seed_index is None else f"-seed-{self.seed_index}")
+        return f"{self.strategy}-{self.number}" + (
+            "" if self.seed_index is None else f"-seed-{self.seed_index}"
+        )
 
     def best(self, metric: str) -> float | None:
         """The task's metric on validation, of the best evaluation; None where there is none."""

@@ -23,7 +23,9 @@ from itertools import combinations
 import numpy as np
 from scipy import sparse
 from scipy.optimize import brentq
-from scipy.special import stdtrit  # Student's t: scipy.stats' own, without its checks, which cost fifty times as much
+from scipy.special import (
+    stdtrit,
+)  # Student's t: scipy.stats' own, without its checks, which cost fifty times as much
 
 from kdsweep.core.settings import MEANS, METRICS, Metric
 
@@ -33,8 +35,12 @@ MOST_SEEDS = 10_000
 LEAST_P = 1e-12  # below that nobody asks
 LOWEST: dict[Metric, float] = {metric: 0.0 for metrics in METRICS.values() for metric in metrics}
 LOWEST |= {"matthews": -1.0, "pearson": -1.0, "spearman": -1.0, "pearson_and_spearman": -1.0}
-Predicted = Mapping[int, np.ndarray]  # seed's index -> what was answered (`kdsweep.core.tasks.predictions.answers`), of the labels' shape
-Weighted = Callable[[np.ndarray], np.ndarray]  # how often each example was drawn [draws, rows] -> scores of each student [students, draws]
+Predicted = Mapping[
+    int, np.ndarray
+]  # seed's index -> what was answered (`kdsweep.core.tasks.predictions.answers`), of the labels' shape
+Weighted = Callable[
+    [np.ndarray], np.ndarray
+]  # how often each example was drawn [draws, rows] -> scores of each student [students, draws]
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,14 @@ class _Spread:
         size, share = abs(self.mean) / self.error, 0.5 if self.seeds == 2 else 0.0
         if size >= self._quantile(LEAST_P / 2, share):
             return LEAST_P
-        return math.exp(brentq(lambda log: self._quantile(math.exp(log) / 2, share) - size, math.log(LEAST_P), 0.0, xtol=1e-6))
+        return math.exp(
+            brentq(
+                lambda log: self._quantile(math.exp(log) / 2, share) - size,
+                math.log(LEAST_P),
+                0.0,
+                xtol=1e-6,
+            )
+        )
 
     def _quantile(self, tail: float, least_share: float = 0.0) -> float:
         """Of Student's t, where one part of the variance is known from few seeds and one from many examples: Cochran and Cox's mean
@@ -107,18 +120,30 @@ class _Spread:
         return float(share * of_seeds + (1 - share) * of_examples)
 
 
-def mean_score(metric: Metric, labels: np.ndarray, predicted: Predicted, *, draws: int = 1000, seed: int = 0) -> Estimate:
+def mean_score(
+    metric: Metric, labels: np.ndarray, predicted: Predicted, *, draws: int = 1000, seed: int = 0
+) -> Estimate:
     """The mean of the metric over seeds with its 95% interval. labels: those of the test split; at least one seed."""
     exact = scores(metric, labels, list(predicted.values()))
     if len(exact) < 2:
         return Estimate(float(exact.mean()), None, None)
-    spread = _spread(exact, resampled_scores(metric, labels, list(predicted.values()), draws=draws, seed=seed), len(labels))
+    spread = _spread(
+        exact,
+        resampled_scores(metric, labels, list(predicted.values()), draws=draws, seed=seed),
+        len(labels),
+    )
     low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
     return Estimate(spread.mean, max(low, LOWEST[metric]), min(high, 1.0))
 
 
 def compare_pairs(
-    metric: Metric, labels: np.ndarray, predicted: Mapping[str, Predicted], *, difference: float = 0.005, draws: int = 1000, seed: int = 0
+    metric: Metric,
+    labels: np.ndarray,
+    predicted: Mapping[str, Predicted],
+    *,
+    difference: float = 0.005,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> list[Pair]:
     """Every pair of strategies, each on the seeds that both have.
 
@@ -130,22 +155,33 @@ def compare_pairs(
     keys = [(name, index) for name in names for index in sorted(predicted[name])]
     everything = [predicted[name][index] for name, index in keys]
     exact = dict(zip(keys, scores(metric, labels, everything), strict=True))
-    drawn = dict(zip(keys, resampled_scores(metric, labels, everything, draws=draws, seed=seed), strict=True))
+    drawn = dict(
+        zip(keys, resampled_scores(metric, labels, everything, draws=draws, seed=seed), strict=True)
+    )
     compared: dict[tuple[str, str], _Compared] = {}
     for a, b in combinations(names, 2):
         common = sorted(predicted[a].keys() & predicted[b].keys())
         differences = np.array([exact[a, index] - exact[b, index] for index in common])
         spread = None
         if len(common) > 1:
-            spread = _spread(differences, np.array([drawn[a, index] - drawn[b, index] for index in common]), len(labels))
+            spread = _spread(
+                differences,
+                np.array([drawn[a, index] - drawn[b, index] for index in common]),
+                len(labels),
+            )
         apart = np.zeros(len(labels), dtype=bool)
         for index in common:
-            apart |= (predicted[a][index] != predicted[b][index]).reshape(len(labels), -1).any(axis=1)
+            apart |= (
+                (predicted[a][index] != predicted[b][index]).reshape(len(labels), -1).any(axis=1)
+            )
         compared[a, b] = _Compared(differences, int(apart.sum()), spread)
     tested = {pair: found.p for pair, found in compared.items() if found.spread is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
     span = 1.0 - LOWEST[metric]
-    return [_judge(a, b, found, corrected.get((a, b)), difference, span) for (a, b), found in compared.items()]
+    return [
+        _judge(a, b, found, corrected.get((a, b)), difference, span)
+        for (a, b), found in compared.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -169,22 +205,55 @@ class _Compared:
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def _judge(a: str, b: str, found: _Compared, p: float | None, difference: float, span: float) -> Pair:
+def _judge(
+    a: str, b: str, found: _Compared, p: float | None, difference: float, span: float
+) -> Pair:
     spread, seeds = found.spread, len(found.differences)
     if seeds == 0:
-        return Pair(a, b, None, None, None, 0, None, f"{a} and {b} have no seed in common that finished: nothing can be compared")
+        return Pair(
+            a,
+            b,
+            None,
+            None,
+            None,
+            0,
+            None,
+            f"{a} and {b} have no seed in common that finished: nothing can be compared",
+        )
     if spread is None or p is None:
         one = float(found.differences[0])
-        level = f"{a} {_points(one)} points {'above' if one > 0 else 'below'} {b}" if one else f"{a} and {b} level"
-        return Pair(a, b, one, None, None, 1, None, f"one seed can't tell (it has {level}); set confirm.seeds to 5 or more")
-    low, high = max(spread.mean - spread.half_width, -span), min(spread.mean + spread.half_width, span)
+        level = (
+            f"{a} {_points(one)} points {'above' if one > 0 else 'below'} {b}"
+            if one
+            else f"{a} and {b} level"
+        )
+        return Pair(
+            a,
+            b,
+            one,
+            None,
+            None,
+            1,
+            None,
+            f"one seed can't tell (it has {level}); set confirm.seeds to 5 or more",
+        )
+    low, high = (
+        max(spread.mean - spread.half_width, -span),
+        min(spread.mean + spread.half_width, span),
+    )
     needed = seeds_needed(spread, difference)
     pair = Pair(a, b, spread.mean, (low, high), p, seeds, needed, "")
     if p < 1 - LEVEL:
         better, worse = (a, b) if spread.mean > 0 else (b, a)
         ends = (low, high) if spread.mean > 0 else (-high, -low)
-        return replace(pair, verdict=f"{better} beats {worse} by {_points(spread.mean)} points ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})")
-    return replace(pair, verdict=f"no difference shown{_why_not(found, low, high)}; {_what_it_takes(spread, needed, difference)}")
+        return replace(
+            pair,
+            verdict=f"{better} beats {worse} by {_points(spread.mean)} points ({100 * ends[0]:.1f} to {100 * ends[1]:.1f})",
+        )
+    return replace(
+        pair,
+        verdict=f"no difference shown{_why_not(found, low, high)}; {_what_it_takes(spread, needed, difference)}",
+    )
 
 
 def _why_not(found: _Compared, low: float, high: float) -> str:
@@ -195,7 +264,11 @@ def _why_not(found: _Compared, low: float, high: float) -> str:
         return f" (only {found.rows_apart} of {found.spread.rows:,} test rows are answered differently)"
     if found.spread.seeds == 2 and (low > 0 or high < 0):
         return " (two seeds may agree by chance)"
-    return " (this pair alone would show one, but with so many pairs one in twenty may do so by chance)" if low > 0 or high < 0 else ""
+    return (
+        " (this pair alone would show one, but with so many pairs one in twenty may do so by chance)"
+        if low > 0 or high < 0
+        else ""
+    )
 
 
 def _what_it_takes(spread: _Spread, needed: int | None, difference: float) -> str:
@@ -206,7 +279,9 @@ def _what_it_takes(spread: _Spread, needed: int | None, difference: float) -> st
             return f"more than {MOST_SEEDS:,} seeds would be needed {apart}"
         # So many rows that they use up half of what is allowed, and leave the other half to the seeds.
         rows = _rounded(2 * spread.of_examples / allowed * spread.rows)
-        then = seeds_needed(replace(spread, of_examples=spread.of_examples * spread.rows / rows), difference)
+        then = seeds_needed(
+            replace(spread, of_examples=spread.of_examples * spread.rows / rows), difference
+        )
         seeds = "" if then is None else f" and {then:,} seeds"
         return f"no number of seeds would be enough {apart} on {spread.rows:,} test rows: it takes about {rows:,} rows{seeds}"
     if needed <= spread.seeds:
@@ -242,7 +317,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's correction (1979): the chance of any false claim stays below the level, however many pairs there are."""
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
-    raised = np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors)) if len(p_values) else np.empty(0)
+    raised = (
+        np.minimum(1.0, np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors))
+        if len(p_values)
+        else np.empty(0)
+    )
     corrected = np.empty(len(p_values))
     corrected[order] = raised
     return corrected.tolist()
@@ -268,25 +347,41 @@ def scores(metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]) 
     return _weighted_score(metric, labels, predicted)(np.ones((1, len(labels))))[:, 0]
 
 
-def resampled_scores(metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray], *, draws: int, seed: int) -> np.ndarray:
+def resampled_scores(
+    metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray], *, draws: int, seed: int
+) -> np.ndarray:
     """The metric of each student on `draws` resamplings of the examples, the same for all students [students, draws]."""
-    generator, rows, weighted_score = np.random.default_rng(seed), len(labels), _weighted_score(metric, labels, predicted)
+    generator, rows, weighted_score = (
+        np.random.default_rng(seed),
+        len(labels),
+        _weighted_score(metric, labels, predicted),
+    )
     at_once = max(1, WEIGHTS_AT_ONCE // rows)
     parts = []
     for begin in range(0, draws, at_once):
         count = min(at_once, draws - begin)
         drawn = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
-        parts.append(weighted_score(np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows).astype(np.float64)))
+        parts.append(
+            weighted_score(
+                np.bincount(drawn.ravel(), minlength=count * rows)
+                .reshape(count, rows)
+                .astype(np.float64)
+            )
+        )
     return np.concatenate(parts, axis=1)
 
 
-def _weighted_score(metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]) -> Weighted:
+def _weighted_score(
+    metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]
+) -> Weighted:
     """The metric of each student on examples of any weight."""
     if metric in MEANS:
         parts = [_weighted_score(part, labels, predicted) for part in MEANS[metric]]
         return lambda weights: np.mean([part(weights) for part in parts], axis=0)
     if metric in ("accuracy", "subset_accuracy"):
-        right = np.stack([(one == labels).reshape(len(labels), -1).all(axis=1) for one in predicted]).astype(np.float64)
+        right = np.stack(
+            [(one == labels).reshape(len(labels), -1).all(axis=1) for one in predicted]
+        ).astype(np.float64)
         return lambda weights: np.asarray(right @ weights.T / weights.sum(axis=1))
     if metric in ("pearson", "spearman"):
         return _weighted_correlations(labels, predicted, ranks=metric == "spearman")
@@ -296,17 +391,31 @@ def _weighted_score(metric: Metric, labels: np.ndarray, predicted: Sequence[np.n
     return lambda weights: score_of_confusion(metric, confusions(weights))
 
 
-def _weighted_correlations(labels: np.ndarray, predicted: Sequence[np.ndarray], *, ranks: bool) -> Weighted:
+def _weighted_correlations(
+    labels: np.ndarray, predicted: Sequence[np.ndarray], *, ranks: bool
+) -> Weighted:
     """Pearson's coefficient, or with `ranks` Spearman's; 0 where one of the two never varies."""
     exact = [np.asarray(values, dtype=np.float64) for values in (labels, *predicted)]
     ranked = [_weighted_ranks(values) for values in exact] if ranks else None
 
     def correlations(weights: np.ndarray) -> np.ndarray:
         total = weights.sum(axis=1, keepdims=True)
-        values = [rank(weights) for rank in ranked] if ranked else [np.broadcast_to(one, weights.shape) for one in exact]
+        values = (
+            [rank(weights) for rank in ranked]
+            if ranked
+            else [np.broadcast_to(one, weights.shape) for one in exact]
+        )
         true, *given = (one - (weights * one).sum(axis=1, keepdims=True) / total for one in values)
         own = (weights * true**2).sum(axis=1)
-        return np.array([_ratio((weights * true * one).sum(axis=1), np.sqrt(own * (weights * one**2).sum(axis=1))) for one in given])
+        return np.array(
+            [
+                _ratio(
+                    (weights * true * one).sum(axis=1),
+                    np.sqrt(own * (weights * one**2).sum(axis=1)),
+                )
+                for one in given
+            ]
+        )
 
     return correlations
 
@@ -314,7 +423,9 @@ def _weighted_correlations(labels: np.ndarray, predicted: Sequence[np.ndarray], 
 def _weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Each example's rank among those drawn, [draws, rows]: ties, with itself drawn again too, have the mean of the ranks that they take up."""
     order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(np.diff(values[order], prepend=np.nan) != 0)  # of each run of equal values
+    starts = np.flatnonzero(
+        np.diff(values[order], prepend=np.nan) != 0
+    )  # of each run of equal values
     tie = np.empty(len(values), dtype=np.int64)
     tie[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
 
@@ -326,13 +437,17 @@ def _weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return ranks
 
 
-def _weighted_f1_of_labels(labels: np.ndarray, predicted: Sequence[np.ndarray], *, macro: bool) -> Weighted:
+def _weighted_f1_of_labels(
+    labels: np.ndarray, predicted: Sequence[np.ndarray], *, macro: bool
+) -> Weighted:
     """F1 over all labels of all rows together, or the mean of each label's; labels and answers: 0 and 1, [rows, labels]."""
     true = labels.astype(np.float64)
     given = [one.astype(np.float64) for one in predicted]
 
     def scores_of(weights: np.ndarray) -> np.ndarray:
-        parts = [(2 * (weights @ (true * one)), weights @ true + weights @ one) for one in given]  # each [draws, labels]
+        parts = [
+            (2 * (weights @ (true * one)), weights @ true + weights @ one) for one in given
+        ]  # each [draws, labels]
         if macro:
             return np.array([_ratio(right, all_).mean(axis=1) for right, all_ in parts])
         return np.array([_ratio(right.sum(axis=1), all_.sum(axis=1)) for right, all_ in parts])
@@ -340,7 +455,9 @@ def _weighted_f1_of_labels(labels: np.ndarray, predicted: Sequence[np.ndarray], 
     return scores_of
 
 
-def _weighted_confusions(labels: np.ndarray, predicted: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+def _weighted_confusions(
+    labels: np.ndarray, predicted: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
     """The same for confusion matrices [students, draws, true, predicted]; predicted: [students, rows].
 
     They are counted from the wrong answers alone, which are the fewest; the right ones are what is left of each class.
@@ -348,12 +465,19 @@ def _weighted_confusions(labels: np.ndarray, predicted: np.ndarray) -> Callable[
     classes, (students, rows) = 1 + max(1, int(labels.max()), int(predicted.max())), predicted.shape
     student, row = np.nonzero(predicted != labels)
     cell = (student * classes + labels[row]) * classes + predicted[student, row]
-    wrong = sparse.csr_matrix((np.ones(len(row)), (cell, row)), shape=(students * classes * classes, rows))
+    wrong = sparse.csr_matrix(
+        (np.ones(len(row)), (cell, row)), shape=(students * classes * classes, rows)
+    )
     true = sparse.csr_matrix((np.ones(rows), (labels, np.arange(rows))), shape=(classes, rows))
     diagonal = np.arange(classes)
 
     def confusions(weights: np.ndarray) -> np.ndarray:
-        counts = np.asarray(wrong @ weights.T).reshape(students, classes, classes, len(weights)).transpose(0, 3, 1, 2).copy()
+        counts = (
+            np.asarray(wrong @ weights.T)
+            .reshape(students, classes, classes, len(weights))
+            .transpose(0, 3, 1, 2)
+            .copy()
+        )
         counts[:, :, diagonal, diagonal] = np.asarray(true @ weights.T).T - counts.sum(axis=-1)
         return counts
 
@@ -362,7 +486,11 @@ def _weighted_confusions(labels: np.ndarray, predicted: np.ndarray) -> Callable[
 
 def score_of_confusion(metric: Metric, confusion: np.ndarray) -> np.ndarray:
     """The metric, as `kdsweep.core.evaluation.metrics.score` defines it, of confusion matrices [..., true, predicted]."""
-    true, given, right = confusion.sum(axis=-1), confusion.sum(axis=-2), np.diagonal(confusion, axis1=-2, axis2=-1)
+    true, given, right = (
+        confusion.sum(axis=-1),
+        confusion.sum(axis=-2),
+        np.diagonal(confusion, axis1=-2, axis2=-1),
+    )
     total = true.sum(axis=-1)
     match metric:
         case "accuracy":
@@ -371,13 +499,20 @@ def score_of_confusion(metric: Metric, confusion: np.ndarray) -> np.ndarray:
             return _ratio(2 * right[..., 1], true[..., 1] + given[..., 1])
         case "f1_macro":
             present = true + given > 0
-            return _ratio((_ratio(2 * right, true + given) * present).sum(axis=-1), present.sum(axis=-1))
+            return _ratio(
+                (_ratio(2 * right, true + given) * present).sum(axis=-1), present.sum(axis=-1)
+            )
         case "matthews":
             covariance = right.sum(axis=-1) * total - (true * given).sum(axis=-1)
-            return _ratio(covariance, np.sqrt((total**2 - (true**2).sum(axis=-1)) * (total**2 - (given**2).sum(axis=-1))))
+            return _ratio(
+                covariance,
+                np.sqrt((total**2 - (true**2).sum(axis=-1)) * (total**2 - (given**2).sum(axis=-1))),
+            )
     raise AssertionError(metric)
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """0 where nothing is below."""
-    return np.divide(above, below, out=np.zeros_like(np.asarray(above, dtype=float)), where=below > 0)
+    return np.divide(
+        above, below, out=np.zeros_like(np.asarray(above, dtype=float)), where=below > 0
+    )

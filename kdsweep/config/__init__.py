@@ -31,7 +31,8 @@ class Plan:
         """What a sweep must keep when it is run again; budget and engine are no part of it."""
         return {
             "space": self.resolved,
-            "objective": {"metric": self.space.task.metric, "direction": "maximize"} | ({"and": list(self.sweep.costs)} if self.sweep.costs else {}),
+            "objective": {"metric": self.space.task.metric, "direction": "maximize"}
+            | ({"and": list(self.sweep.costs)} if self.sweep.costs else {}),
             "sampler": self.sweep.sampler.model_dump(mode="json"),
             "pruner": self.sweep.pruner.model_dump(mode="json"),
         }
@@ -47,7 +48,14 @@ def trials_of(space: SearchSpace, sweep: SweepConfig, strategy: str) -> int:
     return sweep.trials if points is None else min(sweep.trials, points)
 
 
-def load(space: Path | str, sweep: Path | str | None = None, *, embedded: bool = False, assignments: tuple[str, ...] = (), name: str | None = None) -> Plan:
+def load(
+    space: Path | str,
+    sweep: Path | str | None = None,
+    *,
+    embedded: bool = False,
+    assignments: tuple[str, ...] = (),
+    name: str | None = None,
+) -> Plan:
     """Read a space and a sweep; apply the sweep's `set` to the space, then `assignments` to whichever they belong to.
 
     Raises SpaceError with file and line.
@@ -60,17 +68,28 @@ def load(space: Path | str, sweep: Path | str | None = None, *, embedded: bool =
     for text in assignments:
         path, value, places = split_assignment(text)
         if path == ("name",):
-            raise SpaceError(f"--set {text}", None, "'name' stands in the space and in the sweep; use --name for the sweep's name")
+            raise SpaceError(
+                f"--set {text}",
+                None,
+                "'name' stands in the space and in the sweep; use --name for the sweep's name",
+            )
         if path[0] not in known:
-            hint = did_you_mean(str(path[0]), known) or f"; known in a space or a sweep: {', '.join(known)}"
+            hint = (
+                did_you_mean(str(path[0]), known)
+                or f"; known in a space or a sweep: {', '.join(known)}"
+            )
             raise SpaceError(places[()][0], None, f"unknown key {path[0]!r}{hint}")
         (sweep_part if path[0] in SWEEP_KEYS else space_part).replace(path, value, places)
     built, config = build_space(space_part, embedded=embedded), validate(SweepConfig, sweep_part)
     _check_objective(built, config, sweep_part)
     _check_grid(built, config, sweep_part)
     resolved = built.resolved(space_part.data)
-    made = built.name + ("-embedded" if embedded else "") + (f"-{config.name}" if config.name else "")
-    checked = checked_name(made, "the sweep's name (see --name)") if name is None else checked_name(name)
+    made = (
+        built.name + ("-embedded" if embedded else "") + (f"-{config.name}" if config.name else "")
+    )
+    checked = (
+        checked_name(made, "the sweep's name (see --name)") if name is None else checked_name(name)
+    )
     return Plan(checked, built, config, resolved)
 
 
@@ -89,13 +108,21 @@ def checked_name(name: str, origin: str = "--name") -> str:
 def _check_objective(space: SearchSpace, sweep: SweepConfig, document: Document) -> None:
     metric, objective = space.task.metric, sweep.objective
     if objective and objective[0] not in (metric, "metric"):
-        raise document.error(("objective",), f"objective: the task's metric comes first: {metric} (or 'metric', whatever it is), not {objective[0]!r}")
+        raise document.error(
+            ("objective",),
+            f"objective: the task's metric comes first: {metric} (or 'metric', whatever it is), not {objective[0]!r}",
+        )
     for i, cost in enumerate(sweep.costs):
         if cost not in COSTS:
             hint = did_you_mean(cost, COSTS) or f"; known here: {', '.join(COSTS)}"
-            raise document.error(("objective", i + 1), f"objective: what stands beside {metric} is what a student costs, not {cost!r}{hint}")
+            raise document.error(
+                ("objective", i + 1),
+                f"objective: what stands beside {metric} is what a student costs, not {cost!r}{hint}",
+            )
     if len(set(objective)) < len(objective):
-        raise document.error(("objective",), f"objective: each may stand once, not [{', '.join(objective)}]")
+        raise document.error(
+            ("objective",), f"objective: each may stand once, not [{', '.join(objective)}]"
+        )
     if sweep.costs and sweep.pruner.type != "none":
         rule = f"pruner: {sweep.pruner.type} can't weigh several objectives ({', '.join(objective)}); leave 'pruner' out, or say {{type: none}}"
         raise document.error(("pruner", "type"), rule)
@@ -111,4 +138,7 @@ def _check_grid(space: SearchSpace, sweep: SweepConfig, document: Document) -> N
                 raise document.error(("sampler", "type"), rule)
         points = space.count_points(strategy) or 1
         if points > LARGEST_GRID:
-            raise document.error(("sampler", "type"), f"sampler: a grid has at most {LARGEST_GRID:,} points; strategies.{strategy} has {points:,}")
+            raise document.error(
+                ("sampler", "type"),
+                f"sampler: a grid has at most {LARGEST_GRID:,} points; strategies.{strategy} has {points:,}",
+            )

@@ -69,7 +69,9 @@ class Document:
                 self.places[inside] = origin
             here = here[inside[-1]]
             if not isinstance(here, dict | list):
-                raise SpaceError(*origin, f"{dotted(inside)} is {show(here)}, so nothing can be set inside it")
+                raise SpaceError(
+                    *origin, f"{dotted(inside)} is {show(here)}, so nothing can be set inside it"
+                )
         last = self._part(here, inside, path[-1], origin)
         if value is None and isinstance(here, dict):
             here.pop(last, None)
@@ -80,13 +82,18 @@ class Document:
         self.places |= {inside + inner: place for inner, place in places.items()}
 
     @staticmethod
-    def _part(here: dict[str, Any] | list[Any], inside: Path_, key: str | int, origin: Place) -> Any:
+    def _part(
+        here: dict[str, Any] | list[Any], inside: Path_, key: str | int, origin: Place
+    ) -> Any:
         """The key or index that `key` means in `here`."""
         if isinstance(here, dict):
             return str(key)
         index = int(key) if re.fullmatch(r"[0-9]{1,6}", str(key)) else len(here)
         if index >= len(here):
-            raise SpaceError(*origin, f"{dotted(inside)} is a list of {len(here)}: it has no {str(key)[:60]!r} (the first is 0)")
+            raise SpaceError(
+                *origin,
+                f"{dotted(inside)} is a list of {len(here)}: it has no {str(key)[:60]!r} (the first is 0)",
+            )
         return index
 
     def _forget(self, path: Path_) -> None:
@@ -120,12 +127,22 @@ def read_document(path: Path | str) -> Document:
         with where.open("rb") as opened:
             raw = opened.read(LARGEST_FILE + 1)  # not its size: a device such as /dev/zero has none
         if len(raw) > LARGEST_FILE:
-            raise SpaceError(file, None, f"is larger than {LARGEST_FILE // 1_000_000} MB: that is no search space or sweep")
+            raise SpaceError(
+                file,
+                None,
+                f"is larger than {LARGEST_FILE // 1_000_000} MB: that is no search space or sweep",
+            )
     except (FileNotFoundError, NotADirectoryError):
-        near = did_you_mean(where.name, [other.name for other in where.parent.glob("*.y*ml")]) if where.parent.is_dir() else ""
+        near = (
+            did_you_mean(where.name, [other.name for other in where.parent.glob("*.y*ml")])
+            if where.parent.is_dir()
+            else ""
+        )
         raise SpaceError(file, None, f"there is no such file{near}") from None
     except (OSError, ValueError) as error:
-        raise SpaceError(file, None, f"can't be read: {getattr(error, 'strerror', None) or error}") from error
+        raise SpaceError(
+            file, None, f"can't be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,12 +166,25 @@ def parse_yaml(text: str, file: str, *, numbered: bool = True) -> tuple[Any, dic
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
         if "\\t" in problem or "\t" in _line(text, mark):
             problem += "; YAML indents with spaces, not tabs"
-        raise SpaceError(file, mark.line + 1 if mark and numbered else None, f"is no YAML: {problem}") from error
+        raise SpaceError(
+            file, mark.line + 1 if mark and numbered else None, f"is no YAML: {problem}"
+        ) from error
     except RecursionError:
-        raise SpaceError(file, None, f"is nested more than {DEEPEST} levels deep: that is no search space or sweep") from None
+        raise SpaceError(
+            file,
+            None,
+            f"is nested more than {DEEPEST} levels deep: that is no search space or sweep",
+        ) from None
     except (YAMLError, ValueError) as error:
-        line = text[: error.position].count("\n") + 1 if hasattr(error, "position") and numbered else None
-        reason = getattr(error, "reason", None) or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        line = (
+            text[: error.position].count("\n") + 1
+            if hasattr(error, "position") and numbered
+            else None
+        )
+        reason = (
+            getattr(error, "reason", None)
+            or (str(error).strip().splitlines() or [type(error).__name__])[0]
+        )
         raise SpaceError(file, line, f"is no YAML: {reason}") from error
     return value, builder.places
 
@@ -175,9 +205,15 @@ class _Builder:
     def build(self, node: Node, path: Path_) -> Any:
         self.nodes += 1
         if len(path) > DEEPEST:
-            raise SpaceError(*self.place(node), f"is nested more than {DEEPEST} levels deep: that is no search space or sweep")
+            raise SpaceError(
+                *self.place(node),
+                f"is nested more than {DEEPEST} levels deep: that is no search space or sweep",
+            )
         if self.nodes > MOST_NODES:
-            raise SpaceError(*self.place(node), f"holds more than {MOST_NODES:,} values: that is no search space or sweep")
+            raise SpaceError(
+                *self.place(node),
+                f"holds more than {MOST_NODES:,} values: that is no search space or sweep",
+            )
         self.places.setdefault(path, self.place(node))
         match node:
             case MappingNode():
@@ -186,7 +222,9 @@ class _Builder:
                 return [self.build(item, (*path, i)) for i, item in enumerate(node.value)]
             case ScalarNode():
                 return self._scalar(node)
-        raise SpaceError(*self.place(node), "holds something that is neither a mapping, a list nor a value")
+        raise SpaceError(
+            *self.place(node), "holds something that is neither a mapping, a list nor a value"
+        )
 
     def _mapping(self, node: MappingNode, path: Path_) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -204,9 +242,14 @@ class _Builder:
         try:
             value = self.yaml.constructor.construct_object(node)
         except ValueError as error:
-            raise SpaceError(*self.place(node), f"is no YAML: {show(node.value)} can't be read as a value") from error
+            raise SpaceError(
+                *self.place(node), f"is no YAML: {show(node.value)} can't be read as a value"
+            ) from error
         if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-            raise SpaceError(*self.place(node), f"a whole number must be at most {LARGEST_NUMBER} (64 bits), not {show(node.value)}")
+            raise SpaceError(
+                *self.place(node),
+                f"a whole number must be at most {LARGEST_NUMBER} (64 bits), not {show(node.value)}",
+            )
         if isinstance(value, str | int | float | bool) or value is None:
             return value
         return node.value  # dates and the like stay text
@@ -232,12 +275,26 @@ def validate(model: type[Model], document: Document) -> Model:
     try:
         return model.model_validate(document.data)
     except ValidationError as error:
-        broken = [details for details in error.errors(include_url=False) if details["type"] != "default_factory_not_called"]  # for another mistake
-        found = [_broken_rule(document, details) for details in broken if not _said_inside(details, error)]
+        broken = [
+            details
+            for details in error.errors(include_url=False)
+            if details["type"] != "default_factory_not_called"
+        ]  # for another mistake
+        found = [
+            _broken_rule(document, details)
+            for details in broken
+            if not _said_inside(details, error)
+        ]
     found.sort(key=lambda broken: (broken.line is None, broken.line or 0))
     first = found[0]
-    others = sorted({str(other.line) for other in found[1:] if other.line and other.line != first.line}, key=int)
-    more = f" (more to mend in line{'s' if len(others) > 1 else ''} {', '.join(others)})" if others else ""
+    others = sorted(
+        {str(other.line) for other in found[1:] if other.line and other.line != first.line}, key=int
+    )
+    more = (
+        f" (more to mend in line{'s' if len(others) > 1 else ''} {', '.join(others)})"
+        if others
+        else ""
+    )
     raise SpaceError(first.file, first.line, first.rule + more)
 
 
@@ -246,7 +303,10 @@ def _said_inside(details: Any, error: ValidationError) -> bool:
     if details["type"] != "string_type" or not isinstance(details["input"], dict):
         return False
     whole = details["loc"][:-1]  # without the name of the union's member
-    return any(other["loc"][: len(whole)] == whole and len(other["loc"]) > len(details["loc"]) for other in error.errors(include_url=False))
+    return any(
+        other["loc"][: len(whole)] == whole and len(other["loc"]) > len(details["loc"])
+        for other in error.errors(include_url=False)
+    )
 
 
 def _broken_rule(document: Document, details: Any) -> SpaceError:
@@ -254,7 +314,9 @@ def _broken_rule(document: Document, details: Any) -> SpaceError:
     path: Path_ = ()
     here: Any = document.data
     for part in details["loc"]:
-        inside = (isinstance(here, dict) and part in here) or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        inside = (isinstance(here, dict) and part in here) or (
+            isinstance(here, list) and isinstance(part, int) and part < len(here)
+        )
         if inside:
             path, here = (*path, part), here[part]
         elif part == details["loc"][-1] and details["type"] == "missing":
@@ -279,7 +341,11 @@ def rule(details: Any, value: Any) -> str:
     if details["type"] == "union_tag_invalid":
         known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
         message = f"unknown type {str(context['tag'])!r}{did_you_mean(str(context['tag']), known) or '; known here: ' + ', '.join(known)}"
-    said = details["type"] in {"unknown_key", "unknown_shape"} or isinstance(value, dict | list) or repr(value) in message
+    said = (
+        details["type"] in {"unknown_key", "unknown_shape"}
+        or isinstance(value, dict | list)
+        or repr(value) in message
+    )
     return message if said else f"{message}, not {show(value)}"
 
 

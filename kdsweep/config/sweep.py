@@ -99,14 +99,19 @@ def _words(value: Any) -> Any:
         try:
             return tuple(shlex.split(value))
         except ValueError as error:
-            raise ValueError(f"command is no line that a shell could split: {str(error).lower()}") from None
+            raise ValueError(
+                f"command is no line that a shell could split: {str(error).lower()}"
+            ) from None
     return tuple(value) if isinstance(value, list) else value
 
 
 def _address(value: str) -> str:
     if value in ("local", "head", "auto") or re.fullmatch(r"(ray://)?[^\s/:@]+:\d{1,5}", value):
         return value
-    raise ValueError("address is local, head, auto, HOST:PORT or ray://HOST:PORT" + did_you_mean(value, ["local", "head", "auto"]))
+    raise ValueError(
+        "address is local, head, auto, HOST:PORT or ray://HOST:PORT"
+        + did_you_mean(value, ["local", "head", "auto"])
+    )
 
 
 class RayEngine(Strict):
@@ -132,7 +137,9 @@ class RayEngine(Strict):
     @model_validator(mode="after")
     def _own_machine(self) -> RayEngine:
         if self.address != "local" and (self.gpus is not None or self.cpus is not None):
-            raise ValueError(f"'gpus' and 'cpus' say what this machine gives to 'address: local'; with {self.address!r} the machines that join say it")
+            raise ValueError(
+                f"'gpus' and 'cpus' say what this machine gives to 'address: local'; with {self.address!r} the machines that join say it"
+            )
         if self.address != "head" and self.listen is not None:
             raise ValueError("'listen' is for 'address: head', where other machines join")
         return self
@@ -165,7 +172,9 @@ class OnDone(Strict):
             raise ValueError("on_done is either {command: [WORD, ...]} or {webhook: https://...}")
         # The rules for the address are kept here and not at its key: a message about a key shows its value, and this one is a secret.
         if self.webhook is not None and not re.fullmatch(r"https?://[^\s/?#]+\S*", self.webhook):
-            raise ValueError("webhook must be an address that begins with https:// or http:// and has no blank in it")
+            raise ValueError(
+                "webhook must be an address that begins with https:// or http:// and has no blank in it"
+            )
         return self
 
     def shown(self) -> dict[str, Any]:
@@ -173,7 +182,10 @@ class OnDone(Strict):
         if self.webhook is not None:
             return {"command": None, "webhook": without_path(self.webhook)}
         assert self.command is not None
-        return {"command": [self.command[0], *(["***"] if len(self.command) > 1 else [])], "webhook": None}
+        return {
+            "command": [self.command[0], *(["***"] if len(self.command) > 1 else [])],
+            "webhook": None,
+        }
 
 
 def without_path(address: str) -> str:
@@ -200,10 +212,16 @@ class SweepConfig(Strict):
     name: Name | None = None
     objective: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
     trials: Count = 20
-    sampler: Annotated[TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")] = TpeSampler()
-    pruner: Annotated[NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")] = Field(default_factory=_usual_pruner)
+    sampler: Annotated[
+        TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")
+    ] = TpeSampler()
+    pruner: Annotated[
+        NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")
+    ] = Field(default_factory=_usual_pruner)
     budget: Budget = Budget()
-    engine: Annotated[AutoEngine | InlineEngine | RayEngine, Field(discriminator="type")] = AutoEngine()
+    engine: Annotated[AutoEngine | InlineEngine | RayEngine, Field(discriminator="type")] = (
+        AutoEngine()
+    )
     confirm: Confirm = Confirm()
     keep: Keep = Keep()
     storage: Text = "sqlite"
@@ -219,7 +237,9 @@ class SweepConfig(Strict):
 SWEEP_KEYS = frozenset(SweepConfig.model_fields) - {"name"}
 
 
-def sweep_document(path: Path | str | None) -> tuple[Document, list[tuple[Path_, Any, dict[Path_, Place]]]]:
+def sweep_document(
+    path: Path | str | None,
+) -> tuple[Document, list[tuple[Path_, Any, dict[Path_, Place]]]]:
     """A sweep file as data, and what its `set` overrides, each with its place."""
     if path is None:
         return Document("the default sweep", {}), []
@@ -228,10 +248,15 @@ def sweep_document(path: Path | str | None) -> tuple[Document, list[tuple[Path_,
     overrides: list[tuple[Path_, Any, dict[Path_, Place]]] = []
     for key, value in (section.data if section else {}).items():
         assert section is not None
-        places = {inner[1:]: place for inner, place in section.places.items() if inner[:1] == (key,)}
+        places = {
+            inner[1:]: place for inner, place in section.places.items() if inner[:1] == (key,)
+        }
         keys = split_path(key)
         if not all(keys) or keys[0] in SWEEP_KEYS or keys[0] == "name":
-            raise section.error((key,), f"set: {key!r} is no key of a search space; 'set' overrides the space (set: {{training.epochs: 2}})")
+            raise section.error(
+                (key,),
+                f"set: {key!r} is no key of a search space; 'set' overrides the space (set: {{training.epochs: 2}})",
+            )
         overrides.append((keys, value, places))
     return document, overrides
 

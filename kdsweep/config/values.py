@@ -46,17 +46,25 @@ class Range(Strict):
         if self.log and self.step is not None:
             raise ValueError("a log range has no step")
         if self.step is not None and self.step > self.high - self.low:
-            raise ValueError(f"step ({self.step:g}) must be at most high - low ({self.high - self.low:g})")
+            raise ValueError(
+                f"step ({self.step:g}) must be at most high - low ({self.high - self.low:g})"
+            )
         return self
 
     def count(self) -> int | None:
         """How many numbers it has, or None where there is no end of them."""
-        return None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return (
+            None if self.step is None else math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        )
 
     def points(self) -> list[float] | None:
         """All its numbers, or None where there is no end of them."""
         count = self.count()
-        return None if count is None or self.step is None else [self.low + i * self.step for i in range(count)]
+        return (
+            None
+            if count is None or self.step is None
+            else [self.low + i * self.step for i in range(count)]
+        )
 
 
 def _distinct(choices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
@@ -68,19 +76,30 @@ def _distinct(choices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
 class Choices(Strict):
     """One of a list of plain values."""
 
-    choices: Annotated[tuple[Scalar, ...], BeforeValidator(lambda value: _a_list("choices", value)), Field(min_length=1), AfterValidator(_distinct)]
+    choices: Annotated[
+        tuple[Scalar, ...],
+        BeforeValidator(lambda value: _a_list("choices", value)),
+        Field(min_length=1),
+        AfterValidator(_distinct),
+    ]
 
 
 class AnyOf(Strict):
     """One of several values."""
 
-    any_of: Annotated[tuple[Value, ...], BeforeValidator(lambda value: _a_list("any_of", value)), Field(min_length=2)]
+    any_of: Annotated[
+        tuple[Value, ...],
+        BeforeValidator(lambda value: _a_list("any_of", value)),
+        Field(min_length=2),
+    ]
 
     def options(self, name: str) -> dict[str, tuple[Value, str]]:
         """label -> (value, prefix of its parameters' names). The prefix is `name` unless two options, or one and the choice, would share a parameter."""
         kinds = [_kind(option) for option in self.any_of]
         of_kind, so_far = Counter(kinds), Counter[str]()
-        used = [{parameter.name for parameter in parameters(option, name)} for option in self.any_of]
+        used = [
+            {parameter.name for parameter in parameters(option, name)} for option in self.any_of
+        ]
         users = Counter(parameter for names in used for parameter in names)
         users[f"{name}.any_of"] += 1
         out: dict[str, tuple[Value, str]] = {}
@@ -114,7 +133,9 @@ def _read_schedule(data: Any) -> Any:
     shape = data.get("shape")
     if not isinstance(shape, str) or shape not in SHAPES:
         hint = did_you_mean(str(shape), SHAPES) or f"; known shapes: {', '.join(SHAPES)}"
-        raise PydanticCustomError("unknown_shape", "unknown shape {shape}{hint}", {"shape": repr(shape), "hint": hint})
+        raise PydanticCustomError(
+            "unknown_shape", "unknown shape {shape}{hint}", {"shape": repr(shape), "hint": hint}
+        )
     known = {field.alias or name: field for name, field in SHAPES[shape].model_fields.items()}
     for key in data:
         if key not in known:
@@ -129,17 +150,29 @@ def _tag(value: Any) -> str:
     if isinstance(value, dict):
         if "shape" in value:
             return "schedule"
-        for key, tag in (("any_of", "any_of"), ("choices", "choices"), ("low", "range"), ("high", "range")):
+        for key, tag in (
+            ("any_of", "any_of"),
+            ("choices", "choices"),
+            ("low", "range"),
+            ("high", "range"),
+        ):
             if key in value:
                 return tag
         return "unclear"
-    kinds: dict[type, str] = {Range: "range", Choices: "choices", AnyOf: "any_of", ScheduleValue: "schedule"}
+    kinds: dict[type, str] = {
+        Range: "range",
+        Choices: "choices",
+        AnyOf: "any_of",
+        ScheduleValue: "schedule",
+    }
     return kinds.get(type(value), "constant")
 
 
 def _unclear(value: Any) -> Any:
     keys = ", ".join(map(str, value)) or "nothing"
-    raise ValueError(f"a value is a constant, {{low, high}}, {{choices}}, {{shape, ...}} or {{any_of}}; this mapping has {keys}")
+    raise ValueError(
+        f"a value is a constant, {{low, high}}, {{choices}}, {{shape, ...}} or {{any_of}}; this mapping has {keys}"
+    )
 
 
 def _constant(value: Any) -> Any:
@@ -183,7 +216,13 @@ class Parameter:
         if isinstance(self.domain, tuple):
             return list(self.domain)
         if self.whole and not self.domain.log:
-            return list(range(round(self.domain.low), round(self.domain.high) + 1, round(self.domain.step or 1)))
+            return list(
+                range(
+                    round(self.domain.low),
+                    round(self.domain.high) + 1,
+                    round(self.domain.step or 1),
+                )
+            )
         return self.domain.points()
 
     def count(self) -> int | None:
@@ -198,7 +237,9 @@ class Parameter:
         if isinstance(self.domain, tuple):
             text = "one of " + ", ".join(map(str, self.domain))
         else:
-            text = f"{self.domain.low:g} to {self.domain.high:g}" + (", log" if self.domain.log else "")
+            text = f"{self.domain.low:g} to {self.domain.high:g}" + (
+                ", log" if self.domain.log else ""
+            )
             text += f", step {self.domain.step:g}" if self.domain.step is not None else ""
         return text + "".join(f" (when {name} is {label})" for name, label in self.when)
 
@@ -221,13 +262,19 @@ def settle(value: Any, name: str, suggest: Suggest, *, whole: bool = False) -> A
             option, prefix = options[suggest(Parameter(f"{name}.any_of", tuple(options), False))]
             return settle(option, prefix, suggest, whole=whole)
         case ScheduleValue():
-            return {"shape": value.shape} | {key: settle(inner, f"{name}.{key}", suggest) for key, inner in value.fields.items()}
+            return {"shape": value.shape} | {
+                key: settle(inner, f"{name}.{key}", suggest) for key, inner in value.fields.items()
+            }
         case list() | tuple():
-            return [settle(inner, f"{name}.{i}", suggest, whole=whole) for i, inner in enumerate(value)]
+            return [
+                settle(inner, f"{name}.{i}", suggest, whole=whole) for i, inner in enumerate(value)
+            ]
     return value
 
 
-def parameters(value: Any, name: str, *, whole: bool = False, when: tuple[tuple[str, str], ...] = ()) -> list[Parameter]:
+def parameters(
+    value: Any, name: str, *, whole: bool = False, when: tuple[tuple[str, str], ...] = ()
+) -> list[Parameter]:
     """Every parameter of `value`, in the order in which they are asked for."""
     match value:
         case Range():
@@ -242,9 +289,17 @@ def parameters(value: Any, name: str, *, whole: bool = False, when: tuple[tuple[
                 out += parameters(option, prefix, whole=whole, when=(*when, (choice, label)))
             return out
         case ScheduleValue():
-            return [found for key, inner in value.fields.items() for found in parameters(inner, f"{name}.{key}", when=when)]
+            return [
+                found
+                for key, inner in value.fields.items()
+                for found in parameters(inner, f"{name}.{key}", when=when)
+            ]
         case list() | tuple():
-            return [found for i, inner in enumerate(value) for found in parameters(inner, f"{name}.{i}", whole=whole, when=when)]
+            return [
+                found
+                for i, inner in enumerate(value)
+                for found in parameters(inner, f"{name}.{i}", whole=whole, when=when)
+            ]
     return []
 
 
@@ -276,17 +331,27 @@ def admit(value: Any, settled: Any, name: str, *, whole: bool = False) -> dict[s
     """The parameters with which `value` settles to `settled`. Raises NotAdmitted with the reason."""
     match value:
         case Range():
-            if not isinstance(settled, int | float) or isinstance(settled, bool) or not value.low <= settled <= value.high:
-                raise NotAdmitted(f"{name}: {settled!r} is not between {value.low:g} and {value.high:g}")
+            if (
+                not isinstance(settled, int | float)
+                or isinstance(settled, bool)
+                or not value.low <= settled <= value.high
+            ):
+                raise NotAdmitted(
+                    f"{name}: {settled!r} is not between {value.low:g} and {value.high:g}"
+                )
             if whole and not float(settled).is_integer():
                 raise NotAdmitted(f"{name}: {settled!r} is not a whole number")
             steps = 0.0 if value.step is None else (settled - value.low) / value.step
             if abs(steps - round(steps)) > 1e-9 * max(1.0, steps):
-                raise NotAdmitted(f"{name}: {settled!r} is not {value.low:g} and a multiple of the step {value.step:g}")
+                raise NotAdmitted(
+                    f"{name}: {settled!r} is not {value.low:g} and a multiple of the step {value.step:g}"
+                )
             return {name: int(settled) if whole else float(settled)}
         case Choices():
             if settled not in value.choices:
-                raise NotAdmitted(f"{name}: {settled!r} is none of {', '.join(map(str, value.choices))}")
+                raise NotAdmitted(
+                    f"{name}: {settled!r} is none of {', '.join(map(str, value.choices))}"
+                )
             return {name: settled}
         case AnyOf():
             reasons = []
@@ -301,17 +366,27 @@ def admit(value: Any, settled: Any, name: str, *, whole: bool = False) -> dict[s
                 raise NotAdmitted(f"{name}: a schedule of shape {value.shape} is expected")
             if settled.keys() - {"shape"} != value.fields.keys():
                 raise NotAdmitted(f"{name}: shape {value.shape} has here {', '.join(value.fields)}")
-            return {key: found for field, inner in value.fields.items() for key, found in admit(inner, settled[field], f"{name}.{field}").items()}
+            return {
+                key: found
+                for field, inner in value.fields.items()
+                for key, found in admit(inner, settled[field], f"{name}.{field}").items()
+            }
         case list() | tuple():
             if not isinstance(settled, list | tuple) or len(settled) != len(value):
                 raise NotAdmitted(f"{name}: a list of {len(value)} is expected")
-            return {key: found for i, inner in enumerate(value) for key, found in admit(inner, settled[i], f"{name}.{i}", whole=whole).items()}
+            return {
+                key: found
+                for i, inner in enumerate(value)
+                for key, found in admit(inner, settled[i], f"{name}.{i}", whole=whole).items()
+            }
     if settled != value or isinstance(settled, bool) != isinstance(value, bool):
         raise NotAdmitted(f"{name}: {settled!r} is not {value!r}")
     return {}
 
 
-def each_number(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
+def each_number(
+    value: Any, path: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Every plain value that `value` can bring into a trial, with its path: a rule that each of them keeps, all trials keep.
 
     The boundaries of a step schedule are no values of it.
@@ -341,7 +416,9 @@ def extremes(value: Any, *, whole: bool = False) -> Iterator[Any]:
     """Settled values in which each choice, each option and each end of a range occurs at least once."""
     match value:
         case Range():
-            yield from (round(end) if whole and end.is_integer() else end for end in (value.low, value.high))
+            yield from (
+                round(end) if whole and end.is_integer() else end for end in (value.low, value.high)
+            )
         case Choices():
             yield from value.choices
         case AnyOf():
@@ -397,8 +474,15 @@ def _kind(value: Any) -> str:
 
 
 def _direction(value: ScheduleValue) -> str:
-    start, end = ([number for _, number in each_number(value.fields.get(key, 0.0))] for key in ("start", "end"))
-    if not start or not end or not all(isinstance(number, int | float) for number in (*start, *end)):
+    start, end = (
+        [number for _, number in each_number(value.fields.get(key, 0.0))]
+        for key in ("start", "end")
+    )
+    if (
+        not start
+        or not end
+        or not all(isinstance(number, int | float) for number in (*start, *end))
+    ):
         return ""
     if max(start) <= min(end) and min(start) < max(end):
         return "_rising"

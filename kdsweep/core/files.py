@@ -18,7 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int | None = None) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], mode: int | None = None
+) -> None:
     """Fill a file beside `path` by `write`, then let it take its place; with `mode`, or as the umask says."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -28,7 +30,9 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int 
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(0o666 & ~_umask() if mode is None else mode)  # mkstemp makes 0600; home follows the umask
+        beside.chmod(
+            0o666 & ~_umask() if mode is None else mode
+        )  # mkstemp makes 0600; home follows the umask
         beside.replace(path)
         _fsync_folder(path.parent)
     finally:
@@ -96,7 +100,11 @@ def fingerprint(*parts: Any) -> str:
     """A short content hash (16 hexadecimal digits) of JSON-like values, strings and bytes."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True, ensure_ascii=False).encode()
+        data = (
+            part
+            if isinstance(part, bytes)
+            else json.dumps(part, sort_keys=True, ensure_ascii=False).encode()
+        )
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
@@ -128,11 +136,36 @@ def _fsync_folder(folder: Path) -> None:
 
 
 NETWORK = {
-    *("nfs", "nfs4", "lustre", "gpfs", "beegfs", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "9p", "afs"),
+    *(
+        "nfs",
+        "nfs4",
+        "lustre",
+        "gpfs",
+        "beegfs",
+        "cifs",
+        "smb3",
+        "smbfs",
+        "ceph",
+        "glusterfs",
+        "9p",
+        "afs",
+    ),
     *("orangefs", "pvfs2", "panfs", "wekafs", "davfs", "ocfs2", "gfs2", "acfs", "coda"),
 }
 NETWORK_FUSE = {
-    *("sshfs", "glusterfs", "ceph", "ceph-fuse", "s3fs", "rclone", "gcsfuse", "juicefs", "davfs2", "beegfs", "mfs"),
+    *(
+        "sshfs",
+        "glusterfs",
+        "ceph",
+        "ceph-fuse",
+        "s3fs",
+        "rclone",
+        "gcsfuse",
+        "juicefs",
+        "davfs2",
+        "beegfs",
+        "mfs",
+    ),
     *("curlftpfs", "mountpoint-s3", "blobfuse2"),
 }
 
@@ -140,13 +173,18 @@ NETWORK_FUSE = {
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
     """Whether `path` lies on a file system that several machines share, as far as the system's own table tells."""
     try:
-        lines = [line.split() for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+        lines = [
+            line.split()
+            for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        ]
     except OSError:
         return False
     real, kind, depth = os.path.realpath(path), "", -1
     for fields in lines:
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        if len(point) >= depth and (real + "/").startswith(point.rstrip("/") + "/"):  # not less: a later mount hides an earlier one
+        if len(point) >= depth and (real + "/").startswith(
+            point.rstrip("/") + "/"
+        ):  # not less: a later mount hides an earlier one
             kind, depth = fields[fields.index("-") + 1], len(point)
     base, _, fuse = kind.partition(".")
     return base in NETWORK or (base in ("fuse", "fuseblk") and fuse in NETWORK_FUSE)
@@ -158,7 +196,9 @@ def write_ahead(connection: Any, record: Any = None) -> None:
     A crash of the machine can cost the last writes, never the file. All who read share memory: for one machine's disk alone.
     """
     cursor = connection.cursor()
-    with contextlib.suppress(sqlite3.OperationalError):  # somebody reads just now: the next connection will
+    with contextlib.suppress(
+        sqlite3.OperationalError
+    ):  # somebody reads just now: the next connection will
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

@@ -92,10 +92,15 @@ class Step(_Shape):
     @model_validator(mode="after")
     def _ordered(self) -> Step:
         if len(self.boundaries) != len(self.values) - 1:
-            raise ValueError(f"{len(self.values)} values need {len(self.values) - 1} numbers in 'at', not {len(self.boundaries)}")
+            raise ValueError(
+                f"{len(self.values)} values need {len(self.values) - 1} numbers in 'at', not {len(self.boundaries)}"
+            )
         if any(not 0 < boundary < 1 for boundary in self.boundaries):
             raise ValueError("'at' must lie between 0 and 1: it is a share of the training")
-        if any(later <= earlier for earlier, later in zip(self.boundaries, self.boundaries[1:], strict=False)):
+        if any(
+            later <= earlier
+            for earlier, later in zip(self.boundaries, self.boundaries[1:], strict=False)
+        ):
             raise ValueError("the numbers in 'at' must rise")
         return self
 
@@ -128,7 +133,13 @@ def _number_is_constant(value: Any) -> Any:
     return value
 
 
-SHAPES: dict[str, type[_Shape]] = {"constant": Constant, "linear": Linear, "cosine": Cosine, "step": Step, "per_epoch": PerEpoch}
+SHAPES: dict[str, type[_Shape]] = {
+    "constant": Constant,
+    "linear": Linear,
+    "cosine": Cosine,
+    "step": Step,
+    "per_epoch": PerEpoch,
+}
 
 Schedule = Constant | Linear | Cosine | Step | PerEpoch
 

@@ -32,14 +32,19 @@ METRICS: dict[Kind, tuple[Metric, ...]] = {
     "multi_label": ("f1_micro", "f1_macro", "subset_accuracy"),
 }
 # What GLUE's leaderboard takes for a task of two metrics: their mean. The parts are reported beside it.
-MEANS: dict[Metric, tuple[Metric, Metric]] = {"accuracy_and_f1": ("accuracy", "f1"), "pearson_and_spearman": ("pearson", "spearman")}
+MEANS: dict[Metric, tuple[Metric, Metric]] = {
+    "accuracy_and_f1": ("accuracy", "f1"),
+    "pearson_and_spearman": ("pearson", "spearman"),
+}
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 class Strict(BaseModel):
     """Frozen, every key known, no type guessed: `epochs: "3"` is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, serialize_by_alias=True, protected_namespaces=())
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, serialize_by_alias=True, protected_namespaces=()
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -54,7 +59,9 @@ class Strict(BaseModel):
 
 def unknown_key(key: Any, known: list[str]) -> PydanticCustomError:
     hint = did_you_mean(key, known) or f"; known here: {', '.join(known)}"
-    return PydanticCustomError("unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint, "name": str(key)})
+    return PydanticCustomError(
+        "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint, "name": str(key)}
+    )
 
 
 def added_later(default: Any) -> Any:
@@ -64,7 +71,9 @@ def added_later(default: Any) -> Any:
 
 def _name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) or ".." in value:
-        raise ValueError("a name is 1 to 100 letters, digits, '-', '_' and single '.', and starts with a letter or digit")
+        raise ValueError(
+            "a name is 1 to 100 letters, digits, '-', '_' and single '.', and starts with a letter or digit"
+        )
     return value
 
 
@@ -84,7 +93,9 @@ def as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-LayerNumbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)]
+LayerNumbers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+]
 
 
 def _one_or_two(value: Any) -> Any:
@@ -109,8 +120,14 @@ class SplitNames(Strict):
 
     @model_validator(mode="after")
     def _other_names(self) -> SplitNames:
-        if clash := [name for i, name in enumerate(self.more_tests) if name in (*SPLITS, *self.more_tests[:i])]:
-            raise ValueError(f"more_tests: {clash[0]!r} is the name of another split; each of more_tests needs a name of its own")
+        if clash := [
+            name
+            for i, name in enumerate(self.more_tests)
+            if name in (*SPLITS, *self.more_tests[:i])
+        ]:
+            raise ValueError(
+                f"more_tests: {clash[0]!r} is the name of another split; each of more_tests needs a name of its own"
+            )
         return self
 
     @property
@@ -143,7 +160,10 @@ class UnlabelledSettings(Strict):
     subset: Text | None = None
     revision: Text | None = None
     where: dict[Text, str | int | float | bool] = {}
-    text: Annotated[tuple[Text, ...], BeforeValidator(_one_or_two), Field(min_length=1, max_length=2)] | None = None
+    text: (
+        Annotated[tuple[Text, ...], BeforeValidator(_one_or_two), Field(min_length=1, max_length=2)]
+        | None
+    ) = None
     split: Text = "train"
     limit: Annotated[int, Field(ge=1)] | None = None
 
@@ -165,9 +185,13 @@ class TaskSettings(Strict):
     subset: Text | None = None
     revision: Text | None = None
     where: dict[Text, str | int | float | bool] = {}
-    text: Annotated[tuple[Text, ...], BeforeValidator(_one_or_two), Field(min_length=1, max_length=2)]
+    text: Annotated[
+        tuple[Text, ...], BeforeValidator(_one_or_two), Field(min_length=1, max_length=2)
+    ]
     label: Text | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)]
-    labels: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)] | None = None
+    labels: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)] | None = (
+        None
+    )
     splits: SplitNames = SplitNames()
     holdout: Annotated[float, Field(gt=0, lt=0.5)] = 0.1
     limit: Limit = Limit()
@@ -181,9 +205,13 @@ class TaskSettings(Strict):
     def _metric_of_its_kind(self) -> TaskSettings:
         if self.metric not in METRICS[self.kind]:
             others = [kind for kind in METRICS if self.metric in METRICS[kind]]
-            raise ValueError(f"metric {self.metric} is for kind: {others[0]}; a task of kind: {self.kind} has {', '.join(METRICS[self.kind])}")
+            raise ValueError(
+                f"metric {self.metric} is for kind: {others[0]}; a task of kind: {self.kind} has {', '.join(METRICS[self.kind])}"
+            )
         if isinstance(self.label, tuple) and self.kind != "multi_label":
-            raise ValueError(f"label names {len(self.label)} columns, one for each label, which is for kind: multi_label")
+            raise ValueError(
+                f"label names {len(self.label)} columns, one for each label, which is for kind: multi_label"
+            )
         if self.kind == "regression" and self.labels is not None:
             raise ValueError("labels name classes, and a regression has none; leave 'labels' out")
         return self
@@ -191,7 +219,9 @@ class TaskSettings(Strict):
     @model_validator(mode="after")
     def _pairs_keep_their_heads(self) -> TaskSettings:
         if self.truncation != "head" and len(self.text) == 2:
-            raise ValueError(f"truncation: {self.truncation} is for one text; of a pair the longer one loses its end (leave it out, or 'head')")
+            raise ValueError(
+                f"truncation: {self.truncation} is for one text; of a pair the longer one loses its end (leave it out, or 'head')"
+            )
         return self
 
     @property
@@ -202,7 +232,9 @@ class TaskSettings(Strict):
     def _as_many_texts(self) -> TaskSettings:
         other = self.unlabelled.text if self.unlabelled else None
         if other is not None and len(other) != len(self.text):
-            raise ValueError(f"unlabelled.text names {len(other)} and text {len(self.text)} columns: both must be as many")
+            raise ValueError(
+                f"unlabelled.text names {len(other)} and text {len(self.text)} columns: both must be as many"
+            )
         return self
 
 
@@ -241,7 +273,9 @@ class TeacherSettings(Strict):
 
     model: Text | None = None
     checkpoint: Text | None = None
-    labels: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)] | None = None
+    labels: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)] | None = (
+        None
+    )
     trust_remote_code: bool = False
     training: TeacherTraining = TeacherTraining()
     epoch: Annotated[int, Field(ge=1)] | None = added_later(None)
@@ -252,13 +286,23 @@ class TeacherSettings(Strict):
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSettings:
         if (self.model is None) == (self.checkpoint is None):
-            raise ValueError("a teacher needs either 'model' (to fine-tune first) or 'checkpoint' (fine-tuned already)")
+            raise ValueError(
+                "a teacher needs either 'model' (to fine-tune first) or 'checkpoint' (fine-tuned already)"
+            )
         if self.labels is not None and self.checkpoint is None:
-            raise ValueError("'labels' names the outputs of a 'checkpoint', in its order; a 'model' to fine-tune has none")
-        if self.checkpoint is not None and (given := [name for name in ("epoch", "seeds", "folds") if name in self.model_dump()]):
-            raise ValueError(f"'{given[0]}' says how a 'model' is fine-tuned; a 'checkpoint' is taken as it is")
+            raise ValueError(
+                "'labels' names the outputs of a 'checkpoint', in its order; a 'model' to fine-tune has none"
+            )
+        if self.checkpoint is not None and (
+            given := [name for name in ("epoch", "seeds", "folds") if name in self.model_dump()]
+        ):
+            raise ValueError(
+                f"'{given[0]}' says how a 'model' is fine-tuned; a 'checkpoint' is taken as it is"
+            )
         if self.epoch is not None and self.epoch > self.training.epochs:
-            raise ValueError(f"epoch {self.epoch} is past the end: the teacher is fine-tuned for {self.training.epochs} epochs (training.epochs)")
+            raise ValueError(
+                f"epoch {self.epoch} is past the end: the teacher is fine-tuned for {self.training.epochs} epochs (training.epochs)"
+            )
         return self
 
     @property
@@ -299,8 +343,18 @@ class StudentSettings(Strict):
     @property
     def shape(self) -> str:
         """What is made of the model, to stand after its name: `, 3 layers`."""
-        layers = f"layers {' '.join(map(str, self.layers))}" if isinstance(self.layers, tuple) else f"{self.layers} layers" if self.layers else ""
-        parts = [layers, f"width {self.width}" if self.width else "", "from scratch" if self.start == "scratch" else ""]
+        layers = (
+            f"layers {' '.join(map(str, self.layers))}"
+            if isinstance(self.layers, tuple)
+            else f"{self.layers} layers"
+            if self.layers
+            else ""
+        )
+        parts = [
+            layers,
+            f"width {self.width}" if self.width else "",
+            "from scratch" if self.start == "scratch" else "",
+        ]
         return "".join(f", {part}" for part in parts if part)
 
 
@@ -327,7 +381,9 @@ def _schedule(name: str) -> Any:
                 raise ValueError(broken)
         return schedule
 
-    return Annotated[Schedule, BeforeValidator(lambda value: parse_schedule(value)), AfterValidator(check)]
+    return Annotated[
+        Schedule, BeforeValidator(lambda value: parse_schedule(value)), AfterValidator(check)
+    ]
 
 
 # Which of the teacher's layers each of the student's learns from: evenly spread, the first ones, the last ones, or one for each of the student's.
@@ -379,7 +435,11 @@ class DistillSettings(Strict):
     def online(self) -> dict[str, HiddenTerm | AttentionTerm | CosineTerm]:
         """The terms that no cache of logits serves, by name: they run the teacher in each step."""
         found = {"hidden": self.hidden, "attention": self.attention, "cosine": self.cosine}
-        return {name: term for name, term in found.items() if term is not None and max(term.weight.values_taken()) > 0}
+        return {
+            name: term
+            for name, term in found.items()
+            if term is not None and max(term.weight.values_taken()) > 0
+        }
 
 
 def unfit(kind: Kind, name: str, value: Any) -> str | None:
@@ -429,7 +489,9 @@ class TrialSettings(Strict):
 
     task: TaskSettings
     teacher: TeacherSettings | None = None
-    further_teachers: Annotated[tuple[TeacherSettings, ...], BeforeValidator(as_tuple)] = added_later(())
+    further_teachers: Annotated[tuple[TeacherSettings, ...], BeforeValidator(as_tuple)] = (
+        added_later(())
+    )
     student: StudentSettings
     training: TrainingSettings = TrainingSettings()
     alpha: _schedule("alpha")  # type: ignore[valid-type]
@@ -443,9 +505,14 @@ class TrialSettings(Strict):
     @model_validator(mode="after")
     def _teacher_where_needed(self) -> TrialSettings:
         if self.teacher is None and self.needs_teacher:
-            raise ValueError("an alpha below 1, a student with 'model: teacher', or a term of the teacher's inner states needs a teacher")
+            raise ValueError(
+                "an alpha below 1, a student with 'model: teacher', or a term of the teacher's inner states needs a teacher"
+            )
         if self.task.kind != "classification":
-            for name, value in (("logits", self.distill.logits), ("temperature_follows", self.distill.temperature_follows)):
+            for name, value in (
+                ("logits", self.distill.logits),
+                ("temperature_follows", self.distill.temperature_follows),
+            ):
                 if broken := unfit(self.task.kind, f"distill.{name}", value):
                     raise ValueError(broken)
             if broken := unfit(self.task.kind, "label_smoothing", self.training.label_smoothing):
@@ -457,7 +524,11 @@ class TrialSettings(Strict):
     @property
     def teachers(self) -> tuple[TeacherSettings, ...]:
         """All that the trial learns from, the first one first; none where it needs none."""
-        return (self.teacher, *self.further_teachers) if self.teacher is not None and self.needs_teacher else ()
+        return (
+            (self.teacher, *self.further_teachers)
+            if self.teacher is not None and self.needs_teacher
+            else ()
+        )
 
     @property
     def needs_logits(self) -> bool:

@@ -20,13 +20,19 @@ class Stopwatch:
 
     def __init__(self) -> None:
         # Sums, purpose, and since when. Replaced as a whole, so that another thread never reads a part of it.
-        self._state: tuple[dict[str, float], Purpose | None, float] = (dict.fromkeys(get_args(Purpose), 0.0), None, 0.0)
+        self._state: tuple[dict[str, float], Purpose | None, float] = (
+            dict.fromkeys(get_args(Purpose), 0.0),
+            None,
+            0.0,
+        )
 
     @property
     def seconds(self) -> dict[str, float]:
         """What was counted until now, for all four purposes."""
         sums, purpose, since = self._state
-        return sums | ({} if purpose is None else {purpose: sums[purpose] + time.monotonic() - since})
+        return sums | (
+            {} if purpose is None else {purpose: sums[purpose] + time.monotonic() - since}
+        )
 
     def switch(self, purpose: Purpose | None) -> None:
         """Count for `purpose` from now on; for None, stand still."""

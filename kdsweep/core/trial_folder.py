@@ -78,7 +78,9 @@ class TrialFolder:
         if not self.settings.exists():
             write_json(self.settings, wanted)
         elif read_json(self.settings) != wanted:
-            raise SettingsConflict(f"{self.root} holds a trial with other settings; give each trial a folder of its own")
+            raise SettingsConflict(
+                f"{self.root} holds a trial with other settings; give each trial a folder of its own"
+            )
 
     def read_result(self) -> TrialResult | None:
         if not self.result.exists():
@@ -95,7 +97,10 @@ class TrialFolder:
     def read_evaluations(self) -> list[Evaluation]:
         if not self.metrics.exists():
             return []
-        return [Evaluation(**json.loads(line)) for line in self.metrics.read_text(encoding="utf-8").splitlines()]
+        return [
+            Evaluation(**json.loads(line))
+            for line in self.metrics.read_text(encoding="utf-8").splitlines()
+        ]
 
     def write_evaluations(self, evaluations: list[Evaluation]) -> None:
         lines = "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations)
@@ -110,7 +115,9 @@ class TrialFolder:
         state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
         return state
 
-    def save_student(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+    def save_student(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str
+    ) -> None:
         with publishing(self.student) as beside:
             save_model(model, tokenizer, beside)
             (beside / "README.md").write_text(card, encoding="utf-8")
@@ -131,6 +138,8 @@ def _save_tensors(state: dict[str, Any], file: BinaryIO) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:
-        if isinstance(error.__context__, OSError):  # a full disk: torch's own error says no more than "unexpected pos"
+        if isinstance(
+            error.__context__, OSError
+        ):  # a full disk: torch's own error says no more than "unexpected pos"
             raise error.__context__ from None
         raise

@@ -13,21 +13,49 @@ from typing import Any
 import numpy as np
 
 from kdsweep.core.data.readers import read_file
-from kdsweep.core.data.sources import DATA_SUFFIXES, hub_answers, local_path, looks_like_a_path, unreachable
+from kdsweep.core.data.sources import (
+    DATA_SUFFIXES,
+    hub_answers,
+    local_path,
+    looks_like_a_path,
+    unreachable,
+)
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_line
 
 ROWS_LOOKED_AT = 20_000
-MOST_CLASSES = 20  # more than so many values need four rows each on average: the rule of `load_task`
+MOST_CLASSES = (
+    20  # more than so many values need four rows each on average: the rule of `load_task`
+)
 LONG_SHARE = 0.95
 LONG_LIST = 50  # elements: tokens, embeddings, ...; no text has so many labels
 REPEATED_SHARE = 0.01  # of lists that hold a value twice: tokens do, labels don't
 UNLABELLED = {"-1", ""}
-DTYPES_OF_LABELS = ("string", "large_string", "bool", "int", "uint")  # as they begin; of what is in the lists of a dataset
-NO_NUMBERS = {"nan", "na", "n/a", "null", "none", "inf", "-inf"}  # what stands in a column of numbers where a number is missing
-KINDS_OF_NO_USE = {"empty": "it is empty", "other": "neither texts, numbers nor lists of names", "date": "dates"}
+DTYPES_OF_LABELS = (
+    "string",
+    "large_string",
+    "bool",
+    "int",
+    "uint",
+)  # as they begin; of what is in the lists of a dataset
+NO_NUMBERS = {
+    "nan",
+    "na",
+    "n/a",
+    "null",
+    "none",
+    "inf",
+    "-inf",
+}  # what stands in a column of numbers where a number is missing
+KINDS_OF_NO_USE = {
+    "empty": "it is empty",
+    "other": "neither texts, numbers nor lists of names",
+    "date": "dates",
+}
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}\b.*")
-ANYTHING = TaskSettings(dataset="-", text=("-",), label="-")  # the reader of files reads every column, whatever the task says
+ANYTHING = TaskSettings(
+    dataset="-", text=("-",), label="-"
+)  # the reader of files reads every column, whatever the task says
 
 
 @dataclass(frozen=True)
@@ -73,7 +101,9 @@ class Column:
         most = MOST_CLASSES if self.kind == "text" else max(MOST_CLASSES, self.rows / 4)
         few = 2 <= self.distinct <= min(most, self.rows / 2)
         is_named = self.class_names is not None and self.kind != "lists"
-        return is_named or (self.kind in ("word", "number", "text") and few and self.characters <= 60)
+        return is_named or (
+            self.kind in ("word", "number", "text") and few and self.characters <= 60
+        )
 
     @property
     def is_label_list(self) -> bool:
@@ -85,7 +115,9 @@ class Column:
     def holds_flags(self) -> bool:
         """Whether each value is a yes or a no: 0 or 1, or a boolean."""
         found = {text.lower() for text in self.common}
-        return self.kind in ("number", "word") and (found <= {"0", "1"} or found <= {"true", "false"})
+        return self.kind in ("number", "word") and (
+            found <= {"0", "1"} or found <= {"true", "false"}
+        )
 
     @property
     def is_flag(self) -> bool:
@@ -95,16 +127,25 @@ class Column:
     @property
     def counts_up(self) -> bool:
         """Whether its whole numbers leave none out from 0 or 1 on, as those that stand for classes do."""
-        return self.kind == "number" and self.low in (0, 1) and self.distinct == self.high - self.low + 1
+        return (
+            self.kind == "number"
+            and self.low in (0, 1)
+            and self.distinct == self.high - self.low + 1
+        )
 
     @property
     def is_text_like(self) -> bool:
-        return self.kind == "text" and (self.distinct > MOST_CLASSES or self.distinct > self.rows / 4)
+        return self.kind == "text" and (
+            self.distinct > MOST_CLASSES or self.distinct > self.rows / 4
+        )
 
     @property
     def examples(self) -> str:
         """Its most frequent values."""
-        values = [f"{float(text):.4g}" if self.kind == "fraction" else shown(text, 30) for text in self.common[:3]]
+        values = [
+            f"{float(text):.4g}" if self.kind == "fraction" else shown(text, 30)
+            for text in self.common[:3]
+        ]
         return ", ".join([*values, *(["..."] if self.distinct > 3 else [])])
 
     def describe(self) -> str:
@@ -129,8 +170,14 @@ class Column:
 
     def _describe_lists(self) -> str:
         if not self.is_label_list:
-            return f"lists of {self.distinct:,} different values" + (", some of them twice in a list" if self.repeated else "")
-        return f"lists of {self.distinct} labels ({self.examples})" if self.class_names is None else f"lists of {len(self.class_names)} named labels"
+            return f"lists of {self.distinct:,} different values" + (
+                ", some of them twice in a list" if self.repeated else ""
+            )
+        return (
+            f"lists of {self.distinct} labels ({self.examples})"
+            if self.class_names is None
+            else f"lists of {len(self.class_names)} named labels"
+        )
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -145,7 +192,11 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
     if path is None:
         if looks_like_a_path(data):
             beside = Path(data).expanduser().parent
-            near = did_you_mean(Path(data).name, [other.name for other in beside.iterdir()]) if beside.is_dir() else ""
+            near = (
+                did_you_mean(Path(data).name, [other.name for other in beside.iterdir()])
+                if beside.is_dir()
+                else ""
+            )
             raise DataError(f"{data}: there is no such file or folder{near}")
         return _read_hub(data, subset)
     if path.is_file():
@@ -153,10 +204,15 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
     if (path / "dataset_dict.json").exists():
         import datasets
 
-        return {str(name): _from_dataset(split) for name, split in datasets.load_from_disk(str(path)).items()}
+        return {
+            str(name): _from_dataset(split)
+            for name, split in datasets.load_from_disk(str(path)).items()
+        }
     files = {file.stem: file for file in sorted(path.iterdir()) if file.suffix in DATA_SUFFIXES}
     if not files:
-        raise DataError(f"{data}: this folder holds no csv, tsv, json, jsonl or parquet file, and no dataset that was saved by save_to_disk")
+        raise DataError(
+            f"{data}: this folder holds no csv, tsv, json, jsonl or parquet file, and no dataset that was saved by save_to_disk"
+        )
     return {name: _read_table(file) for name, file in files.items()}
 
 
@@ -173,10 +229,17 @@ def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
     datasets.config.HF_HUB_OFFLINE = previous or not online
     try:
         found = datasets.load_dataset(name, subset)
-    except (ConnectionError, datasets.exceptions.DatasetNotFoundError, FileNotFoundError, HfHubHTTPError) as error:
+    except (
+        ConnectionError,
+        datasets.exceptions.DatasetNotFoundError,
+        FileNotFoundError,
+        HfHubHTTPError,
+    ) as error:
         if not online:
             raise unreachable("the dataset", name) from error
-        raise DataError(f"{name}: there is no such file or folder here, and no dataset of that name on the Hub: {first_line(error)}") from error
+        raise DataError(
+            f"{name}: there is no such file or folder here, and no dataset of that name on the Hub: {first_line(error)}"
+        ) from error
     except ValueError as error:
         hint = "; name one with --subset" if subset is None else ""
         raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
@@ -190,15 +253,30 @@ def _from_dataset(dataset: Any) -> Table:
     import datasets
 
     features, rows = dataset.features, dataset.select(range(min(len(dataset), ROWS_LOOKED_AT)))
-    inner = {name: getattr(features[name], "feature", features[name]) for name in dataset.column_names}  # of a list, what is in it
+    inner = {
+        name: getattr(features[name], "feature", features[name]) for name in dataset.column_names
+    }  # of a list, what is in it
     plain = {
         name: feature
         for name, feature in inner.items()
         if isinstance(feature, datasets.ClassLabel)
-        or (isinstance(feature, datasets.Value) and (feature is features[name] or feature.dtype.startswith(DTYPES_OF_LABELS)))
+        or (
+            isinstance(feature, datasets.Value)
+            and (feature is features[name] or feature.dtype.startswith(DTYPES_OF_LABELS))
+        )
     }
-    columns = {name: list(rows[name]) if name in plain else [{}] * len(rows) for name in dataset.column_names}
-    return Table(columns, {name: tuple(feature.names) for name, feature in plain.items() if hasattr(feature, "names")})
+    columns = {
+        name: list(rows[name]) if name in plain else [{}] * len(rows)
+        for name in dataset.column_names
+    }
+    return Table(
+        columns,
+        {
+            name: tuple(feature.names)
+            for name, feature in plain.items()
+            if hasattr(feature, "names")
+        },
+    )
 
 
 # --- looking ---------------------------------------------------------------------------------------------------------
@@ -206,12 +284,18 @@ def _from_dataset(dataset: Any) -> Table:
 
 def look_at(table: Table) -> list[Column]:
     """A column for each that the table has, in its order."""
-    return [_look(name, values, table.class_names.get(name)) for name, values in table.columns.items()]
+    return [
+        _look(name, values, table.class_names.get(name)) for name, values in table.columns.items()
+    ]
 
 
 def is_unlabelled(values: list[Any]) -> bool:
     """Whether no row has a label: what benchmarks publish as their test split."""
-    return all(as_text(one) in UNLABELLED for value in values for one in (_elements(value) if _is_list(value) else [value]))
+    return all(
+        as_text(one) in UNLABELLED
+        for value in values
+        for one in (_elements(value) if _is_list(value) else [value])
+    )
 
 
 def _is_list(value: Any) -> bool:
@@ -225,9 +309,14 @@ def _elements(value: Any) -> list[Any]:
 def _look(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> Column:
     step = max(1, len(values) // ROWS_LOOKED_AT)
     looked_at = values[::step]
-    if any(map(_is_list, looked_at)) and all(value is None or _is_list(value) for value in looked_at):
+    if any(map(_is_list, looked_at)) and all(
+        value is None or _is_list(value) for value in looked_at
+    ):
         return _look_at_lists(name, looked_at, class_names)
-    if any(value is not None and not isinstance(value, str | int | float | bool | np.generic) for value in looked_at):
+    if any(
+        value is not None and not isinstance(value, str | int | float | bool | np.generic)
+        for value in looked_at
+    ):
         return Column(name, "other", len(looked_at))
     texts = [as_text(value) for value in looked_at]
     filled = [text for text in texts if text]
@@ -254,12 +343,23 @@ def _look(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> 
     others = sum(count for text, count in counts.items() if text.lower() in NO_NUMBERS)
     if len(numbers) + others == len(filled) and len(numbers) > others:
         whole = all(number == math.floor(number) for number in numbers)
-        return Column(name, "number" if whole else "fraction", len(looked_at), **facts, low=min(numbers), high=max(numbers))
+        return Column(
+            name,
+            "number" if whole else "fraction",
+            len(looked_at),
+            **facts,
+            low=min(numbers),
+            high=max(numbers),
+        )
     if all(DATE.fullmatch(text) for text in filled):
         return Column(name, "date", len(looked_at), **facts)
     # Chinese, Japanese and Thai put no blanks between words.
     several = facts["words"] >= 3 or (facts["foreign"] > 0.5 and facts["characters"] >= 8)
-    is_prose = several and facts["letters"] > 0.5 and sum(text.startswith(("http://", "https://")) for text in filled) < len(filled) / 2
+    is_prose = (
+        several
+        and facts["letters"] > 0.5
+        and sum(text.startswith(("http://", "https://")) for text in filled) < len(filled) / 2
+    )
     return Column(name, "text" if is_prose else "word", len(looked_at), **facts)
 
 
@@ -267,7 +367,9 @@ def _look_at_lists(name: str, values: list[Any], class_names: tuple[str, ...] | 
     rows = [_elements(value) for value in values if value is not None]
     if sum(map(len, rows)) > LONG_LIST * len(rows):
         return Column(name, "other", len(values))
-    if any(one is not None and not isinstance(one, str | int | float) for row in rows for one in row):
+    if any(
+        one is not None and not isinstance(one, str | int | float) for row in rows for one in row
+    ):
         return Column(name, "other", len(values))
     texts = [[as_text(one) for one in row] for row in rows]
     counts = Counter(text for row in texts for text in row)
@@ -309,5 +411,7 @@ def _long(lengths: list[int]) -> int:
 
 def shown(text: str, most: int = 40) -> str:
     """A name or value as it stands in a comment or a message: on one line, printable, short."""
-    plain = "".join(character if character.isprintable() else json.dumps(character)[1:-1] for character in text)
+    plain = "".join(
+        character if character.isprintable() else json.dumps(character)[1:-1] for character in text
+    )
     return plain if len(plain) <= most else plain[: most - 3] + "..."

@@ -22,14 +22,26 @@ from kdsweep.core.data.sources import PACKAGE, local_path
 from kdsweep.core.files import write_atomically
 from kdsweep.core.settings import METRICS, Kind, TaskSettings
 from kdsweep.drafting.columns import Column, Table, look_at, read_tables, shown
-from kdsweep.drafting.guessing import guess_label, guess_metric, guess_splits, guess_text, listed, passed_over, quoted, settle_splits
+from kdsweep.drafting.guessing import (
+    guess_label,
+    guess_metric,
+    guess_splits,
+    guess_text,
+    listed,
+    passed_over,
+    quoted,
+    settle_splits,
+)
 from kdsweep.errors import DataError, KdsweepError
 
 LENGTHS = (64, 128, 256)  # twice the length costs more than twice the time
 FEW_ROWS = 1_000
 FOREIGN = 0.2  # of the letters: hardly any language in Latin letters has so many beyond ASCII
 ENGLISH = ("google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased")
-MULTILINGUAL = ("google-bert/bert-base-multilingual-cased", "distilbert/distilbert-base-multilingual-cased")
+MULTILINGUAL = (
+    "google-bert/bert-base-multilingual-cased",
+    "distilbert/distilbert-base-multilingual-cased",
+)
 WIDEST = 150
 
 
@@ -78,12 +90,22 @@ def init(
         "reasons": draft.reasons,
         "rows": {split: len(rows) for split, rows in draft.data.splits.items()},
         "labels": list(draft.data.label_names),
-        "columns": [{"name": column.name, "kind": column.kind, "distinct": column.distinct, "seen": column.describe()} for column in draft.columns],
+        "columns": [
+            {
+                "name": column.name,
+                "kind": column.kind,
+                "distinct": column.distinct,
+                "seen": column.describe(),
+            }
+            for column in draft.columns
+        ],
         "next": f"kdsweep plan {shlex.quote(str(file))}",
     }
 
 
-def guess(data: str, file: Path, name: str, subset: str | None, text: Sequence[str], label: Sequence[str]) -> Draft:
+def guess(
+    data: str, file: Path, name: str, subset: str | None, text: Sequence[str], label: Sequence[str]
+) -> Draft:
     tables = read_tables(data, subset)
     splits = guess_splits(data, tables)
     columns = look_at(tables[splits.get("train", "")])
@@ -91,7 +113,9 @@ def guess(data: str, file: Path, name: str, subset: str | None, text: Sequence[s
     chosen_text = guess_text(data, columns, chosen_label.columns, text)
     chosen_splits = settle_splits(splits, tables, chosen_label.columns)
     if both := next((name for name in chosen_text.value if name in chosen_label.columns), None):
-        raise DataError(f"--text: {data}: `{shown(both)}` is the label; give --label too, or another text column")
+        raise DataError(
+            f"--text: {data}: `{shown(both)}` is the label; give --label too, or another text column"
+        )
     train: Table = tables[splits.get("train", "")]
     few = len(next(iter(train.columns.values()))) < FEW_ROWS
     task: dict[str, Any] = {"dataset": _as_written(data, file)}
@@ -101,7 +125,10 @@ def guess(data: str, file: Path, name: str, subset: str | None, text: Sequence[s
     task |= {"splits": chosen_splits.value} if chosen_splits.value else {}
     task |= {"holdout": 0.2 if few else 0.1} if len(chosen_splits.value) < 3 else {}
     path = local_path(data, DataError)
-    read = {"dataset": data if path is None or data.startswith(PACKAGE) else str(path.resolve()), "metric": METRICS[chosen_label.kind][0]}
+    read = {
+        "dataset": data if path is None or data.startswith(PACKAGE) else str(path.resolve()),
+        "metric": METRICS[chosen_label.kind][0],
+    }
     try:
         settings = TaskSettings.model_validate(task | read)
     except ValidationError as error:  # what was asked for, such as three text columns
@@ -111,9 +138,16 @@ def guess(data: str, file: Path, name: str, subset: str | None, text: Sequence[s
     metric = guess_metric(loaded)
     passed = passed_over(columns, [*chosen_text.value, *chosen_label.columns])
     why_label = "; ".join(filter(None, [chosen_label.reason, passed]))
-    reasons = {"text": chosen_text.reason, "label": why_label, "splits": chosen_splits.reason, "metric": metric.reason}
+    reasons = {
+        "text": chosen_text.reason,
+        "label": why_label,
+        "splits": chosen_splits.reason,
+        "metric": metric.reason,
+    }
     text_columns = [column for column in columns if column.name in chosen_text.value]
-    return Draft(name, file, task | {"metric": metric.value}, reasons, loaded, columns, text_columns)
+    return Draft(
+        name, file, task | {"metric": metric.value}, reasons, loaded, columns, text_columns
+    )
 
 
 def _one_or_list(names: Sequence[str]) -> str | list[str]:
@@ -129,7 +163,9 @@ def _name_of(data: str, subset: str | None) -> str:
 
 def _check_free(file: Path) -> None:
     if os.path.lexists(file):
-        raise KdsweepError(f"{file} is there already and is not written over; name another file (kdsweep init DATA OTHER.yaml) or remove it")
+        raise KdsweepError(
+            f"{file} is there already and is not written over; name another file (kdsweep init DATA OTHER.yaml) or remove it"
+        )
     if not file.parent.is_dir():
         raise KdsweepError(f"{file}: there is no folder {str(file.parent)!r}")
 
@@ -140,7 +176,9 @@ def _as_written(data: str, file: Path) -> str:
     if path is None or data.startswith((PACKAGE, "/", "~")):
         return data
     relative = os.path.relpath(path.resolve(), file.parent.resolve())
-    return relative if path.is_file() or relative.startswith("..") else f"./{relative}"  # a bare word could be a dataset on the Hub
+    return (
+        relative if path.is_file() or relative.startswith("..") else f"./{relative}"
+    )  # a bare word could be a dataset on the Hub
 
 
 def _check_reads_back(draft: Draft, content: str) -> None:
@@ -150,16 +188,27 @@ def _check_reads_back(draft: Draft, content: str) -> None:
     build_space(document)
     if written != draft.task or document.data["name"] != draft.name:
         changed = next((key for key in draft.task if written.get(key) != draft.task[key]), "name")
-        raise KdsweepError(f"{draft.file}: task.{changed} can't be written as YAML: {draft.task.get(changed, draft.name)!r}; rename the column or file")
+        raise KdsweepError(
+            f"{draft.file}: task.{changed} can't be written as YAML: {draft.task.get(changed, draft.name)!r}; rename the column or file"
+        )
 
 
 def as_lines(facts: dict[str, Any]) -> list[str]:
     """What was guessed, why, and what to do next, for a person."""
-    task, rows = facts["task"], ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items())
+    task, rows = (
+        facts["task"],
+        ", ".join(f"{name} {count:,}" for name, count in facts["rows"].items()),
+    )
     lines = [f"{facts['file']}: a search space named {facts['name']} (rows: {rows})"]
     for key in ("text", "label", "splits", "metric"):
         value = task.get(key, "")
-        said = listed([*map(shown, value)]) if isinstance(value, list) else ", ".join(value.values()) if isinstance(value, dict) else shown(value)
+        said = (
+            listed([*map(shown, value)])
+            if isinstance(value, list)
+            else ", ".join(value.values())
+            if isinstance(value, dict)
+            else shown(value)
+        )
         lines.append(f"  {key:<7} {said + ': ' if said else ''}{facts['reasons'][key]}")
         if key == "label" and "kind" in task:
             lines.append(f"  kind    {task['kind']}: {KINDS[task['kind']]}")
@@ -192,25 +241,43 @@ def _strategies(kind: Kind) -> str:
     text = STRATEGIES.replace("LOSS", LOSSES[kind])
     if kind != "regression":
         return text
-    lines = [line.replace("temperature: 4.0, ", "") for line in text.split("\n") if not line.strip().startswith("temperature:")]
+    lines = [
+        line.replace("temperature: 4.0, ", "")
+        for line in text.split("\n")
+        if not line.strip().startswith("temperature:")
+    ]
     return "\n".join(lines)
 
 
 def _task_lines(draft: Draft) -> list[str]:
     task, reasons = draft.task, draft.reasons
     dataset = task["dataset"]
-    is_relative = not dataset.startswith((PACKAGE, "/", "~")) and (Path(dataset).suffix or dataset.startswith("."))
+    is_relative = not dataset.startswith((PACKAGE, "/", "~")) and (
+        Path(dataset).suffix or dataset.startswith(".")
+    )
     lines = ["  # A relative path is meant from this file's folder."] if is_relative else []
-    lines += [f"  dataset: {scalar(dataset)}"] + ([f"  subset: {scalar(task['subset'])}"] if "subset" in task else [])
-    lines += _comment(f"text: {_quoted(task['text'])}, {reasons['text']}. Two columns make a pair: text: [first, second]")
+    lines += [f"  dataset: {scalar(dataset)}"] + (
+        [f"  subset: {scalar(task['subset'])}"] if "subset" in task else []
+    )
+    lines += _comment(
+        f"text: {_quoted(task['text'])}, {reasons['text']}. Two columns make a pair: text: [first, second]"
+    )
     lines += [f"  text: {_flow(task['text'])}", *_label_lines(draft)]
     lines += _comment(f"splits: {reasons['splits']}")
     if "splits" in task:
-        lines += ["  splits: {" + ", ".join(f"{role}: {scalar(name)}" for role, name in task["splits"].items()) + "}"]
+        lines += [
+            "  splits: {"
+            + ", ".join(f"{role}: {scalar(name)}" for role, name in task["splits"].items())
+            + "}"
+        ]
     if "holdout" in task:
-        lines += [f"  holdout: {task['holdout']} # the share of train for each split that is held out; no text is in two splits"]
+        lines += [
+            f"  holdout: {task['holdout']} # the share of train for each split that is held out; no text is in two splits"
+        ]
     for_two = () if len(draft.data.label_names) == 2 else ("f1", "accuracy_and_f1")
-    others = ", ".join(metric for metric in METRICS[draft.data.kind] if metric not in (task["metric"], *for_two))
+    others = ", ".join(
+        metric for metric in METRICS[draft.data.kind] if metric not in (task["metric"], *for_two)
+    )
     lines += _comment(f"metric: {task['metric']}, {reasons['metric']}. The others: {others}")
     return [*lines, f"  metric: {task['metric']}"]
 
@@ -219,11 +286,20 @@ def _label_lines(draft: Draft) -> list[str]:
     task, names = draft.task, draft.data.label_names
     lines = _comment(f"label: {_quoted(task['label'])}, {draft.reasons['label']}")
     lines += [f"  label: {_flow(task['label'])}", *_comment(_rows_of_train(draft.data))]
-    if isinstance(task["label"], str) and all(name.isdigit() for name in names) and draft.data.kind != "regression":
-        meanings = ", ".join(f"name of {name}" for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    if (
+        isinstance(task["label"], str)
+        and all(name.isdigit() for name in names)
+        and draft.data.kind != "regression"
+    ):
+        meanings = ", ".join(f"name of {name}" for name in names[:3]) + (
+            ", ..." if len(names) > 3 else ""
+        )
         lines += [f"  # labels: [{meanings}] # what the numbers mean, in their order"]
     if "kind" in task:
-        lines += [*_comment(f"kind: {task['kind']}, {KINDS[task['kind']]}"), f"  kind: {task['kind']}"]
+        lines += [
+            *_comment(f"kind: {task['kind']}, {KINDS[task['kind']]}"),
+            f"  kind: {task['kind']}",
+        ]
     return lines
 
 
@@ -231,11 +307,20 @@ def _rows_of_train(data: TaskData) -> str:
     labels = data.train.labels
     if data.kind == "regression":
         return f"rows of train: {len(labels):,}, from {labels.min():g} to {labels.max():g}, {labels.mean():.3g} on average"
-    found = [int((labels == i).sum()) for i in range(len(data.label_names))] if data.kind == "classification" else [int(count) for count in labels.sum(axis=0)]
+    found = (
+        [int((labels == i).sum()) for i in range(len(data.label_names))]
+        if data.kind == "classification"
+        else [int(count) for count in labels.sum(axis=0)]
+    )
     counts = dict(zip(data.label_names, found, strict=True))
     common = sorted(counts, key=lambda name: -counts[name])
     more = f" and {len(common) - 8} more" if len(common) > 8 else ""
-    return "rows of train: " + ", ".join(f"{shown(name, 30)} ({counts[name]:,})" for name in common[:8]) + more + _labels_a_row(data)
+    return (
+        "rows of train: "
+        + ", ".join(f"{shown(name, 30)} ({counts[name]:,})" for name in common[:8])
+        + more
+        + _labels_a_row(data)
+    )
 
 
 def _labels_a_row(data: TaskData) -> str:
@@ -243,7 +328,9 @@ def _labels_a_row(data: TaskData) -> str:
         return ""
     counts = data.train.labels.sum(axis=1)
     if (counts == 1).all():
-        return "; every row has exactly one, so a column with its name would do, as a classification"
+        return (
+            "; every row has exactly one, so a column with its name would do, as a classification"
+        )
     return f"; {counts.mean():.1f} labels a row on average, {int((counts == 0).sum()):,} rows have none"
 
 
@@ -268,10 +355,22 @@ def _comment(text: str) -> list[str]:
 
 def _max_length(columns: Sequence[Column]) -> tuple[int, str]:
     """Tokens that 95% of the texts fit into, roughly: subwords are shorter than words, and where there are no blanks, characters count."""
-    tokens = sum(max(1.35 * column.long_words, column.long_characters / (1.5 if column.foreign > FOREIGN else 6)) for column in columns) + 3
+    tokens = (
+        sum(
+            max(
+                1.35 * column.long_words,
+                column.long_characters / (1.5 if column.foreign > FOREIGN else 6),
+            )
+            for column in columns
+        )
+        + 3
+    )
     chosen = next((length for length in LENGTHS if length >= tokens), LENGTHS[-1])
     longer = "" if tokens <= chosen else f"; what is longer than {chosen} is cut"
-    return chosen, f"95% of the texts have at most {sum(column.long_words for column in columns):,} words, about {tokens:.0f} tokens{longer}"
+    return (
+        chosen,
+        f"95% of the texts have at most {sum(column.long_words for column in columns):,} words, about {tokens:.0f} tokens{longer}",
+    )
 
 
 def _models(columns: Sequence[Column]) -> tuple[str, str]:
@@ -284,11 +383,17 @@ WORDS_OF_YAML = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
 
 def scalar(text: str) -> str:
     """A string as YAML 1.2, in quotes where it would mean something else without them, also inside [...] and {...}."""
-    if PLAIN.fullmatch(text) and text.lower() not in WORDS_OF_YAML and not re.fullmatch(r"[._]\d.*|\.inf|\.nan", text.lower()):
+    if (
+        PLAIN.fullmatch(text)
+        and text.lower() not in WORDS_OF_YAML
+        and not re.fullmatch(r"[._]\d.*|\.inf|\.nan", text.lower())
+    ):
         return text
     # JSON's strings are YAML's; what YAML doesn't allow as it is, or takes for the end of a line, is written by its number.
     inside = json.dumps(text, ensure_ascii=False)
-    return "".join(one if one == " " or one.isprintable() else f"\\U{ord(one):08x}" for one in inside)
+    return "".join(
+        one if one == " " or one.isprintable() else f"\\U{ord(one):08x}" for one in inside
+    )
 
 
 KINDS: dict[Kind, str] = {

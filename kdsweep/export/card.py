@@ -35,7 +35,9 @@ HUB_NAMES = {
 }
 
 
-def write_card(file: Path, folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]) -> None:
+def write_card(
+    file: Path, folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]
+) -> None:
     """found: the sweep's report. facts: the export's."""
     text = f"---\n{_front_matter(student, facts).to_yaml()}\n---\n\n{_body(folder, student, found, facts)}"
     file.write_text(without_password(text), encoding="utf-8")
@@ -67,7 +69,15 @@ def _front_matter(student: Student, facts: dict[str, Any]) -> ModelCardData:
     return ModelCardData(
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["kdsweep", "text-classification", *([] if settings.teacher is None or not settings.needs_logits else ["knowledge-distillation"])],
+        tags=[
+            "kdsweep",
+            "text-classification",
+            *(
+                []
+                if settings.teacher is None or not settings.needs_logits
+                else ["knowledge-distillation"]
+            ),
+        ],
         base_model=base[0] if base else None,
         datasets=[_dataset(task)] if hub_name(_dataset(task)) else None,
         metrics=[metric],
@@ -78,7 +88,11 @@ def _front_matter(student: Student, facts: dict[str, Any]) -> ModelCardData:
 
 def hub_name(source: str) -> bool:
     """Whether this names something on the Hub, not a file, folder or package on this machine."""
-    if source.startswith(PACKAGE) or looks_like_a_path(source) or Path(source).expanduser().exists():
+    if (
+        source.startswith(PACKAGE)
+        or looks_like_a_path(source)
+        or Path(source).expanduser().exists()
+    ):
         return False
     return re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", source) is not None
 
@@ -102,7 +116,9 @@ def _short(source: str) -> str:
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
-def _body(folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
+def _body(
+    folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]
+) -> str:
     settings, task = student.settings, student.settings.task
     named = ", ".join(f"`{label}`" for label in facts["labels"])
     what = {
@@ -124,7 +140,11 @@ def _body(folder: SweepFolder, student: Student, found: dict[str, Any], facts: d
 
 
 def _usage(task: TaskSettings) -> str:
-    text = '"a text"' if len(task.text) == 1 else '{"text": "the first text", "text_pair": "the second text"}'
+    text = (
+        '"a text"'
+        if len(task.text) == 1
+        else '{"text": "the first text", "text_pair": "the second text"}'
+    )
     return (
         "```python\nfrom transformers import pipeline\n\n"
         'classify = pipeline("text-classification", model="PATH/TO/THIS/FOLDER")\n'
@@ -149,99 +169,199 @@ def _results(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> 
     if facts["test"] is not None:
         rows.append(("this student", "test", _number(facts["test"]), ""))
     if confirm and confirm.get("mean") is not None:
-        interval = f"{confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f}" if confirm["ci95"] else "one seed: none"
-        rows.append((f"these settings, mean of {confirm['seeds']} seed{'s' if confirm['seeds'] != 1 else ''}", "test", _number(confirm["mean"]), interval))
+        interval = (
+            f"{confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f}"
+            if confirm["ci95"]
+            else "one seed: none"
+        )
+        rows.append(
+            (
+                f"these settings, mean of {confirm['seeds']} seed{'s' if confirm['seeds'] != 1 else ''}",
+                "test",
+                _number(confirm["mean"]),
+                interval,
+            )
+        )
     if teacher:
         rows.append(("the teacher", "validation", _number(teacher["validation"]), ""))
         if teacher["test"] is not None:
             rows.append(("the teacher", "test", _number(teacher["test"]), ""))
     if facts["int8"]:
-        rows.append(("this student, ONNX before quantization", "validation", _number(facts["int8"]["before"]), ""))
+        rows.append(
+            (
+                "this student, ONNX before quantization",
+                "validation",
+                _number(facts["int8"]["before"]),
+                "",
+            )
+        )
         rows.append(("this student, int8", "validation", _number(facts["int8"]["after"]), ""))
     return _table(("", "split", metric, "95% interval"), rows)
 
 
 def _notes(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
-    confirm, counts = facts["confirm"], found["strategies"].get(student.strategy, {}).get("trials", {})
+    confirm, counts = (
+        facts["confirm"],
+        found["strategies"].get(student.strategy, {}).get("trials", {}),
+    )
     notes = [f"- {found['verdict']}"]
     if confirm and confirm.get("test"):
         notes.append(f"- test by seed: {', '.join(_number(value) for value in confirm['test'])}")
     if confirm and confirm.get("retention") is not None:
-        notes.append(f"- {100 * confirm['retention']:.1f}% of the teacher's {facts['metric']} on test is kept")
+        notes.append(
+            f"- {100 * confirm['retention']:.1f}% of the teacher's {facts['metric']} on test is kept"
+        )
     if counts.get("complete", 0) > 1:
         notes.append(
             f"- the trial was chosen among {sum(counts.values())} of its strategy by validation, so what it reaches there is flattering; test had no say"
         )
-    other = [f"{name} {_number(value)}" for name, value in (student.result.test or {}).items() if name != facts["metric"]]
+    other = [
+        f"{name} {_number(value)}"
+        for name, value in (student.result.test or {}).items()
+        if name != facts["metric"]
+    ]
     if other:
-        notes.append(f"- on test also: {', '.join(other)}" + (" (`ece`: calibration error)" if student.settings.task.kind != "regression" else ""))
+        notes.append(
+            f"- on test also: {', '.join(other)}"
+            + (" (`ece`: calibration error)" if student.settings.task.kind != "regression" else "")
+        )
     if facts["onnx"]:
-        notes.append(f"- ONNX and torch differ by at most {facts['onnx']['difference']:.1g} in a logit ({facts['onnx']['rows']} rows of validation)")
+        notes.append(
+            f"- ONNX and torch differ by at most {facts['onnx']['difference']:.1g} in a logit ({facts['onnx']['rows']} rows of validation)"
+        )
     return "\n".join(notes)
 
 
 def _sizes(facts: dict[str, Any], found: dict[str, Any]) -> str:
     student, teacher = facts["student"] or {}, found["teacher"]
-    rows = [("this student (torch, where it was trained)", _parameters(student), _megabytes(student), _latency(student))]
-    for kind, name in (("onnx", "ONNX (onnxruntime, CPU)"), ("int8", "ONNX int8 (onnxruntime, CPU)")):
+    rows = [
+        (
+            "this student (torch, where it was trained)",
+            _parameters(student),
+            _megabytes(student),
+            _latency(student),
+        )
+    ]
+    for kind, name in (
+        ("onnx", "ONNX (onnxruntime, CPU)"),
+        ("int8", "ONNX int8 (onnxruntime, CPU)"),
+    ):
         if facts[kind]:
-            rows.append((f"{name}: `{facts[kind]['file']}`", "", _megabytes(facts[kind]), _latency(facts[kind])))
+            rows.append(
+                (
+                    f"{name}: `{facts[kind]['file']}`",
+                    "",
+                    _megabytes(facts[kind]),
+                    _latency(facts[kind]),
+                )
+            )
     if teacher:
         rows.append(("the teacher", _parameters(teacher), _megabytes(teacher), _latency(teacher)))
     return _table(("", "parameters", "size", "latency p50/p95, one text of median length"), rows)
 
 
 def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
-    dataset = _short(task.dataset) if isinstance(task.dataset, str) else ", ".join(f"{split}: {_short(source)}" for split, source in task.dataset.items())
+    dataset = (
+        _short(task.dataset)
+        if isinstance(task.dataset, str)
+        else ", ".join(f"{split}: {_short(source)}" for split, source in task.dataset.items())
+    )
     rows: list[Sequence[Any]] = [("dataset", dataset)]
-    rows += [(name, value) for name, value in (("subset", task.subset), ("revision", task.revision)) if value]
-    rows += [("rows where", ", ".join(f"{column} = {value}" for column, value in task.where.items()))] if task.where else []
-    rows += [("text", ", ".join(task.text)), ("label", ", ".join(task.label_columns)), ("metric", task.metric)]
+    rows += [
+        (name, value)
+        for name, value in (("subset", task.subset), ("revision", task.revision))
+        if value
+    ]
+    rows += (
+        [("rows where", ", ".join(f"{column} = {value}" for column, value in task.where.items()))]
+        if task.where
+        else []
+    )
+    rows += [
+        ("text", ", ".join(task.text)),
+        ("label", ", ".join(task.label_columns)),
+        ("metric", task.metric),
+    ]
     rows += [("kept of a long text", task.truncation)] if task.truncation != "head" else []
     named = task.splits.named
-    rows += [("splits", ", ".join(f"{name}: {value}" for name, value in named.items()) + "; what isn't named was held out of train by hash of the text")]
+    rows += [
+        (
+            "splits",
+            ", ".join(f"{name}: {value}" for name, value in named.items())
+            + "; what isn't named was held out of train by hash of the text",
+        )
+    ]
     limits = {name: value for name, value in task.limit.model_dump().items() if value is not None}
-    rows += [("at most", ", ".join(f"{value} rows of {name}" for name, value in limits.items()))] if limits else []
+    rows += (
+        [("at most", ", ".join(f"{value} rows of {name}" for name, value in limits.items()))]
+        if limits
+        else []
+    )
     rows += [("unlabelled text", _short(task.unlabelled.dataset))] if task.unlabelled else []
     rows += [(f"content hash of {name}", f"`{key}`") for name, key in hashes.items()]
     return _table(("", ""), rows)
 
 
 def _models(settings: TrialSettings, found: dict[str, Any]) -> str:
-    student = _short(_base_model(settings)) + (" (the fine-tuned teacher's weights)" if settings.student.model == "teacher" else "")
+    student = _short(_base_model(settings)) + (
+        " (the fine-tuned teacher's weights)" if settings.student.model == "teacher" else ""
+    )
     rows: list[Sequence[Any]] = [("student", student + settings.student.shape)]
     if not settings.teachers:
         rows.append(("teacher", "none: trained on the labels alone"))
     for teacher in settings.teachers:
         how = teacher.training
-        chosen = teacher.words.removeprefix(teacher.source) + (f", weight {teacher.weight:g}" if settings.further_teachers else "")
+        chosen = teacher.words.removeprefix(teacher.source) + (
+            f", weight {teacher.weight:g}" if settings.further_teachers else ""
+        )
         tuned = f"fine-tuned on the task: {how.epochs} epochs, learning rate {how.learning_rate:g}, {how.max_length} tokens"
-        rows.append(("teacher", f"{_short(teacher.source)}, {tuned if teacher.model else 'as it was'}{chosen}"))
+        rows.append(
+            (
+                "teacher",
+                f"{_short(teacher.source)}, {tuned if teacher.model else 'as it was'}{chosen}",
+            )
+        )
     return _table(("", ""), rows)
 
 
 def _settings(settings: TrialSettings) -> str:
     dumped = settings.model_dump(mode="json")
-    rows: list[Sequence[Any]] = [("alpha (the labels' share of the loss)", schedule_words(dumped["alpha"]))]
+    rows: list[Sequence[Any]] = [
+        ("alpha (the labels' share of the loss)", schedule_words(dumped["alpha"]))
+    ]
     if settings.needs_logits:
         rows.append(("temperature", schedule_words(dumped["temperature"])))
     rows.append(("learning rate", schedule_words(dumped["learning_rate"])))
-    rows += [(name.replace("_", " "), value) for name, value in dumped["training"].items() if value is not None]
+    rows += [
+        (name.replace("_", " "), value)
+        for name, value in dumped["training"].items()
+        if value is not None
+    ]
     return _table(("", ""), [*rows, ("seed", settings.seed)])
 
 
-def _reproduce(folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
+def _reproduce(
+    folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]
+) -> str:
     known = found.get("reproduce") or {}
-    versions = known.get("versions") or {name: version(name) for name in ("kdsweep", "torch", "transformers")}
+    versions = known.get("versions") or {
+        name: version(name) for name in ("kdsweep", "torch", "transformers")
+    }
     sweep = shlex.quote(facts["sweep"])
     commands = [
         *([_without_home(known["command"], folder)] if known.get("command") else []),
         f"kdsweep replay {sweep} {student.name}    # this trial again, and whether its numbers are the same",
         f"kdsweep export {sweep} FOLDER --trial {student.name}",
     ]
-    hashes = {name: value for name, value in (known.get("hashes") or {}).items() if isinstance(value, str)}
+    hashes = {
+        name: value for name, value in (known.get("hashes") or {}).items() if isinstance(value, str)
+    }
     lines = [f"versions: {', '.join(f'{name} {value}' for name, value in versions.items())}"]
-    lines += [f"hashes: {', '.join(f'{name} `{value}`' for name, value in hashes.items())}"] if hashes else []
+    lines += (
+        [f"hashes: {', '.join(f'{name} `{value}`' for name, value in hashes.items())}"]
+        if hashes
+        else []
+    )
     dumped = json.dumps(_without_folders(student.settings), indent=2, ensure_ascii=False)
     shown = "\n\n".join(lines)
     return f"## How to make it again\n\n```\n{chr(10).join(commands)}\n```\n\n{shown}\n\nAll settings of the trial:\n\n```json\n{dumped}\n```"
@@ -250,14 +370,21 @@ def _reproduce(folder: SweepFolder, student: Student, found: dict[str, Any], fac
 def _without_home(command: str, folder: SweepFolder) -> str:
     """The command with HOME for the folder that everything is kept in."""
     home = str(folder.root.parent.parent)
-    return shlex.join(f"HOME{word.removeprefix(home)}" if word.startswith(home) else word for word in shlex.split(command))
+    return shlex.join(
+        f"HOME{word.removeprefix(home)}" if word.startswith(home) else word
+        for word in shlex.split(command)
+    )
 
 
 def _without_folders(settings: TrialSettings) -> dict[str, Any]:
     """The settings, with paths as the rest of the card has them."""
     dumped: dict[str, Any] = settings.model_dump(mode="json")
     named = dumped["task"]["dataset"]
-    dumped["task"]["dataset"] = _short(named) if isinstance(named, str) else {split: _short(source) for split, source in named.items()}
+    dumped["task"]["dataset"] = (
+        _short(named)
+        if isinstance(named, str)
+        else {split: _short(source) for split, source in named.items()}
+    )
     for model in (dumped["student"], dumped["teacher"] or {}, *dumped.get("further_teachers", ())):
         for key in ("model", "checkpoint"):
             if model.get(key):

@@ -13,7 +13,12 @@ from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.evaluation.metrics import score
 from kdsweep.core.files import publishing
 from kdsweep.core.models.inputs import reads_token_types
-from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels, quiet_transformers
+from kdsweep.core.models.loading import (
+    load_classifier,
+    load_tokenizer,
+    own_labels,
+    quiet_transformers,
+)
 from kdsweep.core.tasks.predictions import answers
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
@@ -57,22 +62,36 @@ def export(
         with publishing(destination) as beside:
             fetch(home, folder, student, beside)
             model = _settle(beside, student)
-            converted = _convert(model, beside, student, home, int8=int8, say=say) if onnx or int8 else {"onnx": None, "int8": None}
+            converted = (
+                _convert(model, beside, student, home, int8=int8, say=say)
+                if onnx or int8
+                else {"onnx": None, "int8": None}
+            )
             facts = _facts(sweep, destination, student, model, found, converted)
             write_card(beside / "README.md", folder, student, found, facts)
     except OSError as error:
-        raise KdsweepError(f"{error.filename or destination}: {error.strerror or error}; nothing was exported") from error
-    if not (destination / "README.md").exists():  # somebody else made a folder of this name meanwhile, or it can't be replaced
-        raise SettingsConflict(f"{destination} can't take the export's place; give a folder that isn't there yet")
+        raise KdsweepError(
+            f"{error.filename or destination}: {error.strerror or error}; nothing was exported"
+        ) from error
+    if not (
+        destination / "README.md"
+    ).exists():  # somebody else made a folder of this name meanwhile, or it can't be replaced
+        raise SettingsConflict(
+            f"{destination} can't take the export's place; give a folder that isn't there yet"
+        )
     return facts
 
 
 def _free(destination: Path) -> Path:
     destination = destination.expanduser().resolve()
     if destination.is_dir() and any(destination.iterdir()):
-        raise SettingsConflict(f"{destination} is there and isn't empty; give a folder that isn't there yet")
+        raise SettingsConflict(
+            f"{destination} is there and isn't empty; give a folder that isn't there yet"
+        )
     if destination.exists() and not destination.is_dir():
-        raise SettingsConflict(f"{destination} is there and is no folder; give a folder that isn't there yet")
+        raise SettingsConflict(
+            f"{destination} is there and is no folder; give a folder that isn't there yet"
+        )
     return destination
 
 
@@ -87,7 +106,10 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
     inputs = onnx_format.input_names(model)
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(
-            source, model_max_length=student.settings.training.max_length, model_input_names=inputs, trust_remote_code=trust
+            source,
+            model_max_length=student.settings.training.max_length,
+            model_input_names=inputs,
+            trust_remote_code=trust,
         )
         tokenizer.save_pretrained(source)
     task, length = student.settings.task, student.settings.training.max_length
@@ -98,34 +120,69 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
 # --- ONNX ------------------------------------------------------------------------------------------------------------
 
 
-def _convert(model: PreTrainedModel, folder: Path, student: Student, home: Home, *, int8: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def _convert(
+    model: PreTrainedModel,
+    folder: Path,
+    student: Student,
+    home: Home,
+    *,
+    int8: bool,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
     """What was found of the ONNX files that are written into `folder`: `onnx`, and `int8` or None."""
     tokens = _validation(model, folder, student, home.cache)
     say(f"onnx: exporting {student.name}")
     onnx_format.convert(model, folder / ONNX)
     whole = OnnxModel(folder / ONNX)
     say("onnx: comparing with torch")
-    made: dict[str, Any] = {"file": ONNX} | onnx_format.check_equal(model, whole, tokens) | whole.facts(tokens)
+    made: dict[str, Any] = (
+        {"file": ONNX} | onnx_format.check_equal(model, whole, tokens) | whole.facts(tokens)
+    )
     if not int8:
         return {"onnx": made, "int8": None}
     say(f"int8: quantizing, and judging before and after on {len(tokens):,} rows of validation")
     onnx_format.quantize(folder / ONNX, folder / INT8)
     small, task = OnnxModel(folder / INT8), student.settings.task
-    before, after = (score(task.metric, tokens.labels, answers(one.predict(tokens), task.kind)) for one in (whole, small))
-    return {"onnx": made, "int8": {"file": INT8, "before": before, "after": after, "rows": len(tokens)} | small.facts(tokens)}
+    before, after = (
+        score(task.metric, tokens.labels, answers(one.predict(tokens), task.kind))
+        for one in (whole, small)
+    )
+    return {
+        "onnx": made,
+        "int8": {"file": INT8, "before": before, "after": after, "rows": len(tokens)}
+        | small.facts(tokens),
+    }
 
 
-def _validation(model: PreTrainedModel, folder: Path, student: Student, cache: Path) -> TokenizedSplit:
-    tokenizer = load_tokenizer(str(folder), trust_remote_code=student.settings.student.trust_remote_code)
+def _validation(
+    model: PreTrainedModel, folder: Path, student: Student, cache: Path
+) -> TokenizedSplit:
+    tokenizer = load_tokenizer(
+        str(folder), trust_remote_code=student.settings.student.trust_remote_code
+    )
     task, length = student.settings.task, student.settings.training.max_length
     rows, cut = load_task(task, cache).validation, task.truncation
-    return tokenize_split(rows, tokenizer, max_length=length, token_types=reads_token_types(model), cache=cache, truncation=cut)
+    return tokenize_split(
+        rows,
+        tokenizer,
+        max_length=length,
+        token_types=reads_token_types(model),
+        cache=cache,
+        truncation=cut,
+    )
 
 
 # --- what was written ------------------------------------------------------------------------------------------------
 
 
-def _facts(sweep: str, destination: Path, student: Student, model: PreTrainedModel, found: dict[str, Any], converted: dict[str, Any]) -> dict[str, Any]:
+def _facts(
+    sweep: str,
+    destination: Path,
+    student: Student,
+    model: PreTrainedModel,
+    found: dict[str, Any],
+    converted: dict[str, Any],
+) -> dict[str, Any]:
     metric, result = student.settings.task.metric, student.result
     assert result.best is not None
     id2label: Any = model.config.id2label
@@ -150,14 +207,27 @@ def _facts(sweep: str, destination: Path, student: Student, model: PreTrainedMod
 def as_lines(facts: dict[str, Any]) -> list[str]:
     """The facts as a person reads them."""
     metric, confirm, test = facts["metric"], facts["confirm"], facts["test"]
-    lines = [f"{facts['trial']} of {facts['sweep']}: validation {metric} {facts['validation']:.4f}" + (f", test {test:.4f}" if test is not None else "")]
+    lines = [
+        f"{facts['trial']} of {facts['sweep']}: validation {metric} {facts['validation']:.4f}"
+        + (f", test {test:.4f}" if test is not None else "")
+    ]
     if confirm and confirm.get("mean") is not None:
-        interval = f" (95%: {confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else ""
-        lines.append(f"its settings over {confirm['seeds']} seed{'s' if confirm['seeds'] != 1 else ''}: test {metric} {confirm['mean']:.4f}{interval}")
+        interval = (
+            f" (95%: {confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})"
+            if confirm["ci95"]
+            else ""
+        )
+        lines.append(
+            f"its settings over {confirm['seeds']} seed{'s' if confirm['seeds'] != 1 else ''}: test {metric} {confirm['mean']:.4f}{interval}"
+        )
     if made := facts["onnx"]:
-        lines.append(f"onnx: {_size(made)}; differs from torch by at most {made['difference']:.1g} in {made['rows']} rows of validation")
+        lines.append(
+            f"onnx: {_size(made)}; differs from torch by at most {made['difference']:.1g} in {made['rows']} rows of validation"
+        )
     if made := facts["int8"]:
-        lines.append(f"int8: {_size(made)}; validation {metric} {made['before']:.4f} before, {made['after']:.4f} after ({made['rows']:,} rows)")
+        lines.append(
+            f"int8: {_size(made)}; validation {metric} {made['before']:.4f} before, {made['after']:.4f} after ({made['rows']:,} rows)"
+        )
     return [*lines, f"written to {facts['folder']}"]
 
 

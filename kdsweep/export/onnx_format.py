@@ -31,7 +31,9 @@ ROWS_TO_CHECK = 256
 def check_packages() -> None:
     """Raise KdsweepError where a package that is needed isn't installed."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise KdsweepError(f"--onnx and --int8 need {', '.join(missing)}: pip install 'kdsweep[onnx]'")
+        raise KdsweepError(
+            f"--onnx and --int8 need {', '.join(missing)}: pip install 'kdsweep[onnx]'"
+        )
 
 
 def convert(model: PreTrainedModel, file: Path) -> None:
@@ -41,7 +43,9 @@ def convert(model: PreTrainedModel, file: Path) -> None:
     """
     names = input_names(model)
     batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
-    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}  # not of size 1 anywhere: the exporter would take that for a constant
+    example = {
+        name: torch.ones(2, 8, dtype=torch.int64) for name in names
+    }  # not of size 1 anywhere: the exporter would take that for a constant
     model.eval()
     file.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
@@ -60,11 +64,15 @@ def convert(model: PreTrainedModel, file: Path) -> None:
             )
         except Exception as error:  # exporter, tracer and protobuf have errors of no common kind
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise KdsweepError(f"onnx: a {model.config.model_type} model of this kind can't be exported by torch {torch.__version__}: {reason}") from error
+            raise KdsweepError(
+                f"onnx: a {model.config.model_type} model of this kind can't be exported by torch {torch.__version__}: {reason}"
+            ) from error
 
 
 def input_names(model: PreTrainedModel) -> list[str]:
-    return ["input_ids", "attention_mask"] + (["token_type_ids"] if reads_token_types(model) else [])
+    return ["input_ids", "attention_mask"] + (
+        ["token_type_ids"] if reads_token_types(model) else []
+    )
 
 
 class OnnxModel:
@@ -75,7 +83,9 @@ class OnnxModel:
 
         self.file = file
         with _quiet():
-            self._session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                str(file), providers=["CPUExecutionProvider"]
+            )
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """fp32 [rows, classes] for inputs int64 [rows, longest]."""
@@ -96,19 +106,35 @@ class OnnxModel:
         return {"size_mb": self.file.stat().st_size / 1e6, **timed(lambda: self.logits(inputs))}
 
 
-def check_equal(model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit) -> dict[str, Any]:
+def check_equal(
+    model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit
+) -> dict[str, Any]:
     """`difference`, the largest between a logit of torch and of ONNX, and `rows`, how many were compared: of all lengths that there
     are, in batches of several sizes. Raises KdsweepError where it is above 1e-4.
     """
-    spread = np.linspace(0, len(tokens) - 1, min(len(tokens), ROWS_TO_CHECK)).round().astype(np.int64)
+    spread = (
+        np.linspace(0, len(tokens) - 1, min(len(tokens), ROWS_TO_CHECK)).round().astype(np.int64)
+    )
     rows = np.argsort(tokens.lengths, kind="stable")[spread]
-    rows = np.random.default_rng(0).permutation(rows)  # so that short and long rows meet in a batch, and padding with them
+    rows = np.random.default_rng(0).permutation(
+        rows
+    )  # so that short and long rows meet in a batch, and padding with them
     model.eval()
     worst = 0.0
     for part in _parts(rows):
         inputs = tokens.batch(part)
         with torch.inference_mode():
-            expected = model(**{name: torch.from_numpy(value).to(model.device) for name, value in inputs.items()}).logits.float().cpu().numpy()
+            expected = (
+                model(
+                    **{
+                        name: torch.from_numpy(value).to(model.device)
+                        for name, value in inputs.items()
+                    }
+                )
+                .logits.float()
+                .cpu()
+                .numpy()
+            )
         apart = np.abs(onnx_model.logits(inputs) - expected).max()
         worst = max(worst, float(apart)) if np.isfinite(apart) else float("inf")
     if worst > LARGEST_DIFFERENCE:
@@ -138,7 +164,13 @@ def quantize(source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
-        quantize_dynamic(str(source), str(target), weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+        quantize_dynamic(
+            str(source),
+            str(target),
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            reduce_range=True,
+        )
 
 
 @contextlib.contextmanager

@@ -36,7 +36,9 @@ class Student:
     result: TrialResult
 
 
-def choose(home: Home, sweep: str, found: dict[str, Any], *, trial: str | None, strategy: str | None) -> Student:
+def choose(
+    home: Home, sweep: str, found: dict[str, Any], *, trial: str | None, strategy: str | None
+) -> Student:
     """The trial of this name; or the strategy's student that is published; or, of the sweep's report `found`, the winner.
 
     Raises UnknownSweep for a trial that isn't there, KdsweepError for one that has no student.
@@ -47,8 +49,12 @@ def choose(home: Home, sweep: str, found: dict[str, Any], *, trial: str | None, 
     place = find_trial(folder, trial)
     result = place.read_result()
     if result is None or result.state != "complete" or result.best is None:
-        raise KdsweepError(f"{trial} has no student: it is {result.state if result else 'still running'}; {_those_kept(folder)}")
-    base, _, index = trial.rpartition("-seed-") if place.root.parent == folder.confirm else (trial, "", "")
+        raise KdsweepError(
+            f"{trial} has no student: it is {result.state if result else 'still running'}; {_those_kept(folder)}"
+        )
+    base, _, index = (
+        trial.rpartition("-seed-") if place.root.parent == folder.confirm else (trial, "", "")
+    )
     name, _, number = base.rpartition("-")
     settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
     return Student(trial, name, int(number), int(index) if index else None, place, settings, result)
@@ -57,7 +63,9 @@ def choose(home: Home, sweep: str, found: dict[str, Any], *, trial: str | None, 
 def _winner(sweep: str, found: dict[str, Any]) -> str:
     winner = found["winner"]
     if winner is None:
-        raise KdsweepError(f"sweep {sweep!r} has no student yet: no trial has finished; see `kdsweep status {sweep}`")
+        raise KdsweepError(
+            f"sweep {sweep!r} has no student yet: no trial has finished; see `kdsweep status {sweep}`"
+        )
     return _name(winner["strategy"], winner["trial"], winner["seed_index"])
 
 
@@ -68,12 +76,16 @@ def _best_of(home: Home, sweep: str, strategy: str) -> str:
             f"sweep {sweep!r} has no strategy {strategy!r}, only {', '.join(plan.space.strategies)}{did_you_mean(strategy, plan.space.strategies)}"
         )
     folder = home.sweep(sweep)
-    run = best_confirmed(plan.space.task.metric, finished(folder, confirmations(plan, folder, studies, strategy)))
+    run = best_confirmed(
+        plan.space.task.metric, finished(folder, confirmations(plan, folder, studies, strategy))
+    )
     if run is not None:
         return run.name
     best = studies.progress(strategy).best
     if best is None:
-        raise KdsweepError(f"no trial of {strategy} has finished in sweep {sweep!r}; see `kdsweep status {sweep}`")
+        raise KdsweepError(
+            f"no trial of {strategy} has finished in sweep {sweep!r}; see `kdsweep status {sweep}`"
+        )
     return _name(strategy, best[0], None)
 
 
@@ -103,7 +115,9 @@ def check_rows(home: Home, folder: SweepFolder, task: TaskSettings) -> None:
     keys = read_json(folder.facts).get("data") or {}
     now = load_task(task, home.cache, publish=False).splits
     if changed := [name for name, key in keys.items() if name in now and now[name].key != key]:
-        raise DataError(f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was")
+        raise DataError(
+            f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was"
+        )
 
 
 # --- its files -------------------------------------------------------------------------------------------------------
@@ -122,7 +136,9 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
     tracked = place.read_tracked()
     if tracked["student"] not in IN_MLFLOW:
         again = f"`kdsweep replay {folder.name} {student.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
-        raise KdsweepError(f"the student of {student.name} wasn't kept; {_those_kept(folder)}; {again}")
+        raise KdsweepError(
+            f"the student of {student.name} wasn't kept; {_those_kept(folder)}; {again}"
+        )
     from kdsweep.tracking.mlflow_tracker import download
 
     download(home.tracking_uri(folder.read_sweep()["tracking"]), tracked["run_id"], "student", into)
@@ -130,11 +146,17 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
 
 def _those_kept(folder: SweepFolder) -> str:
     names = list(_kept(folder))
-    return "no student was kept" if not names else f"kept are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
+    return (
+        "no student was kept"
+        if not names
+        else f"kept are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
+    )
 
 
 def _kept(folder: SweepFolder) -> Iterator[str]:
     for name in folder.trial_names():
         place = find_trial(folder, name)
-        if place.result.exists() and (place.student.exists() or place.read_tracked()["student"] in IN_MLFLOW):
+        if place.result.exists() and (
+            place.student.exists() or place.read_tracked()["student"] in IN_MLFLOW
+        ):
             yield name

@@ -17,7 +17,16 @@ import numpy as np
 from kdsweep.compare.records import COLORS, TrialRecord
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "6px 2px 2px 2px", "2px 6px")
+DASHES = (
+    "solid",
+    "dash",
+    "dot",
+    "dashdot",
+    "longdash",
+    "longdashdot",
+    "6px 2px 2px 2px",
+    "2px 6px",
+)
 INK = "#010101"  # page.css looks for it
 TEACHER = {"color": INK, "width": 1.5, "dash": "10px 3px 2px 3px"}
 HEIGHT = 360
@@ -61,7 +70,11 @@ def looks_of(strategies: Iterable[str]) -> dict[str, Look]:
     """The eighth colour is black: ink. From the ninth strategy on colours come again with other markers and dashes."""
     eight = len(COLORS)
     return {
-        name: Look(INK if COLORS[i % eight] == "#000000" else COLORS[i % eight], SYMBOLS[(i + i // eight) % eight], DASHES[(i + i // eight) % eight])
+        name: Look(
+            INK if COLORS[i % eight] == "#000000" else COLORS[i % eight],
+            SYMBOLS[(i + i // eight) % eight],
+            DASHES[(i + i // eight) % eight],
+        )
         for i, name in enumerate(strategies)
     }
 
@@ -100,7 +113,12 @@ class Material:
     @cached_property
     def complete(self) -> list[tuple[TrialRecord, float]]:
         """The search's complete trials with what they reached on validation, strategy by strategy."""
-        found = [(one, one.best(self.metric)) for trials in self.searched.values() for one in trials if one.state == "complete"]
+        found = [
+            (one, one.best(self.metric))
+            for trials in self.searched.values()
+            for one in trials
+            if one.state == "complete"
+        ]
         return [(one, value) for one, value in found if value is not None and math.isfinite(value)]
 
     def best_first(self) -> list[tuple[TrialRecord, float]]:
@@ -128,12 +146,24 @@ def number(value: float | None) -> str:
 
 
 def axis_of(title: str = "", **more: Any) -> Figure:
-    return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False, "ticks": "outside"} | more
+    return {
+        "title": {"text": title, "standoff": 8},
+        "automargin": True,
+        "zeroline": False,
+        "ticks": "outside",
+    } | more
 
 
 def layout_of(x: Figure, y: Figure, *, height: int = HEIGHT, **more: Any) -> Figure:
     legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
-    return {"xaxis": x, "yaxis": y, "height": height, "margin": {"l": 8, "r": 8, "t": 8, "b": 8}, "legend": legend, "hovermode": "closest"} | more
+    return {
+        "xaxis": x,
+        "yaxis": y,
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "legend": legend,
+        "hovermode": "closest",
+    } | more
 
 
 def trace_of(x: Sequence[Any], y: Sequence[Any], name: str, **more: Any) -> Figure:
@@ -157,13 +187,23 @@ def teacher_at(value: float | None, *, across: Sequence[float] | None = None) ->
     """The teacher's line with its value, as part of a layout: level, or upright where it stands `across` a range of x."""
     if value is None:
         return {}
-    note: Figure = {"text": f"teacher {value:.4f}", "showarrow": False, "font": {"size": 11}, "yanchor": "bottom"}
+    note: Figure = {
+        "text": f"teacher {value:.4f}",
+        "showarrow": False,
+        "font": {"size": 11},
+        "yanchor": "bottom",
+    }
     if across is None:
         line = {"x0": 0, "x1": 1, "xref": "paper", "y0": value, "y1": value}
         note |= {"x": 0, "xref": "paper", "xanchor": "left", "y": value}
     else:
         line = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
-        note |= {"x": value, "xanchor": "right" if 2 * value > across[0] + across[1] else "left", "y": 1, "yref": "paper"}
+        note |= {
+            "x": value,
+            "xanchor": "right" if 2 * value > across[0] + across[1] else "left",
+            "y": 1,
+            "yref": "paper",
+        }
     return {"shapes": [{"type": "line", "line": TEACHER} | line], "annotations": [note]}
 
 
@@ -176,4 +216,10 @@ def joined(curves: Iterable[Curve], **more: Any) -> Figure:
         x += [*(round(value, 4) for value in xs), None]
         y += [*ys, None]
         text += [*([said] * len(xs)), ""]
-    return {"type": "scatter", "x": x[:-1], "y": y[:-1], "text": text[:-1], "hovertemplate": "%{text}<br>%{x:.3~g}: %{y:.4~g}<extra></extra>"} | more
+    return {
+        "type": "scatter",
+        "x": x[:-1],
+        "y": y[:-1],
+        "text": text[:-1],
+        "hovertemplate": "%{text}<br>%{x:.3~g}: %{y:.4~g}<extra></extra>",
+    } | more

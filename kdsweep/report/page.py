@@ -48,7 +48,9 @@ def render(report: dict[str, Any], charts: Sequence[Chart], records: Sequence[Tr
     from plotly.offline import get_plotlyjs
 
     plotly, script = get_plotlyjs(), _read("page.js")
-    figures = [{"data": panel.data, "layout": panel.layout} for chart in charts for panel in chart.panels]
+    figures = [
+        {"data": panel.data, "layout": panel.layout} for chart in charts for panel in chart.panels
+    ]
     looks = looks_of(report["strategies"])
     return _template().render(
         report=report,
@@ -71,14 +73,27 @@ def _read(name: str) -> str:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"number": _number, "points": _points, "interval": _interval, "count": _count, "unit": _unit, "share": _share, "sentence": _sentence}
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "number": _number,
+        "points": _points,
+        "interval": _interval,
+        "count": _count,
+        "unit": _unit,
+        "share": _share,
+        "sentence": _sentence,
+    }
     return environment.from_string(_read("page.html.j2"))
 
 
 def _policy(*scripts: str) -> str:
     """A Content-Security-Policy: nothing is loaded, and no script runs but these. Plotly's parallel coordinates compile their shaders."""
-    allowed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in scripts)
+    allowed = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in scripts
+    )
     return f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
 
 
@@ -103,7 +118,9 @@ def _finite(value: Any) -> Any:
 
 def _mark(look: Look) -> Markup:
     color = "var(--ink)" if look.color == INK else look.color
-    return Markup('<svg class="mark" viewBox="0 0 20 20" aria-hidden="true"><path fill="{}" d="{}"/></svg>').format(color, OUTLINES[look.symbol])
+    return Markup(
+        '<svg class="mark" viewBox="0 0 20 20" aria-hidden="true"><path fill="{}" d="{}"/></svg>'
+    ).format(color, OUTLINES[look.symbol])
 
 
 def _front(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any] | None:
@@ -120,34 +137,83 @@ def _front(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any] | N
     teacher = report["teacher"]
     rows: list[tuple[str, Markup, list[str]]] = []
     if teacher is not None:
-        rows.append(("teacher", TEACHER_MARK, [_number(teacher["validation"]), *(shown[name](teacher.get(COSTS[name])) for name in costs)]))
+        rows.append(
+            (
+                "teacher",
+                TEACHER_MARK,
+                [
+                    _number(teacher["validation"]),
+                    *(shown[name](teacher.get(COSTS[name])) for name in costs),
+                ],
+            )
+        )
     for one in front:
         cells = [_number(one["validation"]), *(shown[name](one[name]) for name in costs)]
         rows.append((f"{one['strategy']}-{one['trial']}", _mark(looks[one["strategy"]]), cells))
-    return {"head": ["Student", f"Validation {report['metric']}", *(name.capitalize() for name in costs)], "rows": rows}
+    return {
+        "head": [
+            "Student",
+            f"Validation {report['metric']}",
+            *(name.capitalize() for name in costs),
+        ],
+        "rows": rows,
+    }
 
 
 def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What a reader wants to know at once."""
-    strategies, winner, teacher, slots = report["strategies"].values(), report.get("winner"), report["teacher"], report.get("slots")
-    counts = {state: sum(found["trials"].get(state, 0) for found in strategies) for state in ("complete", "pruned", "failed")}
+    strategies, winner, teacher, slots = (
+        report["strategies"].values(),
+        report.get("winner"),
+        report["teacher"],
+        report.get("slots"),
+    )
+    counts = {
+        state: sum(found["trials"].get(state, 0) for found in strategies)
+        for state in ("complete", "pruned", "failed")
+    }
     facts = []
     if winner is not None:
         seed = "" if winner["seed_index"] is None else f", seed {winner['seed_index']}"
-        facts.append(("Student kept", f"{winner['strategy']}, trial {winner['trial']}{seed}: chosen by validation alone"))
+        facts.append(
+            (
+                "Student kept",
+                f"{winner['strategy']}, trial {winner['trial']}{seed}: chosen by validation alone",
+            )
+        )
     if teacher is not None:
         split = "validation" if teacher["test"] is None else "test"
         facts.append(("Teacher", f"{split} {report['metric']} {_number(teacher[split])}"))
-    facts += [(f"Judged beside test: {split}", words) for split, words in more_tests_in_words(report).items()]
+    facts += [
+        (f"Judged beside test: {split}", words)
+        for split, words in more_tests_in_words(report).items()
+    ]
     facts += teachers_in_words(report)
-    facts.append(("Trials", ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none"))
+    facts.append(
+        (
+            "Trials",
+            ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none",
+        )
+    )
     hours = sum(found["slot_hours"] for found in strategies)
-    facts.append(("Slot time", _hours(hours) + (f", {100 * slots['busy']:.0f}% of the sweep's slots busy" if slots else "")))
+    facts.append(
+        (
+            "Slot time",
+            _hours(hours)
+            + (f", {100 * slots['busy']:.0f}% of the sweep's slots busy" if slots else ""),
+        )
+    )
     return facts
 
 
 def _hours(hours: float) -> str:
-    return f"{hours:.1f} hours" if hours >= 2 else f"{60 * hours:.1f} minutes" if hours >= 1 / 30 else f"{3600 * hours:.0f} seconds"
+    return (
+        f"{hours:.1f} hours"
+        if hours >= 2
+        else f"{60 * hours:.1f} minutes"
+        if hours >= 1 / 30
+        else f"{3600 * hours:.0f} seconds"
+    )
 
 
 def _trial(metric: str, record: TrialRecord) -> dict[str, Any]:
@@ -186,7 +252,15 @@ def _count(value: float | None) -> str:
     """Of parameters: `66.4 M`."""
     if value is None:
         return NOTHING
-    return f"{value / 1e9:.2f} B" if value >= 1e9 else f"{value / 1e6:.1f} M" if value >= 1e6 else f"{value / 1e3:.1f} k" if value >= 1e3 else f"{value:.0f}"
+    return (
+        f"{value / 1e9:.2f} B"
+        if value >= 1e9
+        else f"{value / 1e6:.1f} M"
+        if value >= 1e6
+        else f"{value / 1e3:.1f} k"
+        if value >= 1e3
+        else f"{value:.0f}"
+    )
 
 
 def _unit(value: float | None, unit: str) -> str:
@@ -202,4 +276,6 @@ def _share(value: float | None) -> str:
 def _sentence(text: str, names: Iterable[str]) -> str:
     """With a capital, unless it begins with a name, and a full stop."""
     named = any(text.startswith(name) for name in names)
-    return (text if named else text[:1].upper() + text[1:]) + ("" if text.endswith((".", "!", "?")) else ".")
+    return (text if named else text[:1].upper() + text[1:]) + (
+        "" if text.endswith((".", "!", "?")) else "."
+    )

@@ -6,7 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.core.schedules import Constant, Cosine, Linear, PerEpoch, Schedule, Step, parse_schedule
+from kdsweep.core.schedules import (
+    Constant,
+    Cosine,
+    Linear,
+    PerEpoch,
+    Schedule,
+    Step,
+    parse_schedule,
+)
 
 SAMPLES = 48
 
@@ -15,10 +23,16 @@ def sample(settings: dict[str, Any], what: str) -> tuple[list[float], list[float
     """(progress from 0 to 1, value) of a trial's schedule: as few points as draw the same curve."""
     schedule, epochs = parse_schedule(settings[what]), _epochs(settings)
     edges = (
-        [epoch / epochs for epoch in range(1, epochs)] if isinstance(schedule, PerEpoch) else list(schedule.boundaries) if isinstance(schedule, Step) else []
+        [epoch / epochs for epoch in range(1, epochs)]
+        if isinstance(schedule, PerEpoch)
+        else list(schedule.boundaries)
+        if isinstance(schedule, Step)
+        else []
     )
     nearly = 1e-7  # a step is drawn upright: just before it and at it
-    grid = np.linspace(0, 1, SAMPLES // 2 + 1).tolist() if isinstance(schedule, Cosine) else [0.0, 1.0]
+    grid = (
+        np.linspace(0, 1, SAMPLES // 2 + 1).tolist() if isinstance(schedule, Cosine) else [0.0, 1.0]
+    )
     progress = sorted({*grid, *(at for edge in edges for at in (edge - nearly, edge))})
     values = [_at(schedule, at, epochs) for at in progress]
     return progress, values
@@ -47,9 +61,16 @@ def in_words(value: Any) -> str:
         case Cosine(start=start, end=end):
             return f"{small(start)} to {small(end)}, cosine"
         case Step(values=values, boundaries=boundaries):
-            return small(values[0]) + "".join(f", {small(later)} from {100 * at:.0f}%" for later, at in zip(values[1:], boundaries, strict=True))
+            return small(values[0]) + "".join(
+                f", {small(later)} from {100 * at:.0f}%"
+                for later, at in zip(values[1:], boundaries, strict=True)
+            )
         case PerEpoch(values=values, after=after):
-            return ", ".join(map(small, values)) + " by epoch" + ("" if after is None else f", then {small(after)}")
+            return (
+                ", ".join(map(small, values))
+                + " by epoch"
+                + ("" if after is None else f", then {small(after)}")
+            )
 
 
 def hears_teacher(settings: dict[str, Any]) -> bool:
@@ -67,4 +88,6 @@ def small(value: float) -> str:
 
 
 def rate_in_words(value: float) -> str:
-    return f"{value:.2g}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e")
+    return (
+        f"{value:.2g}" if value >= 1e-3 else f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e")
+    )

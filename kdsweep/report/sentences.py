@@ -14,7 +14,10 @@ def more_tests_in_words(report: dict[str, Any]) -> dict[str, str]:
     """What was reached on each split that is judged beside test: split -> words."""
     out = {}
     for split, found in report.get("more_tests", {}).items():
-        means = [f"{strategy} {np.mean(values):.4f} ({len(values)} seed{'s'[: len(values) != 1]})" for strategy, values in found["strategies"].items()]
+        means = [
+            f"{strategy} {np.mean(values):.4f} ({len(values)} seed{'s'[: len(values) != 1]})"
+            for strategy, values in found["strategies"].items()
+        ]
         teacher = [] if found["teacher"] is None else [f"the teacher {found['teacher']:.4f}"]
         out[split] = f"{report['metric']} " + ", ".join([*means, *teacher])
     return out
@@ -24,14 +27,24 @@ def teachers_in_words(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What is to be said where there are several teachers, or one was chosen among seeds: what it is about, and words."""
     teachers, out = report.get("teachers", []), []
     if len(teachers) > 1:
-        out.append(("All teachers", "; ".join(f"{one['name']}: validation {one['validation']:.4f}" for one in teachers)))
+        out.append(
+            (
+                "All teachers",
+                "; ".join(f"{one['name']}: validation {one['validation']:.4f}" for one in teachers),
+            )
+        )
     for one in teachers:
         if one["selected"]:
-            seeds = ", ".join(f"seed {seed} {'learned nothing' if reached is None else f'{reached:.4f}'}" for seed, reached in one["selected"].items())
+            seeds = ", ".join(
+                f"seed {seed} {'learned nothing' if reached is None else f'{reached:.4f}'}"
+                for seed, reached in one["selected"].items()
+            )
             out.append(("Seeds of the teacher", f"{one['name']}: {seeds}"))
     best = {strategy: found["best"] or {} for strategy, found in report["strategies"].items()}
     together = [
-        f"those of {strategy}, as its best trial weighs them, {one['teachers']:.4f}" for strategy, one in best.items() if one.get("teachers") is not None
+        f"those of {strategy}, as its best trial weighs them, {one['teachers']:.4f}"
+        for strategy, one in best.items()
+        if one.get("teachers") is not None
     ]
     if together:
         out.append(("Teachers together", "validation: " + "; ".join(together)))
@@ -41,7 +54,9 @@ def teachers_in_words(report: dict[str, Any]) -> list[tuple[str, str]]:
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def confirmed_verdict(metric: str, means: dict[str, Estimate], pairs: Sequence[Pair], teacher_test: float | None) -> str:
+def confirmed_verdict(
+    metric: str, means: dict[str, Estimate], pairs: Sequence[Pair], teacher_test: float | None
+) -> str:
     """What the test split says, and how sure it is."""
     top = max(means, key=lambda strategy: means[strategy].value)
     reached = f"{metric} {_interval(means[top])}"
@@ -57,8 +72,15 @@ def confirmed_verdict(metric: str, means: dict[str, Estimate], pairs: Sequence[P
             level.setdefault(pair.verdict, []).append(other)
     if not level:
         return f"{top} does best on the test split: {reached}. " + "; ".join(beaten) + "."
-    said = [*beaten, *(f"between {top} and {' or '.join(others)}: {words}" for words, others in level.items())]
-    return f"No strategy is shown to be the best. {top} has the highest mean on the test split: {reached}. " + "; ".join(said) + "."
+    said = [
+        *beaten,
+        *(f"between {top} and {' or '.join(others)}: {words}" for words, others in level.items()),
+    ]
+    return (
+        f"No strategy is shown to be the best. {top} has the highest mean on the test split: {reached}. "
+        + "; ".join(said)
+        + "."
+    )
 
 
 def _is_beaten(pair: Pair) -> bool:
@@ -79,15 +101,26 @@ def _against_teacher(value: float, teacher: float) -> str:
     return f"the teacher has {teacher:.4f}{kept}"
 
 
-def searched_verdict(metric: str, teacher: dict[str, Any] | None, strategies: dict[str, Any]) -> str:
+def searched_verdict(
+    metric: str, teacher: dict[str, Any] | None, strategies: dict[str, Any]
+) -> str:
     """What the search shows, and what it doesn't: the best of several trials, each with one seed, is no proof."""
-    ranked = sorted(((found["best"]["validation"], name) for name, found in strategies.items() if found["best"] is not None), key=lambda entry: -entry[0])
+    ranked = sorted(
+        (
+            (found["best"]["validation"], name)
+            for name, found in strategies.items()
+            if found["best"] is not None
+        ),
+        key=lambda entry: -entry[0],
+    )
     if not ranked:
         return "no trial has finished"
     value = ranked[0][0]
     level = [name for other, name in ranked if other == value]
     if len(level) > 1:
-        text = f"{', '.join(level[:-1])} and {level[-1]} are level on validation: {metric} {value:.4f}"
+        text = (
+            f"{', '.join(level[:-1])} and {level[-1]} are level on validation: {metric} {value:.4f}"
+        )
     else:
         text = f"{level[0]} is ahead on validation: {metric} {value:.4f}"
         if len(ranked) > 1:
@@ -107,15 +140,38 @@ def as_markdown(report: dict[str, Any]) -> str:
     ]
     if report["teacher"]:
         teacher = report["teacher"]
-        lines.append(f"| teacher | {teacher['validation']:.4f} | {'' if teacher['test'] is None else format(teacher['test'], '.4f')} | |")
+        lines.append(
+            f"| teacher | {teacher['validation']:.4f} | {'' if teacher['test'] is None else format(teacher['test'], '.4f')} | |"
+        )
     for other in report.get("teachers", [])[1:]:
-        lines.append(f"| teacher {other['name']} | {other['validation']:.4f} | {'' if other['test'] is None else format(other['test'], '.4f')} | |")
+        lines.append(
+            f"| teacher {other['name']} | {other['validation']:.4f} | {'' if other['test'] is None else format(other['test'], '.4f')} | |"
+        )
     for strategy, found in report["strategies"].items():
         best, confirm = found["best"], found["confirm"]
         tested = kept = ""
         if confirm and confirm["mean"] is not None:
-            interval = f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else " (one seed)"
-            tested, kept = f"{confirm['mean']:.4f}{interval}", f"{100 * confirm['retention']:.1f}%" if confirm["retention"] else ""
-        lines.append(f"| {strategy} | {'none finished' if best is None else format(best['validation'], '.4f')} | {tested} | {kept} |")
-    lines += ["", *(f"On {split}: {words}." for split, words in more_tests_in_words(report).items())] if report.get("more_tests") else []
-    return "\n".join([*lines, "", f"Sweep `{report['sweep']}`; the whole report is `report.html`, an artifact of its run."])
+            interval = (
+                f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})"
+                if confirm["ci95"]
+                else " (one seed)"
+            )
+            tested, kept = (
+                f"{confirm['mean']:.4f}{interval}",
+                f"{100 * confirm['retention']:.1f}%" if confirm["retention"] else "",
+            )
+        lines.append(
+            f"| {strategy} | {'none finished' if best is None else format(best['validation'], '.4f')} | {tested} | {kept} |"
+        )
+    lines += (
+        ["", *(f"On {split}: {words}." for split, words in more_tests_in_words(report).items())]
+        if report.get("more_tests")
+        else []
+    )
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Sweep `{report['sweep']}`; the whole report is `report.html`, an artifact of its run.",
+        ]
+    )

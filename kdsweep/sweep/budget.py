@@ -20,7 +20,12 @@ class Clock:
 
     def __init__(self, file: Path, budget: Budget) -> None:
         self.file, self.budget = file, budget
-        nothing: dict[str, Any] = {"seconds": 0.0, "gpu_seconds": 0.0, "slot_seconds": 0.0, "spent": {}}
+        nothing: dict[str, Any] = {
+            "seconds": 0.0,
+            "gpu_seconds": 0.0,
+            "slot_seconds": 0.0,
+            "spent": {},
+        }
         self._total = nothing | (read_json(file) if file.exists() else {})
         self._slots = self._running = 0
         self._gpus_per_slot = 0.0
@@ -35,7 +40,12 @@ class Clock:
     def update(self, *, slots: int, running: int, has_work: bool, gpus_per_slot: float) -> None:
         """From now on so many slots are there, so many of them busy; `has_work`: whether the others could have a job."""
         self._advance()
-        self._slots, self._running, self._has_work, self._gpus_per_slot = slots, running, has_work, gpus_per_slot
+        self._slots, self._running, self._has_work, self._gpus_per_slot = (
+            slots,
+            running,
+            has_work,
+            gpus_per_slot,
+        )
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_SAVES:
             self.save()
 
@@ -53,7 +63,9 @@ class Clock:
         self._total["seconds"] += passed
         self._total["slot_seconds"] += passed * self._slots
         self._total["gpu_seconds"] += passed * self._running * self._gpus_per_slot
-        self.spend({"asking" if self._has_work else "waiting": passed * (self._slots - self._running)})
+        self.spend(
+            {"asking" if self._has_work else "waiting": passed * (self._slots - self._running)}
+        )
 
     @property
     def seconds(self) -> float:
@@ -64,7 +76,11 @@ class Clock:
         """Whether the budget's time is up; stays so."""
         hours, gpu_hours = self.budget.hours, self.budget.gpu_hours
         self.over |= hours is not None and self.seconds >= 3600 * hours
-        self.over |= gpu_hours is not None and self.seconds >= 0 and self._total["gpu_seconds"] >= 3600 * gpu_hours
+        self.over |= (
+            gpu_hours is not None
+            and self.seconds >= 0
+            and self._total["gpu_seconds"] >= 3600 * gpu_hours
+        )
         return self.over
 
     def seconds_left(self) -> float | None:
@@ -87,12 +103,16 @@ def use_of_slots(found: dict[str, Any]) -> dict[str, Any] | None:
     if not total:
         return None
     spent = {purpose: found["spent"].get(purpose, 0.0) for purpose in PURPOSES}
-    spent["lost"] = max(0.0, total - sum(seconds for purpose, seconds in spent.items() if purpose != "lost"))
+    spent["lost"] = max(
+        0.0, total - sum(seconds for purpose, seconds in spent.items() if purpose != "lost")
+    )
     shares = {purpose: seconds / total for purpose, seconds in spent.items()}
     return {"busy": shares["training"] + shares["evaluating"], "slot_seconds": total} | shares
 
 
 def say_use(use: dict[str, Any]) -> str:
     """`slots: 97.9% busy (start 1.2%, saving 0.5%, waiting 0.4%)`."""
-    rest = [f"{purpose} {100 * use[purpose]:.1f}%" for purpose in PURPOSES[2:] if use[purpose] >= 0.0005]
+    rest = [
+        f"{purpose} {100 * use[purpose]:.1f}%" for purpose in PURPOSES[2:] if use[purpose] >= 0.0005
+    ]
     return f"slots: {100 * use['busy']:.1f}% busy" + (f" ({', '.join(rest)})" if rest else "")

@@ -37,16 +37,34 @@ class Confirmation:
         return Trial(self.strategy, self.number, self.seed_index)
 
 
-def confirmations(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str) -> list[Confirmation]:
+def confirmations(
+    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
+) -> list[Confirmation]:
     """Every run that confirms the strategy's best trial, done or not; none while the search may still find a better one."""
     progress = studies.progress(strategy)
-    if not plan.sweep.confirm.seeds or progress.best is None or progress.running or studies.trials_left(strategy):
+    if (
+        not plan.sweep.confirm.seeds
+        or progress.best is None
+        or progress.running
+        or studies.trials_left(strategy)
+    ):
         return []
     number = progress.best[0]
-    settings = TrialSettings.model_validate_json(folder.trial(strategy, number).joinpath("settings.json").read_text(encoding="utf-8"))
-    seeds = [derived_seed("confirm", plan.sweep.sampler.seed, i) for i in range(plan.sweep.confirm.seeds)]
+    settings = TrialSettings.model_validate_json(
+        folder.trial(strategy, number).joinpath("settings.json").read_text(encoding="utf-8")
+    )
+    seeds = [
+        derived_seed("confirm", plan.sweep.sampler.seed, i) for i in range(plan.sweep.confirm.seeds)
+    ]
     return [
-        Confirmation(strategy, number, i, TrialSettings.model_validate(settings.model_dump() | {"seed": seed, "judge_test": True}))
+        Confirmation(
+            strategy,
+            number,
+            i,
+            TrialSettings.model_validate(
+                settings.model_dump() | {"seed": seed, "judge_test": True}
+            ),
+        )
         for i, seed in enumerate(seeds)
     ]
 
@@ -59,7 +77,11 @@ def finished(folder: SweepFolder, runs: Iterable[Confirmation]) -> dict[Confirma
 
 def best_confirmed(metric: str, results: Mapping[Confirmation, TrialResult]) -> Confirmation | None:
     """The run whose student reached most on validation: the one that is kept. The test split has no say in it."""
-    reached = {run: result.best.metrics[f"validation/{metric}"] for run, result in results.items() if result.state == "complete" and result.best}
+    reached = {
+        run: result.best.metrics[f"validation/{metric}"]
+        for run, result in results.items()
+        if result.state == "complete" and result.best
+    }
     return max(reached, key=lambda run: (reached[run], -run.seed_index), default=None)
 
 
@@ -78,10 +100,18 @@ class Confirm:
     def ready(self, *, teacher: bool) -> list[deque[Confirmation]]:
         """What is left of each strategy whose search is over; without the teacher, of those that never need it."""
         for strategy in self.plan.space.strategies:
-            if strategy not in self._left and (runs := confirmations(self.plan, self.folder, self.studies, strategy)):
-                self._left[strategy] = deque(run for run in runs if not place_of(self.folder, run).result.exists())
+            if strategy not in self._left and (
+                runs := confirmations(self.plan, self.folder, self.studies, strategy)
+            ):
+                self._left[strategy] = deque(
+                    run for run in runs if not place_of(self.folder, run).result.exists()
+                )
                 self._ended += len(runs) - len(self._left[strategy])
-        return [runs for runs in self._left.values() if runs and (teacher or not runs[0].settings.needs_teacher)]
+        return [
+            runs
+            for runs in self._left.values()
+            if runs and (teacher or not runs[0].settings.needs_teacher)
+        ]
 
     def take(self, *, teacher: bool) -> Confirmation | None:
         """The next one: all strategies with one seed, then with the next, so that what there is can be compared."""
@@ -90,17 +120,28 @@ class Confirm:
 
     def begun(self) -> list[Confirmation]:
         """Those that an earlier driver began and that this one hasn't taken up yet."""
-        return [run for runs in self.ready(teacher=True) for run in runs if place_of(self.folder, run).settings.exists()]
+        return [
+            run
+            for runs in self.ready(teacher=True)
+            for run in runs
+            if place_of(self.folder, run).settings.exists()
+        ]
 
     def left(self) -> int:
         """How many are to be begun now or may be later."""
         self.ready(teacher=True)
-        later = [strategy for strategy in self.plan.space.strategies if strategy not in self._left and not self._has_none(strategy)]
+        later = [
+            strategy
+            for strategy in self.plan.space.strategies
+            if strategy not in self._left and not self._has_none(strategy)
+        ]
         return sum(map(len, self._left.values())) + len(later) * self.plan.sweep.confirm.seeds
 
     def progress(self) -> tuple[int, int]:
         """How many runs have ended, and how many there will be."""
-        hopeful = [strategy for strategy in self.plan.space.strategies if not self._has_none(strategy)]
+        hopeful = [
+            strategy for strategy in self.plan.space.strategies if not self._has_none(strategy)
+        ]
         return self._ended, len(hopeful) * self.plan.sweep.confirm.seeds
 
     def ended(self) -> None:
@@ -109,4 +150,8 @@ class Confirm:
     def _has_none(self, strategy: str) -> bool:
         """Whether the search of the strategy is over and found nothing."""
         progress = self.studies.progress(strategy)
-        return progress.best is None and not progress.running and not self.studies.trials_left(strategy)
+        return (
+            progress.best is None
+            and not progress.running
+            and not self.studies.trials_left(strategy)
+        )

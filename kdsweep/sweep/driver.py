@@ -29,7 +29,17 @@ from kdsweep.sweep.budget import Clock, say_use, use_of_slots
 from kdsweep.sweep.confirm import Confirm, Confirmation, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.opening import open_engine
-from kdsweep.sweep.engines.worker import Ended, Evaluated, Event, Job, Lost, Said, Step, TeacherJob, TrialJob
+from kdsweep.sweep.engines.worker import (
+    Ended,
+    Evaluated,
+    Event,
+    Job,
+    Lost,
+    Said,
+    Step,
+    TeacherJob,
+    TrialJob,
+)
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
@@ -59,7 +69,9 @@ class _Running:
 class Driver:
     """One sweep being run. The caller holds the sweep's lock."""
 
-    def __init__(self, plan: Plan, home: Home, observer: Observer, beginning: Beginning | None = None) -> None:
+    def __init__(
+        self, plan: Plan, home: Home, observer: Observer, beginning: Beginning | None = None
+    ) -> None:
         self.plan, self.home, self.observer = plan, home, observer
         self.beginning = beginning or Beginning()
         self.folder = home.sweep(plan.name)
@@ -89,7 +101,9 @@ class Driver:
                 self._take_up()
                 if self._work_left():
                     self.beginning.enter("slots")
-                    with open_engine(self.plan.sweep, self.folder, self._hear, self.observer.say) as self.engine:
+                    with open_engine(
+                        self.plan.sweep, self.folder, self._hear, self.observer.say
+                    ) as self.engine:
                         self._work(self.engine)
                         self.engine.leave(coming_back=self.stop.coming_back)
                 elif self.plan.space.needs_teacher and self._cached_teachers():
@@ -104,13 +118,23 @@ class Driver:
     def _write_facts(self) -> None:
         plan = self.plan
         sweep = plan.sweep.model_dump(mode="json")
-        secrets = {key: sweep[key] for key in ("storage", "tracking") if without_password(sweep[key]) != sweep[key]}
+        secrets = {
+            key: sweep[key]
+            for key in ("storage", "tracking")
+            if without_password(sweep[key]) != sweep[key]
+        }
         sweep |= {key: without_password(sweep[key]) for key in ("storage", "tracking")}
         if plan.sweep.on_done is not None:
             secrets |= {"on_done": sweep["on_done"]}
             sweep |= {"on_done": plan.sweep.on_done.shown()}
         self.folder.write_secrets(secrets)
-        facts = {"kdsweep": __version__, "identity": plan.identity, "experiment": plan.experiment, "sweep": sweep, "tracked": False}
+        facts = {
+            "kdsweep": __version__,
+            "identity": plan.identity,
+            "experiment": plan.experiment,
+            "sweep": sweep,
+            "tracked": False,
+        }
         if self.folder.facts.exists():
             facts = read_json(self.folder.facts) | facts
         write_atomically(self.folder.space, lambda file: YAML().dump(plan.resolved, file))
@@ -122,7 +146,12 @@ class Driver:
     def _open_mirror(self) -> Mirror:
         """MLflow must answer when a sweep begins; one that was begun goes on without it."""
         plan = self.plan
-        tracker = Tracker(self.home.tracking_uri(plan.sweep.tracking), experiment=plan.experiment, sweep=plan.name, artifacts=self.home.artifacts)
+        tracker = Tracker(
+            self.home.tracking_uri(plan.sweep.tracking),
+            experiment=plan.experiment,
+            sweep=plan.name,
+            artifacts=self.home.artifacts,
+        )
         if not read_json(self.folder.facts).get("connected"):
             tracker.connect()
             self._add_facts(connected=True)
@@ -142,7 +171,9 @@ class Driver:
         while True:
             self._give_out(engine)
             if not self.running and (self.draining or not self._has_work()):
-                self.clock.update(slots=0, running=0, has_work=False, gpus_per_slot=0)  # ending Ray is no time of the slots
+                self.clock.update(
+                    slots=0, running=0, has_work=False, gpus_per_slot=0
+                )  # ending Ray is no time of the slots
                 return
             try:
                 engine.wait(self.clock.seconds_left())
@@ -165,8 +196,13 @@ class Driver:
                         self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
                 self._finish(ticket)
             self.studies.write_told()
-            confirmed = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
-            for trial in [*(Trial(strategy, number) for number in self.studies.progress(strategy).ended), *(run.key for run in confirmed)]:
+            confirmed = finished(
+                self.folder, confirmations(self.plan, self.folder, self.studies, strategy)
+            )
+            for trial in [
+                *(Trial(strategy, number) for number in self.studies.progress(strategy).ended),
+                *(run.key for run in confirmed),
+            ]:
                 if self.mirror.is_behind(trial):
                     self.mirror.trial(trial)
             self._keep_students(strategy)
@@ -176,7 +212,9 @@ class Driver:
         begun: list[Work] = []
         while engine.free and not self.draining and (running := self._next()) is not None:
             self.running[running.job.name] = running
-            self.beginning.enter("teacher" if isinstance(running.job, TeacherJob) else "first trial")
+            self.beginning.enter(
+                "teacher" if isinstance(running.job, TeacherJob) else "first trial"
+            )
             engine.begin(running.job)
             self._tick()
             begun += [running.work] if running.work else []
@@ -186,25 +224,40 @@ class Driver:
             self._place(work).claim(work.settings)
             self.mirror.trial(_key(work))
             self._show_progress()
-        engine.want(0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun))
+        engine.want(
+            0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun)
+        )
 
     def _tick(self) -> None:
         engine = self.engine
-        self.clock.update(slots=engine.slots, running=len(self.running), has_work=not self.draining and self._has_work(), gpus_per_slot=engine.gpus_per_slot)
+        self.clock.update(
+            slots=engine.slots,
+            running=len(self.running),
+            has_work=not self.draining and self._has_work(),
+            gpus_per_slot=engine.gpus_per_slot,
+        )
 
     def _next(self) -> _Running | None:
         space = self.plan.space
         if not self.teacher_begun:
             self.teacher_begun = True
-            return _Running(TeacherJob(TEACHER, space.task, tuple(space.teachers()), self.home.cache))
+            return _Running(
+                TeacherJob(TEACHER, space.task, tuple(space.teachers()), self.home.cache)
+            )
         work = self._next_work()
         if work is None:
             return None
         if isinstance(work, Confirmation) and self.teacher_ready and not self.teacher_judged:
             self.teacher_judged = True
             self.waiting.append(work)
-            return _Running(TeacherJob(TEACHER, space.task, tuple(space.teachers()), self.home.cache, judge_test=True))
-        return _Running(TrialJob(work.name, work.settings, self._place(work).root, self.home.cache), work)
+            return _Running(
+                TeacherJob(
+                    TEACHER, space.task, tuple(space.teachers()), self.home.cache, judge_test=True
+                )
+            )
+        return _Running(
+            TrialJob(work.name, work.settings, self._place(work).root, self.home.cache), work
+        )
 
     def _next_work(self) -> Work | None:
         """What was begun before; else a new trial of the strategy that has the fewest, so that they advance side by side; else
@@ -215,13 +268,19 @@ class Driver:
                 return work
         open_to = self._strategies_with_trials_left()
         if open_to:
-            return self.studies.ask(min(open_to, key=lambda strategy: self.studies.progress(strategy).started))
+            return self.studies.ask(
+                min(open_to, key=lambda strategy: self.studies.progress(strategy).started)
+            )
         return self.confirm.take(teacher=self.teacher_ready)
 
     def _strategies_with_trials_left(self) -> list[str]:
         """Those that can be asked now: without the teacher, only those that never need it."""
         space = self.plan.space
-        ready = [strategy for strategy in space.strategies if self.teacher_ready or not space.may_need_teacher(strategy)]
+        ready = [
+            strategy
+            for strategy in space.strategies
+            if self.teacher_ready or not space.may_need_teacher(strategy)
+        ]
         return [strategy for strategy in ready if self.studies.trials_left(strategy)]
 
     def _has_work(self) -> bool:
@@ -272,7 +331,9 @@ class Driver:
             return
         running.evaluations += 1
         running.last = evaluation
-        prune = isinstance(work, Ticket) and self.studies.report(work, running.evaluations, evaluation.metrics[self.metric])
+        prune = isinstance(work, Ticket) and self.studies.report(
+            work, running.evaluations, evaluation.metrics[self.metric]
+        )
         self.mirror.trial(_key(work))
         if prune and not self._place(work).result.exists():
             running.pruned_at = evaluation
@@ -308,42 +369,67 @@ class Driver:
             self.teacher_deaths += 1
             self.observer.say(f"teacher: {reason}; it goes on from its last checkpoint")
             if self.teacher_deaths >= MOST_DEATHS:
-                self.fatal = TeacherError(f"teacher: the process that made it died {MOST_DEATHS} times: {reason}")
+                self.fatal = TeacherError(
+                    f"teacher: the process that made it died {MOST_DEATHS} times: {reason}"
+                )
             return
         work, place = running.work, self._place(running.work)
         self.folder.remove_half_written(work.name)
         deaths = place.write_lost(reason)
         if deaths < MOST_DEATHS:
-            self.observer.say(f"{work.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})")
+            self.observer.say(
+                f"{work.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})"
+            )
             self.waiting.appendleft(work)
             self.mirror.trial(_key(work))
         else:
             steps, seconds = (running.last.step, running.last.seconds) if running.last else (0, 0.0)
-            place.write_result(TrialResult("failed", steps, seconds, reason=f"the process that ran it died {deaths} times: {reason}"))
+            place.write_result(
+                TrialResult(
+                    "failed",
+                    steps,
+                    seconds,
+                    reason=f"the process that ran it died {deaths} times: {reason}",
+                )
+            )
             self._finish(work)
 
     def _finish(self, work: Work) -> None:
         """Tell what the result says. It stands in the folder already: a driver that dies here ends the trial again."""
         result = self._place(work).read_result()
         assert result is not None
-        value = result.best.metrics[self.metric] if result.state == "complete" and result.best else None
+        value = (
+            result.best.metrics[self.metric] if result.state == "complete" and result.best else None
+        )
         if isinstance(work, Ticket):
-            costs = [(result.student or {})[COSTS[name]] for name in self.plan.sweep.costs] if value is not None else []
+            costs = (
+                [(result.student or {})[COSTS[name]] for name in self.plan.sweep.costs]
+                if value is not None
+                else []
+            )
             self.studies.tell(work, result.state, value, result.reason, costs)
         else:
             self.confirm.ended()
         self.mirror.trial(_key(work))
         self._keep_students(work.strategy, _key(work))
         self._show_progress()
-        shown = f"{self.plan.space.task.metric} {value:.4f}" if value is not None else result.reason or f"after {result.steps} steps"
+        shown = (
+            f"{self.plan.space.task.metric} {value:.4f}"
+            if value is not None
+            else result.reason or f"after {result.steps} steps"
+        )
         tested = f", {result.test[self.plan.space.task.metric]:.4f} on test" if result.test else ""
         settled = f"; {_settled(work)}" if isinstance(work, Ticket) else ""
-        self.observer.say(f"{work.name}: {result.state}, {shown}{tested} ({result.seconds:.0f} s{settled})")
+        self.observer.say(
+            f"{work.name}: {result.state}, {shown}{tested} ({result.seconds:.0f} s{settled})"
+        )
 
     def _keep_students(self, strategy: str, ended: Trial | None = None) -> None:
         """Let the best students of the search keep their checkpoints, and of the runs that confirm its best trial the best one."""
         most = self.plan.sweep.keep.students
-        kept = tuple(Trial(strategy, number) for number in self.studies.progress(strategy).order[:most])
+        kept = tuple(
+            Trial(strategy, number) for number in self.studies.progress(strategy).order[:most]
+        )
         searched = ended if ended and ended.seed_index is None else None
         self.mirror.students(Students(strategy, "search"), kept, searched)
         runs = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
@@ -358,14 +444,20 @@ class Driver:
         self.data = load_task(self.plan.space.task, self.home.cache, say=self.observer.say)
         shown, notes = dict(self.data.splits), self.data.notes
         if self.plan.space.task.unlabelled is not None:
-            shown["unlabelled"], more = load_unlabelled(self.plan.space.task, self.data, self.home.cache, say=self.observer.say)
+            shown["unlabelled"], more = load_unlabelled(
+                self.plan.space.task, self.data, self.home.cache, say=self.observer.say
+            )
             notes += more
         self._add_facts(data={name: split.key for name, split in shown.items()})
         for note in notes:
             self.observer.say(f"data: {note}")
-        self.observer.say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
+        self.observer.say(
+            "data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items())
+        )
         if self.plan.sweep.costs:
-            self.observer.say(f"objectives: {', '.join(self.plan.sweep.objective)}; nothing is pruned, as no pruner weighs several")
+            self.observer.say(
+                f"objectives: {', '.join(self.plan.sweep.objective)}; nothing is pruned, as no pruner weighs several"
+            )
         if not self.plan.space.needs_teacher:
             self.observer.say("teacher: no strategy needs one")
         elif self._cached_teachers():
@@ -382,9 +474,15 @@ class Driver:
     def _cached_teachers(self) -> list[tuple[TeacherSettings, Teacher]]:
         """Every teacher that a trial can need, the best on validation first; none where not all of them are made."""
         space = self.plan.space
-        found = [(one, cached_teacher(space.task, one, self.home.cache)) for one in space.teachers()]
+        found = [
+            (one, cached_teacher(space.task, one, self.home.cache)) for one in space.teachers()
+        ]
         made = [(one, teacher) for one, teacher in found if teacher is not None]
-        return sorted(made, key=lambda pair: -pair[1].validation[space.task.metric]) if len(made) == len(found) else []
+        return (
+            sorted(made, key=lambda pair: -pair[1].validation[space.task.metric])
+            if len(made) == len(found)
+            else []
+        )
 
     def _forget_teacher_job(self, job: TeacherJob) -> None:
         """It isn't done: give it out again."""
@@ -397,7 +495,9 @@ class Driver:
         if event.how in ("failed", "diverged"):
             self.fatal = TeacherError(f"teacher: {event.reason}")
             if event.trace:
-                write_atomically(self.folder.root / "error.txt", lambda file: file.write(event.trace.encode()))  # type: ignore[union-attr]
+                write_atomically(
+                    self.folder.root / "error.txt", lambda file: file.write(event.trace.encode())
+                )  # type: ignore[union-attr]
         if event.how != "complete":
             self._forget_teacher_job(job)
             return
@@ -407,28 +507,67 @@ class Driver:
     def _record_teachers(self) -> None:
         """The best one on validation is the teacher of the report: what students are measured by."""
         made = self._cached_teachers()
-        known = [self._record_teacher(settings, teacher, alone=len(made) == 1) for settings, teacher in made]
+        known = [
+            self._record_teacher(settings, teacher, alone=len(made) == 1)
+            for settings, teacher in made
+        ]
         self._add_facts(teacher=known[0], teachers=known)
 
-    def _record_teacher(self, settings: TeacherSettings, teacher: Teacher, *, alone: bool) -> dict[str, Any]:
+    def _record_teacher(
+        self, settings: TeacherSettings, teacher: Teacher, *, alone: bool
+    ) -> dict[str, Any]:
         metric = self.plan.space.task.metric
-        known: dict[str, Any] = {name: getattr(teacher, name) for name in ("validation", "parameters", "size_mb", "latency_ms", "latency_p95_ms")}
+        known: dict[str, Any] = {
+            name: getattr(teacher, name)
+            for name in ("validation", "parameters", "size_mb", "latency_ms", "latency_p95_ms")
+        }
         known["test"] = test = teacher_test(teacher, self.data, metric, cache=self.home.cache)
         known |= {"name": settings.words, "selected": teacher.selected}
         name = "teacher" if alone else f"teacher {settings.words}"
-        self.observer.say(f"{name}: validation {metric} {teacher.validation[metric]:.4f}" + (f", {test[metric]:.4f} on test" if test else ""))
-        evaluations = TrialFolder(teacher.training_folder).read_evaluations() if teacher.training_folder else []
+        self.observer.say(
+            f"{name}: validation {metric} {teacher.validation[metric]:.4f}"
+            + (f", {test[metric]:.4f} on test" if test else "")
+        )
+        evaluations = (
+            TrialFolder(teacher.training_folder).read_evaluations()
+            if teacher.training_folder
+            else []
+        )
         if settings.epoch is not None:
             evaluations = [one for one in evaluations if one.epoch <= settings.epoch]
-        ended = evaluations[-1].timestamp if evaluations else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
-        points = [Point(name, value, one.timestamp, one.step) for one in evaluations for name, value in one.metrics.items()]
-        once = {f"student/{name}": float(known[name]) for name in ("parameters", "size_mb", "latency_ms", "latency_p95_ms") if known[name] is not None}
-        once |= {f"teacher/{name}": getattr(teacher, name) for name in ("margin", "entropy") if getattr(teacher, name) is not None}
+        ended = (
+            evaluations[-1].timestamp
+            if evaluations
+            else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
+        )
+        points = [
+            Point(name, value, one.timestamp, one.step)
+            for one in evaluations
+            for name, value in one.metrics.items()
+        ]
+        once = {
+            f"student/{name}": float(known[name])
+            for name in ("parameters", "size_mb", "latency_ms", "latency_p95_ms")
+            if known[name] is not None
+        }
+        once |= {
+            f"teacher/{name}": getattr(teacher, name)
+            for name in ("margin", "entropy")
+            if getattr(teacher, name) is not None
+        }
         once["seconds"] = teacher.seconds
         once |= {f"best/validation/{name}": value for name, value in teacher.validation.items()}
-        once |= {f"seed_{seed}/validation/{metric}": value for seed, value in (teacher.selected or {}).items() if value is not None}
+        once |= {
+            f"seed_{seed}/validation/{metric}": value
+            for seed, value in (teacher.selected or {}).items()
+            if value is not None
+        }
         once |= {f"test/{name}": value for name, value in (test or {}).items()}
-        run = RunKey(TEACHER) if alone else RunKey(TEACHER, TEACHER, fingerprint(settings.model_dump(mode="json"))[:6])
+        run = (
+            RunKey(TEACHER)
+            if alone
+            else RunKey(TEACHER, TEACHER, fingerprint(settings.model_dump(mode="json"))[:6])
+        )
 
         def send() -> None:
             self.mirror.tracker.write(
@@ -437,7 +576,9 @@ class Driver:
                 params=flat(TEACHER, settings.model_dump(mode="json", exclude_none=True)),
                 tags={"kdsweep.state": "complete"},
                 points=points + [Point(name, value, ended, 0) for name, value in once.items()],
-                started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else ended,
+                started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds)
+                if evaluations
+                else ended,
                 ended=ended,
             )
 
@@ -455,7 +596,13 @@ class Driver:
             except KdsweepError as error:
                 self.fatal = error
         over = report is not None and report["state"] == "done"
-        state = "complete" if over else "failed" if self.fatal and not isinstance(self.fatal, BudgetSpent) else "paused"
+        state = (
+            "complete"
+            if over
+            else "failed"
+            if self.fatal and not isinstance(self.fatal, BudgetSpent)
+            else "paused"
+        )
         if not over:
             self.mirror.pause(frozenset(map(_key, [*self.waiting, *self.confirm.begun()])))
         ended = time.time_ns() // 1_000_000
@@ -463,7 +610,9 @@ class Driver:
         unsent = self.mirror.close()
         if unsent:
             where = without_password(self.mirror.tracker.uri)
-            self.observer.say(f"tracking: MLflow at {where} is away; what it should know is kept, and sent by the next `kdsweep run`")
+            self.observer.say(
+                f"tracking: MLflow at {where} is away; what it should know is kept, and sent by the next `kdsweep run`"
+            )
         self._add_facts(tracked=not unsent)
         if over and report is not None:
             notify_once(self.folder, self.plan.sweep.on_done, report, self.observer.say)
@@ -489,14 +638,20 @@ class Driver:
         report["state"] = "stopped" if stopped else "done"
         if all(found["best"] is None for found in report["strategies"].values()):
             if stopped:
-                raise BudgetSpent("the budget was spent before any trial finished; give it more time (budget) and run the same command again")
-            raise KdsweepError(f"no trial finished: all failed, diverged or were pruned{self._a_reason()}; `kdsweep status {self.plan.name}` counts them")
+                raise BudgetSpent(
+                    "the budget was spent before any trial finished; give it more time (budget) and run the same command again"
+                )
+            raise KdsweepError(
+                f"no trial finished: all failed, diverged or were pruned{self._a_reason()}; `kdsweep status {self.plan.name}` counts them"
+            )
         from kdsweep.report.page import write_page
 
         write_json(self.folder.report, report)
         write_page(report, read_records(self.plan, self.home, self.studies), self.folder.page)
         if stopped:
-            self.observer.say("the budget is spent; what is open is saved: raise it and run the same command to go on")
+            self.observer.say(
+                "the budget is spent; what is open is saved: raise it and run the same command to go on"
+            )
         return report
 
     def _send_end(self, state: str, report: dict[str, Any] | None, ended: int) -> None:
@@ -520,7 +675,11 @@ class Driver:
             trial = Trial(winner["strategy"], winner["trial"], winner["seed_index"])
             result = trial.place(self.folder).read_result()
             assert result is not None and result.best is not None
-            self.observer.say(self.mirror.tracker.register_best(self.plan.experiment, trial.key, self.metric, result.best.metrics[self.metric]))
+            self.observer.say(
+                self.mirror.tracker.register_best(
+                    self.plan.experiment, trial.key, self.metric, result.best.metrics[self.metric]
+                )
+            )
 
 
 def _key(work: Work) -> Trial:
@@ -528,11 +687,18 @@ def _key(work: Work) -> Trial:
 
 
 def _sweep_params(plan: Plan) -> dict[str, Any]:
-    return flat("task", plan.resolved["task"]) | flat("sampler", plan.sweep.sampler.model_dump()) | flat("pruner", plan.sweep.pruner.model_dump())
+    return (
+        flat("task", plan.resolved["task"])
+        | flat("sampler", plan.sweep.sampler.model_dump())
+        | flat("pruner", plan.sweep.pruner.model_dump())
+    )
 
 
 def _settled(ticket: Ticket) -> str:
-    return ", ".join(f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}" for name, value in ticket.params.items())
+    return ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in ticket.params.items()
+    )
 
 
 class _Stop:
@@ -547,7 +713,10 @@ class _Stop:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+        before = {
+            number: signal.signal(number, self._receive)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+        }
         try:
             yield
         finally:
@@ -558,5 +727,7 @@ class _Stop:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not self.requested:
-            self.observer.say("stopping: what runs is saved at its next step (Ctrl-C once more stops at once)")
+            self.observer.say(
+                "stopping: what runs is saved at its next step (Ctrl-C once more stops at once)"
+            )
         self.requested, self.coming_back = True, number != signal.SIGINT

@@ -41,13 +41,20 @@ class Home:
     def names(self) -> list[str]:
         """The sweeps in this home, the last used first."""
         found = [folder for folder in self.sweeps.glob("*") if SweepFolder(folder).facts.exists()]
-        return [folder.name for folder in sorted(found, key=lambda folder: -SweepFolder(folder).facts.stat().st_mtime)]
+        return [
+            folder.name
+            for folder in sorted(
+                found, key=lambda folder: -SweepFolder(folder).facts.stat().st_mtime
+            )
+        ]
 
     def existing(self, name: str) -> SweepFolder:
         """The folder of a sweep that is there. Raises UnknownSweep with the names that are."""
         names = self.names()
         if name not in names:
-            known = did_you_mean(name, names) or (f"; there are {', '.join(names)}" if names else "; there are none yet")
+            known = did_you_mean(name, names) or (
+                f"; there are {', '.join(names)}" if names else "; there are none yet"
+            )
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
 
@@ -84,11 +91,17 @@ class SweepFolder:
     def trial(self, strategy: str, number: int, seed_index: int | None = None) -> Path:
         """A trial's folder; with `seed_index`, that of a run that confirms it."""
         name = f"{strategy}-{number}"
-        return self.trials / name if seed_index is None else self.confirm / f"{name}-seed-{seed_index}"
+        return (
+            self.trials / name if seed_index is None else self.confirm / f"{name}-seed-{seed_index}"
+        )
 
     def trial_names(self) -> list[str]:
         """Every trial and every run of confirm that was begun, by the name of its folder."""
-        return [file.parent.name for kind in (self.trials, self.confirm) for file in sorted(kind.glob("*/settings.json"))]
+        return [
+            file.parent.name
+            for kind in (self.trials, self.confirm)
+            for file in sorted(kind.glob("*/settings.json"))
+        ]
 
     def remove_half_written(self, trial: str = "*") -> None:
         """What a killed process left of the files that it was writing, for this trial or for all. For the one who holds the lock."""

@@ -28,14 +28,22 @@ COMMAND_SECONDS = 600.0
 WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 
 
-def notify_once(folder: SweepFolder, on_done: OnDone | None, report: dict[str, Any], say: Say) -> None:
+def notify_once(
+    folder: SweepFolder, on_done: OnDone | None, report: dict[str, Any], say: Say
+) -> None:
     """Tell what became of the sweep, if nobody was told this yet. It counts as told before it is: a command is never run twice.
 
     A sweep that goes on with more trials ends again, and is told again. Only for the driver, who writes sweep.json.
     """
     if on_done is None:
         return
-    told = fingerprint([report["state"], report["verdict"], {name: found["trials"] for name, found in report["strategies"].items()}])
+    told = fingerprint(
+        [
+            report["state"],
+            report["verdict"],
+            {name: found["trials"] for name, found in report["strategies"].items()},
+        ]
+    )
     facts = read_json(folder.facts)
     if facts.get("notified") == told:
         return
@@ -46,11 +54,19 @@ def notify_once(folder: SweepFolder, on_done: OnDone | None, report: dict[str, A
 def notify(on_done: OnDone, report: dict[str, Any], say: Say) -> None:
     """Run the command or post to the webhook; say in one line how that went. Raises nothing."""
     try:
-        say(f"on_done: {_post(on_done.webhook, report) if on_done.webhook is not None else _run(on_done.command or (), report)}")
+        say(
+            f"on_done: {_post(on_done.webhook, report) if on_done.webhook is not None else _run(on_done.command or (), report)}"
+        )
     except (OSError, ValueError, subprocess.SubprocessError, http.client.HTTPException) as error:
-        whom = without_path(on_done.webhook) if on_done.webhook is not None else shlex.quote((on_done.command or ("",))[0])
+        whom = (
+            without_path(on_done.webhook)
+            if on_done.webhook is not None
+            else shlex.quote((on_done.command or ("",))[0])
+        )
         # Errors of the address itself have the address in them.
-        reason = (isinstance(error, OSError) and (error.strerror or getattr(error, "reason", None))) or type(error).__name__
+        reason = (
+            isinstance(error, OSError) and (error.strerror or getattr(error, "reason", None))
+        ) or type(error).__name__
         say(without_password(f"on_done: {whom} could not be told: {' '.join(str(reason).split())}"))
 
 
@@ -59,18 +75,34 @@ def notify(on_done: OnDone, report: dict[str, Any], say: Say) -> None:
 
 def _run(command: tuple[str, ...], report: dict[str, Any]) -> str:
     """Run the command, in a session of its own: what it leaves behind when its time is over ends with it."""
-    told = {"KDSWEEP_SWEEP": report["sweep"], "KDSWEEP_STATE": report["state"], "KDSWEEP_VERDICT": report["verdict"].replace("\0", "")}
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:  # files, not pipes: whoever keeps one open holds up nobody
+    told = {
+        "KDSWEEP_SWEEP": report["sweep"],
+        "KDSWEEP_STATE": report["state"],
+        "KDSWEEP_VERDICT": report["verdict"].replace("\0", ""),
+    }
+    with (
+        tempfile.TemporaryFile() as given,
+        tempfile.TemporaryFile() as said,
+    ):  # files, not pipes: whoever keeps one open holds up nobody
         given.write(json.dumps(report).encode())
         given.seek(0)
-        process = subprocess.Popen(command, stdin=given, stdout=said, stderr=said, env=os.environ | told, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdin=given,
+            stdout=said,
+            stderr=said,
+            env=os.environ | told,
+            start_new_session=True,
+        )
         try:
             status = process.wait(COMMAND_SECONDS)
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                return f"{shlex.quote(command[0])} was ended: it took more than {COMMAND_SECONDS:g} s"
+                return (
+                    f"{shlex.quote(command[0])} was ended: it took more than {COMMAND_SECONDS:g} s"
+                )
             raise
         said.seek(0)
         last = said.read().decode(errors="replace").strip().rpartition("\n")[2][:200]
@@ -93,10 +125,18 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 def _post(address: str, report: dict[str, Any]) -> str:
     """POST the verdict as JSON; `text` is what Slack, Mattermost and their like show."""
     winner = report.get("winner")
-    told = {key: report[key] for key in ("sweep", "state", "metric", "verdict")} | {"winner": winner, "text": f"{report['sweep']}: {report['verdict']}"}
+    told = {key: report[key] for key in ("sweep", "state", "metric", "verdict")} | {
+        "winner": winner,
+        "text": f"{report['sweep']}: {report['verdict']}",
+    }
     url, headers = _split_user(address)
     body = json.dumps(told).encode()
-    request = urllib.request.Request(url, data=body, method="POST", headers=headers | {"Content-Type": "application/json", "User-Agent": "kdsweep"})
+    request = urllib.request.Request(
+        url,
+        data=body,
+        method="POST",
+        headers=headers | {"Content-Type": "application/json", "User-Agent": "kdsweep"},
+    )
     opener = urllib.request.build_opener(_NoRedirects)
     reason = ""
     for attempt in range(1, WEBHOOK_ATTEMPTS + 1):

@@ -20,6 +20,12 @@ class Observer:
     def over(self, name: str) -> None:
         """It isn't running any more."""
 
-    def progress(self, strategies: dict[str, Progress], trials: dict[str, int], confirmed: tuple[int, int], seconds: float) -> None:
+    def progress(
+        self,
+        strategies: dict[str, Progress],
+        trials: dict[str, int],
+        confirmed: tuple[int, int],
+        seconds: float,
+    ) -> None:
         """A trial began or ended. `trials`: how many each strategy gets; `confirmed`: how many runs of confirm are done, and how many there
         will be; `seconds`: spent by the sweep so far."""

@@ -26,7 +26,12 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
-from kdsweep.core.models.describing import describe_masked_lm, describe_model, parameter_count, size_mb
+from kdsweep.core.models.describing import (
+    describe_masked_lm,
+    describe_model,
+    parameter_count,
+    size_mb,
+)
 from kdsweep.core.models.inputs import check_fits, check_length, reads_token_types
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
@@ -57,19 +62,29 @@ class Candidate:
         return self.model.device.type == "meta"
 
 
-def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candidate], list[Candidate]]:
+def check_models(
+    space: SearchSpace, cache: Path
+) -> tuple[TaskData, list[Candidate], list[Candidate]]:
     """Load the task's rows, each teacher and each student that a trial may have. Raises what a trial would raise, before any."""
     data = load_task(space.task, cache, publish=False)
     _unlabelled(space, data, cache)
     teachers = _teachers(space, data)
     lengths = _constants(space, "max_length")
     students = []
-    firsts = {strategy: [source for one in space.teachers_of(strategy)[:1] for source in _sources(one)] for strategy in space.strategies}
+    firsts = {
+        strategy: [source for one in space.teachers_of(strategy)[:1] for source in _sources(one)]
+        for strategy in space.strategies
+    }
     for model, grouped in groupby(space.students(), key=lambda shape: shape.model):
         shapes = list(grouped)
         if model == "teacher":
-            loaded = [teachers[source] for source in dict.fromkeys(chain.from_iterable(firsts.values()))]
-        elif model in teachers and space.student.trust_remote_code == teachers[model].trust_remote_code:
+            loaded = [
+                teachers[source] for source in dict.fromkeys(chain.from_iterable(firsts.values()))
+            ]
+        elif (
+            model in teachers
+            and space.student.trust_remote_code == teachers[model].trust_remote_code
+        ):
             loaded = [teachers[model]]
         else:
             loaded = [_candidate(model, data, space.student.trust_remote_code, max(lengths))]
@@ -85,9 +100,16 @@ def check_models(space: SearchSpace, cache: Path) -> tuple[TaskData, list[Candid
                 check_match(matched, student.model, teachers[source].model)
         if (augment := space.strategies[strategy].augment) is not None:
             if any(share > 0 for _, share in each_number(augment.mask)):
-                for candidate in [*students, *(teachers.values() if space.may_be_taught(strategy) else ())]:
+                for candidate in [
+                    *students,
+                    *(teachers.values() if space.may_be_taught(strategy) else ()),
+                ]:
                     mask_token(candidate.tokenizer, candidate.source)
-            masked_lms |= {str(source) for _, source in each_number(augment.masked_lm.model)} if augment.masked_lm else set()
+            masked_lms |= (
+                {str(source) for _, source in each_number(augment.masked_lm.model)}
+                if augment.masked_lm
+                else set()
+            )
     for source in sorted(masked_lms):  # each is read once, however many strategies have it
         offered_words(describe_masked_lm(source)[1])
     for precision in dict.fromkeys(_constants(space, "precision")):
@@ -105,7 +127,9 @@ def _teachers(space: SearchSpace, data: TaskData) -> dict[str, Candidate]:
             check_folds(data, one.folds)
         resolve_precision(one.training.precision, pick_device())
         if one.source not in found or found[one.source].max_length < one.training.max_length:
-            found[one.source] = _candidate(one.source, data, one.trust_remote_code, one.training.max_length)
+            found[one.source] = _candidate(
+                one.source, data, one.trust_remote_code, one.training.max_length
+            )
     return found
 
 
@@ -113,22 +137,37 @@ def _sources(teacher: TeacherValues) -> list[str]:
     return list(dict.fromkeys(one.source for one in teacher.every()))
 
 
-def _unlabelled(space: SearchSpace, data: TaskData, cache: Path) -> tuple[Split | None, tuple[str, ...]]:
-    return (None, ()) if space.task.unlabelled is None else load_unlabelled(space.task, data, cache, publish=False)
+def _unlabelled(
+    space: SearchSpace, data: TaskData, cache: Path
+) -> tuple[Split | None, tuple[str, ...]]:
+    return (
+        (None, ())
+        if space.task.unlabelled is None
+        else load_unlabelled(space.task, data, cache, publish=False)
+    )
 
 
 def _constants(space: SearchSpace, name: str) -> list[Any]:
     """Everything that a training setting can be in any strategy."""
-    return [value for strategy in space.strategies for value in _constants_of(space, strategy, name)]
+    return [
+        value for strategy in space.strategies for value in _constants_of(space, strategy, name)
+    ]
 
 
 def _constants_of(space: SearchSpace, strategy: str, name: str) -> list[Any]:
-    found = [value for _, value in each_number(space.values(strategy).get(name, getattr(TrainingSettings(), name)))]
+    found = [
+        value
+        for _, value in each_number(
+            space.values(strategy).get(name, getattr(TrainingSettings(), name))
+        )
+    ]
     return [round(value) if isinstance(value, float) else value for value in found]
 
 
 def _candidate(source: str, data: TaskData, trust_remote_code: bool, max_length: int) -> Candidate:
-    model, tokenizer = describe_model(source, data.label_names, kind=data.kind, trust_remote_code=trust_remote_code)
+    model, tokenizer = describe_model(
+        source, data.label_names, kind=data.kind, trust_remote_code=trust_remote_code
+    )
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
     return Candidate(source, model, tokenizer, max_length, trust_remote_code)
@@ -146,7 +185,11 @@ def _shaped(whole: Candidate, shape: StudentSettings, max_length: int, data: Tas
         if shape.start == "scratch":
             model = new_model(shape, data.label_names, whole.source, data.kind)
         elif shape.layers is not None:
-            model = keep_layers(whole.model, kept_layers(layer_count(whole.model, whole.source), shape.layers, whole.source), whole.source)
+            model = keep_layers(
+                whole.model,
+                kept_layers(layer_count(whole.model, whole.source), shape.layers, whole.source),
+                whole.source,
+            )
         else:
             model = whole.model
     return Candidate(f"{whole.source}{shape.shape}", model, whole.tokenizer, max_length)
@@ -193,12 +236,28 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
 
 def _describe_split(split: Split, data: TaskData) -> dict[str, Any]:
     if data.kind == "regression":
-        ends = {"least": split.labels.min(), "mean": split.labels.mean(), "greatest": split.labels.max()}
-        return {"rows": len(split), "values": {name: round(float(value), 4) for name, value in ends.items()}}
+        ends = {
+            "least": split.labels.min(),
+            "mean": split.labels.mean(),
+            "greatest": split.labels.max(),
+        }
+        return {
+            "rows": len(split),
+            "values": {name: round(float(value), 4) for name, value in ends.items()},
+        }
     if data.kind == "multi_label":
-        return {"rows": len(split), "labels": {name: int(count) for name, count in zip(data.label_names, split.labels.sum(axis=0), strict=True)}}
+        return {
+            "rows": len(split),
+            "labels": {
+                name: int(count)
+                for name, count in zip(data.label_names, split.labels.sum(axis=0), strict=True)
+            },
+        }
     counts = np.bincount(split.labels, minlength=len(data.label_names))
-    return {"rows": len(split), "labels": {name: int(count) for name, count in zip(data.label_names, counts, strict=True)}}
+    return {
+        "rows": len(split),
+        "labels": {name: int(count) for name, count in zip(data.label_names, counts, strict=True)},
+    }
 
 
 def _truncated(split: Split, candidate: Candidate) -> dict[str, Any]:
@@ -211,7 +270,14 @@ def _truncated(split: Split, candidate: Candidate) -> dict[str, Any]:
 def _lengths(split: Split, candidate: Candidate) -> np.ndarray:
     chosen = np.linspace(0, len(split) - 1, min(len(split), ROWS_TO_MEASURE)).astype(int)
     texts = [[column[i] for i in chosen] for column in split.texts]
-    return np.array([len(row) for row in candidate.tokenizer(*texts, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]])
+    return np.array(
+        [
+            len(row)
+            for row in candidate.tokenizer(
+                *texts, truncation=False, return_attention_mask=False, verbose=False
+            )["input_ids"]
+        ]
+    )
 
 
 def _describe_study(plan: Plan, strategy: str) -> dict[str, Any]:
@@ -232,8 +298,15 @@ def _describe_study(plan: Plan, strategy: str) -> dict[str, Any]:
                 drawn = generator.uniform(low, high)
             return round(drawn) if parameter.whole else float(drawn)
 
-        settings = plan.space.settle(strategy, draw, seed=derived_seed("trial", plan.sweep.sampler.seed, number))
-        samples.append({name: getattr(settings, name).model_dump(mode="json") for name in ("alpha", "temperature", "learning_rate")})
+        settings = plan.space.settle(
+            strategy, draw, seed=derived_seed("trial", plan.sweep.sampler.seed, number)
+        )
+        samples.append(
+            {
+                name: getattr(settings, name).model_dump(mode="json")
+                for name in ("alpha", "temperature", "learning_rate")
+            }
+        )
     return {
         "trials": trials_of(plan.space, plan.sweep, strategy),
         "parameters": {parameter.name: parameter.describe() for parameter in parameters},
@@ -259,7 +332,9 @@ class _MoreRows:
     as_long: float
 
 
-def _more_rows(plan: Plan, strategy: str, data: TaskData, unlabelled: Split | None, student: Candidate) -> _MoreRows:
+def _more_rows(
+    plan: Plan, strategy: str, data: TaskData, unlabelled: Split | None, student: Candidate
+) -> _MoreRows:
     space, taught = plan.space, plan.space.may_be_taught(strategy)
     texts, views = len(unlabelled) if unlabelled and taught else 0, space.most_views(strategy)
     counts = [
@@ -268,9 +343,23 @@ def _more_rows(plan: Plan, strategy: str, data: TaskData, unlabelled: Split | No
         if name.startswith("augment.") and name not in ("augment.views", "augment.in_finetuning")
     ]
     trials = trials_of(space, plan.sweep, strategy)
-    sets = min(trials, math.prod(trials if count is None else count for count in counts)) if views else 0
-    length = _read_length(unlabelled, student) / _read_length(data.train, student) if unlabelled and texts else 1.0
-    return _MoreRows(texts, views, sets, texts + views * len(data.train), texts * length + views * len(data.train))
+    sets = (
+        min(trials, math.prod(trials if count is None else count for count in counts))
+        if views
+        else 0
+    )
+    length = (
+        _read_length(unlabelled, student) / _read_length(data.train, student)
+        if unlabelled and texts
+        else 1.0
+    )
+    return _MoreRows(
+        texts,
+        views,
+        sets,
+        texts + views * len(data.train),
+        texts * length + views * len(data.train),
+    )
 
 
 def _read_length(split: Split, candidate: Candidate) -> float:
@@ -278,39 +367,82 @@ def _read_length(split: Split, candidate: Candidate) -> float:
     return float(np.minimum(_lengths(split, candidate), candidate.max_length).mean())
 
 
-def _estimate(plan: Plan, data: TaskData, unlabelled: Split | None, teachers: list[Candidate], students: list[Candidate]) -> dict[str, Any]:
+def _estimate(
+    plan: Plan,
+    data: TaskData,
+    unlabelled: Split | None,
+    teachers: list[Candidate],
+    students: list[Candidate],
+) -> dict[str, Any]:
     """Seconds and megabytes, from timing a few forward and backward passes of the largest student and of the teacher here."""
-    epochs, batch_size = max(_constants(plan.space, "epochs")), max(_constants(plan.space, "batch_size"))
+    epochs, batch_size = (
+        max(_constants(plan.space, "epochs")),
+        max(_constants(plan.space, "batch_size")),
+    )
     evaluations = max(_constants(plan.space, "evaluations_per_epoch"))
     student = max(students, key=lambda candidate: parameter_count(candidate.model))
-    trials = {strategy: trials_of(plan.space, plan.sweep, strategy) for strategy in plan.space.strategies}
+    trials = {
+        strategy: trials_of(plan.space, plan.sweep, strategy) for strategy in plan.space.strategies
+    }
     trial = _training_seconds(student, data, epochs, batch_size, evaluations)
-    more = {strategy: _more_rows(plan, strategy, data, unlabelled, student) for strategy in plan.space.strategies}
-    step = _row_seconds(student, data, batch_size)[0] if any(found.rows for found in more.values()) else 0.0
+    more = {
+        strategy: _more_rows(plan, strategy, data, unlabelled, student)
+        for strategy in plan.space.strategies
+    }
+    step = (
+        _row_seconds(student, data, batch_size)[0]
+        if any(found.rows for found in more.values())
+        else 0.0
+    )
     teacher_seconds, forward, beside = 0.0, 0.0, {}
     if teachers:
         rows, forward = len(data.train), _row_seconds(teachers[0], data, 32)[1]
         teacher_seconds = sum(_teacher_seconds(one, data, plan.space) for one in teachers)
-        teacher_seconds += max(found.as_long - found.views * rows for found in more.values()) * forward
-        inner = {strategy: list(plan.space.settle(strategy, _first, 0).distill.online) for strategy in plan.space.strategies}
+        teacher_seconds += (
+            max(found.as_long - found.views * rows for found in more.values()) * forward
+        )
+        inner = {
+            strategy: list(plan.space.settle(strategy, _first, 0).distill.online)
+            for strategy in plan.space.strategies
+        }
         beside = {
             strategy: {
                 "terms": terms,
-                "seconds_a_trial": round(max(_constants_of(plan.space, strategy, "epochs")) * (rows + more[strategy].as_long) * forward, 1),
+                "seconds_a_trial": round(
+                    max(_constants_of(plan.space, strategy, "epochs"))
+                    * (rows + more[strategy].as_long)
+                    * forward,
+                    1,
+                ),
             }
             for strategy, terms in inner.items()
             if terms
         }
     size = _view_bytes(data, student)
-    words = {strategy: found.sets * found.views * len(data.train) * _seconds_for_words(plan.space, strategy, data) for strategy, found in more.items()}
+    words = {
+        strategy: found.sets
+        * found.views
+        * len(data.train)
+        * _seconds_for_words(plan.space, strategy, data)
+        for strategy, found in more.items()
+    }
     added = {
         strategy: {
             "unlabelled": found.unlabelled,
             "views": found.views,
             "rows": found.rows,
-            "seconds_a_trial": round(max(_constants_of(plan.space, strategy, "epochs")) * found.as_long * step, 1),
+            "seconds_a_trial": round(
+                max(_constants_of(plan.space, strategy, "epochs")) * found.as_long * step, 1
+            ),
             "sets_of_views": found.sets,
-            "seconds_for_the_teacher": round(found.sets * found.views * len(data.train) * forward * plan.space.may_be_taught(strategy), 1),
+            "seconds_for_the_teacher": round(
+                found.sets
+                * found.views
+                * len(data.train)
+                * forward
+                * plan.space.may_be_taught(strategy),
+                1,
+            ),
             "seconds_for_words": round(words[strategy], 1),
             "views_mb": round(found.sets * found.views * len(data.train) * size / 1e6, 1),
         }
@@ -319,8 +451,14 @@ def _estimate(plan: Plan, data: TaskData, unlabelled: Split | None, teachers: li
     }
     slots = slots_here(plan.sweep.engine)
     kept = min(plan.sweep.keep.students, plan.sweep.trials) * len(plan.space.strategies)
-    extra_seconds = sum(trials[strategy] * extra["seconds_a_trial"] for extras in (beside, added) for strategy, extra in extras.items())
-    extra_seconds += sum(extra["seconds_for_the_teacher"] + extra["seconds_for_words"] for extra in added.values())
+    extra_seconds = sum(
+        trials[strategy] * extra["seconds_a_trial"]
+        for extras in (beside, added)
+        for strategy, extra in extras.items()
+    )
+    extra_seconds += sum(
+        extra["seconds_for_the_teacher"] + extra["seconds_for_words"] for extra in added.values()
+    )
     disk = (
         sum(extra["views_mb"] for extra in added.values())
         + kept * size_mb(student.model)
@@ -335,7 +473,12 @@ def _estimate(plan: Plan, data: TaskData, unlabelled: Split | None, teachers: li
         "seconds_for_the_teacher": round(teacher_seconds, 1),
         "seconds_for_the_teacher_in_each_step": beside,
         "more_rows": added,
-        "seconds_without_pruning": round(math.ceil(sum(trials.values()) / (slots or 1)) * trial + teacher_seconds + extra_seconds / (slots or 1), 1),
+        "seconds_without_pruning": round(
+            math.ceil(sum(trials.values()) / (slots or 1)) * trial
+            + teacher_seconds
+            + extra_seconds / (slots or 1),
+            1,
+        ),
         "disk_mb": round(disk),
     }
 
@@ -348,12 +491,18 @@ def _teacher_seconds(candidate: Candidate, data: TaskData, space: SearchSpace) -
         if one.source == candidate.source:
             seconds += len(data.train) * forward * (1 if one.folds is None else 2)
             shared = one.model_copy(update={"epoch": None if one.epoch is None else 1})
-            if shared.model_dump_json() not in runs or (one.epoch or 0) > (runs[shared.model_dump_json()].epoch or 0):
+            if shared.model_dump_json() not in runs or (one.epoch or 0) > (
+                runs[shared.model_dump_json()].epoch or 0
+            ):
                 runs[shared.model_dump_json()] = one
     for one in runs.values() if candidate.source in {one.model for one in runs.values()} else ():
         own = one.training
-        trained = one.seeds * (1 if one.folds is None else one.folds)  # K runs of (K - 1)/K of the rows and one of all: K in all
-        seconds += trained * _training_seconds(candidate, data, one.epoch or own.epochs, own.batch_size, own.evaluations_per_epoch)
+        trained = one.seeds * (
+            1 if one.folds is None else one.folds
+        )  # K runs of (K - 1)/K of the rows and one of all: K in all
+        seconds += trained * _training_seconds(
+            candidate, data, one.epoch or own.epochs, own.batch_size, own.evaluations_per_epoch
+        )
     return seconds
 
 
@@ -363,14 +512,18 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
     if augment is None or augment.masked_lm is None or space.most_views(strategy) == 0:
         return 0.0
     share = max(number for _, number in each_number(augment.masked_lm.share))
-    chosen_rows = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_A_BATCH)).astype(int)
+    chosen_rows = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_A_BATCH)).astype(
+        int
+    )
     rows = [data.train.texts[0][i].split() for i in chosen_rows]
     draws = [random.Random(int(i)) for i in chosen_rows]
     chosen = [chosen_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
     slowest = 0.0
     for source in dict.fromkeys(str(source) for _, source in each_number(augment.masked_lm.model)):
         model, tokenizer = describe_masked_lm(source)
-        offers = MaskedWords(type(model)(model.config).eval() if model.device.type == "meta" else model, tokenizer, 1)
+        offers = MaskedWords(
+            type(model)(model.config).eval() if model.device.type == "meta" else model, tokenizer, 1
+        )
         seconds = []
         for _ in range(STEPS_TO_TIME):
             start = time.perf_counter()
@@ -383,11 +536,15 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
 def _view_bytes(data: TaskData, student: Candidate) -> float:
     """What a row of a view takes in the cache: its text, tokens and logits."""
     chosen = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_TO_MEASURE)).astype(int)
-    text = float(np.mean([sum(len(column[i].encode()) for column in data.train.texts) for i in chosen]))
+    text = float(
+        np.mean([sum(len(column[i].encode()) for column in data.train.texts) for i in chosen])
+    )
     return text + 2 * _read_length(data.train, student) + 4 * len(data.label_names)
 
 
-def _training_seconds(candidate: Candidate, data: TaskData, epochs: int, batch_size: int, evaluations: int) -> float:
+def _training_seconds(
+    candidate: Candidate, data: TaskData, epochs: int, batch_size: int, evaluations: int
+) -> float:
     step, forward = _row_seconds(candidate, data, batch_size)
     return epochs * (len(data.train) * step + evaluations * len(data.validation) * forward)
 
@@ -402,7 +559,10 @@ def _row_seconds(candidate: Candidate, data: TaskData, batch_size: int) -> tuple
     model = model.to(device)
     length = int(min(candidate.max_length, max(4, np.median(_lengths(data.train, candidate)))))
     rows = min(batch_size, len(data.train))
-    inputs = {name: torch.ones((rows, length), dtype=torch.long, device=device) for name in ("input_ids", "attention_mask")}
+    inputs = {
+        name: torch.ones((rows, length), dtype=torch.long, device=device)
+        for name in ("input_ids", "attention_mask")
+    }
     if reads_token_types(model):
         inputs["token_type_ids"] = torch.zeros((rows, length), dtype=torch.long, device=device)
     steps, forwards = [], []
@@ -416,4 +576,6 @@ def _row_seconds(candidate: Candidate, data: TaskData, batch_size: int) -> tuple
             torch.cuda.synchronize()
         steps.append(time.perf_counter() - start)
         model.zero_grad()
-    return 1.15 * statistics.median(steps) / rows, statistics.median(forwards) / rows  # the optimizer's share is about 15%
+    return 1.15 * statistics.median(steps) / rows, statistics.median(
+        forwards
+    ) / rows  # the optimizer's share is about 15%

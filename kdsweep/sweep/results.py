@@ -24,7 +24,17 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.swept_trial import SweptTrial
 
-REPRODUCED_WITH = ("kdsweep", "torch", "transformers", "datasets", "optuna", "mlflow", "ray", "numpy", "scikit-learn")
+REPRODUCED_WITH = (
+    "kdsweep",
+    "torch",
+    "transformers",
+    "datasets",
+    "optuna",
+    "mlflow",
+    "ray",
+    "numpy",
+    "scikit-learn",
+)
 Runs = dict[Confirmation, TrialResult]
 
 
@@ -42,15 +52,27 @@ def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
         for number in [*progress.ended, *sorted(progress.running)]:
-            if (record := _record(folder, strategy, number, None, studies.params(strategy, number))) is not None:
+            if (
+                record := _record(folder, strategy, number, None, studies.params(strategy, number))
+            ) is not None:
                 records.append(record)
         for run in confirmations(plan, folder, studies, strategy):
-            if (record := _record(folder, strategy, run.number, run.seed_index, studies.params(strategy, run.number))) is not None:
+            if (
+                record := _record(
+                    folder,
+                    strategy,
+                    run.number,
+                    run.seed_index,
+                    studies.params(strategy, run.number),
+                )
+            ) is not None:
                 records.append(record)
     return records
 
 
-def _record(folder: SweepFolder, strategy: str, number: int, seed_index: int | None, params: dict[str, Any]) -> TrialRecord | None:
+def _record(
+    folder: SweepFolder, strategy: str, number: int, seed_index: int | None, params: dict[str, Any]
+) -> TrialRecord | None:
     place = SweptTrial(folder.trial(strategy, number, seed_index))
     if not place.settings.exists():
         return None
@@ -71,7 +93,11 @@ def _record(folder: SweepFolder, strategy: str, number: int, seed_index: int | N
 def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnswers | None:
     """What the confirmed students, and the teacher, answered on the test split; None where nothing was asked."""
     students = {
-        strategy: {run.seed_index: place_of(home.sweep(plan.name), run).read_test_logits() for run, result in runs.items() if result.test}
+        strategy: {
+            run.seed_index: place_of(home.sweep(plan.name), run).read_test_logits()
+            for run, result in runs.items()
+            if result.test
+        }
         for strategy, runs in confirmed.items()
     }
     if not any(students.values()):
@@ -89,16 +115,30 @@ def build_report(plan: Plan, home: Home, studies: Studies) -> dict[str, Any]:
 
     folder = home.sweep(plan.name)
     facts = read_json(folder.facts)
-    confirmed = {strategy: finished(folder, confirmations(plan, folder, studies, strategy)) for strategy in plan.space.strategies}
+    confirmed = {
+        strategy: finished(folder, confirmations(plan, folder, studies, strategy))
+        for strategy in plan.space.strategies
+    }
     records = read_records(plan, home, studies)
-    strategies = {strategy: _outcome(plan, folder, studies, strategy, records) for strategy in plan.space.strategies}
+    strategies = {
+        strategy: _outcome(plan, folder, studies, strategy, records)
+        for strategy in plan.space.strategies
+    }
     report = summarize(
-        plan.name, plan.space.task.metric, facts.get("teacher"), strategies, records, read_answers(plan, home, confirmed), facts.get("teachers", ())
+        plan.name,
+        plan.space.task.metric,
+        facts.get("teacher"),
+        strategies,
+        records,
+        read_answers(plan, home, confirmed),
+        facts.get("teachers", ()),
     )
     costs = {name: COSTS[name] for name in plan.sweep.costs}
     front = {"pareto": pareto(plan.space.task.metric, costs, records)} if costs else {}
     facts_beside = {
-        "importance": {strategy: studies.importance(strategy) for strategy in plan.space.strategies},
+        "importance": {
+            strategy: studies.importance(strategy) for strategy in plan.space.strategies
+        },
         "winner": _winner(plan.space.task.metric, strategies, confirmed),
         "slots": use_of_slots(read_json(folder.clock)) if folder.clock.exists() else None,
         "reproduce": _reproduce(plan, home, facts),
@@ -106,11 +146,19 @@ def build_report(plan: Plan, home: Home, studies: Studies) -> dict[str, Any]:
     return report | front | facts_beside
 
 
-def _outcome(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, records: Iterable[TrialRecord]) -> dict[str, Any]:
+def _outcome(
+    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, records: Iterable[TrialRecord]
+) -> dict[str, Any]:
     progress = studies.progress(strategy)
-    seconds = sum(record.result.seconds for record in records if record.strategy == strategy and record.result)
+    seconds = sum(
+        record.result.seconds for record in records if record.strategy == strategy and record.result
+    )
     found: dict[str, Any] = {
-        "trials": {"complete": progress.complete, "pruned": progress.pruned, "failed": progress.failed},
+        "trials": {
+            "complete": progress.complete,
+            "pruned": progress.pruned,
+            "failed": progress.failed,
+        },
         "best": None,
         "slot_hours": seconds / 3600,
         "asked": plan.sweep.confirm.seeds,
@@ -126,16 +174,24 @@ def _outcome(plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, r
         "settings": read_json(place.settings),
         "validation": value,
         "student": result.student if result else None,
-        "teachers": result.best.metrics.get(f"teachers/{plan.space.task.metric}") if result and result.best else None,
+        "teachers": result.best.metrics.get(f"teachers/{plan.space.task.metric}")
+        if result and result.best
+        else None,
     }
     return found | {"best": best}
 
 
-def _winner(metric: str, strategies: dict[str, Any], confirmed: dict[str, Runs]) -> dict[str, Any] | None:
+def _winner(
+    metric: str, strategies: dict[str, Any], confirmed: dict[str, Runs]
+) -> dict[str, Any] | None:
     """The student that is published, chosen by validation alone: of the strategy that does best over confirm's seeds, the best
     one; without confirm the best trial of the search."""
     reached: dict[str, list[float]] = {
-        strategy: [result.best.metrics[f"validation/{metric}"] for result in runs.values() if result.state == "complete" and result.best]
+        strategy: [
+            result.best.metrics[f"validation/{metric}"]
+            for result in runs.values()
+            if result.state == "complete" and result.best
+        ]
         for strategy, runs in confirmed.items()
     }
     means = {strategy: float(np.mean(values)) for strategy, values in reached.items() if values}
@@ -144,7 +200,11 @@ def _winner(metric: str, strategies: dict[str, Any], confirmed: dict[str, Runs])
         run = best_confirmed(metric, confirmed[strategy])
         assert run is not None
         return {"strategy": strategy, "trial": run.number, "seed_index": run.seed_index}
-    found = {strategy: entry["best"] for strategy, entry in strategies.items() if entry["best"] is not None}
+    found = {
+        strategy: entry["best"]
+        for strategy, entry in strategies.items()
+        if entry["best"] is not None
+    }
     if not found:
         return None
     strategy = max(found, key=lambda name: float(found[name]["validation"]))
@@ -154,7 +214,14 @@ def _winner(metric: str, strategies: dict[str, Any], confirmed: dict[str, Runs])
 def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> dict[str, Any]:
     sweep = plan.sweep.model_dump(mode="json")
     sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
-    command = ["kdsweep", "run", str(home.sweep(plan.name).space), "--name", plan.name, *(word for text in sets for word in ("--set", text))]
+    command = [
+        "kdsweep",
+        "run",
+        str(home.sweep(plan.name).space),
+        "--name",
+        plan.name,
+        *(word for text in sets for word in ("--set", text)),
+    ]
     return {
         "command": shlex.join([*command, "--home", "ANOTHER_HOME"]),
         "versions": {name: version(name) for name in REPRODUCED_WITH},
@@ -165,7 +232,9 @@ def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> dict[str, Any]:
 def report(home: Home, name: str) -> dict[str, Any]:
     """The report of sweep `name` as it stands now. Raises UnknownSweep."""
     plan, studies = recorded(home, name)
-    return build_report(plan, home, studies) | {"state": "stopped" if is_open(plan, home, studies) else "done"}
+    return build_report(plan, home, studies) | {
+        "state": "stopped" if is_open(plan, home, studies) else "done"
+    }
 
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
@@ -192,19 +261,30 @@ def status(home: Home, name: str) -> dict[str, Any]:
     seconds: list[float] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
-        results = [SweptTrial(folder.trial(strategy, number)).read_result() for number in progress.ended]
+        results = [
+            SweptTrial(folder.trial(strategy, number)).read_result() for number in progress.ended
+        ]
         confirmed = list(finished(folder, confirmations(plan, folder, studies, strategy)).values())
         seconds += [result.seconds for result in [*results, *confirmed] if result]
-        counts = {"complete": progress.complete, "pruned": progress.pruned, "failed": progress.failed, "running": len(progress.running)}
+        counts = {
+            "complete": progress.complete,
+            "pruned": progress.pruned,
+            "failed": progress.failed,
+            "running": len(progress.running),
+        }
         left = studies.trials_left(strategy)
         hopeless = progress.best is None and not progress.running and not left
         strategies[strategy] = counts | {
             "left": left,
             "confirmed": len(confirmed),
             "to_confirm": 0 if hopeless else plan.sweep.confirm.seeds - len(confirmed),
-            "best": None if progress.best is None else {"trial": progress.best[0], "validation": progress.best[1]},
+            "best": None
+            if progress.best is None
+            else {"trial": progress.best[0], "validation": progress.best[1]},
         }
-    left = sum(counts["left"] + counts["running"] + counts["to_confirm"] for counts in strategies.values())
+    left = sum(
+        counts["left"] + counts["running"] + counts["to_confirm"] for counts in strategies.values()
+    )
     return {
         "sweep": name,
         "metric": plan.space.task.metric,
@@ -222,7 +302,12 @@ def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
     """A sweep as its folder has it. Raises UnknownSweep."""
     folder = home.existing(name)
     facts = read_json(folder.facts)
-    plan = Plan(name, load_space(folder.space), SweepConfig.model_validate(folder.read_sweep()), facts["identity"]["space"])
+    plan = Plan(
+        name,
+        load_space(folder.space),
+        SweepConfig.model_validate(folder.read_sweep()),
+        facts["identity"]["space"],
+    )
     return plan, open_studies(plan, home)
 
 

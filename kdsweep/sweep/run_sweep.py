@@ -41,14 +41,18 @@ def run(
         return report
     _check_same_sweep(plan, folder, fresh)
     beginning.enter("data")
-    load_task(plan.space.task, place.cache, publish=False)  # before torch is imported: a mistake in the data is said within a second or two
+    load_task(
+        plan.space.task, place.cache, publish=False
+    )  # before torch is imported: a mistake in the data is said within a second or two
     beginning.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
         from kdsweep.sweep.preflight import check_models
 
     beginning.enter("models")
-    check_models(plan.space, place.cache)  # whatever is wrong with data or models is said before anything is written
+    check_models(
+        plan.space, place.cache
+    )  # whatever is wrong with data or models is said before anything is written
     with folder.locked():
         try:
             if fresh and folder.facts.exists():
@@ -57,7 +61,9 @@ def run(
             return Driver(plan, place, observer, beginning).run()
         except OSError as error:
             where = error.filename or place.root
-            raise KdsweepError(f"{where}: {error.strerror or error}; what was finished is kept: mend it and run the same command again") from error
+            raise KdsweepError(
+                f"{where}: {error.strerror or error}; what was finished is kept: mend it and run the same command again"
+            ) from error
 
 
 def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
@@ -71,7 +77,11 @@ def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
     report: dict[str, Any] = read_json(folder.report)
     from kdsweep.sweep.results import is_open, open_studies
 
-    return None if report["state"] != "done" or is_open(plan, home, open_studies(plan, home)) else report
+    return (
+        None
+        if report["state"] != "done" or is_open(plan, home, open_studies(plan, home))
+        else report
+    )
 
 
 def _check_same_sweep(plan: Plan, folder: SweepFolder, fresh: bool) -> None:
@@ -79,30 +89,52 @@ def _check_same_sweep(plan: Plan, folder: SweepFolder, fresh: bool) -> None:
         return
     changes = differences(read_json(folder.facts)["identity"], plan.identity)
     if changes:
-        shown = "; ".join(changes[:5]) + (f"; and {len(changes) - 5} more" if len(changes) > 5 else "")
-        raise SettingsConflict(f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a new one, --name gives this one its own name")
+        shown = "; ".join(changes[:5]) + (
+            f"; and {len(changes) - 5} more" if len(changes) > 5 else ""
+        )
+        raise SettingsConflict(
+            f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a new one, --name gives this one its own name"
+        )
 
 
 def differences(before: Any, after: Any, path: str = "") -> list[str]:
     """Where two plain values differ, a line each: `space.training.epochs: 2 -> 3`."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = [*before, *(key for key in after if key not in before)]
-        return [line for key in keys for line in differences(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))]
+        return [
+            line
+            for key in keys
+            for line in differences(
+                before.get(key), after.get(key), f"{path}.{key}" if path else str(key)
+            )
+        ]
     return [] if before == after else [f"{path}: {before} -> {after}"]
 
 
 def archive(home: Home, folder: SweepFolder) -> str:
     """Give the sweep in `folder` another name, NAME.1 or the next that is free: studies, runs and folder. Returns the name."""
     number = 1
-    while home.sweep(f"{folder.name}.{number}").facts.exists():  # moved last: a folder without it is an archiving that was cut short
+    while home.sweep(
+        f"{folder.name}.{number}"
+    ).facts.exists():  # moved last: a folder without it is an archiving that was cut short
         number += 1
     name, facts, sweep = f"{folder.name}.{number}", read_json(folder.facts), folder.read_sweep()
     from kdsweep.sweep.studies import rename_studies
 
-    rename_studies(home.storage_url(sweep["storage"]), folder.name, name, facts["identity"]["space"]["strategies"])
+    rename_studies(
+        home.storage_url(sweep["storage"]),
+        folder.name,
+        name,
+        facts["identity"]["space"]["strategies"],
+    )
     from kdsweep.tracking.mlflow_tracker import Tracker
 
-    tracker = Tracker(home.tracking_uri(sweep["tracking"]), experiment=facts["experiment"], sweep=folder.name, artifacts=home.artifacts)
+    tracker = Tracker(
+        home.tracking_uri(sweep["tracking"]),
+        experiment=facts["experiment"],
+        sweep=folder.name,
+        artifacts=home.artifacts,
+    )
     tracker.rename_sweep(name)
     # The folder itself is locked and stays; what is in it moves.
     target = home.sweep(name)

@@ -30,7 +30,9 @@ class Beginning:
             return None
         self._count()
         self._part = None
-        parts = [f"{part} {seconds:.1f} s" for part, seconds in self._parts.items() if seconds >= 0.05]
+        parts = [
+            f"{part} {seconds:.1f} s" for part, seconds in self._parts.items() if seconds >= 0.05
+        ]
         return f"first step after {self._since - self._began:.1f} s: {', '.join(parts)}"
 
     def _count(self) -> None:
@@ -43,8 +45,12 @@ class Beginning:
 def process_began() -> float:
     """When this process was started, as time.monotonic counts; now, where the system doesn't tell."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # proc(5): the 22nd field, since the machine's start
-        return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"))
+        ticks = int(
+            Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
+        )  # proc(5): the 22nd field, since the machine's start
+        return time.monotonic() - (
+            time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        )
     except (OSError, AttributeError, ValueError, IndexError):
         return time.monotonic()
 

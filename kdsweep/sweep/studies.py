@@ -117,17 +117,23 @@ class _Memory(optuna.storages.InMemoryStorage):
     window: int | None = None
     best: Callable[[], Sequence[int]] = staticmethod(lambda: ())
 
-    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
         trials = super().get_all_trials(study_id, deepcopy=False)
         if self.window is not None and len(trials) > self.window:
             first = len(trials) - self.window
-            trials = [trials[number] for number in sorted(self.best()) if number < first] + trials[first:]
+            trials = [trials[number] for number in sorted(self.best()) if number < first] + trials[
+                first:
+            ]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
     @contextlib.contextmanager
-    def only(self, window: int | None, best: Callable[[], Sequence[int]] = lambda: ()) -> Iterator[None]:
+    def only(
+        self, window: int | None, best: Callable[[], Sequence[int]] = lambda: ()
+    ) -> Iterator[None]:
         self.window, self.best = window, best
         try:
             yield
@@ -156,7 +162,14 @@ class Studies:
     Raises KdsweepError where the database can't be opened.
     """
 
-    def __init__(self, storage: str, sweep_name: str, space: SearchSpace, config: SweepConfig, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        storage: str,
+        sweep_name: str,
+        space: SearchSpace,
+        config: SweepConfig,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         self.sweep_name, self.space, self.config, self.say = sweep_name, space, config, say
         self.storage = _open_storage(storage)
         self.shown = without_password(storage)
@@ -175,13 +188,23 @@ class Studies:
     def _open(self, strategy: str) -> _Opened:
         name, memory = self.study_name(strategy), _Memory()
         directions: list[Any] = ["maximize", *("minimize" for _ in self.config.costs)]
-        kept = optuna.create_study(storage=self.storage, study_name=name, directions=directions, load_if_exists=True)
-        study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=self._pruner(strategy))
+        kept = optuna.create_study(
+            storage=self.storage, study_name=name, directions=directions, load_if_exists=True
+        )
+        study = optuna.create_study(
+            storage=memory, study_name=name, directions=directions, pruner=self._pruner(strategy)
+        )
         trials = kept.get_trials(deepcopy=False)
         study.add_trials(trials)
         for params in self.space.first_trials(strategy)[len(trials) :]:
             study.enqueue_trial(params)
-        return _Opened(memory, study, kept._study_id, {trial.number: trial._trial_id for trial in trials}, _read_progress(trials))
+        return _Opened(
+            memory,
+            study,
+            kept._study_id,
+            {trial.number: trial._trial_id for trial in trials},
+            _read_progress(trials),
+        )
 
     def trials_for(self, strategy: str) -> int:
         return trials_of(self.space, self.config, strategy)
@@ -210,17 +233,27 @@ class Studies:
 
     def _keep(self, opened: _Opened, ticket: Ticket) -> None:
         """Write a new trial, all of it at once; where the database went away while that was done, look for it first."""
-        trials = self.storage.get_all_trials(opened.kept_id, deepcopy=False) if ticket.number in opened.kept_trials else []
+        trials = (
+            self.storage.get_all_trials(opened.kept_id, deepcopy=False)
+            if ticket.number in opened.kept_trials
+            else []
+        )
         opened.kept_trials[ticket.number] = -1  # being written
         found = next((trial._trial_id for trial in trials if trial.number == ticket.number), None)
         template = opened.memory.get_trial(ticket.trial._trial_id)
-        opened.kept_trials[ticket.number] = self.storage.create_new_trial(opened.kept_id, template_trial=template) if found is None else found
+        opened.kept_trials[ticket.number] = (
+            self.storage.create_new_trial(opened.kept_id, template_trial=template)
+            if found is None
+            else found
+        )
 
     def go_on(self, strategy: str, number: int) -> Ticket:
         """A trial that was asked for earlier, with the values it was given then."""
         opened = self._opened(strategy)
         opened.study.sampler = self._sampler(number)
-        trial_id = opened.memory.get_trial_id_from_study_id_trial_number(opened.study._study_id, number)
+        trial_id = opened.memory.get_trial_id_from_study_id_trial_number(
+            opened.study._study_id, number
+        )
         return self._ticket(strategy, optuna.Trial(opened.study, trial_id))
 
     def _patiently(self, call: Callable[[], T]) -> T:
@@ -229,15 +262,23 @@ class Studies:
         while True:
             try:
                 return call()
-            except (OperationalError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
+            except (
+                OperationalError,
+                InterfaceError,
+                optuna.exceptions.StorageInternalError,
+            ) as error:
                 cause = error.__cause__ or error
                 if not isinstance(cause, OperationalError | InterfaceError):
                     raise
                 reason = without_password((str(cause).strip().splitlines() or [""])[0])
                 if getattr(cause.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                    raise KdsweepError(f"storage: {self.shown}: the disk is full; make room and run the same command again") from error
+                    raise KdsweepError(
+                        f"storage: {self.shown}: the disk is full; make room and run the same command again"
+                    ) from error
                 if time.monotonic() - began > PATIENCE_SECONDS:
-                    raise KdsweepError(f"storage: {self.shown} hasn't answered for {PATIENCE_SECONDS // 60} minutes: {reason}") from error
+                    raise KdsweepError(
+                        f"storage: {self.shown} hasn't answered for {PATIENCE_SECONDS // 60} minutes: {reason}"
+                    ) from error
                 if pause == FIRST_PAUSE_SECONDS:
                     self.say(f"storage: {self.shown} doesn't answer ({reason}); trying again")
                 time.sleep(pause)
@@ -249,10 +290,20 @@ class Studies:
             if isinstance(domain, tuple):
                 return trial.suggest_categorical(parameter.name, domain)
             if parameter.whole:
-                return trial.suggest_int(parameter.name, round(domain.low), round(domain.high), step=round(domain.step or 1), log=domain.log)
-            return trial.suggest_float(parameter.name, domain.low, domain.high, step=domain.step, log=domain.log)
+                return trial.suggest_int(
+                    parameter.name,
+                    round(domain.low),
+                    round(domain.high),
+                    step=round(domain.step or 1),
+                    log=domain.log,
+                )
+            return trial.suggest_float(
+                parameter.name, domain.low, domain.high, step=domain.step, log=domain.log
+            )
 
-        settings = self.space.settle(strategy, suggest, derived_seed("trial", self.config.sampler.seed, trial.number))
+        settings = self.space.settle(
+            strategy, suggest, derived_seed("trial", self.config.sampler.seed, trial.number)
+        )
         return Ticket(strategy, trial.number, settings, trial.params, trial)
 
     def report(self, ticket: Ticket, evaluation: int, value: float) -> bool:
@@ -264,15 +315,30 @@ class Studies:
         before = opened.memory.get_trial(trial_id)
         if evaluation not in before.intermediate_values:
             ticket.trial.report(value, evaluation)
-            self._patiently(lambda: self.storage.set_trial_intermediate_value(kept_id, evaluation, value))
+            self._patiently(
+                lambda: self.storage.set_trial_intermediate_value(kept_id, evaluation, value)
+            )
         with opened.memory.only(TRIALS_TO_PRUNE_AGAINST):
             prune = ticket.trial.should_prune()
-        for name, attribute in opened.memory.get_trial(trial_id).system_attrs.items():  # how far the pruner let it come
+        for name, attribute in opened.memory.get_trial(
+            trial_id
+        ).system_attrs.items():  # how far the pruner let it come
             if before.system_attrs.get(name) != attribute:
-                self._patiently(lambda name=name, attribute=attribute: self.storage.set_trial_system_attr(kept_id, name, attribute))  # type: ignore[misc]
+                self._patiently(
+                    lambda name=name, attribute=attribute: self.storage.set_trial_system_attr(
+                        kept_id, name, attribute
+                    )
+                )  # type: ignore[misc]
         return prune
 
-    def tell(self, ticket: Ticket, state: str, value: float | None = None, reason: str | None = None, costs: Sequence[float] = ()) -> None:
+    def tell(
+        self,
+        ticket: Ticket,
+        state: str,
+        value: float | None = None,
+        reason: str | None = None,
+        costs: Sequence[float] = (),
+    ) -> None:
         """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`. Whoever tells calls `write_told` soon.
 
         costs: of a complete trial, in the order of the sweep's other objectives.
@@ -280,11 +346,17 @@ class Studies:
         A diverged trial is PRUNED for Optuna, not FAILED: samplers pass failed trials over, and would go there again.
         """
         opened = self._opened(ticket.strategy)
-        optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(state, TrialState.PRUNED)
+        optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(
+            state, TrialState.PRUNED
+        )
         attributes = {STATE: state} | ({REASON: reason} if reason else {})
         for name, text in attributes.items():
             ticket.trial.set_user_attr(name, text)
-        opened.study.tell(ticket.trial, [value, *costs] if state == "complete" and value is not None else None, optuna_state)
+        opened.study.tell(
+            ticket.trial,
+            [value, *costs] if state == "complete" and value is not None else None,
+            optuna_state,
+        )
         told = opened.memory.get_trial(ticket.trial._trial_id)
 
         def write() -> None:
@@ -299,7 +371,9 @@ class Studies:
     def write_told(self) -> None:
         """Keep the ends that were told. Apart from `tell`, so that a freed slot has its next trial before this is written."""
         while self._told:
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):  # told, and then the answer was lost
+            with contextlib.suppress(
+                optuna.exceptions.UpdateFinishedTrialError
+            ):  # told, and then the answer was lost
                 self._patiently(self._told[0])
             self._told.pop(0)
 
@@ -308,7 +382,9 @@ class Studies:
 
     def params(self, strategy: str, number: int) -> dict[str, Any]:
         opened = self._opened(strategy)
-        trial_id = opened.memory.get_trial_id_from_study_id_trial_number(opened.study._study_id, number)
+        trial_id = opened.memory.get_trial_id_from_study_id_trial_number(
+            opened.study._study_id, number
+        )
         return dict(opened.memory.get_trial(trial_id).params)
 
     def importance(self, strategy: str) -> dict[str, float] | None:
@@ -325,10 +401,22 @@ class Studies:
         from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 
         study = self._opened(strategy).study
-        trials = [trial for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)) if math.isfinite(_metric(trial))]
-        values = {name: {trial.params.get(name) for trial in trials} for trial in trials for name in trial.params}
+        trials = [
+            trial
+            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if math.isfinite(_metric(trial))
+        ]
+        values = {
+            name: {trial.params.get(name) for trial in trials}
+            for trial in trials
+            for name in trial.params
+        }
         differing = sorted(name for name, found in values.items() if len(found - {None}) > 1)
-        if len(trials) < TRIALS_FOR_IMPORTANCE or len(differing) < 2 or len({_metric(trial) for trial in trials}) < 2:
+        if (
+            len(trials) < TRIALS_FOR_IMPORTANCE
+            or len(differing) < 2
+            or len({_metric(trial) for trial in trials}) < 2
+        ):
             return None
         ped_anova = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(0.5, 5 / len(trials))))
         target = _metric if self.config.costs else None
@@ -336,7 +424,11 @@ class Studies:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                evaluator = ped_anova if conditional or len(trials) > TRIALS_FOR_FANOVA else FanovaImportanceEvaluator(seed=0)
+                evaluator = (
+                    ped_anova
+                    if conditional or len(trials) > TRIALS_FOR_FANOVA
+                    else FanovaImportanceEvaluator(seed=0)
+                )
                 shares = evaluator.evaluate(study, differing, target=target)
             except RuntimeError:  # no tree of the forest found a difference
                 shares = ped_anova.evaluate(study, differing, target=target)
@@ -373,8 +465,12 @@ class Studies:
             case "none":
                 return optuna.pruners.NopPruner()
             case "median":
-                warmup = pruner.warmup_evaluations + 1  # Optuna prunes from this step on, and evaluations count from 1
-                return optuna.pruners.MedianPruner(n_startup_trials=pruner.startup_trials, n_warmup_steps=warmup)
+                warmup = (
+                    pruner.warmup_evaluations + 1
+                )  # Optuna prunes from this step on, and evaluations count from 1
+                return optuna.pruners.MedianPruner(
+                    n_startup_trials=pruner.startup_trials, n_warmup_steps=warmup
+                )
             case "hyperband":
                 return optuna.pruners.HyperbandPruner(
                     min_resource=pruner.min_evaluations,
@@ -382,7 +478,9 @@ class Studies:
                     reduction_factor=pruner.reduction_factor,
                 )
             case "asha":
-                return optuna.pruners.SuccessiveHalvingPruner(min_resource=pruner.min_evaluations, reduction_factor=pruner.reduction_factor)
+                return optuna.pruners.SuccessiveHalvingPruner(
+                    min_resource=pruner.min_evaluations, reduction_factor=pruner.reduction_factor
+                )
 
     def most_evaluations(self, strategy: str) -> int:
         """How often the longest trial of the strategy is evaluated."""
@@ -418,14 +516,19 @@ def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
 def rename_studies(storage: str, old: str, new: str, strategies: Iterable[str]) -> None:
     """Move the studies of sweep `old` to the name `new`."""
     opened = _open_storage(storage)
-    names = {summary.study_name for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)}
+    names = {
+        summary.study_name
+        for summary in optuna.get_all_study_summaries(opened, include_best_trial=False)
+    }
     for strategy in strategies:
         before, after = f"{old}/{strategy}", f"{new}/{strategy}"
         if before not in names:
             continue
         if after in names:  # an earlier attempt was stopped between the copy and the removal
             optuna.delete_study(study_name=after, storage=opened)
-        optuna.copy_study(from_study_name=before, from_storage=opened, to_storage=opened, to_study_name=after)
+        optuna.copy_study(
+            from_study_name=before, from_storage=opened, to_storage=opened, to_study_name=after
+        )
         optuna.delete_study(study_name=before, storage=opened)
 
 
@@ -435,7 +538,11 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
     if url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///"))
         file.parent.mkdir(parents=True, exist_ok=True)
-        options = {} if on_network_file_system(file.parent) else {"pool_events": [(write_ahead, "connect")]}
+        options = (
+            {}
+            if on_network_file_system(file.parent)
+            else {"pool_events": [(write_ahead, "connect")]}
+        )
     elif url.startswith("postgresql"):
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
         if url.startswith("postgresql://") and find_spec("psycopg") is not None:
@@ -444,5 +551,11 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
         return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         missing = isinstance(error, ImportError) and url.startswith("postgresql")
-        reason = "its driver isn't installed; pip install 'kdsweep[postgresql]'" if missing else str(error).strip().splitlines()[0]
-        raise KdsweepError(f"storage: {shown} can't be opened as an Optuna database: {without_password(reason)}") from error
+        reason = (
+            "its driver isn't installed; pip install 'kdsweep[postgresql]'"
+            if missing
+            else str(error).strip().splitlines()[0]
+        )
+        raise KdsweepError(
+            f"storage: {shown} can't be opened as an Optuna database: {without_password(reason)}"
+        ) from error

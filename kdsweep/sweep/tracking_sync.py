@@ -66,7 +66,9 @@ Item = Trial | Students | Once
 class Mirror:
     """The queue of what MLflow has to be told, and the thread that tells it. What is asked for twice is sent once."""
 
-    def __init__(self, tracker: Tracker, folder: SweepFolder, metric: str, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, tracker: Tracker, folder: SweepFolder, metric: str, say: Callable[[str], None]
+    ) -> None:
         self.tracker, self.folder, self.metric, self.say = tracker, folder, metric, say
         self._changed = threading.Condition()
         self._waiting: OrderedDict[Item, Any] = OrderedDict()
@@ -83,7 +85,9 @@ class Mirror:
         """The trial began, was evaluated or ended."""
         self._put(trial, None)
 
-    def students(self, students: Students, kept: tuple[Trial, ...], ended: Trial | None = None) -> None:
+    def students(
+        self, students: Students, kept: tuple[Trial, ...], ended: Trial | None = None
+    ) -> None:
         """These are the best students now; trial `ended` may have brought another."""
         with self._changed:
             self._held.setdefault(students, set()).update(kept if ended is None else (*kept, ended))
@@ -102,7 +106,9 @@ class Mirror:
         """Whether an ended trial was not sent whole."""
         place = self._place(trial)
         tracked = place.read_tracked()
-        return tracked["state"] is None or (place.student.exists() and tracked["state"] == "complete")
+        return tracked["state"] is None or (
+            place.student.exists() and tracked["state"] == "complete"
+        )
 
     def close(self, patience: float = 20.0) -> int:
         """Send what is left; give up when MLflow has been away for `patience` seconds. Returns how much is left."""
@@ -117,7 +123,9 @@ class Mirror:
             left = len(self._waiting) + self._busy + len(self._refused)
             self._over = True
             self._changed.notify_all()
-        self._thread.join(patience)  # or it would go on beside the thread of the sweep's next run in this process
+        self._thread.join(
+            patience
+        )  # or it would go on beside the thread of the sweep's next run in this process
         return left
 
     def _put(self, item: Item, value: Any) -> None:
@@ -148,13 +156,17 @@ class Mirror:
                 self._keep(item, value)
                 if self._away and not said:  # not for a single call that failed
                     said = True
-                    self.say(f"{error}; the trials go on, what it should know is kept and sent later")
+                    self.say(
+                        f"{error}; the trials go on, what it should know is kept and sent later"
+                    )
                 self._away = True
                 self._pause(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             except Exception as error:  # refused for good: the sweep is worth more than its picture, and the numbers are in home
                 if not self._refused:
-                    self.say(f"tracking: MLflow refused {item}: {(str(error).splitlines() or [''])[0]}; the next `kdsweep run` tries again")
+                    self.say(
+                        f"tracking: MLflow refused {item}: {(str(error).splitlines() or [''])[0]}; the next `kdsweep run` tries again"
+                    )
                 self._refused.add(item)
             finally:
                 with self._changed:
@@ -189,8 +201,14 @@ class Mirror:
         if not place.settings.exists():
             return  # asked for and not begun
         tracked, result = place.read_tracked(), place.read_result()
-        evaluations = [one for one in place.read_evaluations() if result is None or one.step <= result.steps]
-        points = [Point(name, value, one.timestamp, one.step) for one in evaluations[tracked["evaluations"] :] for name, value in one.metrics.items()]
+        evaluations = [
+            one for one in place.read_evaluations() if result is None or one.step <= result.steps
+        ]
+        points = [
+            Point(name, value, one.timestamp, one.step)
+            for one in evaluations[tracked["evaluations"] :]
+            for name, value in one.metrics.items()
+        ]
         tags: dict[str, str] = {}
         if lost := place.read_lost():
             tags["kdsweep.attempts"] = str(len(lost) + (result is None or result.state != "failed"))
@@ -202,38 +220,69 @@ class Mirror:
                 tags["kdsweep.reason"] = result.reason
             if result.micro_batch:
                 tags["kdsweep.micro_batch"] = str(result.micro_batch)
-            once = {"seconds": result.seconds} | {f"student/{name}": value for name, value in (result.student or {}).items()}
+            once = {"seconds": result.seconds} | {
+                f"student/{name}": value for name, value in (result.student or {}).items()
+            }
             if result.best is not None and result.state == "complete":
-                once |= {f"best/{name}": value for name, value in result.best.metrics.items() if name.startswith("validation/")}
+                once |= {
+                    f"best/{name}": value
+                    for name, value in result.best.metrics.items()
+                    if name.startswith("validation/")
+                }
             once |= {f"test/{name}": value for name, value in (result.test or {}).items()}
             points += [Point(name, value, ended, 0) for name, value in once.items()]
-        settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8")) if tracked["run_id"] is None else None
+        settings = (
+            TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
+            if tracked["run_id"] is None
+            else None
+        )
         run_id = self.tracker.write(
             trial.key,
             params=trial_params(settings) if settings else {},
             tags=tags,
             points=points,
             state=result.state if result else "paused" if trial in self._paused else "running",
-            started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds) if evaluations else None,
+            started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds)
+            if evaluations
+            else None,
             ended=ended,
         )
-        write_json(place.tracked, tracked | {"run_id": run_id, "evaluations": len(evaluations), "state": result.state if result else None})
+        write_json(
+            place.tracked,
+            tracked
+            | {
+                "run_id": run_id,
+                "evaluations": len(evaluations),
+                "state": result.state if result else None,
+            },
+        )
 
     def _send_students(self, students: Students, kept: tuple[Trial, ...]) -> None:
-        for trial in sorted(self._held[students], key=lambda trial: (trial.number, trial.seed_index or 0)):
+        for trial in sorted(
+            self._held[students], key=lambda trial: (trial.number, trial.seed_index or 0)
+        ):
             place = self._place(trial)
             tracked = place.read_tracked()
             if trial in kept:
                 if place.student.exists() and tracked["state"] == "complete":
-                    settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
-                    how: dict[str, Any] = {"text": settings.task.text, "max_length": settings.training.max_length, "truncation": settings.task.truncation}
+                    settings = TrialSettings.model_validate_json(
+                        place.settings.read_text(encoding="utf-8")
+                    )
+                    how: dict[str, Any] = {
+                        "text": settings.task.text,
+                        "max_length": settings.training.max_length,
+                        "truncation": settings.task.truncation,
+                    }
                     self.tracker.upload_student(tracked["run_id"], place.student, **how)
                     self.tracker.tag(tracked["run_id"], {"kdsweep.student": "kept"})
                     write_json(place.tracked, tracked | {"student": "kept"})
                     shutil.rmtree(place.student)
                 continue
             if tracked["student"] == "kept":
-                write_json(place.tracked, tracked | {"student": self.tracker.drop_student(tracked["run_id"])})
+                write_json(
+                    place.tracked,
+                    tracked | {"student": self.tracker.drop_student(tracked["run_id"])},
+                )
             shutil.rmtree(place.student, ignore_errors=True)
             with self._changed:
                 self._held[students].discard(trial)
@@ -241,11 +290,16 @@ class Mirror:
     def _find_held(self) -> dict[Students, set[Trial]]:
         """The trials whose student is on this disk or in MLflow, of each strategy and phase."""
         held: dict[Students, set[Trial]] = {}
-        phases: tuple[tuple[Phase, Path], ...] = (("search", self.folder.trials), ("confirm", self.folder.confirm))
+        phases: tuple[tuple[Phase, Path], ...] = (
+            ("search", self.folder.trials),
+            ("confirm", self.folder.confirm),
+        )
         for phase, folders in phases:
             for folder in folders.glob("*"):
                 place, trial = SweptTrial(folder), _trial_of(folder.name, phase)
-                if place.result.exists() and (place.student.exists() or place.read_tracked()["student"] == "kept"):
+                if place.result.exists() and (
+                    place.student.exists() or place.read_tracked()["student"] == "kept"
+                ):
                     held.setdefault(Students(trial.strategy, phase), set()).add(trial)
         return held
 

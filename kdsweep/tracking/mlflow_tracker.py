@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # or making the database tells of each of its tables
+os.environ.setdefault(
+    "MLFLOW_LOGGING_LEVEL", "WARNING"
+)  # or making the database tells of each of its tables
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 # An outage is waited for by whoever calls, with everything kept: one call must not block for the four minutes of the defaults.
@@ -47,11 +49,20 @@ from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, withou
 from kdsweep.serving import write_settings
 
 warnings.filterwarnings("ignore", module="mlflow")
-logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)  # every table that is made, and a stack trace for each error that is raised too
+logging.getLogger("mlflow.store.db").setLevel(
+    logging.CRITICAL
+)  # every table that is made, and a stack trace for each error that is raised too
 
 RUNNING, FINISHED, PAUSED = "RUNNING", "FINISHED", "SCHEDULED"
 # MLflow's own word for how a run ended, for each state of a trial or a sweep.
-STATUS = {"running": RUNNING, "paused": PAUSED, "complete": FINISHED, "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+STATUS = {
+    "running": RUNNING,
+    "paused": PAUSED,
+    "complete": FINISHED,
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,9 @@ class Tracker:
 
     def __init__(self, uri: str, *, experiment: str, sweep: str, artifacts: Path) -> None:
         self.uri, self.experiment_name, self.sweep = uri, experiment, sweep
-        self.artifacts = artifacts.as_uri() if re.split("[:+]", uri)[0] in DATABASE_ENGINES else None  # a server has a place of its own
+        self.artifacts = (
+            artifacts.as_uri() if re.split("[:+]", uri)[0] in DATABASE_ENGINES else None
+        )  # a server has a place of its own
         self._runs: dict[RunKey, _Known] = {}
         self._experiment_id: str | None = None
         if uri.startswith("sqlite:///"):
@@ -104,14 +117,21 @@ class Tracker:
                 _knock(self.uri)
                 self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 experiment_id = self._experiment().experiment_id
-                self._runs = {_key(run): _Known(run.info.run_id, run.info.status) for run in self._search(experiment_id)}
+                self._runs = {
+                    _key(run): _Known(run.info.run_id, run.info.status)
+                    for run in self._search(experiment_id)
+                }
                 self._experiment_id = experiment_id
             yield self.client
         except (MlflowException, OSError, SQLAlchemyError) as error:
             if not is_unreachable(error):
                 raise
-            self._experiment_id = None  # what was cut off may have been done: look again before making anything
-            raise TrackingUnreachable(f"tracking: MLflow at {without_password(self.uri)} doesn't answer: {_first_line(error)}") from error
+            self._experiment_id = (
+                None  # what was cut off may have been done: look again before making anything
+            )
+            raise TrackingUnreachable(
+                f"tracking: MLflow at {without_password(self.uri)} doesn't answer: {_first_line(error)}"
+            ) from error
 
     def connect(self) -> None:
         """Find MLflow. Raises KdsweepError where it can't be used, now or ever."""
@@ -119,7 +139,9 @@ class Tracker:
             with self._reaching():
                 pass
         except (MlflowException, OSError, SQLAlchemyError, ImportError) as error:
-            raise KdsweepError(f"tracking: MLflow at {without_password(self.uri)} can't be used: {_first_line(error)}") from error
+            raise KdsweepError(
+                f"tracking: MLflow at {without_password(self.uri)} can't be used: {_first_line(error)}"
+            ) from error
 
     @property
     def experiment_id(self) -> str:
@@ -129,7 +151,9 @@ class Tracker:
     def _experiment(self) -> Experiment:
         found = self.client.get_experiment_by_name(self.experiment_name)
         if found is None:
-            return self.client.get_experiment(self.client.create_experiment(self.experiment_name, self.artifacts))
+            return self.client.get_experiment(
+                self.client.create_experiment(self.experiment_name, self.artifacts)
+            )
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
         return found
@@ -172,14 +196,27 @@ class Tracker:
             known = self._runs.get(key)
             if known is None:
                 name = self.sweep if key.phase == "sweep" else key.name
-                made = client.create_run(self.experiment_id, start_time=started, tags=self._own_tags(key), run_name=name)
+                made = client.create_run(
+                    self.experiment_id, start_time=started, tags=self._own_tags(key), run_name=name
+                )
                 known = self._runs[key] = _Known(made.info.run_id, made.info.status)
             all_params = [Param(name, str(value)[:6000]) for name, value in (params or {}).items()]
             all_tags = [RunTag(name, value[:5000]) for name, value in (tags or {}).items()]
-            all_metrics = [Metric(point.name, point.value, point.timestamp, point.step) for point in points]
+            all_metrics = [
+                Metric(point.name, point.value, point.timestamp, point.step) for point in points
+            ]
             while all_params or all_tags or all_metrics:
-                client.log_batch(known.run_id, metrics=all_metrics[:800], params=all_params[:100], tags=all_tags[:100])
-                all_params, all_tags, all_metrics = all_params[100:], all_tags[100:], all_metrics[800:]
+                client.log_batch(
+                    known.run_id,
+                    metrics=all_metrics[:800],
+                    params=all_params[:100],
+                    tags=all_tags[:100],
+                )
+                all_params, all_tags, all_metrics = (
+                    all_params[100:],
+                    all_tags[100:],
+                    all_metrics[800:],
+                )
             status = STATUS[state]
             if status != known.status:
                 if status in (RUNNING, PAUSED):
@@ -190,15 +227,26 @@ class Tracker:
             return known.run_id
 
     def _own_tags(self, key: RunKey) -> dict[str, str]:
-        tags = {"kdsweep.phase": key.phase, "kdsweep.sweep": self.sweep, "mlflow.user": _user(), "mlflow.source.name": "kdsweep"}
+        tags = {
+            "kdsweep.phase": key.phase,
+            "kdsweep.sweep": self.sweep,
+            "mlflow.user": _user(),
+            "mlflow.source.name": "kdsweep",
+        }
         if key.strategy:
-            tags |= {"kdsweep.strategy": key.strategy, "kdsweep.trial": key.trial, "mlflow.runColor": self._color(key.strategy)}
+            tags |= {
+                "kdsweep.strategy": key.strategy,
+                "kdsweep.trial": key.trial,
+                "mlflow.runColor": self._color(key.strategy),
+            }
         parent = self._runs.get(RunKey("sweep"))
         return tags | ({"mlflow.parentRunId": parent.run_id} if parent else {})
 
     def _color(self, strategy: str) -> str:
         """One colour a strategy in MLflow's charts, in the order in which strategies appear."""
-        strategies = list(dict.fromkeys([key.strategy for key in self._runs if key.strategy] + [strategy]))
+        strategies = list(
+            dict.fromkeys([key.strategy for key in self._runs if key.strategy] + [strategy])
+        )
         return COLORS[strategies.index(strategy) % len(COLORS)]
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -238,9 +286,21 @@ class Tracker:
             "datasetsFilter": [],
             "modelVersionFilter": "All Runs",
             "runsHiddenMode": "SHOW_ALL",
-            "selectedColumns": ["tags.`kdsweep.strategy`", "tags.`kdsweep.state`", "params.`alpha`", "params.`temperature`", "params.`learning_rate`", best],
+            "selectedColumns": [
+                "tags.`kdsweep.strategy`",
+                "tags.`kdsweep.state`",
+                "params.`alpha`",
+                "params.`temperature`",
+                "params.`learning_rate`",
+                best,
+            ],
         }
-        chart: dict[str, Any] = {"runsCountToCompare": 100, "metricSectionId": "kdsweep", "deleted": False, "isGenerated": False}
+        chart: dict[str, Any] = {
+            "runsCountToCompare": 100,
+            "metricSectionId": "kdsweep",
+            "deleted": False,
+            "isGenerated": False,
+        }
         axes: dict[str, Any] = {
             "scaleType": "linear",
             "xAxisKey": "step",
@@ -253,17 +313,42 @@ class Tracker:
         names = ["alpha", "temperature", "learning_rate"]
         charts = state | {
             "compareRunsMode": "CHART",
-            "compareRunSections": [{"uuid": "kdsweep", "name": self.sweep, "display": True, "isReordered": False}],
+            "compareRunSections": [
+                {"uuid": "kdsweep", "name": self.sweep, "display": True, "isReordered": False}
+            ],
             "compareRunCharts": [
-                chart | {"uuid": "curves", "type": "LINE", "metricKey": value, "selectedMetricKeys": [value]} | axes,
+                chart
+                | {
+                    "uuid": "curves",
+                    "type": "LINE",
+                    "metricKey": value,
+                    "selectedMetricKeys": [value],
+                }
+                | axes,
                 chart | {"uuid": "best", "type": "BAR", "metricKey": f"best/{value}"},
-                chart | {"uuid": "values", "type": "PARALLEL", "selectedMetrics": [value], "selectedParams": names, "showAllRuns": False},
+                chart
+                | {
+                    "uuid": "values",
+                    "type": "PARALLEL",
+                    "selectedMetrics": [value],
+                    "selectedParams": names,
+                    "showAllRuns": False,
+                },
             ],
         }
         with self._reaching() as client:
             for kind, shown in (("table", state), ("charts", charts)):
-                view = {"name": f"{self.sweep}: {kind}", "createdAt": 0, "updatedAt": 0, "state": json.dumps(shown)}
-                client.set_experiment_tag(self.experiment_id, f"mlflow.sharedViewState.{view_key(self.sweep, kind)}", json.dumps(view))
+                view = {
+                    "name": f"{self.sweep}: {kind}",
+                    "createdAt": 0,
+                    "updatedAt": 0,
+                    "state": json.dumps(shown),
+                }
+                client.set_experiment_tag(
+                    self.experiment_id,
+                    f"mlflow.sharedViewState.{view_key(self.sweep, kind)}",
+                    json.dumps(view),
+                )
 
     # --- artifacts ---------------------------------------------------------------------------------------------------
 
@@ -275,7 +360,15 @@ class Tracker:
             else:
                 client.log_artifact(run_id, str(path), name)
 
-    def upload_student(self, run_id: str, folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head") -> None:
+    def upload_student(
+        self,
+        run_id: str,
+        folder: Path,
+        *,
+        text: Sequence[str],
+        max_length: int,
+        truncation: Truncation = "head",
+    ) -> None:
         """A student's Hugging Face folder as artifact `student/`, with what makes it a model that MLflow loads and serves.
 
         text: the task's text columns. max_length: how many tokens of a row are read, `truncation`: which. What is added never stands in `folder` itself.
@@ -291,9 +384,13 @@ class Tracker:
         `registered` where it is a version of a registered model: that one needs its files.
         """
         with self._reaching() as client:
-            state = "registered" if client.search_model_versions(f"run_id = '{run_id}'") else "removed"
+            state = (
+                "registered" if client.search_model_versions(f"run_id = '{run_id}'") else "removed"
+            )
             if state == "removed":
-                get_artifact_repository(client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri).delete_artifacts("student")
+                get_artifact_repository(
+                    client.get_run(run_id).info.artifact_uri, tracking_uri=self.uri
+                ).delete_artifacts("student")
             client.set_tag(run_id, "kdsweep.student", state)
             return state
 
@@ -315,14 +412,29 @@ class Tracker:
             if best is not None and reached is not None and float(reached) >= value:
                 theirs = f"version {best.version} of {_whose(best, self.sweep)} stays 'best' ({metric} {float(reached):.4f}"
                 return f"registered model {model}: {theirs}, {key.name} has {value:.4f})"
-            tags = {tag: repr(value), "kdsweep.sweep": self.sweep, "kdsweep.strategy": key.strategy, "kdsweep.trial": key.trial}
-            made_before = client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'")  # by a driver that died then, or for an earlier best
-            made = made_before[0] if made_before else client.create_model_version(model, f"runs:/{run_id}/student", run_id=run_id, tags=tags)
+            tags = {
+                tag: repr(value),
+                "kdsweep.sweep": self.sweep,
+                "kdsweep.strategy": key.strategy,
+                "kdsweep.trial": key.trial,
+            }
+            made_before = client.search_model_versions(
+                f"name = '{model}' and run_id = '{run_id}'"
+            )  # by a driver that died then, or for an earlier best
+            made = (
+                made_before[0]
+                if made_before
+                else client.create_model_version(
+                    model, f"runs:/{run_id}/student", run_id=run_id, tags=tags
+                )
+            )
             client.set_registered_model_alias(model, "best", made.version)
             said = f"registered model {model}: version {made.version} ({key.name}, {metric} {value:.4f}) is 'best'"
             if best is None:
                 return said
-            return f"{said} now, no longer version {best.version} of {_whose(best, self.sweep)}" + (f" ({float(reached):.4f})" if reached is not None else "")
+            return f"{said} now, no longer version {best.version} of {_whose(best, self.sweep)}" + (
+                f" ({float(reached):.4f})" if reached is not None else ""
+            )
 
     def _make_registered_model(self, model: str) -> None:
         try:
@@ -345,7 +457,9 @@ def _whose(version: ModelVersion, sweep: str) -> str:
     return "this sweep" if made_by == sweep else f"sweep {made_by}"
 
 
-def _write_model_files(folder: Path, run_id: str, text: Sequence[str], max_length: int, truncation: Truncation) -> None:
+def _write_model_files(
+    folder: Path, run_id: str, text: Sequence[str], max_length: int, truncation: Truncation
+) -> None:
     """What beside a student's own files lets MLflow load it by `kdsweep.serving`.
 
     The signature has no input: MLflow would hold callers to one of the forms that the model reads.
@@ -355,11 +469,20 @@ def _write_model_files(folder: Path, run_id: str, text: Sequence[str], max_lengt
     from mlflow.types import ColSpec, DataType, Schema
 
     outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")])
-    described = Model(artifact_path="student", run_id=run_id, signature=ModelSignature(outputs=outputs), metadata={"text": list(text)})
+    described = Model(
+        artifact_path="student",
+        run_id=run_id,
+        signature=ModelSignature(outputs=outputs),
+        metadata={"text": list(text)},
+    )
     add_to_model(described, loader_module="kdsweep.serving", python_env="python_env.yaml")
     described.save(str(folder / "MLmodel"))
-    versions = {name: version(name).split("+")[0] for name in ("kdsweep", "mlflow", "torch", "transformers")}
-    (folder / "requirements.txt").write_text("".join(f"{name}=={number}\n" for name, number in versions.items()), encoding="utf-8")
+    versions = {
+        name: version(name).split("+")[0] for name in ("kdsweep", "mlflow", "torch", "transformers")
+    }
+    (folder / "requirements.txt").write_text(
+        "".join(f"{name}=={number}\n" for name, number in versions.items()), encoding="utf-8"
+    )
     environment = f'python: "{platform.python_version()}"\nbuild_dependencies: [pip, setuptools, wheel]\ndependencies: [-r requirements.txt]\n'
     (folder / "python_env.yaml").write_text(environment, encoding="utf-8")
     write_settings(folder, text=text, max_length=max_length, truncation=truncation)
@@ -376,11 +499,19 @@ def download(uri: str, run_id: str, name: str, folder: Path) -> None:
         raise KdsweepError(f"tracking: there is no MLflow database {database}")
     try:
         _knock(uri)
-        found = Path(MlflowClient(tracking_uri=uri, registry_uri=uri).download_artifacts(run_id, name, str(folder)))
+        found = Path(
+            MlflowClient(tracking_uri=uri, registry_uri=uri).download_artifacts(
+                run_id, name, str(folder)
+            )
+        )
     except (MlflowException, OSError, SQLAlchemyError) as error:
         if is_unreachable(error):
-            raise TrackingUnreachable(f"tracking: MLflow at {shown} doesn't answer, and it has the {name}: {_first_line(error)}") from error
-        raise KdsweepError(f"tracking: MLflow at {shown} has no {name} of run {run_id}: {_first_line(error)}") from error
+            raise TrackingUnreachable(
+                f"tracking: MLflow at {shown} doesn't answer, and it has the {name}: {_first_line(error)}"
+            ) from error
+        raise KdsweepError(
+            f"tracking: MLflow at {shown} has no {name} of run {run_id}: {_first_line(error)}"
+        ) from error
     for file in list(found.iterdir()):
         file.rename(folder / file.name)
     found.rmdir()
@@ -388,7 +519,11 @@ def download(uri: str, run_id: str, name: str, folder: Path) -> None:
 
 def _key(run: Run) -> RunKey:
     tags = run.data.tags
-    return RunKey(tags.get("kdsweep.phase", ""), tags.get("kdsweep.strategy", ""), tags.get("kdsweep.trial", ""))
+    return RunKey(
+        tags.get("kdsweep.phase", ""),
+        tags.get("kdsweep.strategy", ""),
+        tags.get("kdsweep.trial", ""),
+    )
 
 
 def _knock(uri: str) -> None:
@@ -421,7 +556,9 @@ def is_unreachable(error: BaseException | None) -> bool:
         return True
     while error is not None:
         if isinstance(error, requests.exceptions.RequestException):
-            return not isinstance(error, ValueError | requests.exceptions.SSLError)  # ValueError: no URL
+            return not isinstance(
+                error, ValueError | requests.exceptions.SSLError
+            )  # ValueError: no URL
         if isinstance(error, OperationalError | InterfaceError):
             return True
         error = error.__cause__ or error.__context__
@@ -442,25 +579,47 @@ def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]
         _knock(tracking_uri)
         found = MlflowClient(tracking_uri=tracking_uri).get_experiment_by_name(experiment)
     except (MlflowException, OSError, SQLAlchemyError) as error:
-        raise KdsweepError(f"tracking: MLflow at {without_password(tracking_uri)} doesn't answer: {_first_line(error)}") from error
+        raise KdsweepError(
+            f"tracking: MLflow at {without_password(tracking_uri)} doesn't answer: {_first_line(error)}"
+        ) from error
     if found is None:
-        raise KdsweepError(f"tracking: MLflow has no experiment {experiment!r} yet; run the sweep first")
+        raise KdsweepError(
+            f"tracking: MLflow has no experiment {experiment!r} yet; run the sweep first"
+        )
     runs = f"/#/experiments/{found.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey="
-    return {"table": runs + view_key(sweep, "table"), "charts": runs + view_key(sweep, "charts") + "&compareRunsMode=CHART"}
+    return {
+        "table": runs + view_key(sweep, "table"),
+        "charts": runs + view_key(sweep, "charts") + "&compareRunsMode=CHART",
+    }
 
 
 def trial_params(settings: TrialSettings) -> dict[str, Any]:
     """The settled values, flat, with dots. A constant schedule is its number, so that it can be charted."""
     out: dict[str, Any] = {}
-    for name, value in settings.model_dump(mode="json", include={"alpha", "temperature", "learning_rate", "student", "distill"}).items():
+    for name, value in settings.model_dump(
+        mode="json", include={"alpha", "temperature", "learning_rate", "student", "distill"}
+    ).items():
         out |= flat(name, value)
     if settings.teacher is not None:
         teachers = (settings.teacher, *settings.further_teachers)
         out["teacher.model"] = " + ".join(one.source for one in teachers)
         for number, one in enumerate(teachers):
             prefix = f"teacher.{number}." if number else "teacher."
-            out |= {f"{prefix}{name}": value for name, value in one.model_dump(include={"epoch", "seeds", "folds", "weight"}).items()}
-    return out | {field: value for field, value in settings.training.model_dump().items() if value is not None} | {"seed": settings.seed}
+            out |= {
+                f"{prefix}{name}": value
+                for name, value in one.model_dump(
+                    include={"epoch", "seeds", "folds", "weight"}
+                ).items()
+            }
+    return (
+        out
+        | {
+            field: value
+            for field, value in settings.training.model_dump().items()
+            if value is not None
+        }
+        | {"seed": settings.seed}
+    )
 
 
 def flat(name: str, value: Any) -> dict[str, Any]:
@@ -468,7 +627,11 @@ def flat(name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, dict) and value.get("shape") == "constant":
         return {name: value["value"]}
     if isinstance(value, dict):
-        return {key: inner for part, found in value.items() for key, inner in flat(f"{name}.{part}", found).items()}
+        return {
+            key: inner
+            for part, found in value.items()
+            for key, inner in flat(f"{name}.{part}", found).items()
+        }
     return {} if value is None else {name: value}
 
 

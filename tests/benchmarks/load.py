@@ -20,9 +20,17 @@ from kdsweep.sweep.results import open_studies
 # --- on Ray ----------------------------------------------------------------------------------------------------------
 
 
-def on_slots(folder: Path, slots: int, trials: int, seconds: float, evaluations: int = 3) -> tuple[Swept, list[list[tuple[float, float]]]]:
+def on_slots(
+    folder: Path, slots: int, trials: int, seconds: float, evaluations: int = 3
+) -> tuple[Swept, list[list[tuple[float, float]]]]:
     """Run so many null trials on so many slots; what was seen, and when trials began and ended, a list for each slot."""
-    plan = make_plan(folder, f"engine={{type: ray, cpus: {slots}, gpus: 0}}", f"trials={trials}", "sampler={type: random}", "pruner={type: none}")
+    plan = make_plan(
+        folder,
+        f"engine={{type: ray, cpus: {slots}, gpus: 0}}",
+        f"trials={trials}",
+        "sampler={type: random}",
+        "pruner={type: none}",
+    )
     log, swept = folder / "log", Swept()
     log.mkdir()
     sweep(plan, Home(folder / "home"), null_core(seconds, evaluations, log), swept, slots)
@@ -39,7 +47,11 @@ def idle_rows(found: list[list[tuple[float, float]]]) -> list[Row]:
     idle = idle_between(found)
     return [
         Row("a slot idle between two trials, median", statistics.median(idle), "ms"),
-        Row("a slot idle between two trials, 95th percentile", statistics.quantiles(idle, n=20)[-1], "ms"),
+        Row(
+            "a slot idle between two trials, 95th percentile",
+            statistics.quantiles(idle, n=20)[-1],
+            "ms",
+        ),
     ]
 
 
@@ -61,12 +73,19 @@ def slots(folder: Path, slots: int = 16, trials: int = 1000, seconds: float = 1.
     ]
 
 
-def driver(folder: Path, slots: int = 64, every: float = 5.0, evaluations: int = 6, rounds: int = 2) -> list[Row]:
+def driver(
+    folder: Path, slots: int = 64, every: float = 5.0, evaluations: int = 6, rounds: int = 2
+) -> list[Row]:
     swept, found = on_slots(folder, slots, slots * rounds, every * evaluations, evaluations)
     return [
         Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
         Row("measured for", swept.ended - swept.warm, "s"),
-        Row("the driver's share of a core, all its threads", 100 * swept.cpu / (swept.ended - swept.warm), "%", at_most=50),
+        Row(
+            "the driver's share of a core, all its threads",
+            100 * swept.cpu / (swept.ended - swept.warm),
+            "%",
+            at_most=50,
+        ),
         *idle_rows(found),
         Row(swept.busy, ""),
     ]
@@ -74,7 +93,11 @@ def driver(folder: Path, slots: int = 64, every: float = 5.0, evaluations: int =
 
 def turnaround(folder: Path, slots: int = 4, trials: int = 120, seconds: float = 1.0) -> list[Row]:
     swept, found = on_slots(folder, slots, trials, seconds)
-    return [*idle_rows(found), Row("the driver's share of a core", 100 * swept.cpu / (swept.ended - swept.warm), "%"), Row(swept.busy, "")]
+    return [
+        *idle_rows(found),
+        Row("the driver's share of a core", 100 * swept.cpu / (swept.ended - swept.warm), "%"),
+        Row(swept.busy, ""),
+    ]
 
 
 # --- in one process --------------------------------------------------------------------------------------------------
@@ -90,7 +113,13 @@ class Cost:
 
 def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost:
     """What each of `trials` trials costs the driver when `before` were done already. MLflow has time to follow, as in real trials."""
-    plan = make_plan(folder, "engine={type: inline}", f"trials={before + trials}", f"sampler={{type: {sampler}}}", "pruner={type: hyperband}")
+    plan = make_plan(
+        folder,
+        "engine={type: inline}",
+        f"trials={before + trials}",
+        f"sampler={{type: {sampler}}}",
+        "pruner={type: hyperband}",
+    )
     home, swept, core = Home(folder / "home"), Swept(), null_core(0.0, 3)
     fill(folder, home, before)
     marks: list[tuple[float, float]] = []
@@ -111,16 +140,23 @@ def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost
     sweep(plan, home, measured, swept)
     assert len(marks) == trials
     pairs = list(pairwise(marks))
-    return Cost([after[0] - before[0] for before, after in pairs], [after[1] - before[1] for before, after in pairs])
+    return Cost(
+        [after[0] - before[0] for before, after in pairs],
+        [after[1] - before[1] for before, after in pairs],
+    )
 
 
 def fill(folder: Path, home: Home, trials: int) -> None:
     """Let the study have so many trials: what a sweep with a random sampler would have written, and no folder of a trial."""
-    plan = make_plan(folder, f"trials={trials}", "sampler={type: random}", "pruner={type: hyperband}")
+    plan = make_plan(
+        folder, f"trials={trials}", "sampler={type: random}", "pruner={type: hyperband}"
+    )
     studies = open_studies(plan, home)
     for number in range(trials):
         ticket = studies.ask("finetune")
-        reached = 0.4 + number * 0.618 % 1 / 10  # below what null trials reach: the best one has a folder
+        reached = (
+            0.4 + number * 0.618 % 1 / 10
+        )  # below what null trials reach: the best one has a folder
         for evaluation in (1, 2, 3):
             studies.report(ticket, evaluation, reached if evaluation == 3 else 0.4)
         studies.tell(ticket, "complete", reached)
@@ -130,13 +166,36 @@ def fill(folder: Path, home: Home, trials: int) -> None:
 def trial(folder: Path, few: int = 100, many: int = 5000, counted: int = 100) -> list[Row]:
     rows = []
     for sampler in ("random", "tpe"):
-        found = {at: cost_of_trials(folder / f"{sampler}-{at}", sampler, at - counted // 2, counted) for at in (few, many)}
+        found = {
+            at: cost_of_trials(folder / f"{sampler}-{at}", sampler, at - counted // 2, counted)
+            for at in (few, many)
+        }
         for at, cost in found.items():
-            rows.append(Row(f"{sampler}, a trial at {at:,}: wall of the driver's thread, median", 1000 * statistics.median(cost.wall), "ms"))
             rows.append(
-                Row(f"{sampler}, a trial at {at:,}: CPU of all threads, mean", 1000 * statistics.mean(cost.cpu), "ms", at_most=100 if at == few else None)
+                Row(
+                    f"{sampler}, a trial at {at:,}: wall of the driver's thread, median",
+                    1000 * statistics.median(cost.wall),
+                    "ms",
+                )
+            )
+            rows.append(
+                Row(
+                    f"{sampler}, a trial at {at:,}: CPU of all threads, mean",
+                    1000 * statistics.mean(cost.cpu),
+                    "ms",
+                    at_most=100 if at == few else None,
+                )
             )
         for name in ("wall", "cpu"):
-            growth = statistics.median(getattr(found[many], name)) / statistics.median(getattr(found[few], name))
-            rows.append(Row(f"{sampler}, {name} at {many:,} by that at {few:,}, medians", growth, "x", at_most=1.5))
+            growth = statistics.median(getattr(found[many], name)) / statistics.median(
+                getattr(found[few], name)
+            )
+            rows.append(
+                Row(
+                    f"{sampler}, {name} at {many:,} by that at {few:,}, medians",
+                    growth,
+                    "x",
+                    at_most=1.5,
+                )
+            )
     return rows

@@ -29,14 +29,29 @@ class Row:
 
     @property
     def target(self) -> str:
-        return "" if self.at_most is self.at_least is None else f"<= {self.at_most:g}" if self.at_least is None else f">= {self.at_least:g}"
+        return (
+            ""
+            if self.at_most is self.at_least is None
+            else f"<= {self.at_most:g}"
+            if self.at_least is None
+            else f">= {self.at_least:g}"
+        )
 
     @property
     def met(self) -> bool:
-        return (self.at_most is None or float(self.value) <= self.at_most) and (self.at_least is None or float(self.value) >= self.at_least)
+        return (self.at_most is None or float(self.value) <= self.at_most) and (
+            self.at_least is None or float(self.value) >= self.at_least
+        )
 
 
-def median(what: str, values: list[float], unit: str, *, at_most: float | None = None, at_least: float | None = None) -> Row:
+def median(
+    what: str,
+    values: list[float],
+    unit: str,
+    *,
+    at_most: float | None = None,
+    at_least: float | None = None,
+) -> Row:
     return Row(what, statistics.median(values), unit, at_most, at_least, min(values), max(values))
 
 
@@ -65,8 +80,14 @@ def show(name: str, rows: list[Row]) -> str:
     """The rows as a table of plain text."""
     lines = [name]
     for row in rows:
-        value = row.value if isinstance(row.value, str) else f"{_number(row.value)} {row.unit}".rstrip()
-        spread = "" if row.least is None or row.most is None else f"({_number(row.least)} to {_number(row.most)})"
+        value = (
+            row.value if isinstance(row.value, str) else f"{_number(row.value)} {row.unit}".rstrip()
+        )
+        spread = (
+            ""
+            if row.least is None or row.most is None
+            else f"({_number(row.least)} to {_number(row.most)})"
+        )
         target = "" if not row.target else f"target {row.target}: {'met' if row.met else 'NOT MET'}"
         lines.append(f"  {row.what:<78} {value:>14} {spread:<22} {target}".rstrip())
     return "\n".join(lines)
@@ -79,7 +100,10 @@ def _number(value: float) -> str:
 def keep(name: str, rows: list[Row]) -> None:
     """Write the rows and the machine that they are from to build/benchmarks/NAME.json."""
     OUT.mkdir(parents=True, exist_ok=True)
-    found = {"machine": machine(), "rows": [asdict(row) | {"target": row.target, "met": row.met} for row in rows]}
+    found = {
+        "machine": machine(),
+        "rows": [asdict(row) | {"target": row.target, "met": row.met} for row in rows],
+    }
     (OUT / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
@@ -88,7 +112,23 @@ def machine() -> dict[str, Any]:
     import torch
     import transformers
 
-    model = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    model = next(
+        (
+            line.split(":")[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "transformers": transformers.__version__}
-    return {"processor": model, "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0], "gpus": gpus} | versions
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "gpus": gpus,
+    } | versions

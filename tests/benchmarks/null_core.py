@@ -28,7 +28,9 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.tracking_sync import Mirror
 
-ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # Ray's processes can't import a benchmark
+ray.cloudpickle.register_pickle_by_value(
+    sys.modules[__name__]
+)  # Ray's processes can't import a benchmark
 
 SECONDS_BETWEEN_STEPS = 0.25
 SPACE = """\
@@ -47,7 +49,10 @@ strategies:
 
 def make_plan(folder: Path, *assignments: str) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = "".join(f"the film is {'fine' if i % 2 else 'dull'} {i},{'pos' if i % 2 else 'neg'}\n" for i in range(200))
+    rows = "".join(
+        f"the film is {'fine' if i % 2 else 'dull'} {i},{'pos' if i % 2 else 'neg'}\n"
+        for i in range(200)
+    )
     (folder / "rows.csv").write_text("text,label\n" + rows, encoding="utf-8")
     (folder / "null.yaml").write_text(SPACE.format(data=folder / "rows.csv"), encoding="utf-8")
     return load(folder / "null.yaml", assignments=("confirm={seeds: 0}", *assignments))
@@ -71,10 +76,22 @@ def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Trai
                 del sys.modules[name]
         return checkpoint
 
-    def train(settings: TrialSettings, folder: Path, *, stopwatch: Stopwatch, on_step: Callable[[int, int], bool], **options: Any) -> Iterator[Any]:
+    def train(
+        settings: TrialSettings,
+        folder: Path,
+        *,
+        stopwatch: Stopwatch,
+        on_step: Callable[[int, int], bool],
+        **options: Any,
+    ) -> Iterator[Any]:
         return stopwatch.timing(trial(settings, folder, stopwatch, on_step))
 
-    def trial(settings: TrialSettings, folder: Path, stopwatch: Stopwatch, on_step: Callable[[int, int], bool]) -> Generator[Any, None, None]:
+    def trial(
+        settings: TrialSettings,
+        folder: Path,
+        stopwatch: Stopwatch,
+        on_step: Callable[[int, int], bool],
+    ) -> Generator[Any, None, None]:
         began = time.monotonic()
         core = light_checkpoint()
         stopwatch.switch("training")
@@ -87,16 +104,37 @@ def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Trai
                 on_step(i, evaluations)
             # All alike until the last one, so that no trial is pruned and each has all its evaluations.
             reached = 0.5 + (rate * 1e5 % 1 / 2 if i == evaluations else 0.0)
-            metrics = {f"train/{name}": 0.5 for name in ("loss", "task_loss", "distill_loss", "alpha", "temperature", "learning_rate")}
-            metrics |= {f"validation/{name}": reached for name in ("loss", "accuracy", "f1", "f1_macro", "matthews", "recall")}
-            found.append(core.Evaluation(i, float(i), metrics, time.monotonic() - began, time.time_ns() // 1_000_000))
+            metrics = {
+                f"train/{name}": 0.5
+                for name in (
+                    "loss",
+                    "task_loss",
+                    "distill_loss",
+                    "alpha",
+                    "temperature",
+                    "learning_rate",
+                )
+            }
+            metrics |= {
+                f"validation/{name}": reached
+                for name in ("loss", "accuracy", "f1", "f1_macro", "matthews", "recall")
+            }
+            found.append(
+                core.Evaluation(
+                    i, float(i), metrics, time.monotonic() - began, time.time_ns() // 1_000_000
+                )
+            )
             with stopwatch("saving"):
                 place.write_evaluations(found)
             if i < evaluations:
                 yield found[-1]
         student = {"parameters": 1e6, "size_mb": 4.0, "latency_ms": 1.0}
         with stopwatch("saving"):
-            place.write_result(core.TrialResult("complete", evaluations, time.monotonic() - began, found[-1], student))
+            place.write_result(
+                core.TrialResult(
+                    "complete", evaluations, time.monotonic() - began, found[-1], student
+                )
+            )
         yield found[-1]
         if log is not None:
             with (log / str(os.getpid())).open("a") as file:
@@ -107,7 +145,10 @@ def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Trai
 
 def read_log(log: Path) -> list[list[tuple[float, float]]]:
     """When trials began and ended, a list for each slot."""
-    return [[(float(line.split()[0]), float(line.split()[1])) for line in file.read_text().splitlines()] for file in sorted(log.iterdir())]
+    return [
+        [(float(line.split()[0]), float(line.split()[1])) for line in file.read_text().splitlines()]
+        for file in sorted(log.iterdir())
+    ]
 
 
 # --- a sweep of such trials ------------------------------------------------------------------------------------------
@@ -158,7 +199,12 @@ class _Warm:
         self._swept.cpu = -time.process_time()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._swept.ended = time.monotonic()
         self._swept.cpu += time.process_time()
         self._engine.__exit__(kind, error, trace)
@@ -181,5 +227,9 @@ def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> 
             return left
 
     folder = home.sweep(plan.name)
-    with patch("kdsweep.sweep.driver.open_engine", opened), patch("kdsweep.sweep.driver.Mirror", Watched), folder.locked():
+    with (
+        patch("kdsweep.sweep.driver.open_engine", opened),
+        patch("kdsweep.sweep.driver.Mirror", Watched),
+        folder.locked(),
+    ):
         return Driver(plan, home, swept).run()

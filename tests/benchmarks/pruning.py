@@ -24,7 +24,9 @@ from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.sweep.studies import Studies
 
 # Learning rates over two orders of magnitude: what somebody searches who doesn't know yet.
-PROBLEMS: dict[str, dict[str, Any]] = {"wide": {"source": "rotten_tomatoes", "low": 1e-5, "high": 2e-3, "length": 32}}
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "wide": {"source": "rotten_tomatoes", "low": 1e-5, "high": 2e-3, "length": 32}
+}
 SPACE = """\
 name: curves
 task:
@@ -69,12 +71,17 @@ def write_space(folder: Path, problem: str, **sizes: Any) -> Path:
 
 def record(folder: Path, space: Path, settings: int) -> dict[str, list[Curve]]:
     """The curves of so many random settings of each strategy. What is in `folder` already is not trained again."""
-    return {strategy: [curve for _, curve in _record(folder, space, strategy, settings)] for strategy in load(space).space.strategies}
+    return {
+        strategy: [curve for _, curve in _record(folder, space, strategy, settings)]
+        for strategy in load(space).space.strategies
+    }
 
 
 def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator[tuple[int, Curve]]:
     plan = load(space, assignments=("sampler={type: random}",))
-    studies = Studies(f"sqlite:///{folder / 'drawn.db'}", f"{space.stem}-{strategy}", plan.space, plan.sweep)
+    studies = Studies(
+        f"sqlite:///{folder / 'drawn.db'}", f"{space.stem}-{strategy}", plan.space, plan.sweep
+    )
     for number in range(settings):
         file = folder / f"{space.stem}-{strategy}-{number}.json"
         begun = number in studies.progress(strategy).running
@@ -84,10 +91,20 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
             shutil.rmtree(place, ignore_errors=True)
             metric = f"validation/{plan.space.task.metric}"
             with patch.object(TrialFolder, "save_state"):  # nobody interrupts it
-                found = [(one.step, one.metrics[metric]) for one in train(ticket.settings, place, cache=folder / "cache")]
-            file.write_text(json.dumps({"params": ticket.params, "evaluations": found}), encoding="utf-8")
+                found = [
+                    (one.step, one.metrics[metric])
+                    for one in train(ticket.settings, place, cache=folder / "cache")
+                ]
+            file.write_text(
+                json.dumps({"params": ticket.params, "evaluations": found}), encoding="utf-8"
+            )
         kept = json.loads(file.read_text(encoding="utf-8"))
-        yield number, Curve(kept["params"], [(int(step), float(value)) for step, value in kept["evaluations"]])
+        yield (
+            number,
+            Curve(
+                kept["params"], [(int(step), float(value)) for step, value in kept["evaluations"]]
+            ),
+        )
 
 
 # --- replaying -------------------------------------------------------------------------------------------------------
@@ -100,10 +117,18 @@ def nearest(curves: list[Curve], params: dict[str, float]) -> Curve:
     def place(name: str, value: float) -> float:
         return math.log(value) if name == "learning_rate" else value
 
-    spread = {name: max(place(name, c.params[name]) for c in curves) - min(place(name, c.params[name]) for c in curves) for name in names}
+    spread = {
+        name: max(place(name, c.params[name]) for c in curves)
+        - min(place(name, c.params[name]) for c in curves)
+        for name in names
+    }
 
     def distance(curve: Curve) -> float:
-        return sum(((place(name, curve.params[name]) - place(name, params[name])) / (spread[name] or 1.0)) ** 2 for name in names)
+        return sum(
+            ((place(name, curve.params[name]) - place(name, params[name])) / (spread[name] or 1.0))
+            ** 2
+            for name in names
+        )
 
     return min(curves, key=distance)
 
@@ -121,12 +146,21 @@ def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Re
     while studies.trials_left(strategy):
         ticket = studies.ask(strategy)
         evaluations = nearest(curves, ticket.params).evaluations
-        pruned_at = next((i for i, (_, value) in enumerate(evaluations[:-1], 1) if studies.report(ticket, i, value)), None)
+        pruned_at = next(
+            (
+                i
+                for i, (_, value) in enumerate(evaluations[:-1], 1)
+                if studies.report(ticket, i, value)
+            ),
+            None,
+        )
         if pruned_at is not None:
             studies.tell(ticket, "pruned")
             out.pruned += 1
         else:
-            studies.report(ticket, len(evaluations), evaluations[-1][1])  # the last one prunes nothing any more
+            studies.report(
+                ticket, len(evaluations), evaluations[-1][1]
+            )  # the last one prunes nothing any more
             reached = max(value for _, value in evaluations)
             studies.tell(ticket, "complete", reached)
             out.best = max(out.best, reached)
@@ -135,37 +169,72 @@ def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Re
     return out
 
 
-def compare_pruner(folder: Path, space: Path, curves: dict[str, list[Curve]], pruner: str | None, trials: int, seeds: int) -> tuple[list[float], list[float]]:
+def compare_pruner(
+    folder: Path,
+    space: Path,
+    curves: dict[str, list[Curve]],
+    pruner: str | None,
+    trials: int,
+    seeds: int,
+) -> tuple[list[float], list[float]]:
     """With pruning against without, a value a seed: how many times fewer steps, and the points of the metric that the best one lost."""
     fewer, lost = [], []
     for seed in range(seeds):
         found: dict[bool, list[Replayed]] = {True: [], False: []}
         for pruning in (False, True):
-            chosen = ("pruner={type: none}",) if not pruning else () if pruner is None else (f"pruner={pruner}",)
-            plan = load(space, assignments=(f"trials={trials}", f"sampler={{type: tpe, seed: {seed}}}", *chosen))
+            chosen = (
+                ("pruner={type: none}",)
+                if not pruning
+                else ()
+                if pruner is None
+                else (f"pruner={pruner}",)
+            )
+            plan = load(
+                space,
+                assignments=(f"trials={trials}", f"sampler={{type: tpe, seed: {seed}}}", *chosen),
+            )
             database = folder / f"{space.stem}-{seed}-{pruning}.db"
-            found[pruning] = [replay(database, plan, strategy, curves[strategy]) for strategy in curves]
+            found[pruning] = [
+                replay(database, plan, strategy, curves[strategy]) for strategy in curves
+            ]
             database.unlink()
         fewer.append(sum(one.steps for one in found[False]) / sum(one.steps for one in found[True]))
-        lost.append(100 * statistics.mean(off.best - on.best for off, on in zip(found[False], found[True], strict=True)))
+        lost.append(
+            100
+            * statistics.mean(
+                off.best - on.best for off, on in zip(found[False], found[True], strict=True)
+            )
+        )
     return fewer, lost
 
 
-def pruning(folder: Path, settings: int = 16, trials: int = 20, seeds: int = 5, spaces: tuple[Path, ...] = ()) -> list[Row]:
+def pruning(
+    folder: Path,
+    settings: int = 16,
+    trials: int = 20,
+    seeds: int = 5,
+    spaces: tuple[Path, ...] = (),
+) -> list[Row]:
     # Of 200 validation rows the best of 20 trials is mostly the luckiest; 1,000 tell points apart.
     sizes = {"rows": 800, "validation": 1000, "teacher_epochs": 2, "epochs": 3, "evaluations": 2}
     rows: list[Row] = []
     all_fewer: list[float] = []
     all_lost: list[float] = []
     for space in spaces or [write_space(folder, "wide", **sizes)]:
-        fewer, lost = compare_pruner(folder, space, record(folder, space, settings), None, trials, seeds)
+        fewer, lost = compare_pruner(
+            folder, space, record(folder, space, settings), None, trials, seeds
+        )
         rows.append(median(f"{space.stem}: steps without pruning by those with", fewer, "x"))
         rows.append(_mean(f"{space.stem}: points that the best one lost, mean", lost))
         all_fewer += fewer
         all_lost += lost
     return [
         median("steps without pruning by those with, median of all", all_fewer, "x", at_least=2.0),
-        _mean("points of accuracy that the best one lost to pruning, mean of all", all_lost, at_most=0.5),
+        _mean(
+            "points of accuracy that the best one lost to pruning, mean of all",
+            all_lost,
+            at_most=0.5,
+        ),
         *rows,
     ]
 

@@ -39,13 +39,20 @@ BEGINNING: BaseContext = multiprocessing.get_context("spawn")  # how processes b
 
 def made_up(rows: int, words_a_row: int = 20) -> list[str]:
     """Texts of 10 to 30 words that the tokenizer knows as they are, some more often than others."""
-    known = sorted(word for word in load_tokenizer(MINILM).get_vocab() if word.isalpha() and word.isascii() and len(word) > 2)
+    known = sorted(
+        word
+        for word in load_tokenizer(MINILM).get_vocab()
+        if word.isalpha() and word.isascii() and len(word) > 2
+    )
     random = np.random.default_rng(0)
     words = np.array(known, dtype=object)[random.permutation(len(known))]
     lengths = random.integers(words_a_row // 2, words_a_row + words_a_row // 2 + 1, rows)
     drawn = words[(len(words) * random.random(int(lengths.sum())) ** 3).astype(int)]
     ends = np.cumsum(lengths)
-    return [" ".join(drawn[end - length : end]) for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
+    return [
+        " ".join(drawn[end - length : end])
+        for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)
+    ]
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------
@@ -53,7 +60,9 @@ def made_up(rows: int, words_a_row: int = 20) -> list[str]:
 
 def in_new_processes(calls: list[Callable[[], Any]]) -> list[Any]:
     """What each call returns, all at once, each in a new process that can wait for the others."""
-    with ProcessPoolExecutor(len(calls), BEGINNING, rows_slot.meet_at, (BEGINNING.Barrier(len(calls)),)) as pool:
+    with ProcessPoolExecutor(
+        len(calls), BEGINNING, rows_slot.meet_at, (BEGINNING.Barrier(len(calls)),)
+    ) as pool:
         return [one.result() for one in [pool.submit(call) for call in calls]]
 
 
@@ -68,22 +77,34 @@ def prepared(folder: Path, rows: int) -> tuple[TaskSettings, Path, dict[str, flo
     [spent] = in_new_processes([partial(rows_slot.prepare, task, cache, MINILM)])
     for split in load_task(task, cache).splits.values():
         logits = np.random.default_rng(0).standard_normal((len(split), 2), dtype=np.float32)
-        write_array(cache / "logits" / f"{fingerprint('logits 1', TEACHER.key, split.key)}.npy", logits)
+        write_array(
+            cache / "logits" / f"{fingerprint('logits 1', TEACHER.key, split.key)}.npy", logits
+        )
     return task, cache, spent
 
 
 def bytes_of_data(task: TaskSettings, cache: Path) -> int:
     """Texts, labels, tokens and logits of all rows that a trial has to do with; not what says where each begins."""
-    files = [file for file in cache.rglob("*.npy") if "test" not in file.name and not file.name.endswith(("offsets.npy", "lengths.npy"))]
+    files = [
+        file
+        for file in cache.rglob("*.npy")
+        if "test" not in file.name and not file.name.endswith(("offsets.npy", "lengths.npy"))
+    ]
     test = load_task(task, cache).test
-    return sum(file.stat().st_size for file in files) - 2 * 4 * len(test)  # the test split's logits are there, but no trial reads them
+    return sum(file.stat().st_size for file in files) - 2 * 4 * len(
+        test
+    )  # the test split's logits are there, but no trial reads them
 
 
 def memory_of_slots(task: TaskSettings, cache: Path, slots: int, steps: int) -> list[Memory]:
-    return in_new_processes([partial(rows_slot.slot, task, cache, MINILM, seed, steps) for seed in range(slots)])
+    return in_new_processes(
+        [partial(rows_slot.slot, task, cache, MINILM, seed, steps) for seed in range(slots)]
+    )
 
 
-def memory(folder: Path, rows: int = 1_000_000, few: int = 1_000, slots: int = 8, steps: int = 2_000) -> list[Row]:
+def memory(
+    folder: Path, rows: int = 1_000_000, few: int = 1_000, slots: int = 8, steps: int = 2_000
+) -> list[Row]:
     found: dict[tuple[int, int], list[Memory]] = {}
     for size in (few, rows):
         task, cache, spent = prepared(folder / str(size), size)
@@ -99,27 +120,58 @@ def memory(folder: Path, rows: int = 1_000_000, few: int = 1_000, slots: int = 8
 
     return [
         Row(f"data of {rows:,} rows: texts, labels, tokens, logits", data / MEGABYTE, "MB"),
-        *(Row(f"resident in all (PSS), {which} slots, {size:,} rows", pss[size, which] / MEGABYTE, "MB") for size in (few, rows) for which in (1, slots)),
-        Row(f"a further slot by the data: growth of PSS from 1 to {slots} slots, less that of {few:,} rows", (grown[rows] - grown[few]) / data, at_most=0.10),
-        median(f"private memory a slot by the data, {slots} slots, less that of {few:,} rows", growth("private", slots), "", at_most=0.10),
-        median(f"the same that is in no file, {slots} slots", growth("dirty", slots), "", at_most=0.10),
+        *(
+            Row(
+                f"resident in all (PSS), {which} slots, {size:,} rows",
+                pss[size, which] / MEGABYTE,
+                "MB",
+            )
+            for size in (few, rows)
+            for which in (1, slots)
+        ),
+        Row(
+            f"a further slot by the data: growth of PSS from 1 to {slots} slots, less that of {few:,} rows",
+            (grown[rows] - grown[few]) / data,
+            at_most=0.10,
+        ),
+        median(
+            f"private memory a slot by the data, {slots} slots, less that of {few:,} rows",
+            growth("private", slots),
+            "",
+            at_most=0.10,
+        ),
+        median(
+            f"the same that is in no file, {slots} slots", growth("dirty", slots), "", at_most=0.10
+        ),
         median("the same that is in no file, 1 slot", growth("dirty", 1), "", at_most=0.10),
         *first_process(spent, data),
     ]
 
 
 def first_process(spent: dict[str, float], data: int) -> list[Row]:
-    whole = sum(spent[name] for name in ("read_splits", "clean_rows", "hold_out", "_number_labels", "publish_rows"))
+    whole = sum(
+        spent[name]
+        for name in ("read_splits", "clean_rows", "hold_out", "_number_labels", "publish_rows")
+    )
     return [
         Row("the first process: reading the file", spent["read_splits"], "s"),
         Row("the first process: cleaning", spent["clean_rows"], "s"),
         Row("the first process: hashing and splitting", spent["hold_out"], "s"),
         Row("the first process: numbering labels", spent["_number_labels"], "s"),
-        Row("the first process: hashing the splits for their keys", spent["load_task"] - whole, "s"),
+        Row(
+            "the first process: hashing the splits for their keys", spent["load_task"] - whole, "s"
+        ),
         Row("the first process: writing them to the cache", spent["publish_rows"], "s"),
         Row("the first process: tokenizing", spent["tokenize"], "s"),
-        Row("the first process: resident before / at most while loading", f"{spent['before'] / MEGABYTE:,.0f} / {spent['loaded'] / MEGABYTE:,.0f} MB"),
-        Row("the first process: at most, tokenizing too, by the data", (spent["peak"] - spent["before"]) / data, "x"),
+        Row(
+            "the first process: resident before / at most while loading",
+            f"{spent['before'] / MEGABYTE:,.0f} / {spent['loaded'] / MEGABYTE:,.0f} MB",
+        ),
+        Row(
+            "the first process: at most, tokenizing too, by the data",
+            (spent["peak"] - spent["before"]) / data,
+            "x",
+        ),
     ]
 
 
@@ -136,20 +188,34 @@ def tokenizing_arms(folder: Path, rows: int) -> dict[str, Callable[[], float]]:
     MappedTexts.write(folder / "texts.npy", texts)
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(str(folder / "texts"))
     theirs = datasets.load_from_disk(str(folder / "texts"))
-    split = Split("train", (MappedTexts(folder / "texts.npy"),), np.zeros(rows, dtype=np.int64), "made up")
+    split = Split(
+        "train", (MappedTexts(folder / "texts.npy"),), np.zeros(rows, dtype=np.int64), "made up"
+    )
 
     def encode(batch: dict[str, list[str]]) -> Any:
-        return tokenizer(batch["text"], truncation=True, max_length=MAX_LENGTH, return_attention_mask=False)
+        return tokenizer(
+            batch["text"], truncation=True, max_length=MAX_LENGTH, return_attention_mask=False
+        )
 
     def ours() -> float:
         cache = folder / f"cache {next(turn)}"
-        took = seconds(lambda: tokenize_split(split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache))
+        took = seconds(
+            lambda: tokenize_split(
+                split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache
+            )
+        )
         shutil.rmtree(cache)
         return took
 
     def mapped(processes: int | None) -> float:
         def work() -> None:
-            made = theirs.map(encode, batched=True, num_proc=processes, remove_columns=["text"], load_from_cache_file=False)
+            made = theirs.map(
+                encode,
+                batched=True,
+                num_proc=processes,
+                remove_columns=["text"],
+                load_from_cache_file=False,
+            )
             assert len(made) == rows
 
         took = seconds(work)
@@ -157,26 +223,49 @@ def tokenizing_arms(folder: Path, rows: int) -> dict[str, Callable[[], float]]:
         return took
 
     cores = len(os.sched_getaffinity(0))
-    arms = {"kdsweep": ours, "map, threads": lambda: mapped(None), f"map, {cores} processes": lambda: mapped(cores)}
+    arms = {
+        "kdsweep": ours,
+        "map, threads": lambda: mapped(None),
+        f"map, {cores} processes": lambda: mapped(cores),
+    }
     return {name: partial(with_threads, arm) for name, arm in arms.items()}
 
 
 def with_threads(arm: Callable[[], float]) -> float:
     """Let the tokenizer have its threads: `map` with processes leaves them switched off in the environment of this one."""
-    os.unsetenv("TOKENIZERS_PARALLELISM")  # `os.environ` knows nothing of it: `datasets` put back another one
+    os.unsetenv(
+        "TOKENIZERS_PARALLELISM"
+    )  # `os.environ` knows nothing of it: `datasets` put back another one
     return arm()
 
 
-def tokenizing(folder: Path, rows: int = 100_000, rounds: int = 3, whole: int = 1_000_000) -> list[Row]:
+def tokenizing(
+    folder: Path, rows: int = 100_000, rounds: int = 3, whole: int = 1_000_000
+) -> list[Row]:
     found = []
     for size, times in ((rows, rounds), (whole, 1)):
         if not size or not times:
             continue
         arms = tokenizing_arms(folder / f"{size}-{times}", size)
         took = take_turns(arms, times)
-        found += [median(f"{size:,} rows: {name}", [size / one for one in each], "rows/s") for name, each in took.items()]
-        rivals = [min(each) for each in zip(*(each for name, each in took.items() if name != "kdsweep"), strict=True)]
-        found.append(median(f"{size:,} rows: seconds of the faster `map` by kdsweep's", ratios(rivals, took["kdsweep"]), "x", at_least=1.0))
+        found += [
+            median(f"{size:,} rows: {name}", [size / one for one in each], "rows/s")
+            for name, each in took.items()
+        ]
+        rivals = [
+            min(each)
+            for each in zip(
+                *(each for name, each in took.items() if name != "kdsweep"), strict=True
+            )
+        ]
+        found.append(
+            median(
+                f"{size:,} rows: seconds of the faster `map` by kdsweep's",
+                ratios(rivals, took["kdsweep"]),
+                "x",
+                at_least=1.0,
+            )
+        )
     return found
 
 
@@ -193,12 +282,26 @@ def in_file_order(model: Any, tokens: TokenizedSplit, rows_a_batch: int) -> None
 
 
 def validation_tokens(folder: Path, source: str, rows: int, max_length: int) -> TokenizedSplit:
-    task = TaskSettings(dataset=REVIEWS, where={"source": source}, text=("text",), label="label", limit=Limit(validation=rows))
+    task = TaskSettings(
+        dataset=REVIEWS,
+        where={"source": source},
+        text=("text",),
+        label="label",
+        limit=Limit(validation=rows),
+    )
     validation = load_task(task, folder).validation
-    return tokenize_split(validation, load_tokenizer(MINILM), max_length=max_length, token_types=True, cache=folder)
+    return tokenize_split(
+        validation, load_tokenizer(MINILM), max_length=max_length, token_types=True, cache=folder
+    )
 
 
-def evaluation(folder: Path, rounds: int = 7, sentences: int = 1_000, reviews: int = 200, budgets: tuple[int, ...] = ()) -> list[Row]:
+def evaluation(
+    folder: Path,
+    rounds: int = 7,
+    sentences: int = 1_000,
+    reviews: int = 200,
+    budgets: tuple[int, ...] = (),
+) -> list[Row]:
     """`budgets`: tokens a batch to try beside the one that kdsweep takes."""
     model, _ = load_student(StudentSettings(model=MINILM, layers=3), ("negative", "positive"), None)
     device, found = model.device.type, []
@@ -214,9 +317,20 @@ def evaluation(folder: Path, rounds: int = 7, sentences: int = 1_000, reviews: i
             for arm in arms.values():
                 arm()
             took = take_turns(arms, rounds)
-            what = f"{source}, {len(tokens):,} rows, {budget:,} tokens a batch ({rows_a_batch} rows)"
-            found.append(median(f"{what}: kdsweep", [len(tokens) / one for one in took["sorted"]], "rows/s"))
-            found.append(median(f"{what}: file order by kdsweep, seconds", ratios(took["file order"], took["sorted"]), "x", at_least=1.5))
+            what = (
+                f"{source}, {len(tokens):,} rows, {budget:,} tokens a batch ({rows_a_batch} rows)"
+            )
+            found.append(
+                median(f"{what}: kdsweep", [len(tokens) / one for one in took["sorted"]], "rows/s")
+            )
+            found.append(
+                median(
+                    f"{what}: file order by kdsweep, seconds",
+                    ratios(took["file order"], took["sorted"]),
+                    "x",
+                    at_least=1.5,
+                )
+            )
     return found
 
 

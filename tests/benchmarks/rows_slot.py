@@ -41,14 +41,22 @@ class Memory:
 
 
 def memory_now() -> Memory:
-    facts = dict(line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:])
+    facts = dict(
+        line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+    )
     found = {name: 1024 * int(value.split()[0]) for name, value in facts.items()}
-    return Memory(found["Pss"], found["Private_Clean"] + found["Private_Dirty"], found["Private_Dirty"])
+    return Memory(
+        found["Pss"], found["Private_Clean"] + found["Private_Dirty"], found["Private_Dirty"]
+    )
 
 
 def resident(which: Literal["VmRSS", "VmHWM"]) -> float:
     """Bytes now, or the most there ever were. Not `getrusage`: what that calls the most may be from the process that started this one."""
-    [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which)]
+    [line] = [
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(which)
+    ]
     return 1024.0 * int(line.split()[1])
 
 
@@ -83,8 +91,13 @@ def slot(task: TaskSettings, cache: Path, tokenizer_source: str, seed: int, step
     """Do what a trial does until it has looked at some batches; measure when all slots have come so far."""
     data = load_task(task, cache)
     tokenizer = load_tokenizer(tokenizer_source)
-    train, validation = (tokenize_split(split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache) for split in (data.train, data.validation))
-    logits, validation_logits = (teacher_logits(TEACHER, data, cache=cache, split=split) for split in ("train", "validation"))
+    train, validation = (
+        tokenize_split(split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache)
+        for split in (data.train, data.validation)
+    )
+    logits, validation_logits = (
+        teacher_logits(TEACHER, data, cache=cache, split=split) for split in ("train", "validation")
+    )
     epoch = batches(train.lengths, BATCH_SIZE, seed, 0)
     for step in range(min(steps, len(epoch))):
         rows = epoch[step]

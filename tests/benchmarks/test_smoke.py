@@ -23,7 +23,10 @@ def test_trials_on_slots_are_all_run_and_their_gaps_measured(tmp_path: Path) -> 
 
 
 def test_what_lies_between_the_trials_of_a_slot_is_its_idle_time() -> None:
-    assert load.idle_between([[(0.0, 1.0), (1.25, 2.0), (2.5, 3.0)], [(0.0, 4.0)]]) == [250.0, 500.0]
+    assert load.idle_between([[(0.0, 1.0), (1.25, 2.0), (2.5, 3.0)], [(0.0, 4.0)]]) == [
+        250.0,
+        500.0,
+    ]
 
 
 def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:
@@ -32,8 +35,15 @@ def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:
     assert all(row.value > 0 for row in rows)
 
 
-def test_a_measurement_is_printed_and_kept_with_its_target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [Row("met", 1.0, "x", at_most=1.05), Row("not", 2.0, "x", at_most=1.05), Row("nor this", 2.0, "x", at_least=2.2), Row("said", "slots: 97.9% busy")]
+def test_a_measurement_is_printed_and_kept_with_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        Row("met", 1.0, "x", at_most=1.05),
+        Row("not", 2.0, "x", at_most=1.05),
+        Row("nor this", 2.0, "x", at_least=2.2),
+        Row("said", "slots: 97.9% busy"),
+    ]
     monkeypatch.setattr(measuring, "OUT", tmp_path)
     monkeypatch.setattr(run, "MEASUREMENTS", {"small": ("load", "")})
     monkeypatch.setattr(load, "small", lambda folder: rows, raising=False)
@@ -45,7 +55,9 @@ def test_a_measurement_is_printed_and_kept_with_its_target(tmp_path: Path, monke
     assert capsys.readouterr().out.count("NOT MET") == 2
 
 
-def test_several_measurements_have_a_process_each_and_one_that_fails_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_measurements_have_a_process_each_and_one_that_fails_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     begun: list[list[str]] = []
 
     def process(command: list[str]) -> subprocess.CompletedProcess[str]:
@@ -60,11 +72,17 @@ def test_several_measurements_have_a_process_each_and_one_that_fails_stops_no_ot
 
 
 def test_every_measurement_that_is_listed_is_there() -> None:
-    assert all(callable(getattr(importlib.import_module(module), name)) for name, (module, _) in run.MEASUREMENTS.items())
+    assert all(
+        callable(getattr(importlib.import_module(module), name))
+        for name, (module, _) in run.MEASUREMENTS.items()
+    )
 
 
 def test_arms_take_turns_and_are_compared_round_by_round() -> None:
     turns: list[str] = []
-    found = take_turns({name: lambda name=name: float(len(turns.append(name) or turns)) for name in "abc"}, rounds=3)
+    found = take_turns(
+        {name: lambda name=name: float(len(turns.append(name) or turns)) for name in "abc"},
+        rounds=3,
+    )
     assert "".join(turns) == "abccbaabc"
     assert ratios(found["c"], found["a"]) == [3 / 1, 4 / 6, 9 / 7]

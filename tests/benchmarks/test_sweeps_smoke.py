@@ -15,29 +15,48 @@ import sweeps
 from sweeps import Problem
 
 
-def test_a_second_sweep_says_where_the_time_to_its_first_step_went(tmp_path: Path, tiny_space: Path) -> None:
-    rows = {row.what: row.value for row in sweeps.start(tmp_path, rounds=1, problem=Problem(tiny_space))}
+def test_a_second_sweep_says_where_the_time_to_its_first_step_went(
+    tmp_path: Path, tiny_space: Path
+) -> None:
+    rows = {
+        row.what: row.value for row in sweeps.start(tmp_path, rounds=1, problem=Problem(tiny_space))
+    }
     whole = rows["from the start of a second sweep's process to its first training step"]
     parts = [value for what, value in rows.items() if what.startswith("of it: ")]
     assert len(parts) >= 3
-    assert whole / 2 < sum(parts) < whole + 0.5  # the process sees nothing of its own beginning, and each part is rounded
+    assert (
+        whole / 2 < sum(parts) < whole + 0.5
+    )  # the process sees nothing of its own beginning, and each part is rounded
 
 
 def test_a_sweep_and_a_loop_of_trainer_do_the_same_trials(tmp_path: Path, tiny_space: Path) -> None:
     pytest.importorskip("accelerate", reason="needs accelerate: pip install 'kdsweep[bench]'")
-    rows = {row.what: row.value for row in sweeps.sweep(tmp_path, trials=1, rounds=1, problem=Problem(tiny_space))}
+    rows = {
+        row.what: row.value
+        for row in sweeps.sweep(tmp_path, trials=1, rounds=1, problem=Problem(tiny_space))
+    }
     assert rows["3 trials of 3 strategies: Trainer and Optuna in a loop by kdsweep"] > 0
     assert 0 <= rows["Trainer and Optuna: mean validation accuracy"] <= 100
 
 
 def test_slots_of_one_thread_are_compared_with_one_of_all(tmp_path: Path, tiny_space: Path) -> None:
-    rows = {row.what: row.value for row in sweeps.slots_cpu(tmp_path, rounds=1, steps=2, warm_up=1, cores=2, trials=0, problem=Problem(tiny_space))}
+    rows = {
+        row.what: row.value
+        for row in sweeps.slots_cpu(
+            tmp_path, rounds=1, steps=2, warm_up=1, cores=2, trials=0, problem=Problem(tiny_space)
+        )
+    }
     assert rows["many by one"] > 0
 
 
-def test_curves_are_recorded_once_and_studies_replayed_on_them(tmp_path: Path, tiny_space: Path) -> None:
+def test_curves_are_recorded_once_and_studies_replayed_on_them(
+    tmp_path: Path, tiny_space: Path
+) -> None:
     space = tmp_path / "plain.yaml"
-    space.write_text(re.sub(r"  combined:.*", "", tiny_space.read_text(encoding="utf-8"), flags=re.DOTALL), encoding="utf-8")
+    space.write_text(
+        re.sub(r"  combined:.*", "", tiny_space.read_text(encoding="utf-8"), flags=re.DOTALL),
+        encoding="utf-8",
+    )
     rows = pruning.pruning(tmp_path, settings=2, trials=6, seeds=1, spaces=(space,))
     assert rows[0].value >= 1.0
     made = {file: file.stat().st_mtime_ns for file in tmp_path.glob("plain-*.json")}
@@ -47,12 +66,17 @@ def test_curves_are_recorded_once_and_studies_replayed_on_them(tmp_path: Path, t
 
 
 def test_the_nearest_curve_is_by_the_logarithm_of_the_rate() -> None:
-    low, high = Curve({"learning_rate": 1e-5}, [(1, 0.5)]), Curve({"learning_rate": 1e-3}, [(1, 0.5)])
+    low, high = (
+        Curve({"learning_rate": 1e-5}, [(1, 0.5)]),
+        Curve({"learning_rate": 1e-3}, [(1, 0.5)]),
+    )
     assert pruning.nearest([low, high], {"learning_rate": 0.9e-4}) is low
     assert pruning.nearest([low, high], {"learning_rate": 1.1e-4}) is high
 
 
-def test_growth_is_drawn_beside_pure_compute(tmp_path: Path, tiny: Callable[..., str], review_csv: Path) -> None:
+def test_growth_is_drawn_beside_pure_compute(
+    tmp_path: Path, tiny: Callable[..., str], review_csv: Path
+) -> None:
     page = tmp_path / "growth.html"
     found = growth.growth(
         tmp_path,

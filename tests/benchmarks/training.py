@@ -33,9 +33,24 @@ TRIAL = {
         "labels": ["negative", "positive"],
     },
     # Quickly made: what it knows plays no part in how fast it teaches.
-    "teacher": {"model": MINILM, "training": {"epochs": 2, "learning_rate": 2.0e-4, "max_length": 64, "evaluations_per_epoch": 1}},
+    "teacher": {
+        "model": MINILM,
+        "training": {
+            "epochs": 2,
+            "learning_rate": 2.0e-4,
+            "max_length": 64,
+            "evaluations_per_epoch": 1,
+        },
+    },
     "student": {"model": MINILM, "layers": 3},
-    "training": {"epochs": 1, "batch_size": 32, "max_length": 128, "evaluations_per_epoch": 1, "weight_decay": 0.01, "gradient_clip": 1.0},
+    "training": {
+        "epochs": 1,
+        "batch_size": 32,
+        "max_length": 128,
+        "evaluations_per_epoch": 1,
+        "weight_decay": 0.01,
+        "gradient_clip": 1.0,
+    },
     "alpha": 0.5,
     "temperature": 4.0,
     "learning_rate": 3.0e-4,
@@ -65,14 +80,23 @@ def bare(work: Work, clock: Clock) -> PreTrainedModel:
     ready = []
     for rows in work.batches():
         rest = {"labels": work.data.train.labels[rows], "teacher": work.logits[rows]}
-        ready.append((to_device(work.tokens.batch(rows), student.device), to_device(rest, student.device)))
+        ready.append(
+            (to_device(work.tokens.batch(rows), student.device), to_device(rest, student.device))
+        )
     parameters = list(student.parameters())
-    groups = [{"params": [one for one in parameters if one.ndim >= 2]}, {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=work.learning_rate, weight_decay=work.weight_decay, fused=True)
+    groups = [
+        {"params": [one for one in parameters if one.ndim >= 2]},
+        {"params": [one for one in parameters if one.ndim < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, lr=work.learning_rate, weight_decay=work.weight_decay, fused=True
+    )
     schedule = work.schedule(optimizer)
     for inputs, rest in ready:
         logits = student(**inputs).logits
-        distillation_loss(logits, rest["teacher"], rest["labels"], alpha=work.alpha, temperature=work.temperature).total.backward()
+        distillation_loss(
+            logits, rest["teacher"], rest["labels"], alpha=work.alpha, temperature=work.temperature
+        ).total.backward()
         nn.utils.clip_grad_norm_(parameters, work.gradient_clip)
         optimizer.step()
         schedule.step()
@@ -84,9 +108,14 @@ def bare(work: Work, clock: Clock) -> PreTrainedModel:
 def padded(work: Work, clock: Clock) -> PreTrainedModel:
     """As tutorials do it: every row padded to the greatest length, the teacher asked in every step, AdamW as it comes."""
     student = work.student()
-    rows = [dict(work.tokenizer.pad(row, padding="max_length", max_length=work.max_length)) for row in work.examples()]
+    rows = [
+        dict(work.tokenizer.pad(row, padding="max_length", max_length=work.max_length))
+        for row in work.examples()
+    ]
     collate = DataCollatorWithPadding(work.tokenizer)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay
+    )
     schedule, temperature = work.schedule(optimizer), work.temperature
     for batch in DataLoader(rows, batch_size=work.batch_size, collate_fn=collate):  # type: ignore[arg-type]
         batch = batch.to(student.device)
@@ -94,7 +123,9 @@ def padded(work: Work, clock: Clock) -> PreTrainedModel:
             teacher_logits = work.teacher(**batch).logits
         outputs = student(**batch)
         soft = functional.kl_div(
-            functional.log_softmax(outputs.logits / temperature, dim=-1), functional.softmax(teacher_logits / temperature, dim=-1), reduction="batchmean"
+            functional.log_softmax(outputs.logits / temperature, dim=-1),
+            functional.softmax(teacher_logits / temperature, dim=-1),
+            reduction="batchmean",
         )
         loss = work.alpha * outputs.loss + (1 - work.alpha) * temperature**2 * soft
         loss.backward()
@@ -138,23 +169,40 @@ def rival(name: str) -> Arm | None:
     return arm
 
 
-def training(folder: Path, *, trial: dict[str, object] = TRIAL, warm_up: int = 3, steps: int = 20, rounds: int = 5, threads: int | None = None) -> list[Row]:
+def training(
+    folder: Path,
+    *,
+    trial: dict[str, object] = TRIAL,
+    warm_up: int = 3,
+    steps: int = 20,
+    rounds: int = 5,
+    threads: int | None = None,
+) -> list[Row]:
     """Every arm takes the same number of steps over the same rows, in each of `rounds` with others in another order."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     try:
-        work = prepare(folder, TrialSettings.model_validate(trial, strict=False), warm_up=warm_up, steps=steps)
+        work = prepare(
+            folder, TrialSettings.model_validate(trial, strict=False), warm_up=warm_up, steps=steps
+        )
         found_arms = ARMS | {name: arm for name in RIVALS if (arm := rival(name)) is not None}
         found = take_turns({name: _turn(work, arm) for name, arm in found_arms.items()}, rounds)
     finally:
         torch.set_num_threads(before)
     rows = [median(f"{MEANING[name]}", values, "rows/s") for name, values in found.items()]
     rows += [
-        median(f"kdsweep by {MEANING[name]}", ratios(found["kdsweep"], found[name]), "x", at_least=TARGETS.get(name))
+        median(
+            f"kdsweep by {MEANING[name]}",
+            ratios(found["kdsweep"], found[name]),
+            "x",
+            at_least=TARGETS.get(name),
+        )
         for name in found_arms
         if name != "kdsweep"
     ]
-    return rows + [Row(f"{MEANING[name]}: not measured", INSTALLING) for name in RIVALS if name not in found]
+    return rows + [
+        Row(f"{MEANING[name]}: not measured", INSTALLING) for name in RIVALS if name not in found
+    ]
 
 
 def _turn(work: Work, arm: Arm) -> Callable[[], float]:

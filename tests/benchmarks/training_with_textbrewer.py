@@ -27,12 +27,17 @@ def textbrewer_caching(work: Work, clock: Clock) -> PreTrainedModel:
 
 def _distill(distiller_class: type, work: Work, clock: Clock, **options: object) -> PreTrainedModel:
     student = work.student()
-    optimizer = torch.optim.AdamW(student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay)
+    optimizer = torch.optim.AdamW(
+        student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay
+    )
     optimizer.register_step_post_hook(lambda *arguments: clock.step())
     distiller = distiller_class(
         train_config=TrainingConfig(output_dir=str(work.new_folder()), device=student.device),
         distill_config=DistillationConfig(
-            temperature=work.temperature, kd_loss_weight=(1 - work.alpha) * work.temperature**2, hard_label_weight=work.alpha, **options
+            temperature=work.temperature,
+            kd_loss_weight=(1 - work.alpha) * work.temperature**2,
+            hard_label_weight=work.alpha,
+            **options,
         ),
         model_T=work.teacher,
         model_S=student,
@@ -40,10 +45,17 @@ def _distill(distiller_class: type, work: Work, clock: Clock, **options: object)
         adaptor_S=simple_adaptor,
     )
     collate = DataCollatorWithPadding(work.tokenizer)
-    rows = DataLoader(work.examples(), batch_size=work.batch_size, collate_fn=lambda some: dict(collate(some)))  # type: ignore[arg-type]
+    rows = DataLoader(
+        work.examples(), batch_size=work.batch_size, collate_fn=lambda some: dict(collate(some))
+    )  # type: ignore[arg-type]
     with distiller:
         distiller.train(
-            optimizer, rows, num_epochs=1, scheduler_class=get_linear_schedule_with_warmup, scheduler_args=work.schedule_steps, max_grad_norm=work.gradient_clip
+            optimizer,
+            rows,
+            num_epochs=1,
+            scheduler_class=get_linear_schedule_with_warmup,
+            scheduler_args=work.schedule_steps,
+            max_grad_norm=work.gradient_clip,
         )
     return student
 

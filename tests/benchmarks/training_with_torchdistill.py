@@ -32,17 +32,20 @@ def import_torchvision() -> None:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
         for operator in ("nms", "qnms"):
-            torch.library.define(f"torchvision::{operator}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            torch.library.define(
+                f"torchvision::{operator}",
+                "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+            )
         importlib.import_module("torchvision")
 
 
 import_torchvision()
 
-from torchdistill.common import yaml_util  # noqa: E402
-from torchdistill.core.distillation import DistillationBox, get_distillation_box  # noqa: E402
-from torchdistill.datasets.registry import register_collate_func  # noqa: E402
-from torchdistill.misc.log import MetricLogger, SmoothedValue  # noqa: E402
-from torchdistill.optim.registry import register_scheduler  # noqa: E402
+from torchdistill.common import yaml_util
+from torchdistill.core.distillation import DistillationBox, get_distillation_box
+from torchdistill.datasets.registry import register_collate_func
+from torchdistill.misc.log import MetricLogger, SmoothedValue
+from torchdistill.optim.registry import register_scheduler
 
 CONFIG = """\
 train:
@@ -122,7 +125,9 @@ def torchdistill(work: Work, clock: Clock) -> PreTrainedModel:
     )
     config = yaml_util.load_yaml_file(str(file))["train"]
     register_collate_func(DataCollatorWithPadding(work.tokenizer))
-    box = get_distillation_box(work.teacher, student, {"train": work.examples()}, config, student.device, None, False, 1)
+    box = get_distillation_box(
+        work.teacher, student, {"train": work.examples()}, config, student.device, None, False, 1
+    )
     box.pre_epoch_process(epoch=0)
     train_one_epoch(box, config["log_freq"], clock)
     box.clean_modules()

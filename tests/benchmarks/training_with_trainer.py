@@ -6,20 +6,40 @@ example run_glue.py in the place of images.
 
 from __future__ import annotations
 
-import accelerate  # noqa: F401  Trainer needs it and says so only once it is made
+import accelerate
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from training_work import Clock, Work
-from transformers import DataCollatorWithPadding, PreTrainedModel, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 
 class DistillationTrainer(Trainer):
-    def __init__(self, *arguments: object, teacher: PreTrainedModel, alpha: float, temperature: float, **options: object) -> None:
+    def __init__(
+        self,
+        *arguments: object,
+        teacher: PreTrainedModel,
+        alpha: float,
+        temperature: float,
+        **options: object,
+    ) -> None:
         super().__init__(*arguments, **options)  # type: ignore[arg-type]
         self.teacher, self.alpha, self.temperature = teacher, alpha, temperature
 
-    def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Tensor | None = None) -> Tensor:  # type: ignore[override]
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Tensor],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor:  # type: ignore[override]
         outputs = model(**inputs)
         with torch.no_grad():
             teacher_logits = self.teacher(**inputs).logits

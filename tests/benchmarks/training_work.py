@@ -105,7 +105,10 @@ class Work:
     @property
     def schedule_steps(self) -> dict[str, int]:
         """The arguments of transformers' linear schedule."""
-        return {"num_warmup_steps": round(self.settings.training.warmup * self.all_steps), "num_training_steps": self.all_steps}
+        return {
+            "num_warmup_steps": round(self.settings.training.warmup * self.all_steps),
+            "num_training_steps": self.all_steps,
+        }
 
     def with_seed(self, seed: int) -> Work:
         """The same with another order of rows."""
@@ -135,10 +138,14 @@ class Work:
         """
         order, random = self.batches(), np.random.default_rng([self.settings.seed, 1])
         parts = (order[: self.warm_up], order[self.warm_up : -1], order[-1:])
-        return [self._example(row) for part in parts for row in random.permutation(np.concatenate(part))]
+        return [
+            self._example(row) for part in parts for row in random.permutation(np.concatenate(part))
+        ]
 
     def _example(self, row: int) -> dict[str, Any]:
-        values = {name: array[0].tolist() for name, array in self.tokens.batch(np.array([row])).items()}
+        values = {
+            name: array[0].tolist() for name, array in self.tokens.batch(np.array([row])).items()
+        }
         return values | {"labels": int(self.data.train.labels[row])}
 
 
@@ -160,6 +167,23 @@ def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) 
     teacher_logits(teacher, data, cache=cache, split="validation")
     torch.manual_seed(settings.seed)
     student, tokenizer = load_student(settings.student, data.label_names, None)
-    tokens = tokenize_split(data.train, tokenizer, max_length=settings.training.max_length, token_types=reads_token_types(student), cache=cache)
+    tokens = tokenize_split(
+        data.train,
+        tokenizer,
+        max_length=settings.training.max_length,
+        token_types=reads_token_types(student),
+        cache=cache,
+    )
     student.to(pick_device())  # type: ignore[arg-type]
-    return Work(settings, warm_up, steps, folder, data, tokens, logits, tokenizer, frozen_teacher(teacher, data.label_names), student)
+    return Work(
+        settings,
+        warm_up,
+        steps,
+        folder,
+        data,
+        tokens,
+        logits,
+        tokenizer,
+        frozen_teacher(teacher, data.label_names),
+        student,
+    )

@@ -7,10 +7,27 @@ from kdsweep.compare.records import TrialRecord
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 
 
-def record(number: int, accuracy: float, latency: float, size: float = 1.0, *, strategy: str = "distill", **changes: object) -> TrialRecord:
+def record(
+    number: int,
+    accuracy: float,
+    latency: float,
+    size: float = 1.0,
+    *,
+    strategy: str = "distill",
+    **changes: object,
+) -> TrialRecord:
     best = Evaluation(1, 1.0, {"validation/accuracy": accuracy}, 1.0, 0)
-    result = TrialResult("complete", 1, 1.0, best, {"latency_ms": latency, "size_mb": size, "parameters": 10.0})
-    plain = {"phase": "search", "strategy": strategy, "number": number, "state": "complete", "settings": {}, "result": result}
+    result = TrialResult(
+        "complete", 1, 1.0, best, {"latency_ms": latency, "size_mb": size, "parameters": 10.0}
+    )
+    plain = {
+        "phase": "search",
+        "strategy": strategy,
+        "number": number,
+        "state": "complete",
+        "settings": {},
+        "result": result,
+    }
     return TrialRecord(**(plain | changes))  # type: ignore[arg-type]
 
 
@@ -26,11 +43,19 @@ def test_a_student_is_there_unless_another_is_nowhere_worse_and_somewhere_better
         record(7, 0.99, 0.5, state="pruned"),
     ]
     front = pareto("accuracy", {"latency": "latency_ms"}, records)
-    assert [(one["strategy"], one["trial"]) for one in front] == [("distill", 1), ("distill", 2), ("finetune", 4), ("distill", 5)]
+    assert [(one["strategy"], one["trial"]) for one in front] == [
+        ("distill", 1),
+        ("distill", 2),
+        ("finetune", 4),
+        ("distill", 5),
+    ]
     assert front[0] == {"strategy": "distill", "trial": 1, "validation": 0.90, "latency": 8.0}
 
 
 def test_another_cost_can_keep_a_student_on_the_front() -> None:
     records = [record(0, 0.9, 8.0, 5.0), record(1, 0.8, 9.0, 4.0), record(2, 0.7, 9.0, 4.0)]
     assert [one["trial"] for one in pareto("accuracy", {"latency": "latency_ms"}, records)] == [0]
-    assert [one["trial"] for one in pareto("accuracy", {"latency": "latency_ms", "size": "size_mb"}, records)] == [0, 1]
+    assert [
+        one["trial"]
+        for one in pareto("accuracy", {"latency": "latency_ms", "size": "size_mb"}, records)
+    ] == [0, 1]

@@ -27,14 +27,44 @@ def no_warnings() -> Any:
         yield
 
 
-def trial(value: float | None, strategy: str = "combined", *, alpha: Any = 0.5, temperature: Any = 4.0, rate: Any = 2.0e-5, **changed: Any) -> TrialRecord:
+def trial(
+    value: float | None,
+    strategy: str = "combined",
+    *,
+    alpha: Any = 0.5,
+    temperature: Any = 4.0,
+    rate: Any = 2.0e-5,
+    **changed: Any,
+) -> TrialRecord:
     settings = {"training": {"epochs": 5}}
     settings |= {
-        key: parse_schedule(schedule).model_dump(mode="json") for key, schedule in (("alpha", alpha), ("temperature", temperature), ("learning_rate", rate))
+        key: parse_schedule(schedule).model_dump(mode="json")
+        for key, schedule in (
+            ("alpha", alpha),
+            ("temperature", temperature),
+            ("learning_rate", rate),
+        )
     }
-    evaluations = () if value is None else tuple(Evaluation(step, step / 10, {"validation/accuracy": value - 0.1 * (step < 10)}, 60.0, 0) for step in (5, 10))
-    fields = {"phase": "search", "state": "complete", "result": TrialResult("complete", 10, 120.0)} | changed
-    return TrialRecord(strategy=strategy, number=next(numbers), settings=settings, evaluations=evaluations, **fields)
+    evaluations = (
+        ()
+        if value is None
+        else tuple(
+            Evaluation(step, step / 10, {"validation/accuracy": value - 0.1 * (step < 10)}, 60.0, 0)
+            for step in (5, 10)
+        )
+    )
+    fields = {
+        "phase": "search",
+        "state": "complete",
+        "result": TrialResult("complete", 10, 120.0),
+    } | changed
+    return TrialRecord(
+        strategy=strategy,
+        number=next(numbers),
+        settings=settings,
+        evaluations=evaluations,
+        **fields,
+    )
 
 
 def around(mean: float, count: int) -> list[float]:
@@ -42,7 +72,9 @@ def around(mean: float, count: int) -> list[float]:
     return [mean + 0.01 * offset for offset in np.linspace(-1, 1, count)]
 
 
-def ask(records: list[TrialRecord], slot_hours: dict[str, float] | None = None) -> dict[str, dict[str, Any]]:
+def ask(
+    records: list[TrialRecord], slot_hours: dict[str, float] | None = None
+) -> dict[str, dict[str, Any]]:
     entries = answer_questions("accuracy", records, slot_hours or {})
     assert all(set(entry) == {"question", "answer", "n", "effect", "ci95"} for entry in entries)
     return {entry["question"]: entry for entry in entries}
@@ -65,15 +97,23 @@ COST = "what did each strategy cost?"
         (FALLING, 5, "falling"),
         (FALLING, None, "falling"),
         ({"shape": "per_epoch", "values": [0.5, 0.5], "after": 0.9}, 3, "rising"),
-        ({"shape": "per_epoch", "values": [0.5, 0.5], "after": 0.9}, 2, "constant"),  # two epochs never get there
+        (
+            {"shape": "per_epoch", "values": [0.5, 0.5], "after": 0.9},
+            2,
+            "constant",
+        ),  # two epochs never get there
         ({"shape": "per_epoch", "values": [0.5]}, 3, "constant"),
     ],
 )
-def test_a_schedule_goes_one_way_the_other_both_or_none(schedule: Any, epochs: int | None, expected: str) -> None:
+def test_a_schedule_goes_one_way_the_other_both_or_none(
+    schedule: Any, epochs: int | None, expected: str
+) -> None:
     assert direction(parse_schedule(schedule), epochs) == expected
 
 
-def test_the_alpha_that_does_best_is_named_with_its_lead_and_fine_tuning_is_no_constant_alpha() -> None:
+def test_the_alpha_that_does_best_is_named_with_its_lead_and_fine_tuning_is_no_constant_alpha() -> (
+    None
+):
     records = [trial(value, alpha=RISING) for value in around(0.90, 8)]
     records += [trial(value, alpha=FALLING) for value in around(0.86, 7)]
     records += [trial(value, "distill", alpha=0.5) for value in around(0.87, 9)]
@@ -89,7 +129,11 @@ def test_the_alpha_that_does_best_is_named_with_its_lead_and_fine_tuning_is_no_c
 
 
 def test_alphas_that_do_alike_are_not_ranked_and_a_rare_one_is_named_as_such() -> None:
-    records = [trial(value, alpha=RISING) for value in around(0.900, 6)] + [trial(value) for value in around(0.899, 6)] + [trial(0.99, alpha=FALLING)]
+    records = (
+        [trial(value, alpha=RISING) for value in around(0.900, 6)]
+        + [trial(value) for value in around(0.899, 6)]
+        + [trial(0.99, alpha=FALLING)]
+    )
     found = ask(records)[ALPHA]
     assert found["answer"].startswith("no difference shown: rising is 0.1 points over constant (")
     assert "Not enough trials with a falling alpha (n = 1)" in found["answer"]
@@ -97,14 +141,19 @@ def test_alphas_that_do_alike_are_not_ranked_and_a_rare_one_is_named_as_such() -
 
 
 def test_a_falling_temperature_is_compared_within_the_strategy_that_has_both() -> None:
-    records = [trial(value, temperature=COOLING, alpha=RISING) for value in around(0.90, 6)] + [trial(value, alpha=RISING) for value in around(0.85, 6)]
+    records = [trial(value, temperature=COOLING, alpha=RISING) for value in around(0.90, 6)] + [
+        trial(value, alpha=RISING) for value in around(0.85, 6)
+    ]
     records += [trial(value, "distill") for value in around(0.99, 20)]  # better for another reason
     records += [trial(value, "finetune", alpha=1.0) for value in around(0.99, 20)]
     found = ask(records)[TEMPERATURE]
     assert found["answer"].startswith("yes: 5.0 points over a constant temperature (")
     assert "Means within combined" in found["answer"]
     assert found["n"] == 12
-    worse = ask([trial(value, temperature=COOLING) for value in around(0.80, 6)] + [trial(value, "distill") for value in around(0.85, 6)])[TEMPERATURE]
+    worse = ask(
+        [trial(value, temperature=COOLING) for value in around(0.80, 6)]
+        + [trial(value, "distill") for value in around(0.85, 6)]
+    )[TEMPERATURE]
     assert worse["answer"].startswith("no, it costs: -5.0 points")
     assert "Trials of combined, distill are taken together" in worse["answer"]
     assert worse["ci95"][1] < 0
@@ -112,57 +161,107 @@ def test_a_falling_temperature_is_compared_within_the_strategy_that_has_both() -
 
 def test_too_few_trials_of_a_kind_give_no_answer() -> None:
     found = ask([trial(0.9, alpha=RISING)] * 4 + [trial(0.8)] * 20)
-    assert found[ALPHA]["answer"].startswith("not enough trials (rising n = 4, falling n = 0, constant n = 20)")
-    assert found[TEMPERATURE]["answer"].startswith("not enough trials (falling n = 0, constant n = 24)")
+    assert found[ALPHA]["answer"].startswith(
+        "not enough trials (rising n = 4, falling n = 0, constant n = 20)"
+    )
+    assert found[TEMPERATURE]["answer"].startswith(
+        "not enough trials (falling n = 0, constant n = 24)"
+    )
     assert found[ALPHA]["effect"] is None
     assert found[ALPHA]["ci95"] is None
 
 
 def test_pruned_failed_and_confirm_runs_are_no_evidence() -> None:
-    good = [trial(value, alpha=RISING) for value in around(0.90, 6)] + [trial(value) for value in around(0.85, 6)]
-    others = [trial(0.1, alpha=RISING, state=state) for state in ("pruned", "diverged", "failed", "running")]
-    others += [trial(None, alpha=RISING), trial(float("nan"), alpha=RISING), trial(0.1, alpha=RISING, phase="confirm", seed_index=0)]
+    good = [trial(value, alpha=RISING) for value in around(0.90, 6)] + [
+        trial(value) for value in around(0.85, 6)
+    ]
+    others = [
+        trial(0.1, alpha=RISING, state=state)
+        for state in ("pruned", "diverged", "failed", "running")
+    ]
+    others += [
+        trial(None, alpha=RISING),
+        trial(float("nan"), alpha=RISING),
+        trial(0.1, alpha=RISING, phase="confirm", seed_index=0),
+    ]
     assert ask(good + others, {"combined": 1.0}) == ask(good, {"combined": 1.0})
 
 
 def test_what_a_factor_of_2_in_the_learning_rate_costs_is_the_curvature() -> None:
     rates = 2.0e-5 * 2 ** np.linspace(-2, 2, 9)
     noise = 0.001 * np.array([1, -1, 1, -1, 1, -1, 1, -1, 1])
-    records = [trial(0.9 - 0.02 * np.log2(rate / 2.0e-5) ** 2 + extra, rate=float(rate)) for rate, extra in zip(rates, noise, strict=True)]
+    records = [
+        trial(0.9 - 0.02 * np.log2(rate / 2.0e-5) ** 2 + extra, rate=float(rate))
+        for rate, extra in zip(rates, noise, strict=True)
+    ]
     found = ask(records, {"combined": 1.0})["how sensitive is combined to its learning rate?"]
-    assert found["answer"].startswith("a factor of 2 away from 2.0e-05, the best rate of a fitted curve, costs 2.0 points (")
+    assert found["answer"].startswith(
+        "a factor of 2 away from 2.0e-05, the best rate of a fitted curve, costs 2.0 points ("
+    )
     assert found["ci95"][0] < 0.02 < found["ci95"][1]
-    flat = ask([trial(0.9 + extra, rate=float(rate)) for rate, extra in zip(rates, noise, strict=True)], {})
-    assert flat["how sensitive is combined to its learning rate?"]["answer"].startswith("no sensitivity shown: ")
+    flat = ask(
+        [trial(0.9 + extra, rate=float(rate)) for rate, extra in zip(rates, noise, strict=True)], {}
+    )
+    assert flat["how sensitive is combined to its learning rate?"]["answer"].startswith(
+        "no sensitivity shown: "
+    )
 
 
 def test_a_best_rate_at_the_end_of_what_was_tried_is_said_to_be_there() -> None:
     rates = 2.0e-5 * 2 ** np.linspace(-2, 2, 9)
-    records = [trial(0.8 + 0.02 * np.log2(rate / 2.0e-5), rate={"shape": "linear", "start": float(rate), "end": 0.0}) for rate in rates]
+    records = [
+        trial(
+            0.8 + 0.02 * np.log2(rate / 2.0e-5),
+            rate={"shape": "linear", "start": float(rate), "end": 0.0},
+        )
+        for rate in rates
+    ]
     found = ask(records)["how sensitive is combined to its learning rate?"]
     assert "That is the highest rate that was tried: higher ones may do better" in found["answer"]
     assert found["effect"] == pytest.approx(0.02)
-    lowest = ask([trial(0.8 - 0.02 * np.log2(rate / 2.0e-5), rate=float(rate)) for rate in rates])["how sensitive is combined to its learning rate?"]
+    lowest = ask([trial(0.8 - 0.02 * np.log2(rate / 2.0e-5), rate=float(rate)) for rate in rates])[
+        "how sensitive is combined to its learning rate?"
+    ]
     assert "That is the lowest rate that was tried: lower ones may do better" in lowest["answer"]
 
 
 def test_rates_that_are_alike_or_few_say_nothing_of_sensitivity() -> None:
-    alike = ask([trial(value) for value in around(0.9, 8)])["how sensitive is combined to its learning rate?"]
-    assert alike["answer"].startswith("can't be told: 8 trials, but all have the learning rate 2.0e-05")
-    three = ask([trial(value, rate=rate) for value, rate in zip(around(0.9, 9), [1e-5, 3e-5, 9e-5] * 3, strict=True)])
-    assert "their 3 learning rates lie between 1.0e-05 and 9.0e-05" in three["how sensitive is combined to its learning rate?"]["answer"]
+    alike = ask([trial(value) for value in around(0.9, 8)])[
+        "how sensitive is combined to its learning rate?"
+    ]
+    assert alike["answer"].startswith(
+        "can't be told: 8 trials, but all have the learning rate 2.0e-05"
+    )
+    three = ask(
+        [
+            trial(value, rate=rate)
+            for value, rate in zip(around(0.9, 9), [1e-5, 3e-5, 9e-5] * 3, strict=True)
+        ]
+    )
+    assert (
+        "their 3 learning rates lie between 1.0e-05 and 9.0e-05"
+        in three["how sensitive is combined to its learning rate?"]["answer"]
+    )
     assert alike["effect"] is None
-    same = ask([trial(0.9, rate=1e-5 * 2**power) for power in range(6)])["how sensitive is combined to its learning rate?"]
+    same = ask([trial(0.9, rate=1e-5 * 2**power) for power in range(6)])[
+        "how sensitive is combined to its learning rate?"
+    ]
     assert same["answer"] == "no sensitivity shown: all 6 trials reach 0.9000"
 
 
 def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_cost() -> None:
-    records = [trial(value, "distill") for value in around(0.9, 3)] + [trial(None, "finetune", alpha=1.0, state="failed")]
+    records = [trial(value, "distill") for value in around(0.9, 3)] + [
+        trial(None, "finetune", alpha=1.0, state="failed")
+    ]
     found = ask(records, {"finetune": 0.5, "distill": 1.5, "combined": 0.0})
     assert [question for question in found if question.startswith("how sensitive")] == [
-        f"how sensitive is {name} to its learning rate?" for name in ("finetune", "distill", "combined")
+        f"how sensitive is {name} to its learning rate?"
+        for name in ("finetune", "distill", "combined")
     ]
-    assert found["how sensitive is finetune to its learning rate?"]["answer"] == "not enough trials (n = 0)"
+    assert (
+        found["how sensitive is finetune to its learning rate?"]["answer"]
+        == "not enough trials (n = 0)"
+    )
     assert found[COST]["answer"] == (
         "finetune 0.5 slot hours (25%), no trial finished; distill 1.5 slot hours (75%), 2.0 minutes a finished trial (n = 3); "
         "combined 0 slot hours (0%), no trial finished"
@@ -177,11 +276,21 @@ def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_c
         ([], {"finetune": 0.0}),
         ([trial(None, state="failed")] * 7, {"combined": 0.2}),
         ([trial(0.5, "finetune", alpha=1.0)] * 9, {"finetune": 0.2}),
-        ([trial(1.0, alpha=alpha, temperature=temperature) for alpha in (0.5, RISING, FALLING) for temperature in (2.0, COOLING)] * 9, {"combined": 2.0}),
+        (
+            [
+                trial(1.0, alpha=alpha, temperature=temperature)
+                for alpha in (0.5, RISING, FALLING)
+                for temperature in (2.0, COOLING)
+            ]
+            * 9,
+            {"combined": 2.0},
+        ),
     ],
     ids=["nothing", "no trial", "all failed", "fine-tuning alone", "all alike"],
 )
-def test_sweeps_without_evidence_are_answered_in_words_and_claim_nothing(records: list[TrialRecord], slot_hours: dict[str, float]) -> None:
+def test_sweeps_without_evidence_are_answered_in_words_and_claim_nothing(
+    records: list[TrialRecord], slot_hours: dict[str, float]
+) -> None:
     for question, found in ask(records, slot_hours).items():
         assert found["answer"]
         assert "nan" not in found["answer"]
@@ -194,9 +303,17 @@ def test_intervals_of_differences_and_of_curves_cover_the_truth_in_92_to_98_of_1
     draw, covered = np.random.default_rng(0), np.zeros(3)
     octaves = np.linspace(0, 3.3, 12)
     for _ in range(1000):
-        groups = difference(draw.normal(0.82, 0.01, 6).tolist(), draw.normal(0.80, 0.02, 15).tolist())
-        inside = cost_of_a_factor_of_2(octaves, draw.normal(0.9 - 0.02 * (octaves - 1.6) ** 2, 0.01))[1]
+        groups = difference(
+            draw.normal(0.82, 0.01, 6).tolist(), draw.normal(0.80, 0.02, 15).tolist()
+        )
+        inside = cost_of_a_factor_of_2(
+            octaves, draw.normal(0.9 - 0.02 * (octaves - 1.6) ** 2, 0.01)
+        )[1]
         end = cost_of_a_factor_of_2(octaves, draw.normal(0.8 + 0.02 * octaves, 0.005))[1]
-        covered += [groups.low <= 0.02 <= groups.high, inside.low <= 0.02 <= inside.high, end.low <= 0.02 <= end.high]
+        covered += [
+            groups.low <= 0.02 <= groups.high,
+            inside.low <= 0.02 <= inside.high,
+            end.low <= 0.02 <= end.high,
+        ]
     assert (covered / 1000 >= 0.92).all(), covered
     assert (covered / 1000 <= 0.98).all(), covered

@@ -18,7 +18,13 @@ Students = dict[str, dict[int, np.ndarray]]
 
 
 def students(
-    draw: np.random.Generator, strategies: dict[str, float], seeds: int, rows: int, spread: tuple[float, float, float], classes: int = 2, share: float = 0.5
+    draw: np.random.Generator,
+    strategies: dict[str, float],
+    seeds: int,
+    rows: int,
+    spread: tuple[float, float, float],
+    classes: int = 2,
+    share: float = 0.5,
 ) -> tuple[np.ndarray, Students]:
     """Labels, and what each strategy's students answer: right where ability + seed + example + strategy's example + noise > 0.
 
@@ -26,21 +32,39 @@ def students(
     share: of class 1, where there are two.
     """
     seed_spread, difficulty_spread, own_spread = spread
-    labels = (draw.random(rows) < share).astype(int) if classes == 2 else draw.integers(classes, size=rows)
+    labels = (
+        (draw.random(rows) < share).astype(int)
+        if classes == 2
+        else draw.integers(classes, size=rows)
+    )
     difficulty = draw.normal(0, difficulty_spread, rows)
     answers: Students = {}
     for strategy, ability in strategies.items():
-        latent = ability + draw.normal(0, seed_spread, (seeds, 1)) + difficulty + draw.normal(0, own_spread, rows) + draw.normal(0, 1, (seeds, rows))
-        wrong = 1 - labels if classes == 2 else (labels + 1 + draw.integers(classes - 1, size=(seeds, rows))) % classes
+        latent = (
+            ability
+            + draw.normal(0, seed_spread, (seeds, 1))
+            + difficulty
+            + draw.normal(0, own_spread, rows)
+            + draw.normal(0, 1, (seeds, rows))
+        )
+        wrong = (
+            1 - labels
+            if classes == 2
+            else (labels + 1 + draw.integers(classes - 1, size=(seeds, rows))) % classes
+        )
         answers[strategy] = dict(enumerate(np.where(latent > 0, labels, wrong)))
     return labels, answers
 
 
-def true_mean(metric: str, ability: float, spread: tuple[float, float, float], share: float = 0.5) -> float:
+def true_mean(
+    metric: str, ability: float, spread: tuple[float, float, float], share: float = 0.5
+) -> float:
     """Over all seeds and examples there could be: each seed's share of right answers is normal in its ability, the metric follows from it."""
     points, weights = np.polynomial.hermite_e.hermegauss(61)
     right = norm.cdf((ability + spread[0] * points) / np.sqrt(1 + spread[1] ** 2 + spread[2] ** 2))
-    value = right if metric == "accuracy" else 2 * share * right / (2 * share * right + 1 - right)  # f1
+    value = (
+        right if metric == "accuracy" else 2 * share * right / (2 * share * right + 1 - right)
+    )  # f1
     return float(value @ weights / weights.sum())
 
 
@@ -57,9 +81,15 @@ REPETITIONS = 1000
         *itertools.product(["f1"], [EXAMPLES], [3, 5, 10]),
         ("f1", SEEDS, 3),
     ],
-    ids=lambda value: {EXAMPLES: "examples vary", SEEDS: "seeds vary", CHANCE: "chance"}.get(value) if isinstance(value, tuple) else str(value),
+    ids=lambda value: (
+        {EXAMPLES: "examples vary", SEEDS: "seeds vary", CHANCE: "chance"}.get(value)
+        if isinstance(value, tuple)
+        else str(value)
+    ),
 )
-def test_intervals_cover_the_truth_in_92_to_98_of_100_cases(metric: str, spread: tuple[float, float, float], seeds: int) -> None:
+def test_intervals_cover_the_truth_in_92_to_98_of_100_cases(
+    metric: str, spread: tuple[float, float, float], seeds: int
+) -> None:
     share, rows = (0.5, 200) if metric == "accuracy" else (0.4, 200)
     draw, truth = np.random.default_rng(seeds), true_mean(metric, 1.0, spread, share)
     covered = np.zeros(2)
@@ -76,13 +106,18 @@ def test_intervals_cover_the_truth_in_92_to_98_of_100_cases(metric: str, spread:
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5])
-def test_of_strategies_that_are_alike_at_most_6_of_100_sweeps_say_that_one_beats_another(seeds: int) -> None:
+def test_of_strategies_that_are_alike_at_most_6_of_100_sweeps_say_that_one_beats_another(
+    seeds: int,
+) -> None:
     draw = np.random.default_rng(2)
     said = 0
     for repetition in range(REPETITIONS):
         spread = [EXAMPLES, SEEDS, CHANCE][repetition % 3]
         labels, answers = students(draw, dict.fromkeys("abcd", 1.0), seeds, 200, spread)
-        said += any(" beats " in pair.verdict for pair in compare_pairs("accuracy", labels, answers, draws=80, seed=repetition))
+        said += any(
+            " beats " in pair.verdict
+            for pair in compare_pairs("accuracy", labels, answers, draws=80, seed=repetition)
+        )
     assert said / REPETITIONS <= 0.06
 
 
@@ -99,22 +134,31 @@ def test_a_real_difference_of_3_points_is_found_and_told_with_its_size() -> None
     assert found[0].difference is not None
     assert found[0].ci95 is not None
     low, high = found[0].ci95
-    assert found[0].verdict == f"better beats worse by {-100 * found[0].difference:.1f} points ({-100 * high:.1f} to {-100 * low:.1f})"
+    assert (
+        found[0].verdict
+        == f"better beats worse by {-100 * found[0].difference:.1f} points ({-100 * high:.1f} to {-100 * low:.1f})"
+    )
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews"])
 def test_scores_of_resampled_examples_are_those_of_scikit_learn(metric: str) -> None:
     classes = 2 if metric == "f1" else 4
-    labels, answers = students(np.random.default_rng(4), {"a": 0.3}, 2, 30, (0.1, 0.5, 0.0), classes)
+    labels, answers = students(
+        np.random.default_rng(4), {"a": 0.3}, 2, 30, (0.1, 0.5, 0.0), classes
+    )
     found = resampled_scores(metric, labels, list(answers["a"].values()), draws=7, seed=5)  # type: ignore[arg-type]
     drawn = np.random.default_rng(5).integers(30, size=(7, 30))
     for student, draw in itertools.product(range(2), range(7)):
         rows = drawn[draw]
-        assert found[student, draw] == pytest.approx(score(metric, labels[rows], answers["a"][student][rows]))  # type: ignore[arg-type]
+        assert found[student, draw] == pytest.approx(
+            score(metric, labels[rows], answers["a"][student][rows])
+        )  # type: ignore[arg-type]
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])  # 3 * 0.01; 2 * 0.03; max(0.06, 0.04)
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx(
+        [0.03, 0.06, 0.06]
+    )  # 3 * 0.01; 2 * 0.03; max(0.06, 0.04)
     assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
     assert holm([]) == []
 
@@ -125,12 +169,16 @@ def test_no_difference_says_how_many_seeds_or_rows_it_takes() -> None:
     pair = compare_pairs("accuracy", labels, answers, difference=0.03)[0]
     assert pair.seeds_needed is not None
     assert pair.seeds_needed > 3
-    assert pair.verdict == f"no difference shown; about {pair.seeds_needed} seeds would be needed to tell 3 points apart"
+    assert (
+        pair.verdict
+        == f"no difference shown; about {pair.seeds_needed} seeds would be needed to tell 3 points apart"
+    )
     labels, answers = students(draw, {"a": 1.0, "b": 1.0}, 5, 100, (0.0, 1.0, 1.0))
     pair = compare_pairs("accuracy", labels, answers, difference=0.05)[0]
     assert pair.seeds_needed is None
     said = re.search(
-        r"no number of seeds would be enough to tell 5 points apart on 100 test rows: it takes about ([\d,]+) rows and ([\d,]+) seeds$", pair.verdict
+        r"no number of seeds would be enough to tell 5 points apart on 100 test rows: it takes about ([\d,]+) rows and ([\d,]+) seeds$",
+        pair.verdict,
     )
     assert said
     rows, seeds = (int(number.replace(",", "")) for number in said.groups())
@@ -141,18 +189,31 @@ def test_no_difference_says_how_many_seeds_or_rows_it_takes() -> None:
 
 
 def test_more_seeds_than_anybody_trains_are_not_blamed_on_the_examples() -> None:
-    labels, answers = students(np.random.default_rng(8), {"a": 1.0, "b": 1.0}, 3, 20_000, (1.0, 0.0, 0.0))
+    labels, answers = students(
+        np.random.default_rng(8), {"a": 1.0, "b": 1.0}, 3, 20_000, (1.0, 0.0, 0.0)
+    )
     pair = compare_pairs("accuracy", labels, answers, difference=0.003)[0]
-    assert pair.verdict == "no difference shown; more than 10,000 seeds would be needed to tell 0.3 points apart"
+    assert (
+        pair.verdict
+        == "no difference shown; more than 10,000 seeds would be needed to tell 0.3 points apart"
+    )
 
 
 def test_a_difference_on_a_handful_of_examples_is_no_difference() -> None:
     labels = np.arange(40) % 2
     better, worse = labels.copy(), labels.copy()
     worse[:4] = 1 - worse[:4]
-    pair = compare_pairs("accuracy", labels, {"a": dict.fromkeys(range(3), better), "b": dict.fromkeys(range(3), worse)})[0]
-    assert pair.p == pytest.approx(2**-3)  # by hand: four examples, all the same way, of 2^4 ways; two-sided
-    assert pair.verdict.startswith("no difference shown (only 4 of 40 test rows are answered differently); ")
+    pair = compare_pairs(
+        "accuracy",
+        labels,
+        {"a": dict.fromkeys(range(3), better), "b": dict.fromkeys(range(3), worse)},
+    )[0]
+    assert pair.p == pytest.approx(
+        2**-3
+    )  # by hand: four examples, all the same way, of 2^4 ways; two-sided
+    assert pair.verdict.startswith(
+        "no difference shown (only 4 of 40 test rows are answered differently); "
+    )
 
 
 def test_a_pair_that_only_alone_would_show_a_difference_says_so() -> None:
@@ -181,12 +242,18 @@ def test_the_better_strategy_comes_first_whichever_is_named_first(metric: str) -
 
 
 def test_seeds_that_only_one_of_two_has_finished_are_left_out() -> None:
-    labels, answers = students(np.random.default_rng(7), {"a": 1.0, "b": 1.0, "c": 1.0}, 5, 100, (0.1, 1.0, 0.3))
+    labels, answers = students(
+        np.random.default_rng(7), {"a": 1.0, "b": 1.0, "c": 1.0}, 5, 100, (0.1, 1.0, 0.3)
+    )
     answers["b"] = {index: answers["b"][index] for index in (1, 3, 4)}
     answers["c"] = {0: answers["c"][0]}
     ab, ac, bc = compare_pairs("accuracy", labels, answers)
     assert (ab.seeds, ac.seeds, bc.seeds) == (3, 1, 0)
-    same = compare_pairs("accuracy", labels, {"a": {index: answers["a"][index] for index in (1, 3, 4)}, "b": answers["b"]})[0]
+    same = compare_pairs(
+        "accuracy",
+        labels,
+        {"a": {index: answers["a"][index] for index in (1, 3, 4)}, "b": answers["b"]},
+    )[0]
     assert ab.difference == same.difference
     assert (ac.p, ac.ci95) == (None, None)
     assert "one seed can't tell" in ac.verdict
@@ -194,7 +261,9 @@ def test_seeds_that_only_one_of_two_has_finished_are_left_out() -> None:
     assert "no seed in common" in bc.verdict
 
 
-def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_they_can_not_bear() -> None:
+def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_they_can_not_bear() -> (
+    None
+):
     labels = np.array([0, 1, 1, 0])
     right = {0: labels, 1: labels, 2: labels}
     wrong = dict.fromkeys(range(3), 1 - labels)
@@ -207,7 +276,14 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_t
             mean = mean_score(metric, labels, right)  # type: ignore[arg-type]
             assert mean.low is not None
             assert mean.low < mean.value == 1.0
-            extreme = compare_pairs(metric, labels[:1], {"a": dict.fromkeys(range(2), labels[:1]), "b": dict.fromkeys(range(2), 1 - labels[:1])})[0]  # type: ignore[arg-type]
+            extreme = compare_pairs(
+                metric,
+                labels[:1],
+                {
+                    "a": dict.fromkeys(range(2), labels[:1]),
+                    "b": dict.fromkeys(range(2), 1 - labels[:1]),
+                },
+            )[0]  # type: ignore[arg-type]
             assert "beats" not in extreme.verdict
             assert mean.high == 1.0
             assert compare_pairs(metric, labels, {}) == []  # type: ignore[arg-type]
@@ -216,14 +292,30 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_t
             assert compare_pairs(metric, labels, {"a": right}) == []  # type: ignore[arg-type]
             assert compare_pairs(metric, labels, {"a": right, "b": {}}) == []  # type: ignore[arg-type]
         assert compare_pairs(
-            "accuracy", np.tile(labels, 100), {"a": {i: np.tile(right[i], 100) for i in right}, "b": {i: np.tile(wrong[i], 100) for i in wrong}}
+            "accuracy",
+            np.tile(labels, 100),
+            {
+                "a": {i: np.tile(right[i], 100) for i in right},
+                "b": {i: np.tile(wrong[i], 100) for i in wrong},
+            },
         )[0].verdict.startswith("a beats b by 100.0 points")
 
 
 # --- tasks that are no choice of one class ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("metric", ["pearson", "spearman", "pearson_and_spearman", "f1_micro", "f1_macro", "subset_accuracy", "accuracy_and_f1"])
+@pytest.mark.parametrize(
+    "metric",
+    [
+        "pearson",
+        "spearman",
+        "pearson_and_spearman",
+        "f1_micro",
+        "f1_macro",
+        "subset_accuracy",
+        "accuracy_and_f1",
+    ],
+)
 def test_scores_of_resampled_examples_are_those_of_the_examples_drawn(metric: Metric) -> None:
     """Against scipy and scikit-learn on the rows themselves, ties and all."""
     draw, rows, draws = np.random.default_rng(3), 40, 25
@@ -235,27 +327,42 @@ def test_scores_of_resampled_examples_are_those_of_the_examples_drawn(metric: Me
         predicted = [np.where(draw.random(rows) < 0.8, labels, 1 - labels) for _ in range(3)]
     else:
         labels = (draw.random((rows, 3)) < 0.4).astype(np.float32)
-        predicted = [np.where(draw.random((rows, 3)) < 0.8, labels, 1 - labels).astype(np.int64) for _ in range(3)]
+        predicted = [
+            np.where(draw.random((rows, 3)) < 0.8, labels, 1 - labels).astype(np.int64)
+            for _ in range(3)
+        ]
     found = resampled_scores(metric, labels, predicted, draws=draws, seed=5)
     again = np.random.default_rng(5).integers(rows, size=(draws, rows))
-    expected = [[score(metric, labels[chosen], one[chosen]) for chosen in again] for one in predicted]
+    expected = [
+        [score(metric, labels[chosen], one[chosen]) for chosen in again] for one in predicted
+    ]
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert mean_score(metric, labels, dict(enumerate(predicted)), draws=50).value == pytest.approx(np.mean([score(metric, labels, one) for one in predicted]))
+    assert mean_score(metric, labels, dict(enumerate(predicted)), draws=50).value == pytest.approx(
+        np.mean([score(metric, labels, one) for one in predicted])
+    )
 
 
 def test_strategies_of_a_regression_and_of_several_labels_are_compared() -> None:
     draw, rows = np.random.default_rng(0), 300
     labels = draw.normal(0, 1, rows)
-    numbers = {name: {seed: labels + draw.normal(0, noise, rows) for seed in range(3)} for name, noise in (("near", 0.3), ("far", 2.0))}
+    numbers = {
+        name: {seed: labels + draw.normal(0, noise, rows) for seed in range(3)}
+        for name, noise in (("near", 0.3), ("far", 2.0))
+    }
     (pair,) = compare_pairs("spearman", labels, numbers)
     assert pair.verdict.startswith("near beats far by")
-    assert compare_pairs("pearson", labels, {"a": numbers["near"], "b": numbers["near"]})[0].verdict.startswith(
-        "no difference shown (the answers are the same)"
-    )
+    assert compare_pairs("pearson", labels, {"a": numbers["near"], "b": numbers["near"]})[
+        0
+    ].verdict.startswith("no difference shown (the answers are the same)")
     sets = (draw.random((rows, 4)) < 0.5).astype(np.float32)
-    guessed = {name: {seed: np.where(draw.random((rows, 4)) < share, sets, 1 - sets) for seed in range(3)} for name, share in (("good", 0.95), ("bad", 0.7))}
+    guessed = {
+        name: {seed: np.where(draw.random((rows, 4)) < share, sets, 1 - sets) for seed in range(3)}
+        for name, share in (("good", 0.95), ("bad", 0.7))
+    }
     assert compare_pairs("f1_micro", sets, guessed)[0].verdict.startswith("good beats bad by")
 
 
 def test_a_correlation_with_what_never_varies_is_0() -> None:
-    assert resampled_scores("pearson", np.arange(5.0), [np.ones(5)], draws=4, seed=0).tolist() == [[0.0] * 4]
+    assert resampled_scores("pearson", np.arange(5.0), [np.ones(5)], draws=4, seed=0).tolist() == [
+        [0.0] * 4
+    ]

@@ -24,7 +24,9 @@ from kdsweep.config import SpaceError, load
 ROOT = Path(__file__).parents[2]
 SPACE = ROOT / "search_spaces" / "sst2.yaml"
 SWEEPS = {name: ROOT / "sweeps" / f"{name}.yaml" for name in ("quick", "local")}
-TEXTS = {"sst2": SPACE.read_text("utf-8")} | {name: path.read_text("utf-8") for name, path in SWEEPS.items()}
+TEXTS = {"sst2": SPACE.read_text("utf-8")} | {
+    name: path.read_text("utf-8") for name, path in SWEEPS.items()
+}
 
 Path_ = tuple[str | int, ...]
 
@@ -54,7 +56,11 @@ def shortened(text: str, broken: int | None = None) -> str:
     """A space without `embedded`: half the text to parse. With the line where it is broken, also without the strategies that
     don't matter for it: all but the first and the one of that line, or the first two. Each line stays where it is."""
     lines = [*text.split("\nembedded:")[0].split("\n"), ""]
-    starts = [i for i, line in enumerate(lines) if re.match(r"  \S+: *(#.*)?$", line) and "strategies:" in lines[:i]]
+    starts = [
+        i
+        for i, line in enumerate(lines)
+        if re.match(r"  \S+: *(#.*)?$", line) and "strategies:" in lines[:i]
+    ]
     blocks = list(itertools.pairwise([*starts, len(lines)]))
     if broken is not None:
         own = [block for block in blocks if block[0] < broken <= block[1]] or blocks[1:2]
@@ -67,9 +73,18 @@ def shortened(text: str, broken: int | None = None) -> str:
 def broken_loads(variant: Broken, folder: Path, space: Path) -> SpaceError:
     """The error of loading the variant: a broken space alone, a broken sweep with the shipped space."""
     path = folder / f"{variant.file}.yaml"
-    path.write_text(variant.text if variant.embedded or variant.file != "sst2" else shortened(variant.text, variant.line), encoding="utf-8")
+    path.write_text(
+        variant.text
+        if variant.embedded or variant.file != "sst2"
+        else shortened(variant.text, variant.line),
+        encoding="utf-8",
+    )
     with pytest.raises(SpaceError) as caught:
-        load(path if variant.file == "sst2" else space, None if variant.file == "sst2" else path, embedded=variant.embedded)
+        load(
+            path if variant.file == "sst2" else space,
+            None if variant.file == "sst2" else path,
+            embedded=variant.embedded,
+        )
     assert caught.value.file == str(path)
     return caught.value
 
@@ -88,8 +103,16 @@ class Entry:
 
 
 def entries(node: Node, path: Path_ = ()) -> Iterator[Entry]:
-    pairs = [(key.value, key, value) for key, value in node.value] if isinstance(node, MappingNode) else []
-    pairs += [(i, None, item) for i, item in enumerate(node.value)] if isinstance(node, SequenceNode) else []
+    pairs = (
+        [(key.value, key, value) for key, value in node.value]
+        if isinstance(node, MappingNode)
+        else []
+    )
+    pairs += (
+        [(i, None, item) for i, item in enumerate(node.value)]
+        if isinstance(node, SequenceNode)
+        else []
+    )
     for name, key, value in pairs:
         yield Entry((*path, name), key, value, bool(node.flow_style))
         yield from entries(value, (*path, name))
@@ -102,7 +125,9 @@ def compose(text: str) -> Node:
 def lines_of(text: str) -> dict[Path_, int]:
     """The line of the key at each path; of the whole at ()."""
     root = compose(text)
-    return {(): root.start_mark.line + 1} | {entry.path: (entry.key or entry.value).start_mark.line + 1 for entry in entries(root)}
+    return {(): root.start_mark.line + 1} | {
+        entry.path: (entry.key or entry.value).start_mark.line + 1 for entry in entries(root)
+    }
 
 
 def end_of(text: str, entry: Entry) -> int:
@@ -159,7 +184,11 @@ def misspelt(file: str) -> Iterator[Broken]:
     for entry in entries_once(text):
         if entry.key is None or is_free(entry.path):
             continue
-        dotted, key, end = ".".join(map(str, entry.path)), str(entry.path[-1]), entry.key.end_mark.index
+        dotted, key, end = (
+            ".".join(map(str, entry.path)),
+            str(entry.path[-1]),
+            entry.key.end_mark.index,
+        )
         broken = text[:end] + "x" + text[end:]
         place = entry.path
         rule = f"unknown key '{re.escape(key.split('.')[-1])}x'"
@@ -169,7 +198,14 @@ def misspelt(file: str) -> Iterator[Broken]:
             place, rule = entry.path[:-1], "a value is a constant"
         elif key == "type":
             rule += "|'type' is missing"
-        yield Broken(f"{file}: {dotted} misspelt", file, broken, lines[place], rule, embedded=entry.path[0] == "embedded" and len(entry.path) > 1)
+        yield Broken(
+            f"{file}: {dotted} misspelt",
+            file,
+            broken,
+            lines[place],
+            rule,
+            embedded=entry.path[0] == "embedded" and len(entry.path) > 1,
+        )
 
 
 def of_wrong_type(file: str) -> Iterator[Broken]:
@@ -179,7 +215,14 @@ def of_wrong_type(file: str) -> Iterator[Broken]:
         wrong = "{wrong: 1}" if isinstance(entry.value.value, str) else "wrong"
         broken = with_value(text, entry, wrong)
         rule = "must be|unknown (key|shape|type)|expected a mapping|is expected|none of|is not|a value is a constant|no option"
-        yield Broken(f"{file}: {dotted} of a wrong type", file, broken, lines[entry.path], rule, embedded=entry.path[0] == "embedded")
+        yield Broken(
+            f"{file}: {dotted} of a wrong type",
+            file,
+            broken,
+            lines[entry.path],
+            rule,
+            embedded=entry.path[0] == "embedded",
+        )
 
 
 def incomplete(file: str) -> Iterator[Broken]:
@@ -192,13 +235,17 @@ def incomplete(file: str) -> Iterator[Broken]:
         broken, key = without(text, entry), str(entry.path[-1])
         line = lines["strategies",] - 1 if entry.path == ("teacher",) else lines[entry.path[:-1]]
         rule = f"{key}'? is missing|{key}: is missing|needs (either )?'{key}'|a value is a constant|must be|is expected|has here"
-        yield Broken(f"{file}: no {dotted}", file, broken, line, rule, embedded=entry.path[0] == "embedded")
+        yield Broken(
+            f"{file}: no {dotted}", file, broken, line, rule, embedded=entry.path[0] == "embedded"
+        )
 
 
 # --- impossible values -----------------------------------------------------------------------------------------------
 
 
-def edited(file: str, marker: str, old: str, new: str, rule: str, *, shift: int = 0, embedded: bool = False) -> Broken:
+def edited(
+    file: str, marker: str, old: str, new: str, rule: str, *, shift: int = 0, embedded: bool = False
+) -> Broken:
     """`old` replaced by `new` in the first line from the one that holds `marker` on which has it."""
     lines = TEXTS[file].split("\n")
     first = next(i for i, line in enumerate(lines) if marker in line)
@@ -208,7 +255,11 @@ def edited(file: str, marker: str, old: str, new: str, rule: str, *, shift: int 
     return Broken(title, file, "\n".join(lines), number + 1 + shift, rule, embedded)
 
 
-ALPHA, HEAT, RATE = "{low: 0.0, high: 1.0}", "{low: 1.0, high: 10.0}", "{low: 1.0e-5, high: 1.0e-4, log: true}"
+ALPHA, HEAT, RATE = (
+    "{low: 0.0, high: 1.0}",
+    "{low: 1.0, high: 10.0}",
+    "{low: 1.0e-5, high: 1.0e-4, log: true}",
+)
 STEP = "{shape: step, values: [0.0, 1.0], at: {low: 0.4, high: 0.8}}"
 
 
@@ -261,7 +312,10 @@ def impossible() -> Iterator[Broken]:
         ("{any_of: []}", "must have at least 2"),
         ("{any_of: 0.5}", "any_of must be a list"),
         ("{any_of: [0.5, 1.5]}", "alpha must be between 0 and 1, not 1.5"),
-        ("{any_of: [0.5, {any_of: [0.5, {low: 0.0, high: 2.0}]}]}", "alpha must be between 0 and 1, not 2"),
+        (
+            "{any_of: [0.5, {any_of: [0.5, {low: 0.0, high: 2.0}]}]}",
+            "alpha must be between 0 and 1, not 2",
+        ),
         ("{any_of: [0.5, {low: 1.0, high: 0.0}]}", "must be below high"),
         ("{shape: liner, start: 0.0, end: 1.0}", "unknown shape 'liner'; did you mean 'linear'"),
         ("{shape: 3, start: 0.0, end: 1.0}", "unknown shape 3"),
@@ -269,10 +323,16 @@ def impossible() -> Iterator[Broken]:
         ("{shape: linear, start: 0.0}", "shape linear needs 'end'"),
         ("{shape: linear, start: 0.0, end: 1.0, at: 0.5}", "unknown key 'at'"),
         ("{shape: linear, start: 0.0, end: 1.1}", "alpha must be between 0 and 1, not 1.1"),
-        ("{shape: linear, start: {low: 0.0, high: 1.1}, end: 1.0}", "alpha must be between 0 and 1, not 1.1"),
+        (
+            "{shape: linear, start: {low: 0.0, high: 1.1}, end: 1.0}",
+            "alpha must be between 0 and 1, not 1.1",
+        ),
         ("{shape: linear, start: [], end: 1.0}", "start: must be a number"),
         ("{any_of: [0.5, {shape: linear, start: [], end: 1.0}]}", "start: must be a number"),
-        ("{shape: linear, start: {shape: linear, start: 0.0, end: 1.0}, end: 1.0}", "start: must be a number"),
+        (
+            "{shape: linear, start: {shape: linear, start: 0.0, end: 1.0}, end: 1.0}",
+            "start: must be a number",
+        ),
         ("{shape: cosine, start: 0.0, end: x}", "must be a number"),
         ("{shape: constant}", "shape constant needs 'value'"),
         ("{shape: per_epoch, values: []}", "values: must have at least 1"),
@@ -289,18 +349,42 @@ def impossible() -> Iterator[Broken]:
         ("{shape: step, values: [0.0, 1.0], at: -0.5}", "'at' must lie between 0 and 1"),
         ("{shape: step, values: [0.0, 1.0], at: .nan}", "must be a finite number"),
         ("{shape: step, values: [0.0, 1.0], at: half}", "at: must be a list"),
-        ("{shape: step, values: [0.0, 1.0], at: {low: 0.4, high: 1.0}}", "'at' must lie between 0 and 1"),
-        ("{shape: step, values: [0.0, 1.0], at: {low: 0.0, high: 0.5}}", "'at' must lie between 0 and 1"),
-        ("{shape: step, values: [0.0, 1.0], at: {choices: [0.5, 1.2, 0.6]}}", "'at' must lie between 0 and 1"),
-        ("{shape: step, values: [0.0, 1.0], at: [0.3, 0.6]}", "2 values need 1 numbers in 'at', not 2"),
-        ("{shape: step, values: [0.0, 0.5, 1.0], at: 0.5}", "3 values need 2 numbers in 'at', not 1"),
+        (
+            "{shape: step, values: [0.0, 1.0], at: {low: 0.4, high: 1.0}}",
+            "'at' must lie between 0 and 1",
+        ),
+        (
+            "{shape: step, values: [0.0, 1.0], at: {low: 0.0, high: 0.5}}",
+            "'at' must lie between 0 and 1",
+        ),
+        (
+            "{shape: step, values: [0.0, 1.0], at: {choices: [0.5, 1.2, 0.6]}}",
+            "'at' must lie between 0 and 1",
+        ),
+        (
+            "{shape: step, values: [0.0, 1.0], at: [0.3, 0.6]}",
+            "2 values need 1 numbers in 'at', not 2",
+        ),
+        (
+            "{shape: step, values: [0.0, 0.5, 1.0], at: 0.5}",
+            "3 values need 2 numbers in 'at', not 1",
+        ),
         ("{shape: step, values: [0.0, 0.5, 1.0], at: [0.6, 0.3]}", "the numbers in 'at' must rise"),
         ("{shape: step, values: [0.0, 0.5, 1.0], at: [0.5, 0.5]}", "the numbers in 'at' must rise"),
-        ("{shape: step, values: [0.0, 0.5, 1.0], at: [{low: 0.2, high: 0.6}, {low: 0.5, high: 0.8}]}", "the numbers in 'at' must rise"),
-        ("{any_of: [0.5, {shape: step, values: [0.0, 0.5, 1.0], at: [{choices: [0.3, 0.7]}, {choices: [0.6, 0.8]}]}]}", "'at' must rise"),
+        (
+            "{shape: step, values: [0.0, 0.5, 1.0], at: [{low: 0.2, high: 0.6}, {low: 0.5, high: 0.8}]}",
+            "the numbers in 'at' must rise",
+        ),
+        (
+            "{any_of: [0.5, {shape: step, values: [0.0, 0.5, 1.0], at: [{choices: [0.3, 0.7]}, {choices: [0.6, 0.8]}]}]}",
+            "'at' must rise",
+        ),
         ("{shape: step, values: [1.0], at: 0.5}", "values: must have at least 2"),
         ("{shape: step, values: [], at: []}", "values: must have at least 2"),
-        ("{shape: step, values: {any_of: [[0.0, 1.0], [0.0, 0.5, 1.0]]}, at: 0.5}", "3 values need 2 numbers"),
+        (
+            "{shape: step, values: {any_of: [[0.0, 1.0], [0.0, 0.5, 1.0]]}, at: 0.5}",
+            "3 values need 2 numbers",
+        ),
     ]:
         yield edited("sst2", "  distill_then_finetune:", STEP, step, rule)
     for heat, rule in [
@@ -313,8 +397,14 @@ def impossible() -> Iterator[Broken]:
         ("{low: -4.0, high: -1.0}", "temperature must be above 0, not -4"),
         ("{choices: [4.0, 0.0]}", "temperature must be above 0, not 0"),
         ("{shape: linear, start: 4.0, end: 0.0}", "temperature must be above 0, not 0"),
-        ("{shape: cosine, start: {low: 0.0, high: 4.0}, end: 1.0}", "temperature must be above 0, not 0"),
-        ("{shape: per_epoch, values: [4.0, 2.0], after: 0.0}", "temperature must be above 0, not 0"),
+        (
+            "{shape: cosine, start: {low: 0.0, high: 4.0}, end: 1.0}",
+            "temperature must be above 0, not 0",
+        ),
+        (
+            "{shape: per_epoch, values: [4.0, 2.0], after: 0.0}",
+            "temperature must be above 0, not 0",
+        ),
         ("{low: 10.0, high: 1.0}", "must be below high"),
         ("{low: 1.0, high: 10.0, log: yes}", "must be true or false"),
     ]:
@@ -340,10 +430,18 @@ def impossible() -> Iterator[Broken]:
         ("epochs: 3", "epochs: [3]", "takes one value|must be"),
         ("epochs: 3", "epochs: {low: 0, high: 3}", "must be at least 1, not 0"),
         ("epochs: 3", "epochs: {low: 1.5, high: 3}", "must be a whole number, not 1.5"),
-        ("epochs: 3", "epochs: {low: 1, high: 3, step: 0.5}", "step must be a whole number, not 0.5"),
+        (
+            "epochs: 3",
+            "epochs: {low: 1, high: 3, step: 0.5}",
+            "step must be a whole number, not 0.5",
+        ),
         ("epochs: 3", "epochs: {choices: [1, two]}", "must be a whole number, not 'two'"),
         ("epochs: 3", "epochs: {any_of: [1, {choices: [2, 0]}]}", "must be at least 1, not 0"),
-        ("epochs: 3", "epochs: {shape: constant, value: 3}", "takes one value for the whole training"),
+        (
+            "epochs: 3",
+            "epochs: {shape: constant, value: 3}",
+            "takes one value for the whole training",
+        ),
         ("epochs: 3", "epochs: 99999999999999999999", "at most 9223372036854775807"),
         ("batch_size: 32", "batch_size: 0", "must be at least 1"),
         ("max_length: 128", "max_length: 2", "training.max_length: must be at least 4, not 2"),
@@ -353,7 +451,11 @@ def impossible() -> Iterator[Broken]:
         ("batch_size: 32", "batch_size: 32, weight_decay: -0.1", "must be at least 0"),
         ("batch_size: 32", "batch_size: 32, gradient_clip: 0.0", "must be above 0"),
         ("batch_size: 32", "batch_size: 32, precision: bf61", "did you mean 'bf16'"),
-        ("batch_size: 32", "batch_size: 32, scheduler: {choices: [linear, cosin]}", "did you mean 'cosine'"),
+        (
+            "batch_size: 32",
+            "batch_size: 32, scheduler: {choices: [linear, cosin]}",
+            "did you mean 'cosine'",
+        ),
         ("batch_size: 32", "batch_size: 32, batch_size: 16", "key 'batch_size' is there twice"),
     ]:
         yield edited("sst2", "training: {epochs: 3, batch_size", old, new, rule)
@@ -371,7 +473,11 @@ def impossible() -> Iterator[Broken]:
         ("dataset: nyu-mll/glue", "dataset: ''", "must not be empty"),
         ("dataset: nyu-mll/glue", "dataset: 3", "must be text, not 3"),
         ("dataset: nyu-mll/glue", "dataset: [a.csv]", "must be text"),
-        ("dataset: nyu-mll/glue", "dataset: {trian: a.csv}", "task.dataset.trian: must be 'train', 'validation' or 'test'"),
+        (
+            "dataset: nyu-mll/glue",
+            "dataset: {trian: a.csv}",
+            "task.dataset.trian: must be 'train', 'validation' or 'test'",
+        ),
         ("text: sentence", "text: []", "must have at least 1"),
         ("text: sentence", "text: [a, b, c]", "must have at most 2"),
         ("text: sentence", "text: sentence\n  text: again", "key 'text' is there twice"),
@@ -382,11 +488,27 @@ def impossible() -> Iterator[Broken]:
         ("  distill:", "  a/b:", "a name is 1 to 100"),
         ("  distill:", "  finetune:", "key 'finetune' is there twice"),
         ("model: distilbert", "layers: 0, model: distilbert", "must be at least 1"),
-        ("model: distilbert", "layers: {shape: constant, value: 3}, model: distilbert", "takes one value"),
+        (
+            "model: distilbert",
+            "layers: {shape: constant, value: 3}, model: distilbert",
+            "takes one value",
+        ),
         ("model: distilbert/distilbert-base-uncased", "model: [distilbert]", "takes one value"),
-        ("model: distilbert", "trust_remote_code: maybe, model: distilbert", "must be true or false"),
-        ("model: google-bert", "checkpoint: here, model: google-bert", "either 'model' .* or 'checkpoint'"),
-        ("model: google-bert", "labels: [a, b], model: google-bert", "'labels' names the outputs of a 'checkpoint'"),
+        (
+            "model: distilbert",
+            "trust_remote_code: maybe, model: distilbert",
+            "must be true or false",
+        ),
+        (
+            "model: google-bert",
+            "checkpoint: here, model: google-bert",
+            "either 'model' .* or 'checkpoint'",
+        ),
+        (
+            "model: google-bert",
+            "labels: [a, b], model: google-bert",
+            "'labels' names the outputs of a 'checkpoint'",
+        ),
         ("learning_rate: 2.0e-5}}", "learning_rate: 0.0}}", "must be above 0"),
     ]:
         yield edited("sst2", old, old, new, rule, shift=new.count("\n"))
@@ -400,16 +522,68 @@ def impossible() -> Iterator[Broken]:
         ("3", "must be a mapping"),
     ]:
         yield distill("{alpha: 0.5, temperature: 4.0, learning_rate: 5.0e-5}", entry, rule)
-    yield edited("sst2", "  combined:", "temperature: 4.0, ", "temperature.any_of: rnage, ", "'rnage' is none of range, linear_falling")
-    yield edited("sst2", "strategies.finetune.learning_rate", "low: 1.5e-4", "low: 1.5e-2", "must be below high", embedded=True)
-    yield edited("sst2", "strategies.finetune.learning_rate", "strategies.finetune.learning_rate", "name", "embedded: unknown key 'name'", embedded=True)
-    yield edited("sst2", "    labels:", "[negative, positive]", "[negative]", "must have at least 2", embedded=True)
+    yield edited(
+        "sst2",
+        "  combined:",
+        "temperature: 4.0, ",
+        "temperature.any_of: rnage, ",
+        "'rnage' is none of range, linear_falling",
+    )
+    yield edited(
+        "sst2",
+        "strategies.finetune.learning_rate",
+        "low: 1.5e-4",
+        "low: 1.5e-2",
+        "must be below high",
+        embedded=True,
+    )
+    yield edited(
+        "sst2",
+        "strategies.finetune.learning_rate",
+        "strategies.finetune.learning_rate",
+        "name",
+        "embedded: unknown key 'name'",
+        embedded=True,
+    )
+    yield edited(
+        "sst2",
+        "    labels:",
+        "[negative, positive]",
+        "[negative]",
+        "must have at least 2",
+        embedded=True,
+    )
     head = TEXTS["sst2"].split("strategies:")[0]
     at = head.count("\n") + 1
-    yield Broken("sst2: strategies {}", "sst2", head + "strategies: {}\n", at, "strategies: must have at least 1")
-    yield Broken("sst2: strategies nothing", "sst2", head + "strategies:\n", at, "strategies: must be a mapping")
-    yield Broken("sst2: strategies a list", "sst2", head + "strategies: [finetune]\n", at, "strategies: must be a mapping")
-    yield Broken("sst2: no embedded", "sst2", TEXTS["sst2"].split("embedded:")[0], 2, "has no 'embedded' section", embedded=True)
+    yield Broken(
+        "sst2: strategies {}",
+        "sst2",
+        head + "strategies: {}\n",
+        at,
+        "strategies: must have at least 1",
+    )
+    yield Broken(
+        "sst2: strategies nothing",
+        "sst2",
+        head + "strategies:\n",
+        at,
+        "strategies: must be a mapping",
+    )
+    yield Broken(
+        "sst2: strategies a list",
+        "sst2",
+        head + "strategies: [finetune]\n",
+        at,
+        "strategies: must be a mapping",
+    )
+    yield Broken(
+        "sst2: no embedded",
+        "sst2",
+        TEXTS["sst2"].split("embedded:")[0],
+        2,
+        "has no 'embedded' section",
+        embedded=True,
+    )
 
 
 def impossible_sweeps() -> Iterator[Broken]:
@@ -424,7 +598,12 @@ def impossible_sweeps() -> Iterator[Broken]:
         ("local", "seed: 0", "seed: -1", "must be at least 0"),
         ("local", "seed: 0", "seed: .nan", "must be a whole number"),
         ("local", "{type: tpe, seed: 0}", "tpe", "must be a mapping of keys, not 'tpe'"),
-        ("local", "{type: tpe, seed: 0}", "{type: random, startup_trials: 3}", "unknown key 'startup_trials'"),
+        (
+            "local",
+            "{type: tpe, seed: 0}",
+            "{type: random, startup_trials: 3}",
+            "unknown key 'startup_trials'",
+        ),
         ("local", "type: asha", "type: ashes", "did you mean 'asha'"),
         ("local", "type: asha", "type: asha, reduction_factor: 1", "must be at least 2"),
         ("local", "type: asha", "type: median, warmup_evaluations: -1", "must be at least 0"),
@@ -442,22 +621,60 @@ def impossible_sweeps() -> Iterator[Broken]:
         ("quick", "name: quick", "name: a/b", "a name is 1 to 100"),
         ("quick", "name: quick", "name: ..", "a name is 1 to 100"),
         ("quick", "training.epochs: 1", "training.epochs: 0", "must be at least 1, not 0"),
-        ("quick", "training.epochs: 1", "trainin.epochs: 1", "unknown key 'trainin'; did you mean 'training'"),
-        ("quick", "training.epochs: 1", "training.epoch: 1", "unknown key 'epoch'; did you mean 'epochs'"),
+        (
+            "quick",
+            "training.epochs: 1",
+            "trainin.epochs: 1",
+            "unknown key 'trainin'; did you mean 'training'",
+        ),
+        (
+            "quick",
+            "training.epochs: 1",
+            "training.epoch: 1",
+            "unknown key 'epoch'; did you mean 'epochs'",
+        ),
         ("quick", "training.epochs: 1", "trials: 1", "'trials' is no key of a search space"),
         ("quick", "training.epochs: 1", "name: other", "'name' is no key of a search space"),
         ("quick", "training.epochs: 1", "training..epochs: 1", "is no key of a search space"),
         ("quick", "training.epochs: 1", "name.first: 1", "is no key of a search space"),
-        ("quick", "training.epochs: 1", "task.text.0: 1", "task.text is 'sentence', so nothing can be set inside it"),
-        ("quick", "training.epochs: 1", "strategies.combined.alpha.any_of.3: 0.5", "is a list of 3: it has no '3'"),
-        ("quick", "training.epochs: 1", "strategies.combined.alpha.any_of.1.start: {low: 0.7, high: 0.5}", "must be below high"),
-        ("quick", "training.epochs: 1", "strategies.distill.temperature: 0", "temperature must be above 0"),
+        (
+            "quick",
+            "training.epochs: 1",
+            "task.text.0: 1",
+            "task.text is 'sentence', so nothing can be set inside it",
+        ),
+        (
+            "quick",
+            "training.epochs: 1",
+            "strategies.combined.alpha.any_of.3: 0.5",
+            "is a list of 3: it has no '3'",
+        ),
+        (
+            "quick",
+            "training.epochs: 1",
+            "strategies.combined.alpha.any_of.1.start: {low: 0.7, high: 0.5}",
+            "must be below high",
+        ),
+        (
+            "quick",
+            "training.epochs: 1",
+            "strategies.distill.temperature: 0",
+            "temperature must be above 0",
+        ),
         ("quick", "training.epochs: 1", "embedded: true", "'embedded' can't be set"),
         ("quick", "train: 800", "trian: 800", "unknown key 'trian'; did you mean 'train'"),
     ]:
         yield edited(file, old, old, new, rule, shift=new.count("\n"))
-    yield Broken("quick: set nothing", "quick", "set:\n", 1, "set: expected a mapping of keys, not nothing")
-    yield Broken("quick: set a list", "quick", "trials: 3\nset: [1]\n", 2, "set: expected a mapping of keys, not a list")
+    yield Broken(
+        "quick: set nothing", "quick", "set:\n", 1, "set: expected a mapping of keys, not nothing"
+    )
+    yield Broken(
+        "quick: set a list",
+        "quick",
+        "trials: 3\nset: [1]\n",
+        2,
+        "set: expected a mapping of keys, not a list",
+    )
 
 
 VARIANTS = [
@@ -477,7 +694,9 @@ def test_the_shipped_files_are_whole_and_the_variants_many() -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.title)
-def test_a_broken_variant_is_one_line_with_file_line_and_rule(variant: Broken, tmp_path: Path, short_space: Path) -> None:
+def test_a_broken_variant_is_one_line_with_file_line_and_rule(
+    variant: Broken, tmp_path: Path, short_space: Path
+) -> None:
     error = broken_loads(variant, tmp_path, short_space)
     assert error.line == variant.line, str(error)
     assert re.search(variant.rule, error.rule), str(error)
@@ -489,7 +708,10 @@ def test_a_broken_variant_is_one_line_with_file_line_and_rule(variant: Broken, t
 # --- what is no YAML, or no file -------------------------------------------------------------------------------------
 
 WHOLE = "name: x\ntask: {dataset: d, text: t, label: l}\nstudent: {model: m}\nstrategies: {a: {alpha: 1.0, learning_rate: 1.0e-5}}\n"
-LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True))
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 10)}]\n"
+    for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
 
 NO_YAML: dict[str, tuple[str | bytes, int | None, str]] = {
     "empty": ("", 1, "expected a mapping of keys, not nothing"),
@@ -521,7 +743,11 @@ NO_YAML: dict[str, tuple[str | bytes, int | None, str]] = {
     "laughs": (LAUGHS, 1, "holds more than 50,000 values"),
     "an anchor in itself": (WHOLE + "training: &t {epochs: *t}\n", 5, "nested more than"),
     "deep lists": (WHOLE + "training: " + "[" * 60 + "]" * 60 + "\n", 5, "nested more than"),
-    "deep values": (WHOLE.replace("alpha: 1.0", "alpha: " + "{any_of: [0.1, " * 18 + "0.5" + "]}" * 18), 4, "nested more than"),
+    "deep values": (
+        WHOLE.replace("alpha: 1.0", "alpha: " + "{any_of: [0.1, " * 18 + "0.5" + "]}" * 18),
+        4,
+        "nested more than",
+    ),
     "very deep blocks": ("\n".join(" " * i + "a:" for i in range(1000)), None, "nested more than"),
     "huge": (WHOLE + "#" * 1_100_000, None, "larger than 1 MB"),
 }
@@ -550,7 +776,9 @@ def test_the_text_that_the_broken_ones_are_made_of_is_whole(tmp_path: Path) -> N
     path = tmp_path / "whole.yaml"
     path.write_text(WHOLE, encoding="utf-8")
     load(path)
-    path.write_bytes(b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode())  # as Windows' Notepad writes it
+    path.write_bytes(
+        b"\xef\xbb\xbf" + WHOLE.replace("\n", "\r\n").encode()
+    )  # as Windows' Notepad writes it
     load(path)
 
 
@@ -572,12 +800,16 @@ def test_a_path_that_is_no_file_is_said(name: str, rule: str, role: str, tmp_pat
     (tmp_path / "space.yaml").write_text(WHOLE, encoding="utf-8")
     path = str(tmp_path / name)
     with pytest.raises(SpaceError, match=rule) as caught:
-        load(path if role == "space" else tmp_path / "space.yaml", None if role == "space" else path)
+        load(
+            path if role == "space" else tmp_path / "space.yaml", None if role == "space" else path
+        )
     assert caught.value.line is None
     assert Path(caught.value.file) == Path(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
 def test_a_file_that_may_not_be_read_is_said(tmp_path: Path) -> None:
     path = tmp_path / "secret.yaml"
     path.write_text(WHOLE, encoding="utf-8")
@@ -626,7 +858,10 @@ def test_a_device_without_end_is_not_read_to_its_end() -> None:
         ("strategies.combined.alpha.any_of.3=0.5", "is a list of 3: it has no '3'"),
         ("strategies.combined.alpha.any_of.-1=0.5", "is a list of 3: it has no '-1'"),
         ("strategies.combined.alpha.any_of.x.start=0.5", "is a list of 3: it has no 'x'"),
-        ("strategies.combined.alpha.any_of.0.values.1=1.5", "alpha must be between 0 and 1, not 1.5"),
+        (
+            "strategies.combined.alpha.any_of.0.values.1=1.5",
+            "alpha must be between 0 and 1, not 1.5",
+        ),
         ("strategies.distill.temperature=0", "temperature must be above 0, not 0"),
         ("strategies.distil.temperature=4", "strategies.distil.alpha is missing"),
         ("strategies={}", "strategies: must have at least 1"),
@@ -647,7 +882,9 @@ def test_a_device_without_end_is_not_read_to_its_end() -> None:
         ("keep.students=-1", "keep.students: must be at least 0, not -1"),
     ],
 )
-def test_a_broken_set_names_itself_as_the_place(assignment: str, rule: str, short_space: Path) -> None:
+def test_a_broken_set_names_itself_as_the_place(
+    assignment: str, rule: str, short_space: Path
+) -> None:
     with pytest.raises(SpaceError, match=rule) as caught:
         load(short_space, assignments=(assignment,))
     assert caught.value.file.startswith("--set")
@@ -656,7 +893,9 @@ def test_a_broken_set_names_itself_as_the_place(assignment: str, rule: str, shor
     assert len(caught.value.file) < 100
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "../x", "/etc", "x" * 300, "a b", ".x", "a\nb", "a\0b", "é"])
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "../x", "/etc", "x" * 300, "a b", ".x", "a\nb", "a\0b", "é"]
+)
 def test_a_broken_name_is_said(name: str, short_space: Path) -> None:
     with pytest.raises(SpaceError, match="a name is 1 to 100") as caught:
         load(short_space, name=name)
@@ -676,7 +915,11 @@ def from_variant(title: str, rule: str) -> Command:
     def arguments(folder: Path) -> list[str]:
         path = folder / "broken.yaml"
         path.write_text(variant.text, encoding="utf-8")
-        return [str(path), *(["--embedded"] if variant.embedded else [])] if variant.file == "sst2" else [str(SPACE), "--sweep", str(path)]
+        return (
+            [str(path), *(["--embedded"] if variant.embedded else [])]
+            if variant.file == "sst2"
+            else [str(SPACE), "--sweep", str(path)]
+        )
 
     return arguments, f"broken.yaml:{variant.line}: {rule}"
 
@@ -692,19 +935,37 @@ def from_bytes(title: str, rule: str) -> Command:
 
 
 COMMANDS: dict[str, Command] = {
-    "a misspelt key": from_variant("sst2: training.epochs misspelt", "training: unknown key 'epochsx'; did you mean 'epochs'?"),
+    "a misspelt key": from_variant(
+        "sst2: training.epochs misspelt", "training: unknown key 'epochsx'; did you mean 'epochs'?"
+    ),
     "a wrong type": from_variant("sst2: task of a wrong type", "task: must be a mapping of keys"),
     "a missing part": from_variant("sst2: no student.model", "student.model is missing"),
-    "an impossible range": from_variant("sst2: distill: {low: 1.0, high: 0.0}", "strategies.distill.alpha: low (1) must be below high (0)"),
-    "a broken embedded section": from_variant("sst2: embedded.task.label of a wrong type", "task.label: must be text"),
-    "a broken sweep": from_variant("local: trials: 20 trials: 0", "trials: must be at least 1, not 0"),
+    "an impossible range": from_variant(
+        "sst2: distill: {low: 1.0, high: 0.0}",
+        "strategies.distill.alpha: low (1) must be below high (0)",
+    ),
+    "a broken embedded section": from_variant(
+        "sst2: embedded.task.label of a wrong type", "task.label: must be text"
+    ),
+    "a broken sweep": from_variant(
+        "local: trials: 20 trials: 0", "trials: must be at least 1, not 0"
+    ),
     "tabs": from_bytes("tabs", "is no YAML"),
     "binary": from_bytes("binary", "is not UTF-8 text"),
     "laughs": from_bytes("laughs", "holds more than 50,000 values"),
     "a folder": (lambda folder: [str(folder)], "is a folder"),
-    "no file": (lambda folder: [str(folder / "nowhere.yaml")], "nowhere.yaml: there is no such file"),
-    "a broken --set": (lambda folder: [str(SPACE), "--set", "strategies.distill.temperature=\n-1"], "temperature must be above 0, not -1"),
-    "a broken --name": (lambda folder: [str(SPACE), "--name", "../../x"], "--name: a name is 1 to 100"),
+    "no file": (
+        lambda folder: [str(folder / "nowhere.yaml")],
+        "nowhere.yaml: there is no such file",
+    ),
+    "a broken --set": (
+        lambda folder: [str(SPACE), "--set", "strategies.distill.temperature=\n-1"],
+        "temperature must be above 0, not -1",
+    ),
+    "a broken --name": (
+        lambda folder: [str(SPACE), "--name", "../../x"],
+        "--name: a name is 1 to 100",
+    ),
 }
 
 
@@ -713,7 +974,9 @@ def test_the_command_says_it_in_one_line_and_writes_nothing(title: str, tmp_path
     make, said = COMMANDS[title]
     arguments, home = make(tmp_path), tmp_path / "my home"
     command = [sys.executable, "-m", "kdsweep", "run", *arguments, "--home", str(home)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, cwd=tmp_path, check=False
+    )
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.endswith("\n"), done.stderr

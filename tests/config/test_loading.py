@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 
 from kdsweep.config import SpaceError, load, load_space, load_sweep
-from kdsweep.config.loading import Document, dotted, parse_yaml, read_document, show, split_assignment
+from kdsweep.config.loading import (
+    Document,
+    dotted,
+    parse_yaml,
+    read_document,
+    show,
+    split_assignment,
+)
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
@@ -110,7 +117,9 @@ def test_yaml_1_2_is_read(text: str, value: Any) -> None:
 
 
 def test_each_key_and_item_has_its_line(tmp_path: Path) -> None:
-    document = read_document(write(tmp_path, "# a comment\n\na:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n"))
+    document = read_document(
+        write(tmp_path, "# a comment\n\na:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n")
+    )
     lines = {dotted(path): line for path, (_, line) in document.places.items()}
     assert lines == {"": 3, "a": 3, "a.b": 4, "a.c": 5, "a.c.0": 6, "a.c.1": 7, "a.c.1.d": 7}
 
@@ -186,8 +195,16 @@ def test_a_mapping_made_on_the_way_has_the_place_of_its_override() -> None:
 
 def test_embedded_replaces_whole_sections_and_single_paths(space: Path) -> None:
     plain, embedded = load_space(space), load_space(space, embedded=True)
-    assert (plain.task.dataset, plain.task.text, plain.strategies["distill"].alpha) == ("d", ("t",), 0.5)
-    assert (embedded.task.dataset, embedded.task.text, embedded.strategies["distill"].alpha) == ("package://p/d.csv", ("words",), 0.25)
+    assert (plain.task.dataset, plain.task.text, plain.strategies["distill"].alpha) == (
+        "d",
+        ("t",),
+        0.5,
+    )
+    assert (embedded.task.dataset, embedded.task.text, embedded.strategies["distill"].alpha) == (
+        "package://p/d.csv",
+        ("words",),
+        0.25,
+    )
     assert embedded.strategies["both"] == plain.strategies["both"]
     assert embedded.student == plain.student
     assert (plain.embedded, embedded.embedded) == (False, True)
@@ -216,34 +233,74 @@ def test_a_rule_between_keys_is_said_at_the_embedded_line(tmp_path: Path) -> Non
 
 
 def test_the_order_is_space_embedded_sweep_command(space: Path, tmp_path: Path) -> None:
-    sweep = write(tmp_path, "set: {strategies.distill.alpha: 0.3, training.epochs: 2}\ntrials: 4\n", "sweep.yaml")
+    sweep = write(
+        tmp_path,
+        "set: {strategies.distill.alpha: 0.3, training.epochs: 2}\ntrials: 4\n",
+        "sweep.yaml",
+    )
     assert load(space).space.strategies["distill"].alpha == 0.5
     assert load(space, embedded=True).space.strategies["distill"].alpha == 0.25
     assert load(space, sweep, embedded=True).space.strategies["distill"].alpha == 0.3
-    plan = load(space, sweep, embedded=True, assignments=("strategies.distill.alpha=0.4", "trials=7"))
-    assert (plan.space.strategies["distill"].alpha, plan.space.training.epochs, plan.sweep.trials) == (0.4, 2, 7)
+    plan = load(
+        space, sweep, embedded=True, assignments=("strategies.distill.alpha=0.4", "trials=7")
+    )
+    assert (
+        plan.space.strategies["distill"].alpha,
+        plan.space.training.epochs,
+        plan.sweep.trials,
+    ) == (0.4, 2, 7)
 
 
 def test_set_reaches_the_space_and_the_sweep(space: Path) -> None:
-    plan = load(space, assignments=("training.epochs=1", "sampler={type: random, seed: 5}", "keep.students=0", "strategies.both=null"))
-    assert (plan.space.training.epochs, plan.sweep.sampler.type, plan.sweep.sampler.seed, plan.sweep.keep.students) == (1, "random", 5, 0)
+    plan = load(
+        space,
+        assignments=(
+            "training.epochs=1",
+            "sampler={type: random, seed: 5}",
+            "keep.students=0",
+            "strategies.both=null",
+        ),
+    )
+    assert (
+        plan.space.training.epochs,
+        plan.sweep.sampler.type,
+        plan.sweep.sampler.seed,
+        plan.sweep.keep.students,
+    ) == (1, "random", 5, 0)
     assert list(plan.space.strategies) == ["distill"]
 
 
 def test_set_replaces_one_option_of_a_list(space: Path) -> None:
-    plan = load(space, assignments=("strategies.both.alpha.any_of.1.low=0.1", "strategies.both.alpha.any_of.0=0.9"))
+    plan = load(
+        space,
+        assignments=(
+            "strategies.both.alpha.any_of.1.low=0.1",
+            "strategies.both.alpha.any_of.0=0.9",
+        ),
+    )
     option, low_to_high = plan.space.strategies["both"].alpha.any_of
     assert (option, low_to_high.low, low_to_high.high) == (0.9, 0.1, 0.4)
 
 
 def test_an_error_in_an_overridden_key_names_the_override(space: Path, tmp_path: Path) -> None:
-    sweep = write(tmp_path, "trials: 3\nset:\n  training.epochs: 2\n  strategies.both.alpha.any_of.1.low: 0.7\n", "sweep.yaml")
+    sweep = write(
+        tmp_path,
+        "trials: 3\nset:\n  training.epochs: 2\n  strategies.both.alpha.any_of.1.low: 0.7\n",
+        "sweep.yaml",
+    )
     error = error_of(space, sweep)
-    assert (error.file, error.line) == (str(space), 14)  # the rule is the whole range's, which stands in the space
+    assert (error.file, error.line) == (
+        str(space),
+        14,
+    )  # the rule is the whole range's, which stands in the space
     assert "low (0.7) must be below high (0.4)" in error.rule
-    error = error_of(space, write(tmp_path, "trials: 3\nset:\n  training.epochs: 0\n", "sweep.yaml"))
+    error = error_of(
+        space, write(tmp_path, "trials: 3\nset:\n  training.epochs: 0\n", "sweep.yaml")
+    )
     assert (error.file, error.line) == (str(tmp_path / "sweep.yaml"), 3)
-    assert error_of(space, sweep, assignments=("training.epochs=0",)).file == "--set training.epochs=0"
+    assert (
+        error_of(space, sweep, assignments=("training.epochs=0",)).file == "--set training.epochs=0"
+    )
 
 
 def test_an_error_beside_an_override_still_names_the_line_of_the_file(tmp_path: Path) -> None:
@@ -254,13 +311,24 @@ def test_an_error_beside_an_override_still_names_the_line_of_the_file(tmp_path: 
 
 def test_what_is_taken_out_is_missing_where_it_would_stand(space: Path) -> None:
     error = error_of(space, assignments=("strategies.distill.alpha=null",))
-    assert (error.file, error.line, error.rule) == (str(space), 7, "strategies.distill.alpha is missing")
+    assert (error.file, error.line, error.rule) == (
+        str(space),
+        7,
+        "strategies.distill.alpha is missing",
+    )
 
 
 def test_the_first_broken_line_is_said_and_the_others_counted(tmp_path: Path) -> None:
-    text = SPACE.replace("label: l}", "label: l, metric: acc}").replace("model: big", "modell: big").replace("dataset: d,", "dataset: 3,")
+    text = (
+        SPACE.replace("label: l}", "label: l, metric: acc}")
+        .replace("model: big", "modell: big")
+        .replace("dataset: d,", "dataset: 3,")
+    )
     error = error_of(write(tmp_path, text))
-    assert (error.line, error.rule) == (2, "task.dataset: must be text, not 3 (more to mend in line 3)")
+    assert (error.line, error.rule) == (
+        2,
+        "task.dataset: must be text, not 3 (more to mend in line 3)",
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,9 +356,16 @@ def test_a_hint_needs_a_near_miss(space: Path) -> None:
 # --- paths that are meant from the space's folder --------------------------------------------------------------------
 
 
-def test_a_relative_path_is_meant_from_the_folder_of_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_meant_from_the_folder_of_the_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "my spaces 'é'"
-    path = write(folder, SPACE.replace("dataset: d", "dataset: data/rows.csv").replace("model: little", "model: ../models/little"))
+    path = write(
+        folder,
+        SPACE.replace("dataset: d", "dataset: data/rows.csv").replace(
+            "model: little", "model: ../models/little"
+        ),
+    )
     (folder / "data").mkdir()
     (folder / "data" / "rows.csv").touch()
     (tmp_path / "models" / "little").mkdir(parents=True)
@@ -298,24 +373,36 @@ def test_a_relative_path_is_meant_from_the_folder_of_the_space(tmp_path: Path, m
     space = load_space(path)
     assert space.task.dataset == str((folder / "data" / "rows.csv").resolve())
     assert space.student.model == str((tmp_path / "models" / "little").resolve())
-    assert space.teacher is not None and space.teacher.model == "big"  # isn't there: a name of the Hub
+    assert (
+        space.teacher is not None and space.teacher.model == "big"
+    )  # isn't there: a name of the Hub
 
 
-def test_a_set_is_meant_from_the_folder_of_the_space_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_is_meant_from_the_folder_of_the_space_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write(tmp_path / "spaces", SPACE)
     (tmp_path / "spaces" / "rows.csv").touch()
     monkeypatch.chdir(tmp_path)
-    assert load(path, assignments=("task.dataset=rows.csv",)).space.task.dataset == str((tmp_path / "spaces" / "rows.csv").resolve())
+    assert load(path, assignments=("task.dataset=rows.csv",)).space.task.dataset == str(
+        (tmp_path / "spaces" / "rows.csv").resolve()
+    )
 
 
 def test_files_of_splits_and_choices_of_models_are_found_too(tmp_path: Path) -> None:
-    text = SPACE.replace("dataset: d", "dataset: {train: a.csv, test: b.csv}").replace("model: little", "model: {choices: [small, teacher, hub/name]}")
+    text = SPACE.replace("dataset: d", "dataset: {train: a.csv, test: b.csv}").replace(
+        "model: little", "model: {choices: [small, teacher, hub/name]}"
+    )
     path = write(tmp_path, text)
     for name in ("a.csv", "small", "teacher"):
         (tmp_path / name).mkdir()
     space = load_space(path)
     assert space.task.dataset == {"train": str((tmp_path / "a.csv").resolve()), "test": "b.csv"}
-    assert space.student.model.choices == (str((tmp_path / "small").resolve()), "teacher", "hub/name")
+    assert space.student.model.choices == (
+        str((tmp_path / "small").resolve()),
+        "teacher",
+        "hub/name",
+    )
 
 
 def test_neither_a_package_nor_the_word_teacher_is_a_path(tmp_path: Path) -> None:
@@ -329,7 +416,9 @@ def test_the_resolved_space_loads_to_the_same_from_another_folder(tmp_path: Path
     from ruamel.yaml import YAML
 
     (tmp_path / "d").mkdir()
-    first = load(write(tmp_path, SPACE), embedded=True, assignments=("training.epochs=2", "task.dataset=d"))
+    first = load(
+        write(tmp_path, SPACE), embedded=True, assignments=("training.epochs=2", "task.dataset=d")
+    )
     other = tmp_path / "elsewhere" / "space.yaml"
     other.parent.mkdir()
     YAML(typ="safe").dump(first.resolved, other)
@@ -337,8 +426,14 @@ def test_the_resolved_space_loads_to_the_same_from_another_folder(tmp_path: Path
     assert second.resolved == first.resolved
     for strategy in first.space.strategies:
         assert second.space.parameters(strategy) == first.space.parameters(strategy)
-        lowest = {parameter.name: parameter.points()[0] if parameter.points() else parameter.domain.low for parameter in first.space.parameters(strategy)}
-        trials = [plan.space.settle(strategy, lambda parameter, at=lowest: at[parameter.name], seed=0) for plan in (first, second)]
+        lowest = {
+            parameter.name: parameter.points()[0] if parameter.points() else parameter.domain.low
+            for parameter in first.space.parameters(strategy)
+        }
+        trials = [
+            plan.space.settle(strategy, lambda parameter, at=lowest: at[parameter.name], seed=0)
+            for plan in (first, second)
+        ]
         assert trials[0] == trials[1]
 
 
@@ -348,5 +443,7 @@ def test_the_resolved_space_loads_to_the_same_from_another_folder(tmp_path: Path
 def test_the_configuration_imports_nothing_heavy() -> None:
     heavy = ("torch", "optuna", "mlflow", "transformers", "ray", "datasets", "pandas", "numpy")
     code = f"import sys, kdsweep.config; print(*[name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.strip() == ""

@@ -45,12 +45,25 @@ def lowest(parameter: Parameter) -> Any:
     return round(parameter.domain.low) if parameter.whole else parameter.domain.low
 
 
-@pytest.mark.parametrize("weight", ["0.5", "{low: 0.1, high: 2.0}", "{shape: step, values: [1.0, 0.0], at: 0.5}"])
+@pytest.mark.parametrize(
+    "weight", ["0.5", "{low: 0.1, high: 2.0}", "{shape: step, values: [1.0, 0.0], at: 0.5}"]
+)
 def test_a_term_of_the_loss_may_be_its_weight_alone(weight: str, tmp_path: Path) -> None:
-    short = made(tmp_path, assignments=(f"strategies.distill.distill={{hidden: {weight}, attention: {weight}, cosine: {weight}}}",))
+    short = made(
+        tmp_path,
+        assignments=(
+            f"strategies.distill.distill={{hidden: {weight}, attention: {weight}, cosine: {weight}}}",
+        ),
+    )
     terms = ", ".join(f"{name}: {{weight: {weight}}}" for name in ("hidden", "attention", "cosine"))
-    assert short.strategies == made(tmp_path, assignments=(f"strategies.distill.distill={{{terms}}}",)).strategies
-    with pytest.raises(SpaceError, match=r"distill.hidden.weight: must be a number, a range or a schedule, not 'much'"):
+    assert (
+        short.strategies
+        == made(tmp_path, assignments=(f"strategies.distill.distill={{{terms}}}",)).strategies
+    )
+    with pytest.raises(
+        SpaceError,
+        match=r"distill.hidden.weight: must be a number, a range or a schedule, not 'much'",
+    ):
         made(tmp_path, assignments=("strategies.distill.distill.hidden=much",))
 
 
@@ -74,7 +87,12 @@ def test_a_range_of_a_whole_setting_asks_for_whole_numbers(tmp_path: Path) -> No
 def test_whole_ends_of_alpha_give_floats(tmp_path: Path) -> None:
     alpha = made(tmp_path).parameters("distill")[0]
     assert not isinstance(alpha.domain, tuple)
-    assert (alpha.domain.low, alpha.domain.high, alpha.whole, alpha.points()) == (0.0, 1.0, False, None)
+    assert (alpha.domain.low, alpha.domain.high, alpha.whole, alpha.points()) == (
+        0.0,
+        1.0,
+        False,
+        None,
+    )
     assert type(made(tmp_path).settle("distill", lowest, seed=0).alpha.at(0.0, 0)) is float
 
 
@@ -82,7 +100,11 @@ def test_a_trial_is_settled_with_what_its_strategy_and_training_say(tmp_path: Pa
     trial = made(tmp_path).settle("distill", lowest, seed=7)
     assert trial.seed == 7
     assert (trial.training.epochs, trial.training.batch_size, trial.training.warmup) == (1, 16, 0.1)
-    assert (trial.alpha.at(0, 0), trial.temperature.at(0, 0), trial.learning_rate.at(0, 0)) == (0.0, 1.0, 1e-5)
+    assert (trial.alpha.at(0, 0), trial.temperature.at(0, 0), trial.learning_rate.at(0, 0)) == (
+        0.0,
+        1.0,
+        1e-5,
+    )
     assert trial.teacher is not None
     assert type(trial).model_validate_json(trial.model_dump_json()) == trial
 
@@ -95,19 +117,44 @@ def test_a_strategy_without_a_teacher_gets_none(tmp_path: Path) -> None:
 
 
 def test_a_student_of_the_teacher_needs_it_at_any_alpha(tmp_path: Path) -> None:
-    assert made(tmp_path, ("model: little", "model: teacher")).settle("plain", lowest, seed=0).teacher is not None
+    assert (
+        made(tmp_path, ("model: little", "model: teacher")).settle("plain", lowest, seed=0).teacher
+        is not None
+    )
 
 
-@pytest.mark.parametrize("number", ["1", "1.0", "{shape: constant, value: 1.0}", "{choices: [1.0]}"])
-def test_a_space_without_a_teacher_is_whole_where_none_is_needed(tmp_path: Path, number: str) -> None:
-    changes = (("teacher: {model: big, training: {epochs: 1}}\n", ""), ("alpha: {low: 0, high: 1}", f"alpha: {number}"), ("alpha: 0.5, ", ""))
+@pytest.mark.parametrize(
+    "number", ["1", "1.0", "{shape: constant, value: 1.0}", "{choices: [1.0]}"]
+)
+def test_a_space_without_a_teacher_is_whole_where_none_is_needed(
+    tmp_path: Path, number: str
+) -> None:
+    changes = (
+        ("teacher: {model: big, training: {epochs: 1}}\n", ""),
+        ("alpha: {low: 0, high: 1}", f"alpha: {number}"),
+        ("alpha: 0.5, ", ""),
+    )
     assert not made(tmp_path, *changes).needs_teacher
 
 
-@pytest.mark.parametrize("alpha", ["0.99", "{low: 0.5, high: 1.0}", "{choices: [1.0, 0.5]}", "{shape: linear, start: 1.0, end: 0.5}", "{any_of: [1.0, 0.9]}"])
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        "0.99",
+        "{low: 0.5, high: 1.0}",
+        "{choices: [1.0, 0.5]}",
+        "{shape: linear, start: 1.0, end: 0.5}",
+        "{any_of: [1.0, 0.9]}",
+    ],
+)
 def test_an_alpha_that_can_be_below_one_needs_a_teacher(tmp_path: Path, alpha: str) -> None:
     with pytest.raises(SpaceError, match="teacher is missing: an alpha below 1"):
-        made(tmp_path, ("teacher: {model: big, training: {epochs: 1}}\n", ""), ("{low: 0, high: 1}", alpha), ("alpha: 0.5, ", ""))
+        made(
+            tmp_path,
+            ("teacher: {model: big, training: {epochs: 1}}\n", ""),
+            ("{low: 0, high: 1}", alpha),
+            ("alpha: 0.5, ", ""),
+        )
 
 
 def test_a_learning_rate_must_stand_somewhere(tmp_path: Path) -> None:
@@ -120,7 +167,12 @@ def test_a_learning_rate_must_stand_somewhere(tmp_path: Path) -> None:
 
 
 def test_start_with_gives_the_parameters_of_its_options(tmp_path: Path) -> None:
-    expected = {"alpha": 0.5, "temperature.any_of": "range", "temperature": 4.0, "learning_rate": 5e-5}
+    expected = {
+        "alpha": 0.5,
+        "temperature.any_of": "range",
+        "temperature": 4.0,
+        "learning_rate": 5e-5,
+    }
     assert made(tmp_path).first_trials("distill") == [expected]
     assert made(tmp_path).first_trials("plain") == []
 
@@ -128,15 +180,23 @@ def test_start_with_gives_the_parameters_of_its_options(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "expected"),
     [
-        ("{temperature: {shape: linear, start: 6.0, end: 1.0}}", {"temperature.any_of": "linear_falling", "temperature.start": 6.0}),
-        ("{temperature.start: 6.0, temperature.any_of: linear_falling}", {"temperature.any_of": "linear_falling", "temperature.start": 6.0}),
+        (
+            "{temperature: {shape: linear, start: 6.0, end: 1.0}}",
+            {"temperature.any_of": "linear_falling", "temperature.start": 6.0},
+        ),
+        (
+            "{temperature.start: 6.0, temperature.any_of: linear_falling}",
+            {"temperature.any_of": "linear_falling", "temperature.start": 6.0},
+        ),
         ("{alpha: 1}", {"alpha": 1.0}),
         ("{epochs: 4, batch_size: 32}", {"epochs": 4, "batch_size": 32}),
         ("{student.model: little}", {}),
         ("{}", {}),
     ],
 )
-def test_start_with_takes_settled_values_and_parameters_alike(tmp_path: Path, entry: str, expected: dict[str, Any]) -> None:
+def test_start_with_takes_settled_values_and_parameters_alike(
+    tmp_path: Path, entry: str, expected: dict[str, Any]
+) -> None:
     space = made(tmp_path, ("{alpha: 0.5, temperature: 4.0, learning_rate: 5.0e-5}", entry))
     assert space.first_trials("distill") == [expected]
 
@@ -178,10 +238,20 @@ def test_the_points_of_a_strategy_are_the_product_of_its_values(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["epochs", "batch_size", "warmup", "scheduler", "precision"])
 @pytest.mark.parametrize("value", ["{shape: constant, value: VALUE}", "[VALUE]"])
-def test_a_setting_that_cannot_move_takes_no_schedule_and_no_list(tmp_path: Path, key: str, value: str) -> None:
-    fitting = {"epochs": "3", "batch_size": "16", "warmup": "0.1", "scheduler": "cosine", "precision": "fp32"}[key]
+def test_a_setting_that_cannot_move_takes_no_schedule_and_no_list(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    fitting = {
+        "epochs": "3",
+        "batch_size": "16",
+        "warmup": "0.1",
+        "scheduler": "cosine",
+        "precision": "fp32",
+    }[key]
     made(tmp_path, assignments=(f"strategies.plain.{key}={fitting}",))
-    with pytest.raises(SpaceError, match=f"strategies.plain.{key}: takes one value for the whole training"):
+    with pytest.raises(
+        SpaceError, match=f"strategies.plain.{key}: takes one value for the whole training"
+    ):
         made(tmp_path, assignments=(f"strategies.plain.{key}={value.replace('VALUE', fitting)}",))
 
 
@@ -201,7 +271,10 @@ def test_the_teacher_reads_as_much_as_the_student_unless_told_otherwise(tmp_path
 def test_a_length_that_is_wrong_is_said_where_it_stands(tmp_path: Path) -> None:
     with pytest.raises(SpaceError) as caught:
         made(tmp_path, ("epochs: 3,", "epochs: 3, max_length: 2,"))
-    assert (caught.value.line, caught.value.rule) == (5, "training.max_length: must be at least 4, not 2")
+    assert (caught.value.line, caught.value.rule) == (
+        5,
+        "training.max_length: must be at least 4, not 2",
+    )
 
 
 @pytest.mark.parametrize("name", ["combined", "a-b", "A_1", "1", "v1.0"])
@@ -209,9 +282,17 @@ def test_a_strategy_may_be_named_by_its_user(tmp_path: Path, name: str) -> None:
     assert name in made(tmp_path, ("  plain:", f"  {name}:")).strategies
 
 
-@pytest.mark.parametrize("rate", ["0.00001", "1e-5", "1.0e-5", "{choices: [1e-5]}", "{shape: linear, start: 1e-5, end: 0}"])
+@pytest.mark.parametrize(
+    "rate",
+    ["0.00001", "1e-5", "1.0e-5", "{choices: [1e-5]}", "{shape: linear, start: 1e-5, end: 0}"],
+)
 def test_a_learning_rate_is_a_number_however_it_is_written(tmp_path: Path, rate: str) -> None:
-    assert made(tmp_path, ("learning_rate: 1.0e-5", f"learning_rate: {rate}")).settle("plain", lowest, seed=0).learning_rate.at(0.0, 0) == 1e-5
+    assert (
+        made(tmp_path, ("learning_rate: 1.0e-5", f"learning_rate: {rate}"))
+        .settle("plain", lowest, seed=0)
+        .learning_rate.at(0.0, 0)
+        == 1e-5
+    )
 
 
 def test_a_word_is_no_truth_and_a_quoted_number_no_number(tmp_path: Path) -> None:

@@ -39,20 +39,30 @@ def made(folder: Path, *assignments: str) -> SearchSpace:
     return load_space(path, assignments=assignments)
 
 
-def test_shares_and_numbers_of_views_are_parameters_and_a_trial_has_them_settled(tmp_path: Path) -> None:
+def test_shares_and_numbers_of_views_are_parameters_and_a_trial_has_them_settled(
+    tmp_path: Path,
+) -> None:
     space = made(tmp_path)
     names = [parameter.name for parameter in space.parameters("views")]
     assert names == ["alpha", "augment.views", "augment.mask", "augment.masked_lm.model"]
     augment = space.settle("views", lowest, 0).augment
     assert augment is not None
     assert augment.masked_lm is not None
-    assert (augment.views, augment.mask, augment.ngram, augment.masked_lm.model, augment.masked_lm.share) == (1, 0.0, 0.0, "one", 0.2)
+    assert (
+        augment.views,
+        augment.mask,
+        augment.ngram,
+        augment.masked_lm.model,
+        augment.masked_lm.share,
+    ) == (1, 0.0, 0.0, "one", 0.2)
     assert isinstance(augment.views, int)
     assert space.settle("plain", lowest, 0).augment is None
     assert (space.most_views("views"), space.most_views("plain")) == (4, 0)
 
 
-def test_a_model_and_a_dataset_may_stand_alone_and_paths_are_meant_from_the_file(tmp_path: Path) -> None:
+def test_a_model_and_a_dataset_may_stand_alone_and_paths_are_meant_from_the_file(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "words").mkdir()
     (tmp_path / "more.csv").touch()
     space = made(tmp_path, "strategies.views.augment.masked_lm=words", "task.unlabelled=more.csv")
@@ -62,8 +72,14 @@ def test_a_model_and_a_dataset_may_stand_alone_and_paths_are_meant_from_the_file
     assert (augment.masked_lm.model, augment.masked_lm.share) == (str(tmp_path / "words"), 0.4)
     assert space.task.unlabelled is not None
     assert space.task.unlabelled.dataset == str(tmp_path / "more.csv")
-    assert made(tmp_path, "task.unlabelled={dataset: more.csv, where: {source: words}}").task.unlabelled.where == {"source": "words"}  # type: ignore[union-attr]
-    longer = made(tmp_path, "strategies.views.augment.masked_lm={model: words}").settle("views", lowest, 0).augment
+    assert made(
+        tmp_path, "task.unlabelled={dataset: more.csv, where: {source: words}}"
+    ).task.unlabelled.where == {"source": "words"}  # type: ignore[union-attr]
+    longer = (
+        made(tmp_path, "strategies.views.augment.masked_lm={model: words}")
+        .settle("views", lowest, 0)
+        .augment
+    )
     assert longer == augment
 
 
@@ -79,20 +95,59 @@ def test_views_that_fine_tuning_asks_for_need_no_teacher(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("assignment", "rule"),
     [
-        ("strategies.views.augment.views=-1", "strategies.views.augment.views: must be at least 0, not -1"),
-        ("strategies.views.augment.views=1.5", "strategies.views.augment.views: must be a whole number"),
-        ("strategies.views.augment.mask=1.2", "strategies.views.augment.mask: must be at most 1, not 1.2"),
-        ("strategies.views.augment.swap={low: -0.1, high: 0.5}", "strategies.views.augment.swap.low: must be at least 0, not -0.1"),
-        ("strategies.views.augment.ngram={shape: linear, start: 0.0, end: 1.0}", "strategies.views.augment.ngram: takes one value for the whole training"),
-        ("strategies.views.augment.masks=0.1", "strategies.views.augment: unknown key 'masks'; did you mean 'mask'?"),
-        ("strategies.views.augment.masked_lm={share: 0.1}", "strategies.views.augment.masked_lm.model is missing"),
-        ("strategies.views.augment.masked_lm.candidates=0", "strategies.views.augment.masked_lm.candidates: must be at least 1, not 0"),
+        (
+            "strategies.views.augment.views=-1",
+            "strategies.views.augment.views: must be at least 0, not -1",
+        ),
+        (
+            "strategies.views.augment.views=1.5",
+            "strategies.views.augment.views: must be a whole number",
+        ),
+        (
+            "strategies.views.augment.mask=1.2",
+            "strategies.views.augment.mask: must be at most 1, not 1.2",
+        ),
+        (
+            "strategies.views.augment.swap={low: -0.1, high: 0.5}",
+            "strategies.views.augment.swap.low: must be at least 0, not -0.1",
+        ),
+        (
+            "strategies.views.augment.ngram={shape: linear, start: 0.0, end: 1.0}",
+            "strategies.views.augment.ngram: takes one value for the whole training",
+        ),
+        (
+            "strategies.views.augment.masks=0.1",
+            "strategies.views.augment: unknown key 'masks'; did you mean 'mask'?",
+        ),
+        (
+            "strategies.views.augment.masked_lm={share: 0.1}",
+            "strategies.views.augment.masked_lm.model is missing",
+        ),
+        (
+            "strategies.views.augment.masked_lm.candidates=0",
+            "strategies.views.augment.masked_lm.candidates: must be at least 1, not 0",
+        ),
         ("strategies.views.augment={mask: 0.1}", "strategies.views.augment.views is missing"),
-        ("strategies.views.augment={views: 2}", "strategies.views.augment: says how many views, but not how they differ from their rows"),
-        ("strategies.plain.augment={views: 2, mask: 0.1}", "strategies.plain.augment: views are labelled by the teacher, and where alpha is always 1"),
-        ("task.unlabelled={datasets: d}", "task.unlabelled: unknown key 'datasets'; did you mean 'dataset'?"),
-        ("task.unlabelled={dataset: d, text: [a, b]}", "task: unlabelled.text names 2 and text 1 columns: both must be as many"),
-        ("task.unlabelled={dataset: d, limit: 0}", "task.unlabelled.limit: must be at least 1, not 0"),
+        (
+            "strategies.views.augment={views: 2}",
+            "strategies.views.augment: says how many views, but not how they differ from their rows",
+        ),
+        (
+            "strategies.plain.augment={views: 2, mask: 0.1}",
+            "strategies.plain.augment: views are labelled by the teacher, and where alpha is always 1",
+        ),
+        (
+            "task.unlabelled={datasets: d}",
+            "task.unlabelled: unknown key 'datasets'; did you mean 'dataset'?",
+        ),
+        (
+            "task.unlabelled={dataset: d, text: [a, b]}",
+            "task: unlabelled.text names 2 and text 1 columns: both must be as many",
+        ),
+        (
+            "task.unlabelled={dataset: d, limit: 0}",
+            "task.unlabelled.limit: must be at least 1, not 0",
+        ),
     ],
 )
 def test_what_is_refused_and_how(tmp_path: Path, assignment: str, rule: str) -> None:
@@ -104,5 +159,8 @@ def test_what_is_refused_and_how(tmp_path: Path, assignment: str, rule: str) -> 
 def test_a_mistake_is_said_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "space.yaml"
     path.write_text(SPACE.replace("high: 0.3", "high: 3"), encoding="utf-8")
-    with pytest.raises(SpaceError, match=r"space.yaml:12: strategies.views.augment.mask.high: must be at most 1, not 3"):
+    with pytest.raises(
+        SpaceError,
+        match=r"space.yaml:12: strategies.views.augment.mask.high: must be at most 1, not 3",
+    ):
         load_space(path)

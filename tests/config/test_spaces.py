@@ -47,18 +47,35 @@ def test_parameters_have_readable_names_and_say_when_they_exist() -> None:
         "learning_rate",
     ]
     assert found["temperature.start"].when == (("temperature.any_of", "linear_falling"),)
-    assert [parameter.name for parameter in load_space(SST2).parameters("distill_then_finetune")] == ["alpha.at", "temperature", "learning_rate"]
+    assert [
+        parameter.name for parameter in load_space(SST2).parameters("distill_then_finetune")
+    ] == ["alpha.at", "temperature", "learning_rate"]
 
 
 def test_start_with_is_found_in_the_grammar() -> None:
     space = load_space(SST2)
-    assert space.first_trials("combined") == [{"alpha.any_of": "per_epoch", "temperature.any_of": "range", "temperature": 4.0, "learning_rate": 5e-5}]
-    assert space.first_trials("distill_then_finetune") == [{"alpha.at": 0.5, "temperature": 4.0, "learning_rate": 5e-5}]
+    assert space.first_trials("combined") == [
+        {
+            "alpha.any_of": "per_epoch",
+            "temperature.any_of": "range",
+            "temperature": 4.0,
+            "learning_rate": 5e-5,
+        }
+    ]
+    assert space.first_trials("distill_then_finetune") == [
+        {"alpha.at": 0.5, "temperature": 4.0, "learning_rate": 5e-5}
+    ]
 
 
 def test_settled_values_are_a_trial_and_fine_tuning_has_no_teacher() -> None:
     space = load_space(SST2)
-    trial = space.settle("combined", lambda parameter: "linear_falling" if parameter.name.endswith("any_of") else lowest(parameter), seed=7)
+    trial = space.settle(
+        "combined",
+        lambda parameter: (
+            "linear_falling" if parameter.name.endswith("any_of") else lowest(parameter)
+        ),
+        seed=7,
+    )
     assert trial.alpha.model_dump() == {"shape": "linear", "start": 0.5, "end": 0.0}
     assert trial.temperature.model_dump() == {"shape": "linear", "start": 4.0, "end": 1.0}
     assert trial.seed == 7
@@ -80,7 +97,11 @@ def test_values_may_stand_under_training_and_student_and_a_strategy_may_have_its
     names = [parameter.name for parameter in space.parameters("finetune")]
     assert names == ["learning_rate", "student.layers", "epochs", "batch_size"]
     settled = space.settle("distill", lowest, seed=0)
-    assert (settled.training.epochs, settled.training.batch_size, settled.student.layers) == (9, 16, 2)
+    assert (settled.training.epochs, settled.training.batch_size, settled.student.layers) == (
+        9,
+        16,
+        2,
+    )
     assert isinstance(settled.alpha.values_taken()[0], float)
 
 
@@ -112,13 +133,29 @@ def test_embedded_sections_take_the_place_of_those_above() -> None:
 
 
 def test_overrides_reach_space_and_sweep_and_say_where_they_came_from() -> None:
-    plan = load(SST2, ROOT / "sweeps" / "quick.yaml", assignments=("trials=9", "training.epochs=4", "strategies.combined.temperature.any_of.1.end=2.0"))
+    plan = load(
+        SST2,
+        ROOT / "sweeps" / "quick.yaml",
+        assignments=(
+            "trials=9",
+            "training.epochs=4",
+            "strategies.combined.temperature.any_of.1.end=2.0",
+        ),
+    )
     assert plan.sweep.trials == 9
     assert plan.space.task.limit.train == 800
     assert plan.space.settle("combined", lowest, 0).training.epochs == 4
-    taken = plan.space.settle("combined", lambda parameter: parameter.domain[-1] if isinstance(parameter.domain, tuple) else parameter.domain.low, 0)
+    taken = plan.space.settle(
+        "combined",
+        lambda parameter: (
+            parameter.domain[-1] if isinstance(parameter.domain, tuple) else parameter.domain.low
+        ),
+        0,
+    )
     assert taken.temperature.at(1.0, 8) == 2.0
-    with pytest.raises(SpaceError, match=r"--set training\.epochs=0: training\.epochs: must be at least 1"):
+    with pytest.raises(
+        SpaceError, match=r"--set training\.epochs=0: training\.epochs: must be at least 1"
+    ):
         load(SST2, assignments=("training.epochs=0",))
     with pytest.raises(SpaceError, match="--name"):
         load(SST2, assignments=("name=x",))
@@ -134,7 +171,12 @@ def test_a_sweep_is_named_after_its_files_and_its_identity_leaves_the_budget_out
             load(SST2, name=bad)
     same = load(SST2, assignments=("trials=3", "budget={hours: 1}", "keep={students: 0}"))
     assert same.identity == load(SST2).identity
-    for change in ("sampler={type: random}", "pruner={type: none}", "training.epochs=1", "sampler={type: tpe, seed: 1}"):
+    for change in (
+        "sampler={type: random}",
+        "pruner={type: none}",
+        "training.epochs=1",
+        "sampler={type: tpe, seed: 1}",
+    ):
         assert load(SST2, assignments=(change,)).identity != load(SST2).identity
 
 

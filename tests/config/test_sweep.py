@@ -37,7 +37,12 @@ def sweep(tmp_path: Path) -> Path:
 
 def test_without_a_file_a_sweep_is_the_default_one() -> None:
     assert load_sweep() == load_sweep(None) == SweepConfig()
-    assert (load_sweep().trials, load_sweep().sampler.type, load_sweep().pruner.type, load_sweep().keep.students) == (20, "tpe", "asha", 3)
+    assert (
+        load_sweep().trials,
+        load_sweep().sampler.type,
+        load_sweep().pruner.type,
+        load_sweep().keep.students,
+    ) == (20, "tpe", "asha", 3)
 
 
 def test_load_sweep_leaves_the_set_to_the_space(sweep: Path) -> None:
@@ -52,13 +57,25 @@ def test_the_name_is_made_of_space_embedded_and_sweep(space: Path, sweep: Path) 
     assert load(space, embedded=True).name == "small-embedded"
     assert load(space, sweep).name == "small-quick"
     assert load(space, sweep, embedded=True).name == "small-embedded-quick"
-    assert load(ROOT / "search_spaces" / "sst2.yaml", ROOT / "sweeps" / "quick.yaml", embedded=True).name == "sst2-embedded-quick"
+    assert (
+        load(
+            ROOT / "search_spaces" / "sst2.yaml", ROOT / "sweeps" / "quick.yaml", embedded=True
+        ).name
+        == "sst2-embedded-quick"
+    )
 
 
 @pytest.mark.parametrize(
-    ("assignment", "hint"), [("trails=3", "did you mean 'trials'?"), ("strategie.finetune.alpha=1", "did you mean 'strategies'?"), ("x=1", "known in")]
+    ("assignment", "hint"),
+    [
+        ("trails=3", "did you mean 'trials'?"),
+        ("strategie.finetune.alpha=1", "did you mean 'strategies'?"),
+        ("x=1", "known in"),
+    ],
 )
-def test_a_key_of_neither_file_is_looked_for_in_both(space: Path, assignment: str, hint: str) -> None:
+def test_a_key_of_neither_file_is_looked_for_in_both(
+    space: Path, assignment: str, hint: str
+) -> None:
     with pytest.raises(SpaceError, match=re.escape(hint)) as told:
         load(space, assignments=(assignment,))
     assert told.value.file == f"--set {assignment}"
@@ -69,7 +86,9 @@ def test_a_name_that_is_given_overrides_all_that(space: Path, sweep: Path) -> No
     assert (plan.name, plan.experiment) == ("mine", "small-embedded")
 
 
-def test_a_name_that_gets_too_long_is_not_blamed_on_an_option_that_was_not_given(space: Path) -> None:
+def test_a_name_that_gets_too_long_is_not_blamed_on_an_option_that_was_not_given(
+    space: Path,
+) -> None:
     space.write_text(SPACE.replace("name: small", "name: " + "n" * 95), encoding="utf-8")
     assert load(space).name == "n" * 95
     with pytest.raises(SpaceError, match="a name is 1 to 100") as caught:
@@ -129,7 +148,12 @@ def test_the_identity_is_plain_and_does_not_depend_on_what_is_written_out(space:
     identity = plan_with(space).identity
     assert json.loads(json.dumps(identity)) == identity
     assert identity["objective"] == {"metric": "f1", "direction": "maximize"}
-    assert plan_with(space, "training.epochs=3", "training.batch_size=32", "sampler={type: tpe, seed: 0}").identity == identity
+    assert (
+        plan_with(
+            space, "training.epochs=3", "training.batch_size=32", "sampler={type: tpe, seed: 0}"
+        ).identity
+        == identity
+    )
     assert plan_with(space, name="other").identity == identity
     assert plan_with(space, embedded=True).identity != identity
 
@@ -147,31 +171,52 @@ def test_each_pruner_can_be_chosen(space: Path, pruner: str) -> None:
     assert plan_with(space, f"pruner.type={pruner}").sweep.pruner.type == pruner
 
 
-@pytest.mark.parametrize("rate", ["{choices: [1.0e-5, 2.0e-5]}", "{low: 1.0e-5, high: 5.0e-5, step: 1.0e-5}", "1.0e-5"])
+@pytest.mark.parametrize(
+    "rate", ["{choices: [1.0e-5, 2.0e-5]}", "{low: 1.0e-5, high: 5.0e-5, step: 1.0e-5}", "1.0e-5"]
+)
 def test_a_grid_takes_choices_steps_and_whole_numbers(space: Path, rate: str) -> None:
-    assert plan_with(space, "sampler.type=grid", f"training.learning_rate={rate}", "training.epochs={low: 1, high: 3}")
+    assert plan_with(
+        space,
+        "sampler.type=grid",
+        f"training.learning_rate={rate}",
+        "training.epochs={low: 1, high: 3}",
+    )
 
 
-def test_a_grid_refuses_a_range_without_a_step_at_the_line_of_the_sampler(space: Path, tmp_path: Path) -> None:
+def test_a_grid_refuses_a_range_without_a_step_at_the_line_of_the_sampler(
+    space: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text("trials: 3\nsampler:\n  seed: 1\n  type: grid\n", encoding="utf-8")
-    with pytest.raises(SpaceError, match=r"strategies\.plain: learning_rate is a range without a step") as caught:
+    with pytest.raises(
+        SpaceError, match=r"strategies\.plain: learning_rate is a range without a step"
+    ) as caught:
         load(space, path, assignments=("training.learning_rate={low: 1.0e-5, high: 1.0e-4}",))
     assert (caught.value.file, caught.value.line) == (str(path), 4)
 
 
-@pytest.mark.parametrize("assignment", ["training.epochs={low: 1, high: 100000000}", "training.learning_rate={low: 1.0, high: 2.0, step: 1.0e-9}"])
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "training.epochs={low: 1, high: 100000000}",
+        "training.learning_rate={low: 1.0, high: 2.0, step: 1.0e-9}",
+    ],
+)
 def test_a_grid_of_millions_is_refused_without_being_listed(space: Path, assignment: str) -> None:
-    with pytest.raises(SpaceError, match=r"a grid has at most 100,000 points; strategies\.plain has"):
+    with pytest.raises(
+        SpaceError, match=r"a grid has at most 100,000 points; strategies\.plain has"
+    ):
         plan_with(space, "sampler.type=grid", assignment)
 
 
 # --- engines ---------------------------------------------------------------------------------------------------------
 
 
-def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_where_there_are_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from kdsweep.config.sweep import InlineEngine, RayEngine
-    from kdsweep.sweep.engines.ray_cluster import ray_cluster as engines
+    from kdsweep.sweep.engines import slots as engines
 
     assert SweepConfig().engine.type == "auto"
     for gpus, expected in ((0, InlineEngine), (1, InlineEngine), (4, RayEngine)):
@@ -180,9 +225,16 @@ def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_whe
     assert engines.slots_here(SweepConfig().engine) == min(4, engines.cpu_count())
 
 
-@pytest.mark.parametrize("address", ["local", "head", "auto", "10.0.0.1:6379", "ray://head.example:10001"])
+@pytest.mark.parametrize(
+    "address", ["local", "head", "auto", "10.0.0.1:6379", "ray://head.example:10001"]
+)
 def test_an_engine_runs_here_or_on_a_cluster_by_address(address: str, space: Path) -> None:
-    assert load(space, assignments=(f"engine={{type: ray, address: '{address}'}}",)).sweep.engine.address == address  # type: ignore[union-attr]
+    assert (
+        load(
+            space, assignments=(f"engine={{type: ray, address: '{address}'}}",)
+        ).sweep.engine.address
+        == address
+    )  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -206,5 +258,10 @@ def test_a_wrong_engine_is_an_error_with_the_rule(engine: str, rule: str, space:
 
 
 def test_engine_budget_and_databases_are_no_part_of_what_a_sweep_is(space: Path) -> None:
-    elsewhere = ("engine={type: ray, address: head}", "budget={hours: 1}", "storage='postgresql://a@b/c'", "tracking='http://m:5000'")
+    elsewhere = (
+        "engine={type: ray, address: head}",
+        "budget={hours: 1}",
+        "storage='postgresql://a@b/c'",
+        "tracking='http://m:5000'",
+    )
     assert load(space, assignments=elsewhere).identity == load(space).identity

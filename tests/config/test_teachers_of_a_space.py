@@ -26,8 +26,13 @@ strategies:
 def space(tmp_path: Path, *lines: str, **changes: str) -> SearchSpace:
     text = SPACE
     for name, line in changes.items():
-        text = "\n".join(line if old.startswith(f"{name}:") else old for old in text.splitlines()) + "\n"
-    (tmp_path / "own.yaml").write_text(text + "".join(f"  {line}\n" for line in lines), encoding="utf-8")
+        text = (
+            "\n".join(line if old.startswith(f"{name}:") else old for old in text.splitlines())
+            + "\n"
+        )
+    (tmp_path / "own.yaml").write_text(
+        text + "".join(f"  {line}\n" for line in lines), encoding="utf-8"
+    )
     return load_space(tmp_path / "own.yaml")
 
 
@@ -37,8 +42,12 @@ def highest(parameter: Parameter) -> Any:
     return round(parameter.domain.high) if parameter.whole else parameter.domain.high
 
 
-def test_an_epoch_is_a_dimension_of_the_strategies_that_hear_the_teacher_and_all_of_them_are_made(tmp_path: Path) -> None:
-    found = space(tmp_path, teacher="teacher: {model: big, training: {epochs: 4}, epoch: {low: 1, high: 3}}")
+def test_an_epoch_is_a_dimension_of_the_strategies_that_hear_the_teacher_and_all_of_them_are_made(
+    tmp_path: Path,
+) -> None:
+    found = space(
+        tmp_path, teacher="teacher: {model: big, training: {epochs: 4}, epoch: {low: 1, high: 3}}"
+    )
     assert [parameter.name for parameter in found.parameters("finetune")] == []
     assert [parameter.name for parameter in found.parameters("distill")] == ["teacher.epoch"]
     settled = found.settle("distill", highest, 0).teacher
@@ -48,26 +57,52 @@ def test_an_epoch_is_a_dimension_of_the_strategies_that_hear_the_teacher_and_all
     assert found.first_trials("distill") == []
 
 
-def test_several_teachers_are_one_trial_and_weights_are_searched_without_making_more_teachers(tmp_path: Path) -> None:
-    found = space(tmp_path, teacher="teacher: [{model: big}, {model: {choices: [other, third]}, weight: {low: 0.5, high: 2.0, log: true}}]")
-    assert [parameter.name for parameter in found.parameters("distill")] == ["teacher.1.model", "teacher.1.weight"]
+def test_several_teachers_are_one_trial_and_weights_are_searched_without_making_more_teachers(
+    tmp_path: Path,
+) -> None:
+    found = space(
+        tmp_path,
+        teacher="teacher: [{model: big}, {model: {choices: [other, third]}, weight: {low: 0.5, high: 2.0, log: true}}]",
+    )
+    assert [parameter.name for parameter in found.parameters("distill")] == [
+        "teacher.1.model",
+        "teacher.1.weight",
+    ]
     trial = found.settle("distill", highest, 0)
-    assert [(one.model, one.weight, one.training.max_length) for one in trial.teachers] == [("big", 1.0, 40), ("third", 2.0, 40)]
-    assert [(one.model, one.weight) for one in found.teachers()] == [("big", 1.0), ("other", 1.0), ("third", 1.0)]
+    assert [(one.model, one.weight, one.training.max_length) for one in trial.teachers] == [
+        ("big", 1.0, 40),
+        ("third", 2.0, 40),
+    ]
+    assert [(one.model, one.weight) for one in found.teachers()] == [
+        ("big", 1.0),
+        ("other", 1.0),
+        ("third", 1.0),
+    ]
     assert found.settle("finetune", highest, 0).teachers == ()
 
 
 def test_a_strategy_s_own_teacher_is_another_or_the_space_s_with_changes(tmp_path: Path) -> None:
-    lines = ("changed: {alpha: 0.5, teacher: {folds: 5, training: {epochs: 2}}}", "other: {alpha: 0.5, teacher: [{model: x}, {checkpoint: y}]}")
+    lines = (
+        "changed: {alpha: 0.5, teacher: {folds: 5, training: {epochs: 2}}}",
+        "other: {alpha: 0.5, teacher: [{model: x}, {checkpoint: y}]}",
+    )
     found = space(tmp_path, *lines)
     changed = found.settle("changed", highest, 0).teacher
     assert changed is not None
-    assert (changed.model, changed.folds, changed.training.epochs, changed.training.learning_rate, changed.training.max_length) == ("big", 5, 2, 1e-5, 40)
+    assert (
+        changed.model,
+        changed.folds,
+        changed.training.epochs,
+        changed.training.learning_rate,
+        changed.training.max_length,
+    ) == ("big", 5, 2, 1e-5, 40)
     assert [one.source for one in found.settle("other", highest, 0).teachers] == ["x", "y"]
     assert [one.words for one in found.teachers()] == ["big", "big (5 folds)", "x", "y"]
 
 
-def test_what_is_resolved_loads_to_the_same_teachers_and_a_plain_one_is_what_it_was(tmp_path: Path) -> None:
+def test_what_is_resolved_loads_to_the_same_teachers_and_a_plain_one_is_what_it_was(
+    tmp_path: Path,
+) -> None:
     from ruamel.yaml import YAML
 
     teacher = "teacher: [{model: big}, {model: small, epoch: {low: 1, high: 3}, weight: {any_of: [1.0, {low: 2.0, high: 4.0}]}, folds: {choices: [null, 5]}}]"
@@ -89,15 +124,33 @@ def test_what_is_resolved_loads_to_the_same_teachers_and_a_plain_one_is_what_it_
             "teacher: {model: big, epoch: {low: 1, high: 9}}",
             r"own.yaml:3: teacher: epoch 4 is past the end",
         ),
-        ("teacher: {model: big, epoch: {low: 1, high: 3, log: true}}", r"own.yaml:3: teacher.epoch: each of its values is a teacher to be made"),
+        (
+            "teacher: {model: big, epoch: {low: 1, high: 3, log: true}}",
+            r"own.yaml:3: teacher.epoch: each of its values is a teacher to be made",
+        ),
         ("teacher: {model: big, epoch: 0}", r"own.yaml:3: teacher.epoch: must be at least 1"),
-        ("teacher: {model: big, folds: {choices: [1, 5]}}", r"own.yaml:3: teacher.folds.choices.0: must be at least 2"),
-        ("teacher: [{model: big}, {model: x, weight: 0.0}]", r"own.yaml:3: teacher.1.weight: must be above 0"),
-        ("teacher: [{model: big}, {epoch: 1}]", r"own.yaml:3: teacher.1: a teacher needs either 'model'"),
-        ("teacher: [{model: big}, {modle: x}]", r"own.yaml:3: teacher.1: unknown key 'modle'; did you mean|own.yaml:3: teacher.1: unknown key 'modle'"),
+        (
+            "teacher: {model: big, folds: {choices: [1, 5]}}",
+            r"own.yaml:3: teacher.folds.choices.0: must be at least 2",
+        ),
+        (
+            "teacher: [{model: big}, {model: x, weight: 0.0}]",
+            r"own.yaml:3: teacher.1.weight: must be above 0",
+        ),
+        (
+            "teacher: [{model: big}, {epoch: 1}]",
+            r"own.yaml:3: teacher.1: a teacher needs either 'model'",
+        ),
+        (
+            "teacher: [{model: big}, {modle: x}]",
+            r"own.yaml:3: teacher.1: unknown key 'modle'; did you mean|own.yaml:3: teacher.1: unknown key 'modle'",
+        ),
         ("teacher: {epoch: 1}", r"own.yaml:3: teacher: a teacher needs either 'model'"),
         ("teacher: []", r"own.yaml:3: teacher: must have at least 1"),
-        ("teacher: {checkpoint: x, folds: 5}", r"own.yaml:3: teacher: 'folds' says how a 'model' is fine-tuned"),
+        (
+            "teacher: {checkpoint: x, folds: 5}",
+            r"own.yaml:3: teacher: 'folds' says how a 'model' is fine-tuned",
+        ),
     ],
 )
 def test_mistakes_are_one_line_with_their_place(teacher: str, words: str, tmp_path: Path) -> None:
@@ -106,5 +159,12 @@ def test_mistakes_are_one_line_with_their_place(teacher: str, words: str, tmp_pa
 
 
 def test_a_change_needs_one_teacher_to_change(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match=r"own.yaml:9: strategies.own.teacher: changes the space's teacher, and there is not just one"):
-        space(tmp_path, "own: {alpha: 0.5, teacher: {epoch: 1}}", teacher="teacher: [{model: a}, {model: b}]")
+    with pytest.raises(
+        SpaceError,
+        match=r"own.yaml:9: strategies.own.teacher: changes the space's teacher, and there is not just one",
+    ):
+        space(
+            tmp_path,
+            "own: {alpha: 0.5, teacher: {epoch: 1}}",
+            teacher="teacher: [{model: a}, {model: b}]",
+        )

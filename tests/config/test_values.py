@@ -28,7 +28,12 @@ from kdsweep.core.schedules import parse_schedule
 
 adapter: TypeAdapter[Any] = TypeAdapter(Value)
 
-HEAT = {"any_of": [{"low": 1.0, "high": 10.0}, {"shape": "linear", "start": {"low": 4.0, "high": 10.0}, "end": 1.0}]}
+HEAT = {
+    "any_of": [
+        {"low": 1.0, "high": 10.0},
+        {"shape": "linear", "start": {"low": 4.0, "high": 10.0}, "end": 1.0},
+    ]
+}
 ALPHA = {
     "any_of": [
         {"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2},
@@ -37,7 +42,11 @@ ALPHA = {
     ]
 }
 NESTED = {"any_of": [0.5, {"any_of": [0.1, {"low": 0.2, "high": 0.9}]}]}
-STEPS = {"shape": "step", "values": [0.0, {"choices": [0.5, 0.6]}, 1.0], "at": [{"low": 0.2, "high": 0.4}, 0.5]}
+STEPS = {
+    "shape": "step",
+    "values": [0.0, {"choices": [0.5, 0.6]}, 1.0],
+    "at": [{"low": 0.2, "high": 0.4}, 0.5],
+}
 
 EVERY_KIND: dict[str, Any] = {
     "constant": 5.0,
@@ -53,8 +62,20 @@ EVERY_KIND: dict[str, Any] = {
     "nested": NESTED,
     "steps": STEPS,
     "two ranges": {"any_of": [{"low": 0.0, "high": 0.2}, {"low": 0.8, "high": 1.0}]},
-    "two lines": {"any_of": [{"shape": "linear", "start": {"low": 0.0, "high": 0.1}, "end": 1.0}] * 2},
-    "deep": {"any_of": [{"shape": "cosine", "start": {"any_of": [0.9, {"low": 0.5, "high": 0.6}]}, "end": NESTED}, NESTED, HEAT]},
+    "two lines": {
+        "any_of": [{"shape": "linear", "start": {"low": 0.0, "high": 0.1}, "end": 1.0}] * 2
+    },
+    "deep": {
+        "any_of": [
+            {
+                "shape": "cosine",
+                "start": {"any_of": [0.9, {"low": 0.5, "high": 0.6}]},
+                "end": NESTED,
+            },
+            NESTED,
+            HEAT,
+        ]
+    },
     "constants": {"any_of": [0.1, 0.2, {"choices": [0.3, 0.4]}]},
     "look-alikes": {"any_of": ["x_1", "x", "x"]},
 }
@@ -91,7 +112,16 @@ def draw(source: random.Random, asked: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [(EVERY_KIND["range"], Range), (EVERY_KIND["choices"], Choices), (HEAT, AnyOf), (STEPS, ScheduleValue), (5.0, float), (5, int), ("x", str), (True, bool)],
+    [
+        (EVERY_KIND["range"], Range),
+        (EVERY_KIND["choices"], Choices),
+        (HEAT, AnyOf),
+        (STEPS, ScheduleValue),
+        (5.0, float),
+        (5, int),
+        ("x", str),
+        (True, bool),
+    ],
 )
 def test_a_value_is_read_by_its_keys(value: Any, kind: type) -> None:
     assert type(read(value)) is kind
@@ -121,15 +151,37 @@ def test_a_mapping_that_is_no_value_is_refused(value: Any) -> None:
         ({"choices": [1, 2]}, ["t"]),
         ({"shape": "linear", "start": 1.0, "end": 2.0}, []),
         ({"shape": "linear", "start": {"low": 0.0, "high": 1.0}, "end": 2.0}, ["t.start"]),
-        ({"shape": "cosine", "start": {"choices": [1, 2]}, "end": {"low": 0.0, "high": 1.0}}, ["t.start", "t.end"]),
+        (
+            {"shape": "cosine", "start": {"choices": [1, 2]}, "end": {"low": 0.0, "high": 1.0}},
+            ["t.start", "t.end"],
+        ),
         ({"shape": "constant", "value": {"low": 0.0, "high": 1.0}}, ["t.value"]),
         ({"shape": "step", "values": [0.0, 1.0], "at": {"low": 0.4, "high": 0.8}}, ["t.at"]),
         (STEPS, ["t.values.1", "t.at.0"]),
-        ({"shape": "per_epoch", "values": [{"low": 0.0, "high": 1.0}, 0.5], "after": {"low": 0.0, "high": 1.0}}, ["t.values.0", "t.after"]),
+        (
+            {
+                "shape": "per_epoch",
+                "values": [{"low": 0.0, "high": 1.0}, 0.5],
+                "after": {"low": 0.0, "high": 1.0},
+            },
+            ["t.values.0", "t.after"],
+        ),
         (HEAT, ["t.any_of", "t", "t.start"]),
         (EVERY_KIND["two ranges"], ["t.any_of", "t.range_1", "t.range_2"]),
-        (ALPHA, ["t.any_of", "t.linear_rising.start", "t.linear_rising.end", "t.linear_falling.start", "t.linear_falling.end"]),
-        (EVERY_KIND["two lines"], ["t.any_of", "t.linear_rising_1.start", "t.linear_rising_2.start"]),
+        (
+            ALPHA,
+            [
+                "t.any_of",
+                "t.linear_rising.start",
+                "t.linear_rising.end",
+                "t.linear_falling.start",
+                "t.linear_falling.end",
+            ],
+        ),
+        (
+            EVERY_KIND["two lines"],
+            ["t.any_of", "t.linear_rising_1.start", "t.linear_rising_2.start"],
+        ),
         (NESTED, ["t.any_of", "t.nested.any_of", "t.nested"]),
         ({"any_of": [1, 2]}, ["t.any_of"]),
     ],
@@ -146,8 +198,19 @@ def test_the_names_of_parameters(value: Any, expected: list[str]) -> None:
         (NESTED, ("constant", "nested")),
         (EVERY_KIND["constants"], ("constant_1", "constant_2", "choices")),
         ({"any_of": ["a", "b"]}, ("a", "b")),
-        ({"any_of": [{"shape": "linear", "start": 0.5, "end": 0.5}, {"shape": "cosine", "start": 0.0, "end": 1.0}]}, ("linear", "cosine_rising")),
-        ({"any_of": [{"shape": "linear", "start": {"low": 0.0, "high": 0.6}, "end": 0.5}, 0.5]}, ("linear", "constant")),
+        (
+            {
+                "any_of": [
+                    {"shape": "linear", "start": 0.5, "end": 0.5},
+                    {"shape": "cosine", "start": 0.0, "end": 1.0},
+                ]
+            },
+            ("linear", "cosine_rising"),
+        ),
+        (
+            {"any_of": [{"shape": "linear", "start": {"low": 0.0, "high": 0.6}, "end": 0.5}, 0.5]},
+            ("linear", "constant"),
+        ),
     ],
 )
 def test_the_labels_of_options_say_what_they_are(value: Any, labels: tuple[str, ...]) -> None:
@@ -170,13 +233,25 @@ def test_the_parameters_of_an_option_depend_on_its_choice() -> None:
     choice, heat, start = parameters(read(HEAT), "temperature")
     assert (choice.name, choice.when) == ("temperature.any_of", ())
     assert (heat.name, heat.when) == ("temperature", (("temperature.any_of", "range"),))
-    assert (start.name, start.when) == ("temperature.start", (("temperature.any_of", "linear_falling"),))
-    assert parameters(read(NESTED), "a")[-1].when == (("a.any_of", "nested"), ("a.nested.any_of", "range"))
+    assert (start.name, start.when) == (
+        "temperature.start",
+        (("temperature.any_of", "linear_falling"),),
+    )
+    assert parameters(read(NESTED), "a")[-1].when == (
+        ("a.any_of", "nested"),
+        ("a.nested.any_of", "range"),
+    )
 
 
 def test_a_parameter_describes_itself() -> None:
-    assert parameters(read({"low": 1e-5, "high": 1e-4, "log": True}), "t")[0].describe() == "1e-05 to 0.0001, log"
-    assert parameters(read({"low": 0, "high": 1, "step": 0.5}), "t")[0].describe() == "0 to 1, step 0.5"
+    assert (
+        parameters(read({"low": 1e-5, "high": 1e-4, "log": True}), "t")[0].describe()
+        == "1e-05 to 0.0001, log"
+    )
+    assert (
+        parameters(read({"low": 0, "high": 1, "step": 0.5}), "t")[0].describe()
+        == "0 to 1, step 0.5"
+    )
     assert parameters(read({"choices": [16, None]}), "t")[0].describe() == "one of 16, None"
     assert parameters(read(HEAT), "t")[2].describe() == "4 to 10 (when t.any_of is linear_falling)"
 
@@ -191,8 +266,16 @@ def test_a_parameter_describes_itself() -> None:
         ({"low": 1.0, "high": 10.0}, {"t": 4.5}, 4.5),
         ({"choices": ["a", "b"]}, {"t": "b"}, "b"),
         (HEAT, {"t.any_of": "range", "t": 4.5}, 4.5),
-        (HEAT, {"t.any_of": "linear_falling", "t.start": 6.0}, {"shape": "linear", "start": 6.0, "end": 1.0}),
-        (ALPHA, {"t.any_of": "per_epoch"}, {"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2}),
+        (
+            HEAT,
+            {"t.any_of": "linear_falling", "t.start": 6.0},
+            {"shape": "linear", "start": 6.0, "end": 1.0},
+        ),
+        (
+            ALPHA,
+            {"t.any_of": "per_epoch"},
+            {"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2},
+        ),
         (
             ALPHA,
             {"t.any_of": "linear_rising", "t.linear_rising.start": 0.1, "t.linear_rising.end": 0.9},
@@ -202,10 +285,16 @@ def test_a_parameter_describes_itself() -> None:
         (NESTED, {"t.any_of": "nested", "t.nested.any_of": "range", "t.nested": 0.3}, 0.3),
         (NESTED, {"t.any_of": "nested", "t.nested.any_of": "constant"}, 0.1),
         (NESTED, {"t.any_of": "constant"}, 0.5),
-        (STEPS, {"t.values.1": 0.6, "t.at.0": 0.3}, {"shape": "step", "values": [0.0, 0.6, 1.0], "at": [0.3, 0.5]}),
+        (
+            STEPS,
+            {"t.values.1": 0.6, "t.at.0": 0.3},
+            {"shape": "step", "values": [0.0, 0.6, 1.0], "at": [0.3, 0.5]},
+        ),
     ],
 )
-def test_a_value_settles_to_plain_data_and_asks_for_what_its_options_need_alone(value: Any, given: dict[str, Any], settled: Any) -> None:
+def test_a_value_settles_to_plain_data_and_asks_for_what_its_options_need_alone(
+    value: Any, given: dict[str, Any], settled: Any
+) -> None:
     assert settle(read(value), "t", ask(given)) == settled
     assert admit(read(value), settled, "t") == given
 
@@ -221,11 +310,17 @@ def test_what_a_value_settles_to_it_admits_with_the_same_parameters(kind: str) -
         known = {parameter.name: parameter for parameter in parameters(value, "t")}
         for name in asked:
             assert all(asked.get(choice) == label for choice, label in known[name].when)
-        if kind not in ("two lines", "look-alikes", "deep"):  # there, several choices settle to the same
+        if kind not in (
+            "two lines",
+            "look-alikes",
+            "deep",
+        ):  # there, several choices settle to the same
             assert admitted == asked
 
 
-@pytest.mark.parametrize("value", [2.0, {"low": 0.0, "high": 1.0, "step": 0.5}, HEAT, ALPHA, NESTED, STEPS])
+@pytest.mark.parametrize(
+    "value", [2.0, {"low": 0.0, "high": 1.0, "step": 0.5}, HEAT, ALPHA, NESTED, STEPS]
+)
 def test_what_a_value_settles_to_is_a_schedule(value: Any) -> None:
     for settled in extremes(read(value)):
         parse_schedule(settled)
@@ -245,19 +340,37 @@ def test_what_a_value_settles_to_is_a_schedule(value: Any) -> None:
         ({"low": 0.0, "high": 2.0}, True, "True is not between"),
         ({"low": 1.0, "high": 2.0}, "1.5", "'1.5' is not between"),
         ({"low": 1.0, "high": 2.0}, {"shape": "constant", "value": 1.5}, "is not between"),
-        ({"low": 1.0, "high": 4.0, "step": 1.0}, 2.5, "t: 2.5 is not 1 and a multiple of the step 1"),
+        (
+            {"low": 1.0, "high": 4.0, "step": 1.0},
+            2.5,
+            "t: 2.5 is not 1 and a multiple of the step 1",
+        ),
         ({"choices": [16, 32]}, 24, "t: 24 is none of 16, 32"),
         ({"choices": [16, 32]}, [16], "is none of"),
         (HEAT, 11.0, "t: no option of any_of gives it"),
         (HEAT, {"shape": "linear", "start": 6.0, "end": 2.0}, "t.end: 2.0 is not 1.0"),
         (STEPS, 0.5, "a schedule of shape step is expected"),
-        (STEPS, {"shape": "linear", "start": 0.0, "end": 1.0}, "a schedule of shape step is expected"),
+        (
+            STEPS,
+            {"shape": "linear", "start": 0.0, "end": 1.0},
+            "a schedule of shape step is expected",
+        ),
         (STEPS, {"shape": "step", "values": [0.0, 0.5, 1.0]}, "shape step has here values, at"),
-        (STEPS, {"shape": "step", "values": [0.0, 1.0], "at": [0.3, 0.5]}, "t.values: a list of 3 is expected"),
-        (STEPS, {"shape": "step", "values": 0.0, "at": [0.3, 0.5]}, "t.values: a list of 3 is expected"),
+        (
+            STEPS,
+            {"shape": "step", "values": [0.0, 1.0], "at": [0.3, 0.5]},
+            "t.values: a list of 3 is expected",
+        ),
+        (
+            STEPS,
+            {"shape": "step", "values": 0.0, "at": [0.3, 0.5]},
+            "t.values: a list of 3 is expected",
+        ),
     ],
 )
-def test_what_the_grammar_does_not_give_is_not_admitted(value: Any, settled: Any, reason: str) -> None:
+def test_what_the_grammar_does_not_give_is_not_admitted(
+    value: Any, settled: Any, reason: str
+) -> None:
     with pytest.raises(NotAdmitted) as caught:
         admit(read(value), settled, "t")
     assert reason in str(caught.value)
@@ -313,7 +426,14 @@ def test_a_range_of_whole_numbers_has_an_end_without_a_step() -> None:
     assert all(type(point) is int for point in epochs.points() or [])
 
 
-@pytest.mark.parametrize("value", [{"low": 0.0, "high": 1.0, "step": 0.1}, {"low": 1.0, "high": 8.0, "step": 3.0}, {"choices": ["a", "b"]}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"low": 0.0, "high": 1.0, "step": 0.1},
+        {"low": 1.0, "high": 8.0, "step": 3.0},
+        {"choices": ["a", "b"]},
+    ],
+)
 @pytest.mark.parametrize("whole", [False, True])
 def test_as_many_points_are_listed_as_are_counted(value: Any, whole: bool) -> None:
     if whole and value.get("step") == 0.1:
@@ -351,13 +471,20 @@ def test_boundaries_that_could_cross_are_found_wherever_they_stand() -> None:
     def steps(*at: Any) -> Any:
         return {"shape": "step", "values": [0.0, 0.5, 1.0], "at": list(at)}
 
-    assert crossing_boundaries(read(steps({"low": 0.2, "high": 0.4}, {"low": 0.5, "high": 0.8}))) is None
-    assert "number 1 reaches 0.6, number 2 begins at 0.5" in str(crossing_boundaries(read(steps({"low": 0.2, "high": 0.6}, {"low": 0.5, "high": 0.8}))))
+    assert (
+        crossing_boundaries(read(steps({"low": 0.2, "high": 0.4}, {"low": 0.5, "high": 0.8})))
+        is None
+    )
+    assert "number 1 reaches 0.6, number 2 begins at 0.5" in str(
+        crossing_boundaries(read(steps({"low": 0.2, "high": 0.6}, {"low": 0.5, "high": 0.8})))
+    )
     assert crossing_boundaries(read({"any_of": [0.5, steps(0.6, 0.6)]})) is not None
     assert crossing_boundaries(read(HEAT)) is None
 
 
 def test_many_options_take_no_time() -> None:
-    value = read({"any_of": [{"shape": "linear", "start": i / 1000, "end": 1.0} for i in range(500)]})
+    value = read(
+        {"any_of": [{"shape": "linear", "start": i / 1000, "end": 1.0} for i in range(500)]}
+    )
     assert len(list(extremes(value))) == 500
     assert len(parameters(value, "alpha")[0].domain) == 500  # type: ignore[arg-type]

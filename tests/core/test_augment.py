@@ -36,12 +36,23 @@ class Drawn(random.Random):
 
 
 def test_each_word_is_masked_where_its_number_is_below_the_share() -> None:
-    assert masked(["a", "b", "c", "d"], Drawn(0.05, 0.1, 0.5, 0.09), 0.1, "[MASK]") == ["[MASK]", "b", "c", "[MASK]"]
+    assert masked(["a", "b", "c", "d"], Drawn(0.05, 0.1, 0.5, 0.09), 0.1, "[MASK]") == [
+        "[MASK]",
+        "b",
+        "c",
+        "[MASK]",
+    ]
 
 
 def test_a_word_changes_places_with_the_next_one_and_both_stay_there() -> None:
     # a, b change; then c (not b) is asked, stays; d, e change. Nothing is asked of the last word.
-    assert swapped(["a", "b", "c", "d", "e"], Drawn(0.1, 0.9, 0.1), 0.2) == ["b", "a", "c", "e", "d"]
+    assert swapped(["a", "b", "c", "d", "e"], Drawn(0.1, 0.9, 0.1), 0.2) == [
+        "b",
+        "a",
+        "c",
+        "e",
+        "d",
+    ]
     assert swapped(["a", "b", "c"], Drawn(0.9, 0.1), 0.2) == ["a", "c", "b"]
     assert swapped(["alone"], Drawn(), 1.0) == ["alone"]
 
@@ -57,7 +68,9 @@ def test_an_ngram_is_a_run_of_one_to_five_words() -> None:
 
 def test_views_are_a_function_of_text_seed_and_number() -> None:
     def made(text: str, seed: int, number: int) -> str:
-        return view(text, draws(text, seed, number), mask=0.3, ngram=0.3, swap=0.3, mask_token="[MASK]")
+        return view(
+            text, draws(text, seed, number), mask=0.3, ngram=0.3, swap=0.3, mask_token="[MASK]"
+        )
 
     first = [made(TEXT, 0, number) for number in range(20)]
     assert first == [made(TEXT, 0, number) for number in range(20)]
@@ -73,11 +86,17 @@ def test_shares_are_kept_and_0_changes_nothing() -> None:
     assert sum(text != TEXT for text in short) / 2000 == pytest.approx(0.25, abs=0.03)
     assert all(text in TEXT for text in short)
     assert view(f"  {TEXT}\n", random.Random(0)) == TEXT
-    assert view("alone", random.Random(0), mask=1.0, ngram=1.0, swap=1.0, mask_token="[MASK]") == "[MASK]"
+    assert (
+        view("alone", random.Random(0), mask=1.0, ngram=1.0, swap=1.0, mask_token="[MASK]")
+        == "[MASK]"
+    )
 
 
 def test_another_mask_token_masks_the_same_words() -> None:
-    made = [view(TEXT, draws(TEXT, 0, 3), mask=0.4, ngram=0.2, swap=0.4, mask_token=token) for token in ("[MASK]", "<mask>")]
+    made = [
+        view(TEXT, draws(TEXT, 0, 3), mask=0.4, ngram=0.2, swap=0.4, mask_token=token)
+        for token in ("[MASK]", "<mask>")
+    ]
     assert made[0].replace("[MASK]", "<mask>") == made[1]
 
 
@@ -109,13 +128,20 @@ def test_masked_words_are_samples_of_the_likeliest_whole_words(masked_lm: Path) 
     assert share["superb"] / 2000 == pytest.approx(2.71828 / 3.71828, abs=0.03)
 
 
-def test_rows_of_other_lengths_masks_of_their_own_and_texts_too_long_keep_their_places(masked_lm: Path) -> None:
+def test_rows_of_other_lengths_masks_of_their_own_and_texts_too_long_keep_their_places(
+    masked_lm: Path,
+) -> None:
     offers = MaskedWords(*load_masked_lm(str(masked_lm)), candidates=1)
     rows = [["the"], ["[MASK]", "film", "was", "dull"], ["plot"] * 100, ["is", "a", "no"]]
     found = offers.replace(rows, [[0], [1, 3], [2, 99], []], [random.Random(i) for i in range(4)])
     assert found[0] == ["superb"]
     assert found[1] == ["[MASK]", "superb", "was", "superb"]
-    assert found[2] == ["plot", "plot", "superb", *["plot"] * 97]  # what the model doesn't read stays
+    assert found[2] == [
+        "plot",
+        "plot",
+        "superb",
+        *["plot"] * 97,
+    ]  # what the model doesn't read stays
     assert found[3] == rows[3]
     assert rows[0] == ["the"]
 
@@ -128,7 +154,10 @@ def test_what_is_no_word_is_never_offered(masked_lm: Path) -> None:
 
 def test_a_model_without_such_a_head_is_one_clear_error(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "body", "bert", layers=1)
-    with pytest.raises(ModelError, match=r"augment.masked_lm: .* is no masked language model: its weights lack cls.predictions"):
+    with pytest.raises(
+        ModelError,
+        match=r"augment.masked_lm: .* is no masked language model: its weights lack cls.predictions",
+    ):
         load_masked_lm(str(folder))
     model = AutoModelForMaskedLM.from_pretrained(folder)
     model.save_pretrained(folder)
@@ -136,11 +165,19 @@ def test_a_model_without_such_a_head_is_one_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_tokenizer_that_can_not_mask_or_has_no_words_is_one_clear_error(tmp_path: Path) -> None:
-    folder = make_model(tmp_path / "letters", "bert", layers=1, words=[*WORDS[:5], "##a", "##b", "!"])
+    folder = make_model(
+        tmp_path / "letters", "bert", layers=1, words=[*WORDS[:5], "##a", "##b", "!"]
+    )
     AutoModelForMaskedLM.from_pretrained(folder).save_pretrained(folder)
-    with pytest.raises(ModelError, match=r"augment.masked_lm: no token of .*letters is a whole word, so it has none to offer"):
+    with pytest.raises(
+        ModelError,
+        match=r"augment.masked_lm: no token of .*letters is a whole word, so it has none to offer",
+    ):
         MaskedWords(*load_masked_lm(str(folder)), candidates=3)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.mask_token = None
-    with pytest.raises(ModelError, match=r"augment.masked_lm: .*letters needs a fast tokenizer \(tokenizer.json\) with a mask token"):
+    with pytest.raises(
+        ModelError,
+        match=r"augment.masked_lm: .*letters needs a fast tokenizer \(tokenizer.json\) with a mask token",
+    ):
         offered_words(tokenizer)

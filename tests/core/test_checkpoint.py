@@ -25,7 +25,12 @@ def settings(tiny: Callable[..., str], review_csv: Path) -> TrialSettings:
         {
             "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
             "student": {"model": tiny("bert", layers=2), "layers": 1},
-            "training": {"epochs": 1, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 4},
+            "training": {
+                "epochs": 1,
+                "batch_size": 16,
+                "max_length": 24,
+                "evaluations_per_epoch": 4,
+            },
             "alpha": 1.0,
             "learning_rate": 2e-3,
         }
@@ -57,7 +62,9 @@ def half_a_model(model: Any, tokenizer: Any, folder: Path) -> None:
     raise full_disk()
 
 
-def test_the_earlier_checkpoint_stays_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_earlier_checkpoint_stays_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = TrialFolder(tmp_path / "a trial's folder")
     place.save_state({"step": 1, "model": {"weight": torch.ones(3)}})
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
@@ -70,7 +77,9 @@ def test_the_earlier_checkpoint_stays_when_the_disk_is_full(tmp_path: Path, monk
     assert list(place.state.parent.iterdir()) == [place.state]
 
 
-def test_without_an_earlier_checkpoint_there_is_none_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_earlier_checkpoint_there_is_none_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = TrialFolder(tmp_path)
     monkeypatch.setattr(torch, "save", half_a_state)
     with pytest.raises(OSError):
@@ -78,7 +87,9 @@ def test_without_an_earlier_checkpoint_there_is_none_when_the_disk_is_full(tmp_p
     assert place.load_state() is None
 
 
-def test_a_full_disk_is_an_oserror_and_not_torch_s_own_of_an_unexpected_position(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_oserror_and_not_torch_s_own_of_an_unexpected_position(
+    tmp_path: Path,
+) -> None:
     place = TrialFolder(tmp_path)
     place.save_state({"step": 1})
     with small_disk(), pytest.raises(OSError, match="File too large"):
@@ -86,7 +97,9 @@ def test_a_full_disk_is_an_oserror_and_not_torch_s_own_of_an_unexpected_position
     assert place.load_state() == {"step": 1}
 
 
-def test_a_full_disk_is_an_oserror_and_not_safetensors_own(tmp_path: Path, tiny: Callable[..., str]) -> None:
+def test_a_full_disk_is_an_oserror_and_not_safetensors_own(
+    tmp_path: Path, tiny: Callable[..., str]
+) -> None:
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
     with small_disk(), pytest.raises(OSError, match="File too large") as raised:
         TrialFolder(tmp_path).save_student(model, tokenizer, "card")
@@ -94,7 +107,9 @@ def test_a_full_disk_is_an_oserror_and_not_safetensors_own(tmp_path: Path, tiny:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_saving_a_model_that_is_not_the_disk_s_stays_what_it_is(tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_saving_a_model_that_is_not_the_disk_s_stays_what_it_is(
+    tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
 
     def broken(folder: Path) -> None:
@@ -106,7 +121,9 @@ def test_an_error_of_saving_a_model_that_is_not_the_disk_s_stays_what_it_is(tmp_
 
 
 @pytest.mark.parametrize("what", ["second checkpoint", "student"])
-def test_a_trial_goes_on_bit_identically_once_there_is_room_again(what: str, settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_goes_on_bit_identically_once_there_is_room_again(
+    what: str, settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = tmp_path / "cache"
     whole = [evaluation.metrics for evaluation in train(settings, tmp_path / "whole", cache=cache)]
     stream = train(settings, tmp_path / "parts", cache=cache)
@@ -117,7 +134,15 @@ def test_a_trial_goes_on_bit_identically_once_there_is_room_again(what: str, set
         else:
             patch.setattr(torch, "save", half_a_state)
         list(stream)
-    assert {path.name for path in (tmp_path / "parts").iterdir()} == {"settings.json", "metrics.jsonl", "checkpoint"}
-    assert [evaluation.metrics for evaluation in train(settings, tmp_path / "parts", cache=cache)] == whole
-    one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts"))
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {
+        "settings.json",
+        "metrics.jsonl",
+        "checkpoint",
+    }
+    assert [
+        evaluation.metrics for evaluation in train(settings, tmp_path / "parts", cache=cache)
+    ] == whole
+    one, two = (
+        load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts")
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)

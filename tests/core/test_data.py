@@ -28,12 +28,20 @@ ROWS = sentences(120)
 def load(dataset: Any, **keys: Any) -> TaskData:
     if isinstance(dataset, Path):
         dataset = str(dataset)
-    return load_task(TaskSettings(**({"dataset": dataset, "text": "text", "label": "label", "holdout": 0.2} | keys)))
+    return load_task(
+        TaskSettings(
+            **({"dataset": dataset, "text": "text", "label": "label", "holdout": 0.2} | keys)
+        )
+    )
 
 
 def everything(data: TaskData) -> dict[str, str]:
     """Text (or texts) -> the label's name, over all splits."""
-    return {"|".join(texts): data.label_names[label] for split in data.splits.values() for *texts, label in zip(*split.texts, split.labels, strict=True)}
+    return {
+        "|".join(texts): data.label_names[label]
+        for split in data.splits.values()
+        for *texts, label in zip(*split.texts, split.labels, strict=True)
+    }
 
 
 def texts_of(data: TaskData) -> dict[str, set[str]]:
@@ -69,7 +77,9 @@ def hard_rows() -> list[tuple[str, str]]:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_csv_keeps_commas_quotes_newlines_emoji_and_words_that_look_like_nothing(tmp_path: Path) -> None:
+def test_csv_keeps_commas_quotes_newlines_emoji_and_words_that_look_like_nothing(
+    tmp_path: Path,
+) -> None:
     data = load(write_csv(tmp_path / 'it\'s "hard" é.csv', hard_rows()))
     found = everything(data)
     for text, label in hard_rows():
@@ -79,7 +89,9 @@ def test_csv_keeps_commas_quotes_newlines_emoji_and_words_that_look_like_nothing
 
 
 def test_rows_without_text_are_dropped_and_counted(tmp_path: Path) -> None:
-    data = load(write_csv(tmp_path / "rows.csv", [*ROWS, ("", "pos"), ("   ", "neg"), ("\n", "pos")]))
+    data = load(
+        write_csv(tmp_path / "rows.csv", [*ROWS, ("", "pos"), ("   ", "neg"), ("\n", "pos")])
+    )
     assert "train: 3 of 123 rows dropped: their text is empty" in data.notes
     assert sum(map(len, data.splits.values())) == 120
 
@@ -106,9 +118,17 @@ def test_labels_1_and_1_point_0_are_one_class_and_numbers_sort_as_numbers(tmp_pa
 
 
 def test_tsv_with_quotes_as_they_are(tmp_path: Path) -> None:
-    lines = ['an unclosed " quote', '"starts with one', 'ends with one"', *(text for text, _ in ROWS)]
+    lines = [
+        'an unclosed " quote',
+        '"starts with one',
+        'ends with one"',
+        *(text for text, _ in ROWS),
+    ]
     path = tmp_path / "rows.tsv"
-    path.write_text("text\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(lines)), encoding="utf-8")
+    path.write_text(
+        "text\tlabel\n" + "".join(f"{text}\t{i % 2}\n" for i, text in enumerate(lines)),
+        encoding="utf-8",
+    )
     assert set(everything(load(path))) == set(lines)
 
 
@@ -128,15 +148,26 @@ def test_json_jsonl_and_parquet_say_the_same_as_csv(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text(json.dumps({"version": 1, "data": objects}))
     (tmp_path / "columns.json").write_text(json.dumps(columns))
     (tmp_path / "lines.json").write_text("\n".join(map(json.dumps, objects)))
-    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in objects) + "\n\n", encoding="utf-8")
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps(row, ensure_ascii=False) for row in objects) + "\n\n", encoding="utf-8"
+    )
     pandas.DataFrame(columns).to_parquet(tmp_path / "rows.parquet")
     expected = everything(load(write_csv(tmp_path / "rows.csv", hard_rows())))
-    for name in ("list.json", "data.json", "columns.json", "lines.json", "rows.jsonl", "rows.parquet"):
+    for name in (
+        "list.json",
+        "data.json",
+        "columns.json",
+        "lines.json",
+        "rows.jsonl",
+        "rows.parquet",
+    ):
         assert everything(load(tmp_path / name)) == expected, name
 
 
 def test_labels_that_are_booleans_or_numbers_with_gaps_in_parquet(tmp_path: Path) -> None:
-    frame = pandas.DataFrame({"text": [f"text {i}" for i in range(60)], "label": [i % 2 == 0 for i in range(60)]})
+    frame = pandas.DataFrame(
+        {"text": [f"text {i}" for i in range(60)], "label": [i % 2 == 0 for i in range(60)]}
+    )
     frame.to_parquet(tmp_path / "bool.parquet")
     assert load(tmp_path / "bool.parquet").label_names == ("0", "1")
     frame["label"] = pandas.array([0, 1, None] * 20, dtype="Int64")
@@ -145,11 +176,23 @@ def test_labels_that_are_booleans_or_numbers_with_gaps_in_parquet(tmp_path: Path
         load(tmp_path / "gaps.parquet")
 
 
-def test_half_an_emoji_is_replaced_before_a_tokenizer_sees_it(tmp_path: Path, tiny: Callable[..., str]) -> None:
-    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": f"good \ud83d {text}", "label": label}) for text, label in ROWS))
+def test_half_an_emoji_is_replaced_before_a_tokenizer_sees_it(
+    tmp_path: Path, tiny: Callable[..., str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(
+            json.dumps({"text": f"good \ud83d {text}", "label": label}) for text, label in ROWS
+        )
+    )
     data = load(tmp_path / "rows.jsonl")
     assert all(text.encode("utf-8") for text in data.train.texts[0])
-    tokenize_split(data.train, AutoTokenizer.from_pretrained(tiny("bert")), max_length=16, token_types=False, cache=tmp_path)
+    tokenize_split(
+        data.train,
+        AutoTokenizer.from_pretrained(tiny("bert")),
+        max_length=16,
+        token_types=False,
+        cache=tmp_path,
+    )
 
 
 def folder_of_splits(folder: Path) -> Path:
@@ -161,13 +204,23 @@ def folder_of_splits(folder: Path) -> Path:
 
 
 def test_a_folder_gives_the_splits_that_are_named(tmp_path: Path) -> None:
-    data = load(folder_of_splits(tmp_path / "a folder"), splits={"train": "train", "validation": "validation", "test": "test"})
-    assert {name: len(split) for name, split in data.splits.items()} == {"train": 80, "validation": 20, "test": 20}
+    data = load(
+        folder_of_splits(tmp_path / "a folder"),
+        splits={"train": "train", "validation": "validation", "test": "test"},
+    )
+    assert {name: len(split) for name, split in data.splits.items()} == {
+        "train": 80,
+        "validation": 20,
+        "test": 20,
+    }
     assert all(text.endswith(" no") for text in data.test.texts[0])
 
 
 def test_a_split_of_a_folder_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no split 'validaton', only test, train, validation; did you mean 'validation'"):
+    with pytest.raises(
+        DataError,
+        match="no split 'validaton', only test, train, validation; did you mean 'validation'",
+    ):
         load(folder_of_splits(tmp_path / "folder"), splits={"validation": "validaton"})
 
 
@@ -190,9 +243,17 @@ def test_one_file_has_no_splits_to_name(tmp_path: Path) -> None:
 
 def test_a_file_that_changed_is_read_again_alone_and_in_a_folder(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "train.csv", ROWS)
-    assert sum(map(len, load(path).splits.values())) == sum(map(len, load(tmp_path).splits.values())) == 120
+    assert (
+        sum(map(len, load(path).splits.values()))
+        == sum(map(len, load(tmp_path).splits.values()))
+        == 120
+    )
     write_csv(path, ROWS[:60])
-    assert sum(map(len, load(path).splits.values())) == sum(map(len, load(tmp_path).splits.values())) == 60
+    assert (
+        sum(map(len, load(path).splits.values()))
+        == sum(map(len, load(tmp_path).splits.values()))
+        == 60
+    )
 
 
 def test_where_takes_the_rows_of_one_value(tmp_path: Path) -> None:
@@ -212,7 +273,9 @@ def test_where_takes_the_rows_of_one_value(tmp_path: Path) -> None:
 
 def test_held_out_splits_are_the_same_for_the_same_rows_in_another_order(tmp_path: Path) -> None:
     shuffled = random.Random(1).sample(ROWS, len(ROWS))
-    one, other = (load(write_csv(tmp_path / f"{i}.csv", rows)) for i, rows in enumerate((ROWS, shuffled)))
+    one, other = (
+        load(write_csv(tmp_path / f"{i}.csv", rows)) for i, rows in enumerate((ROWS, shuffled))
+    )
     assert texts_of(one) == texts_of(other)
     assert one.train.texts != other.train.texts
 
@@ -228,7 +291,9 @@ def test_a_limit_takes_the_same_rows_in_any_order(tmp_path: Path) -> None:
     limit = {"train": 20, "validation": 7, "test": 1000}
     one, other, whole = (
         load(write_csv(tmp_path / f"{i}.csv", rows), **keys)
-        for i, (rows, keys) in enumerate([(ROWS, {"limit": limit}), (shuffled, {"limit": limit}), (ROWS, {})])
+        for i, (rows, keys) in enumerate(
+            [(ROWS, {"limit": limit}), (shuffled, {"limit": limit}), (ROWS, {})]
+        )
     )
     assert texts_of(one) == texts_of(other)
     assert (len(one.train), len(one.validation), len(one.test)) == (20, 7, len(whole.test))
@@ -236,7 +301,15 @@ def test_a_limit_takes_the_same_rows_in_any_order(tmp_path: Path) -> None:
 
 
 def test_no_text_is_in_two_splits_not_even_in_another_spelling(tmp_path: Path) -> None:
-    variants = [row for text, label in ROWS for row in ((text, label), (text.upper(), label), (f"  {text.replace(' ', '   ')}\t", label))]
+    variants = [
+        row
+        for text, label in ROWS
+        for row in (
+            (text, label),
+            (text.upper(), label),
+            (f"  {text.replace(' ', '   ')}\t", label),
+        )
+    ]
     data = load(write_csv(tmp_path / "rows.csv", variants))
     parts = [{normal(text) for text in split.texts[0]} for split in data.splits.values()]
     assert sum(map(len, parts)) == len(set.union(*parts)) == len({normal(text) for text, _ in ROWS})
@@ -250,14 +323,21 @@ def test_named_splits_keep_test_whole_and_take_its_texts_out_of_the_others(tmp_p
     write_csv(folder / "validation.csv", [(text.upper(), label) for text, label in unique[:30]])
     write_csv(folder / "test.csv", [(f" {text}", label) for text, label in unique[20:40]])
     data = load(folder, splits={name: name for name in SPLITS})
-    assert [len(data.splits[name]) for name in ("test", "validation", "train")] == [20, 20, len(unique) - 40]
+    assert [len(data.splits[name]) for name in ("test", "validation", "train")] == [
+        20,
+        20,
+        len(unique) - 40,
+    ]
     assert "validation: 10 rows dropped: their text is in the test split too" in data.notes
     assert "train: 40 rows dropped: their text is in the validation or test split too" in data.notes
 
 
 def test_pairs_are_one_text_for_the_splits(tmp_path: Path) -> None:
     rows = [(f"premise {i // 2}", f"hypothesis {i % 2}", str(i % 2)) for i in range(200)]
-    data = load(write_csv(tmp_path / "rows.csv", rows, ("premise", "hypothesis", "label")), text=["premise", "hypothesis"])
+    data = load(
+        write_csv(tmp_path / "rows.csv", rows, ("premise", "hypothesis", "label")),
+        text=["premise", "hypothesis"],
+    )
     assert everything(data) == {f"{first}|{second}": label for first, second, label in rows}
 
 
@@ -266,14 +346,23 @@ def test_pairs_are_one_text_for_the_splits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["-1", "", "-1.0"])
 def test_rows_without_label_are_counted(tmp_path: Path, missing: str) -> None:
-    path = write_csv(tmp_path / "rows.csv", [(f"text {i}", missing if i % 4 == 0 else str(i % 2)) for i in range(100)])
-    with pytest.raises(DataError, match=r"task.label: \d+ of \d+ rows of the \w+ split have no label \(label is -1 or empty\)"):
+    path = write_csv(
+        tmp_path / "rows.csv",
+        [(f"text {i}", missing if i % 4 == 0 else str(i % 2)) for i in range(100)],
+    )
+    with pytest.raises(
+        DataError,
+        match=r"task.label: \d+ of \d+ rows of the \w+ split have no label \(label is -1 or empty\)",
+    ):
         load(path)
 
 
 def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "rows.csv", ROWS)
-    with pytest.raises(DataError, match=r"task.text: .*rows.csv has no column 'txt', only 'text', 'label'; did you mean 'text'"):
+    with pytest.raises(
+        DataError,
+        match=r"task.text: .*rows.csv has no column 'txt', only 'text', 'label'; did you mean 'text'",
+    ):
         load(path, text="txt")
     with pytest.raises(DataError, match=r"task.label: .* no column 'lable'.*did you mean 'label'"):
         load(path, label="lable")
@@ -283,8 +372,14 @@ def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path) -> None:
     ("rows", "words"),
     [
         ([(f"text {i}", f"name {i}") for i in range(100)], "that is no label column"),
-        ([(f"text {i}", f"{i / 7:.3f}") for i in range(1, 100)], "must be a whole number or a name"),
-        ([(f"text {i}", "good") for i in range(100)], r"every row of train has the same label \(label = 'good'\)"),
+        (
+            [(f"text {i}", f"{i / 7:.3f}") for i in range(1, 100)],
+            "must be a whole number or a name",
+        ),
+        (
+            [(f"text {i}", "good") for i in range(100)],
+            r"every row of train has the same label \(label = 'good'\)",
+        ),
     ],
 )
 def test_a_column_that_is_no_label_is_refused(tmp_path: Path, rows: list, words: str) -> None:
@@ -293,14 +388,18 @@ def test_a_column_that_is_no_label_is_refused(tmp_path: Path, rows: list, words:
 
 
 def test_a_list_of_labels_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({"text": f"text {i}", "label": [i % 2]}) for i in range(60)))
+    (tmp_path / "rows.jsonl").write_text(
+        "\n".join(json.dumps({"text": f"text {i}", "label": [i % 2]}) for i in range(60))
+    )
     with pytest.raises(DataError, match="a row must have one label"):
         load(tmp_path / "rows.jsonl")
 
 
 def test_f1_is_for_two_classes(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "rows.csv", [(f"text {i}", "abc"[i % 3]) for i in range(90)])
-    with pytest.raises(DataError, match=r"f1 is for 2 classes and there are 3 \(a, b, c\); use f1_macro"):
+    with pytest.raises(
+        DataError, match=r"f1 is for 2 classes and there are 3 \(a, b, c\); use f1_macro"
+    ):
         load(path, metric="f1")
     assert len(load(path, metric="f1_macro").label_names) == 3
 
@@ -308,7 +407,9 @@ def test_f1_is_for_two_classes(tmp_path: Path) -> None:
 def test_a_label_that_only_test_has_is_refused(tmp_path: Path) -> None:
     folder = folder_of_splits(tmp_path / "folder")
     write_csv(folder / "test.csv", [("something new", "maybe"), ("something old", "pos")])
-    with pytest.raises(DataError, match=r"test has the label 'maybe', which train doesn't have \(train: neg, pos\)"):
+    with pytest.raises(
+        DataError, match=r"test has the label 'maybe', which train doesn't have \(train: neg, pos\)"
+    ):
         load(folder, splits={"test": "test"})
 
 
@@ -317,9 +418,13 @@ def test_labels_of_the_space_order_or_name_the_classes(tmp_path: Path) -> None:
     ordered = load(path, labels=["pos", "neg"])
     assert ordered.label_names == ("pos", "neg")
     assert everything(ordered) == dict(ROWS)
-    numbers = write_csv(tmp_path / "numbers.csv", [(text, "1" if label == "pos" else "0") for text, label in ROWS])
+    numbers = write_csv(
+        tmp_path / "numbers.csv", [(text, "1" if label == "pos" else "0") for text, label in ROWS]
+    )
     assert everything(load(numbers, labels=["neg", "pos"])) == dict(ROWS)
-    with pytest.raises(DataError, match=r"task.labels: \[good, bad\] are not the labels of the rows: neg, pos"):
+    with pytest.raises(
+        DataError, match=r"task.labels: \[good, bad\] are not the labels of the rows: neg, pos"
+    ):
         load(path, labels=["good", "bad"])
 
 
@@ -336,9 +441,21 @@ def test_latin_1_is_refused_with_the_advice_to_save_as_utf_8(tmp_path: Path, nam
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv", 'text,label\n"never closed,pos\nmore,neg\n', "can't be read as csv: .*EOF inside string"),
-        ("b.csv", "text,label\nfine,pos\none, two, three,neg\n", "can't be read as csv: .*Expected 2 fields in line 3, saw 4"),
-        ("c.csv", "text,label\none, two,pos\nthree, four,neg\n", "rows have more fields than the header"),
+        (
+            "a.csv",
+            'text,label\n"never closed,pos\nmore,neg\n',
+            "can't be read as csv: .*EOF inside string",
+        ),
+        (
+            "b.csv",
+            "text,label\nfine,pos\none, two, three,neg\n",
+            "can't be read as csv: .*Expected 2 fields in line 3, saw 4",
+        ),
+        (
+            "c.csv",
+            "text,label\none, two,pos\nthree, four,neg\n",
+            "rows have more fields than the header",
+        ),
         ("d.csv", "", "can't be read as csv: No columns"),
         ("e.csv", "text,label\n", "the train split has no rows"),
         ("f.jsonl", '{"text": "a", "label": 1}\n{"text": ', "can't be read as jsonl"),
@@ -349,7 +466,9 @@ def test_latin_1_is_refused_with_the_advice_to_save_as_utf_8(tmp_path: Path, nam
         ("k.txt", "text", "is none of .csv"),
     ],
 )
-def test_a_broken_file_is_one_line_with_its_name(tmp_path: Path, name: str, content: str, words: str) -> None:
+def test_a_broken_file_is_one_line_with_its_name(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=words) as caught:
         load(tmp_path / name)
@@ -369,42 +488,72 @@ def test_a_path_that_is_not_there_is_not_sought_on_the_hub(tmp_path: Path) -> No
 
 
 def split_of(*columns: list[str]) -> Split:
-    return Split("train", columns, np.zeros(len(columns[0]), dtype=np.int64), "-".join(map(str, columns)))
+    return Split(
+        "train", columns, np.zeros(len(columns[0]), dtype=np.int64), "-".join(map(str, columns))
+    )
 
 
-def test_tokens_are_the_tokenizers_own_row_by_row(tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.data.tokenize.ROWS_A_TOKENIZER_CALL", 50)  # the rows span several calls
+def test_tokens_are_the_tokenizers_own_row_by_row(
+    tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "kdsweep.core.data.tokenize.ROWS_A_TOKENIZER_CALL", 50
+    )  # the rows span several calls
     tokenizer = AutoTokenizer.from_pretrained(tiny("bert"))
     texts = [text for text, _ in ROWS]
-    tokens = tokenize_split(split_of(texts), tokenizer, max_length=8, token_types=True, cache=tmp_path)
+    tokens = tokenize_split(
+        split_of(texts), tokenizer, max_length=8, token_types=True, cache=tmp_path
+    )
     rows = np.array([0, 51, 119, 3])
     batch = tokens.batch(rows)
     for i, row in enumerate(rows):
         real = batch["attention_mask"][i] == 1
-        assert batch["input_ids"][i][real].tolist() == tokenizer(texts[row], truncation=True, max_length=8)["input_ids"]
+        assert (
+            batch["input_ids"][i][real].tolist()
+            == tokenizer(texts[row], truncation=True, max_length=8)["input_ids"]
+        )
         assert (batch["input_ids"][i][~real] == tokenizer.pad_token_id).all()
     assert batch["input_ids"].shape[1] == tokens.lengths[rows].max() <= 8
 
 
-def test_tokens_are_mapped_into_memory_and_made_once(tmp_path: Path, tiny: Callable[..., str]) -> None:
+def test_tokens_are_mapped_into_memory_and_made_once(
+    tmp_path: Path, tiny: Callable[..., str]
+) -> None:
     said: list[str] = []
 
-    def tokens(max_length: int = 16, texts: tuple[str, ...] = ("the film", "a plot"), family: str = "bert") -> Any:
+    def tokens(
+        max_length: int = 16, texts: tuple[str, ...] = ("the film", "a plot"), family: str = "bert"
+    ) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(tiny(family))
-        tokenizer("anything", truncation=True, padding="max_length", max_length=5)  # what it was used for before is no part of it
-        return tokenize_split(split_of(list(texts)), tokenizer, max_length=max_length, token_types=False, cache=tmp_path, say=said.append)
+        tokenizer(
+            "anything", truncation=True, padding="max_length", max_length=5
+        )  # what it was used for before is no part of it
+        return tokenize_split(
+            split_of(list(texts)),
+            tokenizer,
+            max_length=max_length,
+            token_types=False,
+            cache=tmp_path,
+            say=said.append,
+        )
 
     first = tokens()
     assert isinstance(first.input_ids, np.memmap)
     times = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()}
     second = tokens()
-    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()} == times
+    assert {
+        file: file.stat().st_mtime_ns for file in tmp_path.rglob("*") if file.is_file()
+    } == times
     assert second.key == first.key and len(said) == 1
-    assert len({first.key, tokens(max_length=15).key, tokens(texts=("the film", "a plots")).key}) == 3
+    assert (
+        len({first.key, tokens(max_length=15).key, tokens(texts=("the film", "a plots")).key}) == 3
+    )
     assert len(said) == 3
 
 
-def test_pairs_tell_their_texts_apart_for_bert_and_not_for_distilbert(tmp_path: Path, tiny: Callable[..., str]) -> None:
+def test_pairs_tell_their_texts_apart_for_bert_and_not_for_distilbert(
+    tmp_path: Path, tiny: Callable[..., str]
+) -> None:
     from kdsweep.core.models.inputs import reads_token_types
     from kdsweep.core.models.loading import load_classifier
 
@@ -412,16 +561,30 @@ def test_pairs_tell_their_texts_apart_for_bert_and_not_for_distilbert(tmp_path: 
     for family, expected in (("bert", True), ("distilbert", False)):
         assert reads_token_types(load_classifier(tiny(family), ("a", "b"))) is expected
         tokenizer = AutoTokenizer.from_pretrained(tiny(family))
-        batch = tokenize_split(pair, tokenizer, max_length=16, token_types=expected, cache=tmp_path).batch(np.array([0, 1]))
+        batch = tokenize_split(
+            pair, tokenizer, max_length=16, token_types=expected, cache=tmp_path
+        ).batch(np.array([0, 1]))
         assert ("token_type_ids" in batch) is expected
         if expected:  # [CLS] the film was fine [SEP] yes [SEP] and padding; [CLS] a plot [SEP] no the actor is dull [SEP]
-            assert batch["token_type_ids"].tolist() == [[0, 0, 0, 0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]]
+            assert batch["token_type_ids"].tolist() == [
+                [0, 0, 0, 0, 0, 0, 1, 1, 0, 0],
+                [0, 0, 0, 0, 1, 1, 1, 1, 1, 1],
+            ]
 
 
-def test_only_rows_that_lost_tokens_count_as_truncated(tmp_path: Path, tiny: Callable[..., str]) -> None:
+def test_only_rows_that_lost_tokens_count_as_truncated(
+    tmp_path: Path, tiny: Callable[..., str]
+) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tiny("bert"))
-    texts = ["the film", "the film was fine", "the film was very fine", "the film was very very fine"]  # 4, 6, 7 and 8 tokens
-    tokens = tokenize_split(split_of(texts), tokenizer, max_length=6, token_types=False, cache=tmp_path)
+    texts = [
+        "the film",
+        "the film was fine",
+        "the film was very fine",
+        "the film was very very fine",
+    ]  # 4, 6, 7 and 8 tokens
+    tokens = tokenize_split(
+        split_of(texts), tokenizer, max_length=6, token_types=False, cache=tmp_path
+    )
     assert tokens.lengths.tolist() == [4, 6, 6, 6]
     assert tokens.truncated == 2
 
@@ -459,7 +622,12 @@ def test_rows_of_similar_length_are_together_but_not_in_order_of_length() -> Non
     lengths = np.random.default_rng(0).integers(3, 60, 1000)
     parts = batches(lengths, 16, seed=0, epoch=0)
     order = np.random.default_rng(0).permutation(1000)
-    assert padding(lengths, parts) < 0.1 < 0.3 < padding(lengths, [order[i : i + 16] for i in range(0, 1000, 16)])
+    assert (
+        padding(lengths, parts)
+        < 0.1
+        < 0.3
+        < padding(lengths, [order[i : i + 16] for i in range(0, 1000, 16)])
+    )
     means = [lengths[rows].mean() for rows in parts]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.5
 
@@ -469,4 +637,7 @@ def test_evaluation_has_every_row_once_and_no_batch_above_its_tokens() -> None:
     parts = list(evaluation_batches(lengths, 256))
     assert sorted(np.concatenate(parts).tolist()) == list(range(500))
     assert max(len(rows) * lengths[rows].max() for rows in parts) <= 256
-    assert [len(rows) for rows in evaluation_batches(np.array([300, 400]), 256)] == [1, 1]  # a row longer than that still is read
+    assert [len(rows) for rows in evaluation_batches(np.array([300, 400]), 256)] == [
+        1,
+        1,
+    ]  # a row longer than that still is read

@@ -26,7 +26,18 @@ from kdsweep.errors import DataError, ModelError
 
 
 def load(dataset: object, **more: Any) -> TaskData:
-    return load_task(TaskSettings(**({"dataset": str(dataset) if isinstance(dataset, Path) else dataset, "text": "text", "label": "label"} | more)))
+    return load_task(
+        TaskSettings(
+            **(
+                {
+                    "dataset": str(dataset) if isinstance(dataset, Path) else dataset,
+                    "text": "text",
+                    "label": "label",
+                }
+                | more
+            )
+        )
+    )
 
 
 def rows_of(data: TaskData) -> dict[str, set[str]]:
@@ -34,8 +45,16 @@ def rows_of(data: TaskData) -> dict[str, set[str]]:
 
 
 def test_a_users_csv_with_commas_quotes_emoji_and_empty_texts(tmp_path: Path) -> None:
-    rows = [(f'film {i}, "quoted" 🎬\nsecond line', ["so-so", "bad", "good"][i % 3]) for i in range(120)]
-    data = load(write_csv(tmp_path / "a.csv", [*rows, ("", "bad"), ("   ", "good"), ("NA", "good"), ("null", "bad")]), holdout=0.2)
+    rows = [
+        (f'film {i}, "quoted" 🎬\nsecond line', ["so-so", "bad", "good"][i % 3]) for i in range(120)
+    ]
+    data = load(
+        write_csv(
+            tmp_path / "a.csv",
+            [*rows, ("", "bad"), ("   ", "good"), ("NA", "good"), ("null", "bad")],
+        ),
+        holdout=0.2,
+    )
     assert data.label_names == ("bad", "good", "so-so")
     assert sum(len(split) for split in data.splits.values()) == 122
     assert any("2 of 124 rows dropped" in note for note in data.notes)
@@ -50,7 +69,10 @@ def test_no_text_is_in_two_splits_not_even_in_another_case(tmp_path: Path) -> No
     rows = sentences(200)
     doubled = rows + [(text.upper() + "  ", label) for text, label in rows]
     data = load(write_csv(tmp_path / "a.csv", doubled), holdout=0.2)
-    folded = {name: {" ".join(text.split()).casefold() for text in texts} for name, texts in rows_of(data).items()}
+    folded = {
+        name: {" ".join(text.split()).casefold() for text in texts}
+        for name, texts in rows_of(data).items()
+    }
     assert not folded["train"] & folded["validation"]
     assert not folded["train"] & folded["test"]
     assert not folded["validation"] & folded["test"]
@@ -58,7 +80,12 @@ def test_no_text_is_in_two_splits_not_even_in_another_case(tmp_path: Path) -> No
 
 def test_named_splits_lose_the_rows_that_they_share_with_test_and_say_so(tmp_path: Path) -> None:
     rows = [(f"{text} {i}", label) for i, (text, label) in enumerate(sentences(100))]
-    data = load({"train": str(write_csv(tmp_path / "train.csv", rows)), "test": str(write_csv(tmp_path / "test.csv", rows[:30]))})
+    data = load(
+        {
+            "train": str(write_csv(tmp_path / "train.csv", rows)),
+            "test": str(write_csv(tmp_path / "test.csv", rows[:30])),
+        }
+    )
     assert len(data.test) == 30
     assert not rows_of(data)["train"] & rows_of(data)["test"]
     assert any("30 rows dropped" in note for note in data.notes)
@@ -83,7 +110,9 @@ def test_every_file_format_gives_the_same_rows(tmp_path: Path) -> None:
     frame.to_json(tmp_path / "a.json", orient="records")
     frame.to_json(tmp_path / "a.jsonl", orient="records", lines=True)
     frame.to_parquet(tmp_path / "a.parquet")
-    keys = {load(tmp_path / f"a.{suffix}").key for suffix in ("csv", "tsv", "json", "jsonl", "parquet")}
+    keys = {
+        load(tmp_path / f"a.{suffix}").key for suffix in ("csv", "tsv", "json", "jsonl", "parquet")
+    }
     assert len(keys) == 1
 
 
@@ -104,14 +133,19 @@ def test_quotes_in_a_tab_separated_file_are_text(tmp_path: Path) -> None:
         ({"dataset": "./nowhere.csv"}, "no file"),
     ],
 )
-def test_mistakes_in_a_task_say_what_and_where(change: dict[str, Any], message: str, review_csv: Path) -> None:
+def test_mistakes_in_a_task_say_what_and_where(
+    change: dict[str, Any], message: str, review_csv: Path
+) -> None:
     with pytest.raises(DataError, match=message):
         load(**({"dataset": str(review_csv)} | change))
 
 
 def test_labels_that_can_not_be_used_are_errors(tmp_path: Path) -> None:
     def texts(labels: list[object]) -> Path:
-        return write_csv(tmp_path / f"{len(list(tmp_path.iterdir()))}.csv", [(f"text {i}", str(labels[i % len(labels)])) for i in range(90)])
+        return write_csv(
+            tmp_path / f"{len(list(tmp_path.iterdir()))}.csv",
+            [(f"text {i}", str(labels[i % len(labels)])) for i in range(90)],
+        )
 
     with pytest.raises(DataError, match="-1"):
         load(texts([0, 1, -1]))
@@ -127,33 +161,61 @@ def test_labels_that_can_not_be_used_are_errors(tmp_path: Path) -> None:
         load(tmp_path / "latin.csv")
 
 
-def test_tokens_are_made_once_and_pairs_are_told_apart_where_the_model_can(tmp_path: Path, tiny: Callable[..., str]) -> None:
+def test_tokens_are_made_once_and_pairs_are_told_apart_where_the_model_can(
+    tmp_path: Path, tiny: Callable[..., str]
+) -> None:
     rows = [(f"the film {'fine' if i % 2 else 'dull'}", f"a scene {i}", i % 2) for i in range(60)]
     path = write_csv(tmp_path / "pairs.csv", rows, ("text", "other", "label"))  # type: ignore[arg-type]
     data = load(path, text=["text", "other"])
-    bert, distilbert = load_classifier(tiny("bert"), data.label_names), load_classifier(tiny("distilbert"), data.label_names)
+    bert, distilbert = (
+        load_classifier(tiny("bert"), data.label_names),
+        load_classifier(tiny("distilbert"), data.label_names),
+    )
     assert reads_token_types(bert)
     assert not reads_token_types(distilbert)
     tokenizer = load_tokenizer(tiny("bert"))
-    first = tokenize_split(data.train, tokenizer, max_length=16, token_types=True, cache=tmp_path / "cache")
+    first = tokenize_split(
+        data.train, tokenizer, max_length=16, token_types=True, cache=tmp_path / "cache"
+    )
     assert isinstance(first.input_ids, np.memmap)
     batch = first.batch(np.arange(4))
-    whole = tokenizer(data.train.texts[0][:4], data.train.texts[1][:4], padding=True, return_tensors="np", return_token_type_ids=True)
+    whole = tokenizer(
+        data.train.texts[0][:4],
+        data.train.texts[1][:4],
+        padding=True,
+        return_tensors="np",
+        return_token_type_ids=True,
+    )
     for name in ("input_ids", "attention_mask", "token_type_ids"):
         assert (batch[name] == whole[name]).all()
     assert batch["token_type_ids"].any()
     said: list[str] = []
-    tokenize_split(data.train, tokenizer, max_length=16, token_types=True, cache=tmp_path / "cache", say=said.append)
+    tokenize_split(
+        data.train,
+        tokenizer,
+        max_length=16,
+        token_types=True,
+        cache=tmp_path / "cache",
+        say=said.append,
+    )
     assert not said
-    assert tokenize_split(data.train, tokenizer, max_length=5, token_types=True, cache=tmp_path / "cache").truncated == len(data.train)
+    assert tokenize_split(
+        data.train, tokenizer, max_length=5, token_types=True, cache=tmp_path / "cache"
+    ).truncated == len(data.train)
 
 
-def test_an_epoch_has_every_row_once_in_batches_of_similar_length_as_a_function_of_seed_and_epoch() -> None:
+def test_an_epoch_has_every_row_once_in_batches_of_similar_length_as_a_function_of_seed_and_epoch() -> (
+    None
+):
     lengths = np.random.default_rng(0).integers(4, 60, 1000)
     epoch = batches(lengths, 16, seed=1, epoch=0)
     assert sorted(np.concatenate(epoch)) == list(range(1000))
     assert len(epoch) == 63
-    again, other, seed = batches(lengths, 16, 1, 0), batches(lengths, 16, 1, 1), batches(lengths, 16, 2, 0)
+    again, other, seed = (
+        batches(lengths, 16, 1, 0),
+        batches(lengths, 16, 1, 1),
+        batches(lengths, 16, 2, 0),
+    )
     assert all((a == b).all() for a, b in zip(epoch, again, strict=True))
     assert any(len(a) != len(b) or (a != b).any() for a, b in zip(epoch, other, strict=True))
     assert any(len(a) != len(b) or (a != b).any() for a, b in zip(epoch, seed, strict=True))
@@ -180,11 +242,17 @@ def test_kept_layers_are_the_source_s_own(family: str, tiny: Callable[..., str])
     for name, tensor in after.items():
         origin = name.replace("layer.1.", "layer.3.") if "layer.1." in name else name
         assert torch.equal(tensor, before[origin]), name
-    assert len([name for name in after if "layer.1." in name]) == len([name for name in before if "layer.3." in name]) > 0
+    assert (
+        len([name for name in after if "layer.1." in name])
+        == len([name for name in before if "layer.3." in name])
+        > 0
+    )
     assert torch.isfinite(small(input_ids=torch.tensor([[2, 6, 7, 3]])).logits).all()
 
 
-def test_a_family_without_a_single_stack_of_layers_is_a_clear_error(tiny: Callable[..., str]) -> None:
+def test_a_family_without_a_single_stack_of_layers_is_a_clear_error(
+    tiny: Callable[..., str],
+) -> None:
     with pytest.raises(ModelError, match="albert"):
         load_student(StudentSettings(model=tiny("albert", layers=3), layers=2), ("a", "b"), None)
 
@@ -203,7 +271,10 @@ def test_models_that_can_not_be_used_are_errors(tmp_path: Path, tiny: Callable[.
     (foreign / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="other weights"):
         load_classifier(str(foreign), ("a", "b"))
-    large = make_model(tmp_path / "large", words=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(90))])
+    large = make_model(
+        tmp_path / "large",
+        words=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(90))],
+    )
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "mixed").mkdir(exist_ok=True)
         (tmp_path / "mixed" / name).write_bytes((large / name).read_bytes())

@@ -62,17 +62,26 @@ def test_attention_is_torch_s_but_for_the_mask(kind: str) -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(3, 4, 20, 16, requires_grad=True) for _ in range(3))
     real = torch.arange(20) < torch.tensor([20, 12, 1])[:, None]
-    mask = {"none": None, "bool": real[:, None, None, :], "float": torch.where(real, 0.0, torch.finfo(torch.float32).min)[:, None, None, :]}[kind]
+    mask = {
+        "none": None,
+        "bool": real[:, None, None, :],
+        "float": torch.where(real, 0.0, torch.finfo(torch.float32).min)[:, None, None, :],
+    }[kind]
     upstream = torch.randn(3, 4, 20, 16)
     expected = functional.scaled_dot_product_attention(query, key, value, mask)
     wanted = torch.autograd.grad(expected, (query, key, value), upstream)
-    with patch.object(BulkDropout, "mask", lambda self, like, p: torch.ones_like(like)), BulkDropout():
+    with (
+        patch.object(BulkDropout, "mask", lambda self, like, p: torch.ones_like(like)),
+        BulkDropout(),
+    ):
         found = functional.scaled_dot_product_attention(query, key, value, mask, dropout_p=0.1)
     torch.testing.assert_close(found, expected)
     for a, b in zip(torch.autograd.grad(found, (query, key, value), upstream), wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     with BulkDropout():
-        dropped = functional.scaled_dot_product_attention(query, key, torch.ones_like(value), mask, dropout_p=0.1)
+        dropped = functional.scaled_dot_product_attention(
+            query, key, torch.ones_like(value), mask, dropout_p=0.1
+        )
     assert dropped.mean().item() == pytest.approx(1, abs=0.05)
     assert dropped.std().item() > 0.05
 
@@ -83,7 +92,9 @@ def test_what_drops_nothing_is_left_to_torch() -> None:
         assert torch.equal(functional.dropout(x, 0.5, training=False), x)
         assert torch.equal(functional.dropout(x, 0.0), x)
         assert not functional.dropout(x, 1.0).any()
-        functional.scaled_dot_product_attention(*(torch.randn(2, 2, 50, 50) for _ in range(3)), is_causal=True, dropout_p=0.1)
+        functional.scaled_dot_product_attention(
+            *(torch.randn(2, 2, 50, 50) for _ in range(3)), is_causal=True, dropout_p=0.1
+        )
         functional.dropout(torch.ones(SMALLEST - 1), 0.5)
     mask.assert_not_called()
 
@@ -92,7 +103,10 @@ def test_what_drops_nothing_is_left_to_torch() -> None:
 def test_every_dropout_of_a_model_is_drawn_in_bulk(family: str, tiny: Callable[..., str]) -> None:
     model = load_classifier(tiny(family), ("a", "b"))
     model.train()
-    inputs = {"input_ids": torch.randint(5, 20, (64, 16)), "attention_mask": torch.ones(64, 16, dtype=torch.long)}
+    inputs = {
+        "input_ids": torch.randint(5, 20, (64, 16)),
+        "attention_mask": torch.ones(64, 16, dtype=torch.long),
+    }
     masks: list[Any] = []
     drawn = BulkDropout.mask
 
@@ -100,8 +114,14 @@ def test_every_dropout_of_a_model_is_drawn_in_bulk(family: str, tiny: Callable[.
         masks.append(like.shape)
         return drawn(self, like, probability)
 
-    with patch.object(BulkDropout, "mask", counted), torch.profiler.profile() as profile, BulkDropout():
+    with (
+        patch.object(BulkDropout, "mask", counted),
+        torch.profiler.profile() as profile,
+        BulkDropout(),
+    ):
         model(**inputs).logits.sum().backward()
     small = sum(event.count for event in profile.key_averages() if event.key == "aten::bernoulli_")
-    assert len(masks) >= 5  # of the embedding, and in each of two layers of its output and its feed-forward part
+    assert (
+        len(masks) >= 5
+    )  # of the embedding, and in each of two layers of its output and its feed-forward part
     assert small <= 2  # a classifier's own, on one vector a row

@@ -21,14 +21,20 @@ from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
-PREDICTED = np.array([0, 1, 0, 1, 1, 0, 1, 1])  # class 1: 4 right, 1 too many, 1 missed; class 0: 2 right
+PREDICTED = np.array(
+    [0, 1, 0, 1, 1, 0, 1, 1]
+)  # class 1: 4 right, 1 too many, 1 missed; class 0: 2 right
 
 
 def test_each_metric_is_its_formula() -> None:
     assert score("accuracy", LABELS, PREDICTED) == 6 / 8
     assert score("f1", LABELS, PREDICTED) == pytest.approx(2 * 4 / (2 * 4 + 1 + 1))
-    assert score("f1_macro", LABELS, PREDICTED) == pytest.approx((8 / 10 + 2 * 2 / (2 * 2 + 1 + 1)) / 2)
-    assert score("matthews", LABELS, PREDICTED) == pytest.approx((4 * 2 - 1 * 1) / math.sqrt(5 * 5 * 3 * 3))
+    assert score("f1_macro", LABELS, PREDICTED) == pytest.approx(
+        (8 / 10 + 2 * 2 / (2 * 2 + 1 + 1)) / 2
+    )
+    assert score("matthews", LABELS, PREDICTED) == pytest.approx(
+        (4 * 2 - 1 * 1) / math.sqrt(5 * 5 * 3 * 3)
+    )
 
 
 def test_always_the_same_answer_is_0_not_an_error() -> None:
@@ -39,21 +45,40 @@ def test_always_the_same_answer_is_0_not_an_error() -> None:
 def test_the_loss_is_the_mean_cross_entropy_also_of_very_sure_logits() -> None:
     logits = np.array([[0.0, math.log(3)], [math.log(3), 0.0], [20.0, 0.0]], dtype=np.float32)
     judged = judge("matthews", np.array([1, 1, 0]), logits)
-    assert judged["loss"] == pytest.approx((-math.log(3 / 4) - math.log(1 / 4) + math.log1p(math.exp(-20))) / 3, rel=1e-6)
+    assert judged["loss"] == pytest.approx(
+        (-math.log(3 / 4) - math.log(1 / 4) + math.log1p(math.exp(-20))) / 3, rel=1e-6
+    )
     assert judged["accuracy"] == pytest.approx(2 / 3)
     assert set(judged) == {"loss", "accuracy", "matthews", "ece"}
-    assert math.isfinite(judge("accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32))["loss"])
+    assert math.isfinite(
+        judge("accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32))["loss"]
+    )
 
 
 def test_a_class_that_validation_lacks_is_no_error() -> None:
-    assert judge("f1_macro", np.array([0, 1]), np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]))["f1_macro"] == 1.0
+    assert (
+        judge("f1_macro", np.array([0, 1]), np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]))[
+            "f1_macro"
+        ]
+        == 1.0
+    )
 
 
-def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.evaluation.predict.TOKENS_A_BATCH", {"cpu": 64, "cuda": 64})  # many batches
+def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(
+    tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "kdsweep.core.evaluation.predict.TOKENS_A_BATCH", {"cpu": 64, "cuda": 64}
+    )  # many batches
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b", "c")), load_tokenizer(tiny("bert"))
     texts = [text for text, _ in sentences(40)]
-    tokens = tokenize_split(Split("x", (texts,), np.zeros(40, dtype=np.int64), "x"), tokenizer, max_length=24, token_types=False, cache=tmp_path)
+    tokens = tokenize_split(
+        Split("x", (texts,), np.zeros(40, dtype=np.int64), "x"),
+        tokenizer,
+        max_length=24,
+        token_types=False,
+        cache=tmp_path,
+    )
     model.train()
     before = torch.get_rng_state()
     logits = predict(model, tokens, torch.float32)
@@ -62,7 +87,9 @@ def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(tiny
     assert model.training and torch.equal(before, torch.get_rng_state())
     model.eval()
     with torch.no_grad():
-        one_by_one = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts]).numpy()
+        one_by_one = torch.cat(
+            [model(**tokenizer(text, return_tensors="pt")).logits for text in texts]
+        ).numpy()
     assert logits.dtype == np.float32 and logits.shape == (40, 3)
     np.testing.assert_allclose(logits, one_by_one, atol=1e-5)
 
@@ -71,7 +98,13 @@ def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick
     monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
-    tokens = tokenize_split(Split("x", (["fine film"] * 3,), np.zeros(3, dtype=np.int64), "x"), tokenizer, max_length=24, token_types=False, cache=tmp_path)
+    tokens = tokenize_split(
+        Split("x", (["fine film"] * 3,), np.zeros(3, dtype=np.int64), "x"),
+        tokenizer,
+        max_length=24,
+        token_types=False,
+        cache=tmp_path,
+    )
     calls: list[int] = []
     model.register_forward_hook(lambda *_: calls.append(1))
     monkeypatch.setattr(evaluate, "LATENCY_SECONDS", 60.0)
@@ -99,14 +132,18 @@ def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_rows() -> N
 def test_a_bin_holds_its_upper_edge() -> None:
     # 9/15 is the last of its bin, so these two rows are in two bins: gaps 0.4 and 0.62, not one bin where they'd cancel.
     probabilities = np.array([[9 / 15, 6 / 15], [0.62, 0.38]])
-    assert calibration_error(np.array([0, 1]), probabilities) == pytest.approx((0.4 + 0.62) / 2, abs=1e-12)
+    assert calibration_error(np.array([0, 1]), probabilities) == pytest.approx(
+        (0.4 + 0.62) / 2, abs=1e-12
+    )
 
 
 def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
     sure = np.array([[30.0, -30.0], [-30.0, 30.0]])
     assert judge("accuracy", np.array([0, 1]), sure)["ece"] == pytest.approx(0, abs=1e-12)
     assert judge("accuracy", np.array([1, 0]), sure)["ece"] == pytest.approx(1, abs=1e-12)
-    assert judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)))["ece"] == pytest.approx(0, abs=1e-12)  # a third sure, a third right
+    assert judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)))["ece"] == pytest.approx(
+        0, abs=1e-12
+    )  # a third sure, a third right
 
 
 def test_fidelity_is_the_shared_answers_and_the_mean_divergence_from_the_teacher() -> None:
@@ -116,7 +153,10 @@ def test_fidelity_is_the_shared_answers_and_the_mean_divergence_from_the_teacher
     first = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     second = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     assert found == {"agreement": 0.5, "teacher_kl": pytest.approx((first + second) / 2, abs=1e-7)}
-    assert fidelity(teacher, teacher + 5.0) == {"agreement": 1.0, "teacher_kl": pytest.approx(0, abs=1e-12)}  # only differences of logits count
+    assert fidelity(teacher, teacher + 5.0) == {
+        "agreement": 1.0,
+        "teacher_kl": pytest.approx(0, abs=1e-12),
+    }  # only differences of logits count
     assert math.isfinite(fidelity(np.array([[1e4, -1e4]]), np.array([[-1e4, 1e4]]))["teacher_kl"])
 
 
@@ -124,5 +164,9 @@ def test_sureness_is_the_margin_and_the_entropy() -> None:
     # probabilities 4/8, 3/8, 1/8 and a third each.
     found = sureness(np.log([[4.0, 1.0, 3.0], [1.0, 1.0, 1.0]]))
     entropy = -(4 / 8 * math.log(4 / 8) + 3 / 8 * math.log(3 / 8) + 1 / 8 * math.log(1 / 8))
-    assert found == pytest.approx({"margin": (1 / 8 + 0) / 2, "entropy": (entropy + math.log(3)) / 2}, abs=1e-12)
-    assert sureness(np.array([[1e4, -1e4]], dtype=np.float32)) == pytest.approx({"margin": 1.0, "entropy": 0.0}, abs=1e-12)
+    assert found == pytest.approx(
+        {"margin": (1 / 8 + 0) / 2, "entropy": (entropy + math.log(3)) / 2}, abs=1e-12
+    )
+    assert sureness(np.array([[1e4, -1e4]], dtype=np.float32)) == pytest.approx(
+        {"margin": 1.0, "entropy": 0.0}, abs=1e-12
+    )

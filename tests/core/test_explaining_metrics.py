@@ -33,19 +33,28 @@ TRAINING = {"epochs": 2, "batch_size": 16, "max_length": 24, "evaluations_per_ep
 @pytest.fixture(scope="module")
 def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Without dropout: how a batch is cut makes no difference then."""
-    folder = shutil.copytree(tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout")
+    folder = shutil.copytree(
+        tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout"
+    )
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    )
     return str(folder)
 
 
 @pytest.fixture(scope="module")
 def make(plain_trial: dict[str, Any], student: str) -> Callable[..., TrialSettings]:
-    models = {"teacher": plain_trial["teacher"] | {"model": student}, "student": {"model": student, "layers": 1}}
+    models = {
+        "teacher": plain_trial["teacher"] | {"model": student},
+        "student": {"model": student, "layers": 1},
+    }
 
     def build(**changes: Any) -> TrialSettings:
         alpha = {"shape": "linear", "start": 0.1, "end": 0.9}
-        return TrialSettings.model_validate(plain_trial | models | {"training": TRAINING, "alpha": alpha} | changes)
+        return TrialSettings.model_validate(
+            plain_trial | models | {"training": TRAINING, "alpha": alpha} | changes
+        )
 
     return build
 
@@ -59,12 +68,20 @@ def softmax(row: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return powers / powers.sum()
 
 
-def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_last(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_last(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     """At a learning rate of 0 the student is the same in every step, so that all of them can be worked out here."""
-    settings = make(learning_rate={"shape": "constant", "value": 0.0}, alpha={"shape": "per_epoch", "values": [0.2, 0.6]})
+    settings = make(
+        learning_rate={"shape": "constant", "value": 0.0},
+        alpha={"shape": "per_epoch", "values": [0.2, 0.6]},
+    )
     found = metrics(settings, tmp_path, cache)
     assert settings.teacher is not None
-    data, teacher = load_task(settings.task), prepare_teacher(settings.task, settings.teacher, cache)
+    data, teacher = (
+        load_task(settings.task),
+        prepare_teacher(settings.task, settings.teacher, cache),
+    )
     torch.manual_seed(settings.seed)
     model, tokenizer = load_student(settings.student, data.label_names, teacher.folder)
     tokens = tokenize_split(data.train, tokenizer, max_length=24, token_types=True, cache=cache)
@@ -79,47 +96,89 @@ def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_la
             for row in rows:
                 onehot = np.eye(2)[data.train.labels[row]]
                 task += np.square(alpha * (softmax(mine[row]) - onehot)).sum()
-                distill += np.square((1 - alpha) * 3.0 * (softmax(mine[row], 3.0) - softmax(theirs[row], 3.0))).sum()
+                distill += np.square(
+                    (1 - alpha) * 3.0 * (softmax(mine[row], 3.0) - softmax(theirs[row], 3.0))
+                ).sum()
             shares.append(math.sqrt(distill) / (math.sqrt(task) + math.sqrt(distill)))
         assert 1 < len(shares) < steps
         assert found[epoch]["train/gradient_share"] == pytest.approx(np.mean(shares), rel=1e-4)
 
 
 @pytest.mark.parametrize("alpha", [{"shape": "linear", "start": 0.1, "end": 0.9}, 0.0])
-def test_accumulation_gives_equal_values(alpha: Any, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
-    found = [metrics(make(alpha=alpha, training=TRAINING | {"accumulation_steps": steps}), tmp_path / str(steps), cache) for steps in (1, 4, 8)]
+def test_accumulation_gives_equal_values(
+    alpha: Any, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
+    found = [
+        metrics(
+            make(alpha=alpha, training=TRAINING | {"accumulation_steps": steps}),
+            tmp_path / str(steps),
+            cache,
+        )
+        for steps in (1, 4, 8)
+    ]
     for other in found[1:]:
         for expected, got in zip(found[0], other, strict=True):
-            for name in ("train/gradient_share", "validation/agreement", "validation/teacher_kl", "validation/ece"):
-                assert got[name] == pytest.approx(expected[name], abs=2e-3 if name == "validation/ece" else 5e-4), name
+            for name in (
+                "train/gradient_share",
+                "validation/agreement",
+                "validation/teacher_kl",
+                "validation/ece",
+            ):
+                assert got[name] == pytest.approx(
+                    expected[name], abs=2e-3 if name == "validation/ece" else 5e-4
+                ), name
 
 
-def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     found = metrics(make(alpha={"shape": "step", "values": [0.0, 1.0], "at": 0.5}), tmp_path, cache)
     assert [one["train/gradient_share"] for one in found] == [1.0, 0.0]
-    assert all(0 <= one["validation/agreement"] <= 1 and one["validation/teacher_kl"] > 0 for one in found)
+    assert all(
+        0 <= one["validation/agreement"] <= 1 and one["validation/teacher_kl"] > 0 for one in found
+    )
 
 
 def test_fine_tuning_has_a_share_of_0_a_calibration_error_and_no_teacher_to_agree_with(
     make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in (("training.loop", "prepare_teacher"), ("training.loop", "teacher_logits"), ("objective.objective", "gradient_squares")):
-        monkeypatch.setattr(sys.modules[f"kdsweep.core.{module}"], name, lambda *_, **__: pytest.fail("fine-tuning needs no teacher"))
+    for module, name in (
+        ("training.loop", "prepare_teacher"),
+        ("training.loop", "teacher_logits"),
+        ("objective.objective", "gradient_squares"),
+    ):
+        monkeypatch.setattr(
+            sys.modules[f"kdsweep.core.{module}"],
+            name,
+            lambda *_, **__: pytest.fail("fine-tuning needs no teacher"),
+        )
     for found in metrics(make(alpha=1.0), tmp_path / "trial", tmp_path / "cache"):
         assert found["train/gradient_share"] == 0.0
         assert 0 <= found["validation/ece"] <= 1
         assert not {"validation/agreement", "validation/teacher_kl"} & found.keys()
 
 
-def test_agreement_divergence_and_calibration_are_those_of_the_student_that_is_kept(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_agreement_divergence_and_calibration_are_those_of_the_student_that_is_kept(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make(alpha=0.3)
     metrics(settings, tmp_path, cache)
     result, data = TrialFolder(tmp_path).read_result(), load_task(settings.task)
     assert result is not None and result.best is not None and settings.teacher is not None
-    model, tokenizer = load_classifier(str(tmp_path / "student"), data.label_names), load_tokenizer(str(tmp_path / "student"))
-    tokens = tokenize_split(data.validation, tokenizer, max_length=24, token_types=True, cache=cache)
+    model, tokenizer = (
+        load_classifier(str(tmp_path / "student"), data.label_names),
+        load_tokenizer(str(tmp_path / "student")),
+    )
+    tokens = tokenize_split(
+        data.validation, tokenizer, max_length=24, token_types=True, cache=cache
+    )
     mine = predict(model, tokens, torch.float32)
-    theirs = teacher_logits(prepare_teacher(settings.task, settings.teacher, cache), data, cache=cache, split="validation")
+    theirs = teacher_logits(
+        prepare_teacher(settings.task, settings.teacher, cache),
+        data,
+        cache=cache,
+        split="validation",
+    )
     divergences = []
     for row in range(len(mine)):
         p, q = softmax(theirs[row]), softmax(mine[row])
@@ -127,10 +186,15 @@ def test_agreement_divergence_and_calibration_are_those_of_the_student_that_is_k
     found = result.best.metrics
     assert found["validation/agreement"] == np.mean(theirs.argmax(axis=1) == mine.argmax(axis=1))
     assert found["validation/teacher_kl"] == pytest.approx(np.mean(divergences), rel=1e-5)
-    assert found["validation/ece"] == pytest.approx(calibration_error(data.validation.labels, np.stack([softmax(row) for row in mine])), abs=1e-6)
+    assert found["validation/ece"] == pytest.approx(
+        calibration_error(data.validation.labels, np.stack([softmax(row) for row in mine])),
+        abs=1e-6,
+    )
 
 
-def test_a_checkpoint_of_a_version_that_measured_less_goes_on(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_version_that_measured_less_goes_on(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings, place = make(), TrialFolder(tmp_path / "parts")
     whole = metrics(settings, tmp_path / "whole", cache)
     with pytest.raises(Interrupted):

@@ -35,10 +35,23 @@ class Glue(NamedTuple):
 TASKS = {
     "cola": Glue(("sentence",), ("unacceptable", "acceptable"), {"matthews", "accuracy"}),
     "sst2": Glue(("sentence",), ("negative", "positive"), {"accuracy"}),
-    "mrpc": Glue(("sentence1", "sentence2"), ("not_equivalent", "equivalent"), {"accuracy", "f1", "accuracy_and_f1"}),
+    "mrpc": Glue(
+        ("sentence1", "sentence2"),
+        ("not_equivalent", "equivalent"),
+        {"accuracy", "f1", "accuracy_and_f1"},
+    ),
     "stsb": Glue(("sentence1", "sentence2"), None, {"pearson", "spearman", "pearson_and_spearman"}),
-    "qqp": Glue(("question1", "question2"), ("not_duplicate", "duplicate"), {"accuracy", "f1", "accuracy_and_f1"}),
-    "mnli": Glue(("premise", "hypothesis"), ("entailment", "neutral", "contradiction"), {"accuracy"}, ("validation_matched", "validation_mismatched")),
+    "qqp": Glue(
+        ("question1", "question2"),
+        ("not_duplicate", "duplicate"),
+        {"accuracy", "f1", "accuracy_and_f1"},
+    ),
+    "mnli": Glue(
+        ("premise", "hypothesis"),
+        ("entailment", "neutral", "contradiction"),
+        {"accuracy"},
+        ("validation_matched", "validation_mismatched"),
+    ),
     "qnli": Glue(("question", "sentence"), ("entailment", "not_entailment"), {"accuracy"}),
     "rte": Glue(("sentence1", "sentence2"), ("entailment", "not_entailment"), {"accuracy"}),
     "wnli": Glue(("sentence1", "sentence2"), ("not_entailment", "entailment"), {"accuracy"}),
@@ -53,7 +66,9 @@ def split(task: Glue, count: int, seed: int, *, labelled: bool = True) -> datase
         if task.classes is None:
             good = draw.randint(0, 5)
             label: float = float(good)
-            words = [draw.choice(GOOD) for _ in range(good)] + [draw.choice(BAD) for _ in range(5 - good)]
+            words = [draw.choice(GOOD) for _ in range(good)] + [
+                draw.choice(BAD) for _ in range(5 - good)
+            ]
         else:
             label = i % len(task.classes)
             words = [draw.choice(WORDS_OF_A_CLASS[label]) for _ in range(3)]  # type: ignore[call-overload]
@@ -64,14 +79,27 @@ def split(task: Glue, count: int, seed: int, *, labelled: bool = True) -> datase
             columns[name].append(" ".join(text))
         columns["label"].append(label if labelled else -1)
         columns["idx"].append(i)
-    label_type = datasets.Value("float32") if task.classes is None else datasets.ClassLabel(names=list(task.classes))
-    kinds = {**dict.fromkeys(task.text, datasets.Value("string")), "label": label_type, "idx": datasets.Value("int32")}
+    label_type = (
+        datasets.Value("float32")
+        if task.classes is None
+        else datasets.ClassLabel(names=list(task.classes))
+    )
+    kinds = {
+        **dict.fromkeys(task.text, datasets.Value("string")),
+        "label": label_type,
+        "idx": datasets.Value("int32"),
+    }
     return datasets.Dataset.from_dict(columns, features=datasets.Features(kinds))
 
 
 def saved(task: Glue, folder: Path) -> Path:
-    made = {"train": split(task, 240, 0)} | {name: split(task, 60, i + 1) for i, name in enumerate(task.judged)}
-    made |= {name.replace("validation", "test"): split(task, 30, 9, labelled=False) for name in task.judged}
+    made = {"train": split(task, 240, 0)} | {
+        name: split(task, 60, i + 1) for i, name in enumerate(task.judged)
+    }
+    made |= {
+        name.replace("validation", "test"): split(task, 30, 9, labelled=False)
+        for name in task.judged
+    }
     datasets.DatasetDict(made).save_to_disk(str(folder))
     return folder
 
@@ -80,7 +108,13 @@ def small(folder: Path, model: str) -> list[str]:
     """What makes a shipped space one of seconds."""
     training = "{epochs: 10, batch_size: 16, max_length: 32, evaluations_per_epoch: 1"
     teacher = f"teacher={{model: '{model}', training: {training}, learning_rate: 2.0e-3}}}}"
-    return [f"task.dataset={folder}", "task.holdout=0.2", f"student={{model: '{model}', layers: 1}}", f"training={training}}}", teacher]
+    return [
+        f"task.dataset={folder}",
+        "task.holdout=0.2",
+        f"student={{model: '{model}', layers: 1}}",
+        f"training={training}}}",
+        teacher,
+    ]
 
 
 def test_all_of_glue_is_shipped() -> None:
@@ -88,29 +122,47 @@ def test_all_of_glue_is_shipped() -> None:
         space = load_space(SPACES / f"{name}.yaml")
         assert (space.name, space.task.dataset, space.task.subset) == (name, "nyu-mll/glue", name)
         assert space.task.labels is None or space.task.labels == TASKS[name].classes
-        assert space.task.splits.named == {"train": "train", "test": TASKS[name].judged[0]} | {more: more for more in TASKS[name].judged[1:]}
+        assert space.task.splits.named == {"train": "train", "test": TASKS[name].judged[0]} | {
+            more: more for more in TASKS[name].judged[1:]
+        }
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(name: str, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(
+    name: str, tiny: Callable[..., str], tmp_path: Path
+) -> None:
     glue = TASKS[name]
-    space = load_space(SPACES / f"{name}.yaml", assignments=small(saved(glue, tmp_path / "a folder"), tiny("bert")))
+    space = load_space(
+        SPACES / f"{name}.yaml", assignments=small(saved(glue, tmp_path / "a folder"), tiny("bert"))
+    )
     task = space.task
     data = load_task(task, tmp_path)
     assert data.label_names == (glue.classes or ("label",))
     assert task.text == glue.text
     strategy = "distill" if "distill" in space.strategies else "finetune"
-    settled = space.settle(strategy, lambda parameter: 3e-3 if parameter.name == "learning_rate" else 0.5 if parameter.name == "alpha" else 2.0, 0)
+    settled = space.settle(
+        strategy,
+        lambda parameter: (
+            3e-3 if parameter.name == "learning_rate" else 0.5 if parameter.name == "alpha" else 2.0
+        ),
+        0,
+    )
     settings = settled.model_copy(update={"judge_test": True})
     *_, last = train(settings, tmp_path / "trial", cache=tmp_path)
-    assert {metric for metric in last.metrics if metric.startswith("validation/")} >= {f"validation/{metric}" for metric in glue.told}
+    assert {metric for metric in last.metrics if metric.startswith("validation/")} >= {
+        f"validation/{metric}" for metric in glue.told
+    }
     result = TrialFolder(tmp_path / "trial").read_result()
     assert result is not None and result.test is not None
     told = set(result.test) - {"loss", "ece"}
     assert told >= glue.told
     assert {metric for metric in told if "/" not in metric} == glue.told
     assert result.test[task.metric] > 0.5
-    assert result.test == pytest.approx(judged_again(task.metric, tmp_path / "trial", data) | {k: v for k, v in result.test.items() if "/" in k}, abs=1e-6)
+    assert result.test == pytest.approx(
+        judged_again(task.metric, tmp_path / "trial", data)
+        | {k: v for k, v in result.test.items() if "/" in k},
+        abs=1e-6,
+    )
 
 
 def judged_again(metric: Any, folder: Path, data: Any) -> dict[str, float]:
@@ -123,7 +175,9 @@ def test_mnli_is_judged_on_matched_and_mismatched(tiny: Callable[..., str], tmp_
     folder = saved(glue, tmp_path / "mnli")
     turned = datasets.load_from_disk(str(folder))
     wrong = turned["validation_mismatched"].map(lambda row: row | {"label": (row["label"] + 1) % 3})
-    datasets.DatasetDict({**turned, "validation_mismatched": wrong}).save_to_disk(str(tmp_path / "turned"))
+    datasets.DatasetDict({**turned, "validation_mismatched": wrong}).save_to_disk(
+        str(tmp_path / "turned")
+    )
     space = load_space(SPACES / "mnli.yaml", assignments=small(tmp_path / "turned", tiny("bert")))
     data = load_task(space.task, tmp_path)
     assert list(data.splits) == ["train", "validation", "test", "validation_mismatched"]
@@ -137,7 +191,9 @@ def test_mnli_is_judged_on_matched_and_mismatched(tiny: Callable[..., str], tmp_
     reached = teacher_test(teacher, data, "accuracy", cache=tmp_path)
     assert reached is not None
     assert reached["accuracy"] > 0.9 and reached["validation_mismatched/accuracy"] < 0.1
-    settings = space.settle("finetune", lambda parameter: 3e-3, 0).model_copy(update={"judge_test": True})
+    settings = space.settle("finetune", lambda parameter: 3e-3, 0).model_copy(
+        update={"judge_test": True}
+    )
     *_, _ = train(settings, tmp_path / "trial", cache=tmp_path)
     result = TrialFolder(tmp_path / "trial").read_result()
     assert result is not None and result.test is not None

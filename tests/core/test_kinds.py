@@ -69,7 +69,12 @@ def test_what_is_told_of_a_regression_has_no_classes_in_it() -> None:
     judged = judge("pearson", VALUES, logits)
     assert set(judged) == {"loss", "pearson", "spearman"}
     assert judged["loss"] == pytest.approx((0 + 1 + 1 + 36) / 4)
-    assert set(judge("pearson_and_spearman", VALUES, logits)) == {"loss", "pearson", "spearman", "pearson_and_spearman"}
+    assert set(judge("pearson_and_spearman", VALUES, logits)) == {
+        "loss",
+        "pearson",
+        "spearman",
+        "pearson_and_spearman",
+    }
     assert fidelity(logits, logits + 2, "regression") == {"teacher_mse": pytest.approx(4.0)}
     assert sureness(logits, "regression") == {}
 
@@ -82,12 +87,18 @@ def test_what_is_told_of_several_labels_is_that_of_each_yes_or_no() -> None:
     assert judged["ece"] == pytest.approx(0.75 - 0.5)  # both answers are 75% sure, one is right
     told = fidelity(logits, np.zeros((1, 2), dtype=np.float32), "multi_label")
     assert fidelity(logits, np.ones((1, 2), dtype=np.float32), "multi_label")["agreement"] == 1 / 2
-    assert told["teacher_kl"] == pytest.approx(math.log(2) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert told["teacher_kl"] == pytest.approx(
+        math.log(2) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
+    )
     assert sureness(logits, "multi_label")["margin"] == pytest.approx(0.5)
 
 
 def test_labels_say_of_which_kind_they_are_and_logits_are_answers_of_it() -> None:
-    assert [kind_of(labels) for labels in (np.array([0, 1]), VALUES, SETS)] == ["classification", "regression", "multi_label"]
+    assert [kind_of(labels) for labels in (np.array([0, 1]), VALUES, SETS)] == [
+        "classification",
+        "regression",
+        "multi_label",
+    ]
     logits = np.array([[-1.0, 0.0, 2.0]])
     assert answers(logits, "classification").tolist() == [2]
     assert answers(logits, "regression").tolist() == [-1.0]
@@ -99,15 +110,23 @@ def test_a_metric_must_be_one_of_its_kind() -> None:
     for kind, metrics in METRICS.items():
         for metric in metrics:
             TaskSettings(**base, kind=kind, metric=metric)
-    with pytest.raises(ValidationError, match="pearson is for kind: regression; a task of kind: classification has accuracy"):
+    with pytest.raises(
+        ValidationError,
+        match="pearson is for kind: regression; a task of kind: classification has accuracy",
+    ):
         TaskSettings(**base, metric="pearson")
-    with pytest.raises(ValidationError, match="accuracy is for kind: classification; a task of kind: regression has pearson"):
+    with pytest.raises(
+        ValidationError,
+        match="accuracy is for kind: classification; a task of kind: regression has pearson",
+    ):
         TaskSettings(**base, kind="regression")
     with pytest.raises(ValidationError, match="for kind: multi_label"):
         TaskSettings(**base | {"label": ["a", "b"]})
     with pytest.raises(ValidationError, match="a regression has none"):
         TaskSettings(**base, kind="regression", metric="pearson", labels=["a", "b"])
-    assert "kind" not in json.loads(TaskSettings(**base).model_dump_json())  # what earlier versions cached stays valid
+    assert "kind" not in json.loads(
+        TaskSettings(**base).model_dump_json()
+    )  # what earlier versions cached stays valid
 
 
 # --- data ------------------------------------------------------------------------------------------------------------
@@ -119,10 +138,25 @@ def scored(count: int, seed: int = 0) -> pd.DataFrame:
     rows = []
     for i in range(count):
         good = i % 6
-        words = [draw.choice(GOOD) for _ in range(good)] + [draw.choice(BAD) for _ in range(5 - good)] + [draw.choice(PLAIN) for _ in range(draw.randint(0, 6))]
+        words = (
+            [draw.choice(GOOD) for _ in range(good)]
+            + [draw.choice(BAD) for _ in range(5 - good)]
+            + [draw.choice(PLAIN) for _ in range(draw.randint(0, 6))]
+        )
         draw.shuffle(words)
-        sets = [name for name, there in (("good", good > 0), ("bad", good < 5), ("long", len(words) > 8)) if there]
-        rows.append((" ".join(words), good + draw.choice([0.0, 0.25]), sets, *(int(name in sets) for name in ("good", "bad", "long"))))
+        sets = [
+            name
+            for name, there in (("good", good > 0), ("bad", good < 5), ("long", len(words) > 8))
+            if there
+        ]
+        rows.append(
+            (
+                " ".join(words),
+                good + draw.choice([0.0, 0.25]),
+                sets,
+                *(int(name in sets) for name in ("good", "bad", "long")),
+            )
+        )
     return pd.DataFrame(rows, columns=["text", "score", "sets", "good", "bad", "long"])
 
 
@@ -134,7 +168,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def regression(table: Path) -> TaskSettings:
-    return TaskSettings(dataset=str(table), text="text", label="score", kind="regression", metric="pearson", holdout=0.2)
+    return TaskSettings(
+        dataset=str(table),
+        text="text",
+        label="score",
+        kind="regression",
+        metric="pearson",
+        holdout=0.2,
+    )
 
 
 def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_path: Path) -> None:
@@ -142,7 +183,10 @@ def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_pat
     assert data.label_names == ("score",)
     assert data.kind == "regression" and data.train.labels.dtype == np.float32
     expected = dict(zip(*(scored(240)[name] for name in ("text", "score")), strict=True))
-    assert {text: float(label) for text, label in zip(data.train.texts[0], data.train.labels, strict=True)}.items() <= expected.items()
+    assert {
+        text: float(label)
+        for text, label in zip(data.train.texts[0], data.train.labels, strict=True)
+    }.items() <= expected.items()
     with pytest.raises(DataError, match="set task.kind: regression"):
         load_task(TaskSettings(dataset=str(table), text="text", label="score"))
 
@@ -156,31 +200,62 @@ def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_pat
         (["-1", "-1", "-1.0"], "every row of the train split has the same label"),
     ],
 )
-def test_a_regressions_label_must_be_a_number_that_varies(tmp_path: Path, values: list[str], said: str) -> None:
+def test_a_regressions_label_must_be_a_number_that_varies(
+    tmp_path: Path, values: list[str], said: str
+) -> None:
     for name in ("train", "validation", "test"):
         labels = values if name == "train" else ["0.5", "1", "2"]
-        pd.DataFrame({"text": [f"{name} {word}" for word in ("a", "b", "c")], "score": labels}).to_csv(tmp_path / f"{name}.csv", index=False)
-    task = regression(tmp_path).model_dump() | {"splits": {"validation": "validation", "test": "test"}}
+        pd.DataFrame(
+            {"text": [f"{name} {word}" for word in ("a", "b", "c")], "score": labels}
+        ).to_csv(tmp_path / f"{name}.csv", index=False)
+    task = regression(tmp_path).model_dump() | {
+        "splits": {"validation": "validation", "test": "test"}
+    }
     with pytest.raises(DataError, match=said):
         load_task(TaskSettings.model_validate(task))
 
 
-def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(table: Path, tmp_path: Path) -> None:
-    base: dict[str, Any] = {"dataset": str(table), "text": "text", "kind": "multi_label", "metric": "f1_micro", "holdout": 0.2}
+def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(
+    table: Path, tmp_path: Path
+) -> None:
+    base: dict[str, Any] = {
+        "dataset": str(table),
+        "text": "text",
+        "kind": "multi_label",
+        "metric": "f1_micro",
+        "holdout": 0.2,
+    }
     lists = load_task(TaskSettings(**base, label="sets", labels=["good", "bad", "long"]), tmp_path)
     columns = load_task(TaskSettings(**base, label=["good", "bad", "long"]), tmp_path)
-    turned = load_task(TaskSettings(**base, label=["long", "good", "bad"], labels=["good", "bad", "long"]), tmp_path)
+    turned = load_task(
+        TaskSettings(**base, label=["long", "good", "bad"], labels=["good", "bad", "long"]),
+        tmp_path,
+    )
     assert lists.label_names == columns.label_names == turned.label_names == ("good", "bad", "long")
     assert lists.kind == "multi_label" and lists.train.labels.shape == (len(lists.train), 3)
     for split in lists.splits:
         np.testing.assert_array_equal(lists.splits[split].labels, columns.splits[split].labels)
         np.testing.assert_array_equal(lists.splits[split].labels, turned.splits[split].labels)
-    expected = dict(zip(scored(240)["text"], scored(240)[["good", "bad", "long"]].to_numpy().tolist(), strict=True))
-    assert all(expected[text] == label.tolist() for text, label in zip(lists.test.texts[0], lists.test.labels, strict=True))
+    expected = dict(
+        zip(
+            scored(240)["text"],
+            scored(240)[["good", "bad", "long"]].to_numpy().tolist(),
+            strict=True,
+        )
+    )
+    assert all(
+        expected[text] == label.tolist()
+        for text, label in zip(lists.test.texts[0], lists.test.labels, strict=True)
+    )
 
 
 def test_sets_of_labels_are_refused_where_they_are_none(table: Path) -> None:
-    base: dict[str, Any] = {"dataset": str(table), "text": "text", "metric": "f1_micro", "kind": "multi_label"}
+    base: dict[str, Any] = {
+        "dataset": str(table),
+        "text": "text",
+        "metric": "f1_micro",
+        "kind": "multi_label",
+    }
     with pytest.raises(DataError, match="must have a list of labels"):
         load_task(TaskSettings(**base, label="score"))
     with pytest.raises(DataError, match=r"score of train holds \d\.\d+: .* must be 0 or 1"):
@@ -191,30 +266,63 @@ def test_sets_of_labels_are_refused_where_they_are_none(table: Path) -> None:
 
 def test_columns_of_booleans_are_labels_as_those_of_0_and_1_are(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(60)]
-    pd.DataFrame({"text": texts, "a": [True, False] * 30, "b": [0, 1] * 30}).to_csv(tmp_path / "rows.csv", index=False)
-    data = load_task(TaskSettings(dataset=str(tmp_path / "rows.csv"), text="text", label=("a", "b"), kind="multi_label", metric="f1_micro"))
+    pd.DataFrame({"text": texts, "a": [True, False] * 30, "b": [0, 1] * 30}).to_csv(
+        tmp_path / "rows.csv", index=False
+    )
+    data = load_task(
+        TaskSettings(
+            dataset=str(tmp_path / "rows.csv"),
+            text="text",
+            label=("a", "b"),
+            kind="multi_label",
+            metric="f1_micro",
+        )
+    )
     assert all(
-        label == ([1, 0] if int(text.split()[1]) % 2 == 0 else [0, 1]) for text, label in zip(*data.train.texts, data.train.labels.tolist(), strict=True)
+        label == ([1, 0] if int(text.split()[1]) % 2 == 0 else [0, 1])
+        for text, label in zip(*data.train.texts, data.train.labels.tolist(), strict=True)
     )
 
 
 @pytest.mark.parametrize("sets", [[[1], [-1]], [["a"], ["b", None]], [["a"], ["b", ""]]])
-def test_what_means_no_label_is_none_in_a_list_either(tmp_path: Path, sets: list[list[Any]]) -> None:
+def test_what_means_no_label_is_none_in_a_list_either(
+    tmp_path: Path, sets: list[list[Any]]
+) -> None:
     rows = [json.dumps({"text": f"text {i}", "sets": sets[i % 2]}) for i in range(60)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
-    with pytest.raises(DataError, match="which is no label: a row that no label applies to has an empty list"):
-        load_task(TaskSettings(dataset=str(tmp_path / "rows.jsonl"), text="text", label="sets", kind="multi_label", metric="f1_micro"))
+    with pytest.raises(
+        DataError, match="which is no label: a row that no label applies to has an empty list"
+    ):
+        load_task(
+            TaskSettings(
+                dataset=str(tmp_path / "rows.jsonl"),
+                text="text",
+                label="sets",
+                kind="multi_label",
+                metric="f1_micro",
+            )
+        )
 
 
 def test_a_datasets_own_names_number_the_labels(tmp_path: Path) -> None:
     import datasets
 
     names = datasets.ClassLabel(names=["red", "green", "blue"])
-    features = datasets.Features({"text": datasets.Value("string"), "colours": datasets.Sequence(names)})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "colours": datasets.Sequence(names)}
+    )
     rows = {"text": [f"text {i}" for i in range(60)], "colours": [[], [0, 2], [1]] * 20}
     dataset = datasets.Dataset.from_dict(rows, features=features)
     datasets.DatasetDict({"train": dataset}).save_to_disk(str(tmp_path / "data"))
-    data = load_task(TaskSettings(dataset=str(tmp_path / "data"), text="text", label="colours", kind="multi_label", metric="subset_accuracy"))
+    data = load_task(
+        TaskSettings(
+            dataset=str(tmp_path / "data"),
+            text="text",
+            label="colours",
+            kind="multi_label",
+            metric="subset_accuracy",
+        )
+    )
     assert data.label_names == ("red", "green", "blue")
     assert {tuple(row) for row in data.train.labels.tolist()} == {(0, 0, 0), (1, 0, 1), (0, 1, 0)}
 
@@ -232,9 +340,13 @@ def test_a_teacher_of_numbers_must_be_nearer_than_their_mean() -> None:
     labels = draw.uniform(0, 5, 400).astype(np.float32)
     data = made_up(labels, ("score",))
     check_beats_mean("pearson", data, (labels + draw.normal(0, 1, 400))[:, None])
-    with pytest.raises(TeacherError, match="always answering with the mean of train .* nothing to teach"):
+    with pytest.raises(
+        TeacherError, match="always answering with the mean of train .* nothing to teach"
+    ):
         check_beats_mean("pearson", data, np.full((400, 1), labels.mean()))
-    with pytest.raises(TeacherError, match=r"\(0\.\d+ to 0\.\d+\) go with the labels .* another scale"):
+    with pytest.raises(
+        TeacherError, match=r"\(0\.\d+ to 0\.\d+\) go with the labels .* another scale"
+    ):
         check_beats_mean("pearson", data, labels[:, None] / 5.5)
 
 
@@ -243,7 +355,9 @@ def test_a_teacher_of_several_labels_must_beat_those_that_most_rows_have() -> No
     labels = (draw.random((300, 2)) < [0.8, 0.3]).astype(np.float32)
     check_beats_majority("f1_micro", made_up(labels, ("a", "b")), 4 * labels - 2)
     with pytest.raises(TeacherError, match="doesn't clearly beat the majority"):
-        check_beats_majority("f1_micro", made_up(labels, ("a", "b")), np.tile([2.0, -2.0], (300, 1)))
+        check_beats_majority(
+            "f1_micro", made_up(labels, ("a", "b")), np.tile([2.0, -2.0], (300, 1))
+        )
 
 
 # --- from rows to a student ------------------------------------------------------------------------------------------
@@ -253,19 +367,31 @@ def trial(task: TaskSettings, model: str, **keys: Any) -> TrialSettings:
     training = {"epochs": 12, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 1}
     how = {"learning_rate": 3e-3, **training}
     return TrialSettings.model_validate(
-        {"task": task, "teacher": TeacherSettings(model=model, training=how), "student": {"model": model, "layers": 1}, "training": training}
+        {
+            "task": task,
+            "teacher": TeacherSettings(model=model, training=how),
+            "student": {"model": model, "layers": 1},
+            "training": training,
+        }
         | {"alpha": 0.5, "learning_rate": 3e-3, "judge_test": True}
         | keys
     )
 
 
-def test_a_regression_is_distilled_judged_and_served(table: Path, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_a_regression_is_distilled_judged_and_served(
+    table: Path, tiny: Callable[..., str], tmp_path: Path
+) -> None:
     task = regression(table)
     settings = trial(task, tiny("bert"))
     teacher = prepare_teacher(task, settings.teacher, tmp_path)  # type: ignore[arg-type]
     assert teacher.margin is None and teacher.entropy is None
     *_, last = train(settings, tmp_path / "trial", cache=tmp_path)
-    assert {"validation/pearson", "validation/spearman", "validation/teacher_mse", "validation/loss"} <= set(last.metrics)
+    assert {
+        "validation/pearson",
+        "validation/spearman",
+        "validation/teacher_mse",
+        "validation/loss",
+    } <= set(last.metrics)
     assert not {"validation/accuracy", "validation/ece", "validation/agreement"} & set(last.metrics)
     result = TrialFolder(tmp_path / "trial").read_result()
     assert result is not None and result.test is not None and result.test["pearson"] > 0.5
@@ -278,14 +404,33 @@ def test_a_regression_is_distilled_judged_and_served(table: Path, tiny: Callable
     logits = TrialFolder(tmp_path / "trial").read_test_logits()
     np.testing.assert_allclose(told["score"], logits[:, 0], atol=1e-4)
     assert set(told["label"]) == {"score"}
-    assert pearsonr(data.test.labels, told["score"]).statistic == pytest.approx(result.test["pearson"], abs=1e-4)
-    assert spearmanr(data.test.labels, logits[:, 0]).statistic == pytest.approx(result.test["spearman"], abs=1e-6)
+    assert pearsonr(data.test.labels, told["score"]).statistic == pytest.approx(
+        result.test["pearson"], abs=1e-4
+    )
+    assert spearmanr(data.test.labels, logits[:, 0]).statistic == pytest.approx(
+        result.test["spearman"], abs=1e-6
+    )
 
 
-def test_several_labels_are_distilled_judged_and_served(table: Path, tiny: Callable[..., str], tmp_path: Path) -> None:
-    task = TaskSettings(dataset=str(table), text="text", label=("good", "bad", "long"), kind="multi_label", metric="f1_macro", holdout=0.2)
+def test_several_labels_are_distilled_judged_and_served(
+    table: Path, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    task = TaskSettings(
+        dataset=str(table),
+        text="text",
+        label=("good", "bad", "long"),
+        kind="multi_label",
+        metric="f1_macro",
+        holdout=0.2,
+    )
     *_, last = train(trial(task, tiny("bert"), temperature=2.0), tmp_path / "trial", cache=tmp_path)
-    assert {"validation/f1_macro", "validation/f1_micro", "validation/subset_accuracy", "validation/ece", "validation/agreement"} <= set(last.metrics)
+    assert {
+        "validation/f1_macro",
+        "validation/f1_micro",
+        "validation/subset_accuracy",
+        "validation/ece",
+        "validation/agreement",
+    } <= set(last.metrics)
     served = load(tmp_path / "trial" / "student")
     served.max_length = 24
     texts = list(load_task(task, tmp_path).test.texts[0])
@@ -293,7 +438,9 @@ def test_several_labels_are_distilled_judged_and_served(table: Path, tiny: Calla
     logits = TrialFolder(tmp_path / "trial").read_test_logits()
     names = np.array(["good", "bad", "long"])
     assert told["label"].tolist() == [", ".join(names[row >= 0]) for row in logits]
-    np.testing.assert_allclose(told["score"], (1 / (1 + np.exp(-np.abs(logits)))).min(axis=1), atol=1e-4)
+    np.testing.assert_allclose(
+        told["score"], (1 / (1 + np.exp(-np.abs(logits)))).min(axis=1), atol=1e-4
+    )
 
 
 # --- what makes no sense is refused, where it stands -----------------------------------------------------------------
@@ -303,8 +450,14 @@ def test_several_labels_are_distilled_judged_and_served(table: Path, tiny: Calla
     ("line", "said"),
     [
         ("distill: reverse_kl", r"own\.yaml:10: strategies\.s\.distill: .*compares probabilities"),
-        ("distill: {temperature_follows: confidence}", r"own\.yaml:10: strategies\.s\.distill\.temperature_follows: .*kind: regression"),
-        ("label_smoothing: {low: 0.0, high: 0.2}", r"own\.yaml:10: strategies\.s\.label_smoothing: .*no classes to smooth"),
+        (
+            "distill: {temperature_follows: confidence}",
+            r"own\.yaml:10: strategies\.s\.distill\.temperature_follows: .*kind: regression",
+        ),
+        (
+            "label_smoothing: {low: 0.0, high: 0.2}",
+            r"own\.yaml:10: strategies\.s\.label_smoothing: .*no classes to smooth",
+        ),
     ],
 )
 def test_a_space_says_what_a_regression_can_not_have(tmp_path: Path, line: str, said: str) -> None:
@@ -327,4 +480,8 @@ strategies:
     assert load_space(tmp_path / "own.yaml").task.kind == "regression"
     broken = {"distill": {"logits": "soft_ce"}}
     with pytest.raises(ValidationError, match="compares probabilities"):
-        trial(TaskSettings(dataset="x", text="t", label="l", kind="regression", metric="pearson"), "x/y", **broken)
+        trial(
+            TaskSettings(dataset="x", text="t", label="l", kind="regression", metric="pearson"),
+            "x/y",
+            **broken,
+        )

@@ -39,21 +39,30 @@ REAL = torch.tensor([[True, True, False]])
 
 def test_hidden_states_by_hand() -> None:
     # Squared differences of the two real tokens: 1, 4 and 0, 9; the padding's 100s count for nothing: 14 / 4.
-    student, teacher = torch.tensor([[[1.0, 2.0], [0.0, 3.0], [10.0, 10.0]]]), torch.tensor([[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]])
+    student, teacher = (
+        torch.tensor([[[1.0, 2.0], [0.0, 3.0], [10.0, 10.0]]]),
+        torch.tensor([[[0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]),
+    )
     assert hidden_loss(student, teacher, REAL).item() == pytest.approx(14 / 4)
 
 
 def test_attention_maps_by_hand() -> None:
     # Real pairs of the one head: (.5 - .7)^2, (.5 - .3)^2, (.2 - .2)^2, (.8 - .8)^2; the mean of four.
     student, teacher = torch.zeros(1, 1, 3, 3), torch.zeros(1, 1, 3, 3)
-    student[0, 0, :2, :2], teacher[0, 0, :2, :2] = torch.tensor([[0.5, 0.5], [0.2, 0.8]]), torch.tensor([[0.7, 0.3], [0.2, 0.8]])
+    student[0, 0, :2, :2], teacher[0, 0, :2, :2] = (
+        torch.tensor([[0.5, 0.5], [0.2, 0.8]]),
+        torch.tensor([[0.7, 0.3], [0.2, 0.8]]),
+    )
     student[0, 0, 2], teacher[0, 0, :2, 2] = 9.0, 9.0
     assert attention_loss(student, teacher, REAL).item() == pytest.approx((0.04 + 0.04) / 4)
 
 
 def test_cosine_by_hand() -> None:
     # The first token is turned by 90 degrees, the second only longer: (1 - 0 + 1 - 1) / 2.
-    student, teacher = torch.tensor([[[1.0, 0.0], [2.0, 2.0], [5.0, 1.0]]]), torch.tensor([[[0.0, 3.0], [1.0, 1.0], [-5.0, -1.0]]])
+    student, teacher = (
+        torch.tensor([[[1.0, 0.0], [2.0, 2.0], [5.0, 1.0]]]),
+        torch.tensor([[[0.0, 3.0], [1.0, 1.0], [-5.0, -1.0]]]),
+    )
     assert cosine_loss(student, teacher, REAL).item() == pytest.approx(0.5)
 
 
@@ -62,7 +71,9 @@ def test_value_relations_by_hand() -> None:
     student, teacher = torch.tensor([[[0.0], [0.0], [7.0]]]), torch.tensor([[[1.0], [0.0], [-7.0]]])
     p = math.e / (math.e + 1)
     first = p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5)
-    assert value_relation_loss(student, teacher, REAL, 1).item() == pytest.approx(first / 2, abs=1e-6)
+    assert value_relation_loss(student, teacher, REAL, 1).item() == pytest.approx(
+        first / 2, abs=1e-6
+    )
     # Two heads of width 1 and one of width 2 scale the scores by 1 and by the root of 2.
     wide = torch.tensor([[[1.0, 1.0], [0.0, 0.0], [3.0, 3.0]]])
     q = math.exp(2 / math.sqrt(2)) / (math.exp(2 / math.sqrt(2)) + 1)
@@ -83,7 +94,9 @@ def test_value_relations_by_hand() -> None:
         ((5, 0), 2, 6, [(0, 5), (1, 0)]),
     ],
 )
-def test_layers_are_paired_as_told(layers: Any, mine: int, theirs: int, pairs: list[tuple[int, int]], tiny: Callable[..., str]) -> None:
+def test_layers_are_paired_as_told(
+    layers: Any, mine: int, theirs: int, pairs: list[tuple[int, int]], tiny: Callable[..., str]
+) -> None:
     student, teacher = (load_classifier(tiny("bert", layers=2), ("a", "b")) for _ in range(2))
     student.config.num_hidden_layers, teacher.config.num_hidden_layers = mine, theirs
     assert layer_pairs(layers, student, teacher, "hidden") == pairs
@@ -98,16 +111,30 @@ VALUES = {"attention": {"weight": 1.0, "match": "values"}}
 @pytest.fixture(scope="module")
 def make(plain_trial: dict[str, Any]) -> Callable[..., TrialSettings]:
     def build(**changes: Any) -> TrialSettings:
-        return TrialSettings.model_validate(plain_trial | {"student": {"model": "teacher", "layers": 1}} | changes)
+        return TrialSettings.model_validate(
+            plain_trial | {"student": {"model": "teacher", "layers": 1}} | changes
+        )
 
     return build
 
 
-def matched(distill: dict[str, Any], student: str, teacher: str, make: Callable[..., TrialSettings], cache: Path) -> tuple[Matching, dict[str, torch.Tensor]]:
+def matched(
+    distill: dict[str, Any],
+    student: str,
+    teacher: str,
+    make: Callable[..., TrialSettings],
+    cache: Path,
+) -> tuple[Matching, dict[str, torch.Tensor]]:
     models = [load_classifier(source, ("neg", "pos")) for source in (student, teacher)]
     models[1].requires_grad_(False).eval()
     models[0].eval()
-    tokens = tokenize_split(load_task(make().task).train, load_tokenizer(teacher), max_length=24, token_types=reads_token_types(models[1]), cache=cache)
+    tokens = tokenize_split(
+        load_task(make().task).train,
+        load_tokenizer(teacher),
+        max_length=24,
+        token_types=reads_token_types(models[1]),
+        cache=cache,
+    )
     matching = Matching(DistillSettings.model_validate(distill), models[0], models[1], tokens)
     inputs = {name: torch.from_numpy(array) for name, array in tokens.batch(np.arange(6)).items()}
     if not reads_token_types(models[0]):
@@ -115,20 +142,36 @@ def matched(distill: dict[str, Any], student: str, teacher: str, make: Callable[
     return matching, matching.losses(inputs, np.arange(6), torch.float32)[1]
 
 
-@pytest.mark.parametrize(("student", "teacher"), [("bert", "bert"), ("distilbert", "bert"), ("bert", "electra")])
+@pytest.mark.parametrize(
+    ("student", "teacher"), [("bert", "bert"), ("distilbert", "bert"), ("bert", "electra")]
+)
 @pytest.mark.parametrize("distill", [EVERYTHING, VALUES], ids=["states", "values"])
 def test_a_teacher_gets_no_gradient_and_a_term_reaches_what_it_reads(
-    student: str, teacher: str, distill: dict[str, Any], tiny: Callable[..., str], make: Callable[..., TrialSettings], cache: Path
+    student: str,
+    teacher: str,
+    distill: dict[str, Any],
+    tiny: Callable[..., str],
+    make: Callable[..., TrialSettings],
+    cache: Path,
 ) -> None:
-    matching, terms = matched(distill, tiny(student, layers=1), tiny(teacher, layers=2), make, cache)
+    matching, terms = matched(
+        distill, tiny(student, layers=1), tiny(teacher, layers=2), make, cache
+    )
     assert terms.keys() == distill.keys()
     assert all(term.item() > 0 for term in terms.values())
     for name, term in terms.items():
         matching.student.zero_grad()
         term.backward(retain_graph=True)
-        moved = {parameter: weight.grad is not None and bool(weight.grad.abs().sum() > 0) for parameter, weight in matching.student.named_parameters()}
-        assert any(reached for parameter, reached in moved.items() if "word_embeddings" in parameter), name
-        assert not any(reached for parameter, reached in moved.items() if "classifier" in parameter), name
+        moved = {
+            parameter: weight.grad is not None and bool(weight.grad.abs().sum() > 0)
+            for parameter, weight in matching.student.named_parameters()
+        }
+        assert any(
+            reached for parameter, reached in moved.items() if "word_embeddings" in parameter
+        ), name
+        assert not any(
+            reached for parameter, reached in moved.items() if "classifier" in parameter
+        ), name
         assert all(weight.grad is None for weight in matching.teacher.parameters())
     if "hidden" in terms:
         assert matching.projection.weight.grad is not None  # type: ignore[union-attr]
@@ -136,16 +179,28 @@ def test_a_teacher_gets_no_gradient_and_a_term_reaches_what_it_reads(
 
 @pytest.mark.parametrize("distill", [EVERYTHING, VALUES], ids=["states", "values"])
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(
-    distill: dict[str, Any], tiny: Callable[..., str], make: Callable[..., TrialSettings], cache: Path
+    distill: dict[str, Any],
+    tiny: Callable[..., str],
+    make: Callable[..., TrialSettings],
+    cache: Path,
 ) -> None:
     same = tiny("bert", layers=2)
     _, terms = matched(distill, same, same, make, cache)
-    assert {name: term.item() for name, term in terms.items()} == pytest.approx(dict.fromkeys(distill, 0.0), abs=1e-6)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(
+        dict.fromkeys(distill, 0.0), abs=1e-6
+    )
 
 
-def test_what_can_not_be_compared_is_one_clear_error(tiny: Callable[..., str], tmp_path: Path) -> None:
-    narrow, wide = load_classifier(str(make_model(tmp_path / "narrow", hidden=16)), ("a", "b")), load_classifier(tiny("bert"), ("a", "b"))
-    with pytest.raises(ModelError, match="width 16 and 32 have no angle between them; use distill.hidden"):
+def test_what_can_not_be_compared_is_one_clear_error(
+    tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    narrow, wide = (
+        load_classifier(str(make_model(tmp_path / "narrow", hidden=16)), ("a", "b")),
+        load_classifier(tiny("bert"), ("a", "b")),
+    )
+    with pytest.raises(
+        ModelError, match="width 16 and 32 have no angle between them; use distill.hidden"
+    ):
         check_match(DistillSettings.model_validate({"cosine": {"weight": 1.0}}), narrow, wide)
     narrow.config.num_attention_heads = 1
     with pytest.raises(ModelError, match="1 heads and the teacher 2; .*use 'match: values'"):
@@ -153,52 +208,128 @@ def test_what_can_not_be_compared_is_one_clear_error(tiny: Callable[..., str], t
     check_match(DistillSettings.model_validate(VALUES), narrow, wide)
     assert relation_heads(narrow, wide) == 2
     with pytest.raises(ModelError, match=r"\[0, 2\] must name one of the teacher's 2 layers"):
-        check_match(DistillSettings.model_validate({"hidden": {"weight": 1.0, "layers": [0, 2]}}), narrow, wide)
-    other = load_tokenizer(str(make_model(tmp_path / "words", words=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film"])))
-    with pytest.raises(ModelError, match="distill.hidden: compared token by token, but teacher and student have different tokenizers"):
-        check_same_tokens(DistillSettings.model_validate({"hidden": {"weight": 1.0}}), load_tokenizer(tiny("bert")), other)
+        check_match(
+            DistillSettings.model_validate({"hidden": {"weight": 1.0, "layers": [0, 2]}}),
+            narrow,
+            wide,
+        )
+    other = load_tokenizer(
+        str(
+            make_model(
+                tmp_path / "words", words=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "film"]
+            )
+        )
+    )
+    with pytest.raises(
+        ModelError,
+        match="distill.hidden: compared token by token, but teacher and student have different tokenizers",
+    ):
+        check_same_tokens(
+            DistillSettings.model_validate({"hidden": {"weight": 1.0}}),
+            load_tokenizer(tiny("bert")),
+            other,
+        )
     check_same_tokens(DistillSettings(), load_tokenizer(tiny("bert")), other)
 
 
 SIZES = {"vocab_size": 28, "max_position_embeddings": 66, "pad_token_id": 0}
-SMALL = {"hidden_size": 32, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 2}
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+}
 
 
 @pytest.mark.parametrize(
     ("family", "sizes", "distill", "rule"),
     [
-        ("bart", {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2}, {"hidden": {"weight": 1.0}}, "has an encoder and a decoder"),
-        ("longformer", SMALL | {"attention_window": [8, 8]}, {"attention": {"weight": 1.0}}, "doesn't tell its attention maps layer by layer"),
-        ("longformer", SMALL | {"attention_window": [8, 8]}, VALUES, "doesn't tell its values layer by layer"),
-        ("funnel", {"block_sizes": [1, 1], "d_model": 32, "n_head": 2}, {"hidden": {"weight": 1.0}}, "doesn't tell its hidden states layer by layer"),
-        ("nystromformer", SMALL | {"segment_means_seq_len": 64, "num_landmarks": 8}, {"hidden": {"weight": 1.0}}, "can't be run on 5 tokens"),
+        (
+            "bart",
+            {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2},
+            {"hidden": {"weight": 1.0}},
+            "has an encoder and a decoder",
+        ),
+        (
+            "longformer",
+            SMALL | {"attention_window": [8, 8]},
+            {"attention": {"weight": 1.0}},
+            "doesn't tell its attention maps layer by layer",
+        ),
+        (
+            "longformer",
+            SMALL | {"attention_window": [8, 8]},
+            VALUES,
+            "doesn't tell its values layer by layer",
+        ),
+        (
+            "funnel",
+            {"block_sizes": [1, 1], "d_model": 32, "n_head": 2},
+            {"hidden": {"weight": 1.0}},
+            "doesn't tell its hidden states layer by layer",
+        ),
+        (
+            "nystromformer",
+            SMALL | {"segment_means_seq_len": 64, "num_landmarks": 8},
+            {"hidden": {"weight": 1.0}},
+            "can't be run on 5 tokens",
+        ),
     ],
 )
 def test_a_model_that_does_not_tell_its_inner_states_is_one_clear_error(
     family: str, sizes: dict[str, Any], distill: dict[str, Any], rule: str, tiny: Callable[..., str]
 ) -> None:
     config = AutoConfig.for_model(family, **SIZES | sizes)
-    student, teacher = AutoModelForSequenceClassification.from_config(config).train(), load_classifier(tiny("bert"), ("a", "b"))
-    with pytest.raises(ModelError, match=f"distill.{next(iter(distill))}: the student, a {family} model, {rule}"):
+    student, teacher = (
+        AutoModelForSequenceClassification.from_config(config).train(),
+        load_classifier(tiny("bert"), ("a", "b")),
+    )
+    with pytest.raises(
+        ModelError, match=f"distill.{next(iter(distill))}: the student, a {family} model, {rule}"
+    ):
         check_match(DistillSettings.model_validate(distill), student, teacher)
 
 
-def test_looking_whether_a_model_tells_its_states_leaves_it_as_it_was(tiny: Callable[..., str]) -> None:
+def test_looking_whether_a_model_tells_its_states_leaves_it_as_it_was(
+    tiny: Callable[..., str],
+) -> None:
     student, teacher = (load_classifier(tiny("bert"), ("a", "b")) for _ in range(2))
     before = student.config._attn_implementation
     state = torch.random.get_rng_state()
-    check_match(DistillSettings.model_validate({"hidden": {"weight": 1.0}, "attention": {"weight": 1.0}}), student.train(), teacher.eval())
+    check_match(
+        DistillSettings.model_validate({"hidden": {"weight": 1.0}, "attention": {"weight": 1.0}}),
+        student.train(),
+        teacher.eval(),
+    )
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert (student.training, teacher.training, student.config._attn_implementation) == (True, False, before)
+    assert (student.training, teacher.training, student.config._attn_implementation) == (
+        True,
+        False,
+        before,
+    )
 
 
-def test_a_trial_minimises_its_terms_and_tells_them(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
-    told = [one.metrics for one in train(make(distill=EVERYTHING | {"logits": "mse"}), tmp_path / "trial", cache=cache)]
+def test_a_trial_minimises_its_terms_and_tells_them(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
+    told = [
+        one.metrics
+        for one in train(
+            make(distill=EVERYTHING | {"logits": "mse"}), tmp_path / "trial", cache=cache
+        )
+    ]
     assert told[-1]["train/hidden_loss"] < told[0]["train/hidden_loss"]
     for one in told:
-        parts = 0.5 * one["train/task_loss"] + 0.5 * one["train/distill_loss"] + sum(one[f"train/{name}_loss"] for name in EVERYTHING)
+        parts = (
+            0.5 * one["train/task_loss"]
+            + 0.5 * one["train/distill_loss"]
+            + sum(one[f"train/{name}_loss"] for name in EVERYTHING)
+        )
         assert one["train/loss"] == pytest.approx(parts, rel=1e-5)
-    assert not any("projection" in name for name in load_file(tmp_path / "trial" / "student" / "model.safetensors"))
+    assert not any(
+        "projection" in name
+        for name in load_file(tmp_path / "trial" / "student" / "model.safetensors")
+    )
 
 
 def test_a_weight_is_a_schedule_and_at_zero_the_teacher_does_not_run(
@@ -206,8 +337,12 @@ def test_a_weight_is_a_schedule_and_at_zero_the_teacher_does_not_run(
 ) -> None:
     asked: list[int] = []
     losses = Matching.losses
-    monkeypatch.setattr(Matching, "losses", lambda self, *arguments: asked.append(1) or losses(self, *arguments))
-    settings = make(distill={"hidden": {"weight": {"shape": "step", "values": [2.0, 0.0], "at": 0.5}}})
+    monkeypatch.setattr(
+        Matching, "losses", lambda self, *arguments: asked.append(1) or losses(self, *arguments)
+    )
+    settings = make(
+        distill={"hidden": {"weight": {"shape": "step", "values": [2.0, 0.0], "at": 0.5}}}
+    )
     told = [one.metrics for one in train(settings, tmp_path / "trial", cache=cache)]
     steps = TrialFolder(tmp_path / "trial").read_evaluations()[-1].step
     assert [one["train/hidden_weight"] for one in told] == [2.0, 2.0, 0.0, 0.0]
@@ -215,18 +350,37 @@ def test_a_weight_is_a_schedule_and_at_zero_the_teacher_does_not_run(
     assert told[-1]["train/hidden_loss"] == 0.0
 
 
-def test_an_interrupted_trial_of_inner_terms_ends_as_one_that_was_not(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
-    settings = make(distill={"hidden": {"weight": 1.0}, "attention": {"weight": 0.5, "match": "values"}})
+def test_an_interrupted_trial_of_inner_terms_ends_as_one_that_was_not(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
+    settings = make(
+        distill={"hidden": {"weight": 1.0}, "attention": {"weight": 0.5, "match": "values"}}
+    )
     whole = [one.metrics for one in train(settings, tmp_path / "whole", cache=cache)]
     with pytest.raises(Interrupted):
-        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 7))
+        list(
+            train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 7)
+        )
     assert [one.metrics for one in train(settings, tmp_path / "parts", cache=cache)] == whole
-    weights = [load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts")]
+    weights = [
+        load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts")
+    ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
-def test_inner_terms_without_a_teacher_are_refused(make: Callable[..., TrialSettings], tiny: Callable[..., str]) -> None:
+def test_inner_terms_without_a_teacher_are_refused(
+    make: Callable[..., TrialSettings], tiny: Callable[..., str]
+) -> None:
     with pytest.raises(ValueError, match="inner states needs a teacher"):
-        make(teacher=None, alpha=1.0, student={"model": tiny("bert")}, distill={"cosine": {"weight": 1.0}})
-    assert make(alpha=1.0, student={"model": tiny("bert")}, distill={"cosine": {"weight": 1.0}}).needs_teacher
-    assert not make(alpha=1.0, student={"model": tiny("bert")}, distill={"cosine": {"weight": 0.0}}).needs_teacher
+        make(
+            teacher=None,
+            alpha=1.0,
+            student={"model": tiny("bert")},
+            distill={"cosine": {"weight": 1.0}},
+        )
+    assert make(
+        alpha=1.0, student={"model": tiny("bert")}, distill={"cosine": {"weight": 1.0}}
+    ).needs_teacher
+    assert not make(
+        alpha=1.0, student={"model": tiny("bert")}, distill={"cosine": {"weight": 0.0}}
+    ).needs_teacher

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BartConfig, BartForSequenceClassification, LongformerConfig, LongformerForSequenceClassification, PreTrainedModel
+from transformers import (
+    BartConfig,
+    BartForSequenceClassification,
+    LongformerConfig,
+    LongformerForSequenceClassification,
+    PreTrainedModel,
+)
 
 from kdsweep.core.models.loading import load_classifier
 from kdsweep.core.training.optimizer import AdamW, RowEmbedding, decayed_groups
@@ -27,7 +33,9 @@ def rate(step: int) -> float:
 def tokens(step: int) -> np.ndarray:
     """[4, 6] token numbers; many are read in few of the steps, some in none."""
     random = np.random.default_rng([7, step])
-    return random.choice(20, size=(4, 6), p=np.arange(1, 21) ** -1.5 / (np.arange(1, 21) ** -1.5).sum())
+    return random.choice(
+        20, size=(4, 6), p=np.arange(1, 21) ** -1.5 / (np.arange(1, 21) ** -1.5).sum()
+    )
 
 
 def take_steps(model: PreTrainedModel, optimizer: Any, steps: range, longest: float = 0.5) -> None:
@@ -38,7 +46,9 @@ def take_steps(model: PreTrainedModel, optimizer: Any, steps: range, longest: fl
         ids = tokens(step)
         if isinstance(optimizer, AdamW):
             optimizer.read(ids[:1], ids[1:])
-        loss = nn.functional.cross_entropy(model(input_ids=torch.from_numpy(ids)).logits, torch.tensor([0, 1, 1, 0])) * (1 + step % 5)
+        loss = nn.functional.cross_entropy(
+            model(input_ids=torch.from_numpy(ids)).logits, torch.tensor([0, 1, 1, 0])
+        ) * (1 + step % 5)
         loss.backward()
         if isinstance(optimizer, AdamW):
             optimizer.clip(longest)
@@ -61,9 +71,13 @@ def saved_and_loaded(state: Any) -> Any:
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
-def test_weights_and_moments_are_those_of_the_dense_update(family: str, weight_decay: float, tiny: Callable[..., str]) -> None:
+def test_weights_and_moments_are_those_of_the_dense_update(
+    family: str, weight_decay: float, tiny: Callable[..., str]
+) -> None:
     torch.manual_seed(0)
-    ours, reference = (load_classifier(tiny(family), ("a", "b")).double() for _ in range(2))  # in fp64 no rounding grows over the steps
+    ours, reference = (
+        load_classifier(tiny(family), ("a", "b")).double() for _ in range(2)
+    )  # in fp64 no rounding grows over the steps
     reference.load_state_dict(ours.state_dict())
     before = ours.get_input_embeddings().weight.detach().clone()  # type: ignore[operator]
     optimizer, expected = AdamW(ours, weight_decay), dense(reference, weight_decay)
@@ -71,14 +85,20 @@ def test_weights_and_moments_are_those_of_the_dense_update(family: str, weight_d
     take_steps(reference, expected, range(STEPS))
     optimizer.settle()
     for (name, weight), other in zip(ours.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(weight, other, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            weight, other, rtol=1e-4, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
         for moment in ("exp_avg", "exp_avg_sq"):
-            torch.testing.assert_close(optimizer.state[weight][moment], expected.state[other][moment], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(
+                optimizer.state[weight][moment], expected.state[other][moment], rtol=1e-3, atol=1e-5
+            )
     assert isinstance(ours.get_input_embeddings(), RowEmbedding)
     assert (ours.get_input_embeddings().weight - before).abs().max() > 0.05  # type: ignore[operator,arg-type]
 
 
-def test_only_what_is_read_gets_a_gradient_and_the_rest_is_made_up_for_when_it_is_read(tiny: Callable[..., str]) -> None:
+def test_only_what_is_read_gets_a_gradient_and_the_rest_is_made_up_for_when_it_is_read(
+    tiny: Callable[..., str],
+) -> None:
     model = load_classifier(tiny("bert"), ("a", "b"))
     optimizer = AdamW(model, 0.1)
     weight = model.get_input_embeddings().weight  # type: ignore[operator]
@@ -100,7 +120,9 @@ def test_only_what_is_read_gets_a_gradient_and_the_rest_is_made_up_for_when_it_i
 
 
 @pytest.mark.parametrize("stopped_at", [1, 17, 40])
-def test_going_on_from_a_saved_state_gives_bit_identical_weights(stopped_at: int, tiny: Callable[..., str]) -> None:
+def test_going_on_from_a_saved_state_gives_bit_identical_weights(
+    stopped_at: int, tiny: Callable[..., str]
+) -> None:
     whole, first, second = (load_classifier(tiny("bert"), ("a", "b")) for _ in range(3))
     first.load_state_dict(whole.state_dict())
     optimizers = [AdamW(model, 0.1) for model in (whole, first, second)]
@@ -111,7 +133,9 @@ def test_going_on_from_a_saved_state_gives_bit_identical_weights(stopped_at: int
     take_steps(second, optimizers[2], range(stopped_at, STEPS))
     for optimizer in (optimizers[0], optimizers[2]):
         optimizer.settle()
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True)
+    )
 
 
 def test_only_moments_of_rows_that_were_read_are_saved(tiny: Callable[..., str]) -> None:
@@ -120,11 +144,15 @@ def test_only_moments_of_rows_that_were_read_are_saved(tiny: Callable[..., str])
     take_steps(model, optimizer, range(4))
     rows = optimizer.state_dict()["rows"]
     read = np.unique(np.concatenate([tokens(step) for step in range(4)]))
-    assert set(rows["seen"].tolist()) == set(read.tolist()) - {model.config.pad_token_id}  # the padding's gradient is 0
+    assert set(rows["seen"].tolist()) == set(read.tolist()) - {
+        model.config.pad_token_id
+    }  # the padding's gradient is 0
     assert len(rows["exp_avg"]) == len(rows["seen"]) < model.config.vocab_size
 
 
-def test_a_dense_state_and_one_of_rows_go_on_as_each_other(tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dense_state_and_one_of_rows_go_on_as_each_other(
+    tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A trial can be begun on a machine with a GPU and go on on one without, or the other way."""
     torch.manual_seed(0)
     start = load_classifier(tiny("bert"), ("a", "b")).double()
@@ -138,7 +166,10 @@ def test_a_dense_state_and_one_of_rows_go_on_as_each_other(tiny: Callable[..., s
                 model.load_state_dict(state[0])
             with monkeypatch.context() as patched:
                 if kind == "dense":
-                    patched.setattr("kdsweep.core.training.optimizer.rows_are_read_by_number", lambda model: False)
+                    patched.setattr(
+                        "kdsweep.core.training.optimizer.rows_are_read_by_number",
+                        lambda model: False,
+                    )
                 optimizer = AdamW(model, 0.1)
             if state is not None:
                 optimizer.load_state_dict(state[1])
@@ -151,7 +182,9 @@ def test_a_dense_state_and_one_of_rows_go_on_as_each_other(tiny: Callable[..., s
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_a_token_that_was_not_announced_is_an_error_and_never_a_wrong_row(tiny: Callable[..., str]) -> None:
+def test_a_token_that_was_not_announced_is_an_error_and_never_a_wrong_row(
+    tiny: Callable[..., str],
+) -> None:
     model = load_classifier(tiny("bert"), ("a", "b"))
     optimizer = AdamW(model, 0.0)
     optimizer.read(np.array([[2, 5, 3]]))
@@ -161,8 +194,16 @@ def test_a_token_that_was_not_announced_is_an_error_and_never_a_wrong_row(tiny: 
 
 def test_a_model_that_pads_its_batches_itself_is_trained_as_any_other() -> None:
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1, "attention_window": [8]}
-    config = LongformerConfig(vocab_size=28, max_position_embeddings=66, pad_token_id=27, initializer_range=0.2, **sizes)  # 6 tokens become 8
+    sizes = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 1,
+        "attention_window": [8],
+    }
+    config = LongformerConfig(
+        vocab_size=28, max_position_embeddings=66, pad_token_id=27, initializer_range=0.2, **sizes
+    )  # 6 tokens become 8
     ours, reference = (LongformerForSequenceClassification(config).double() for _ in range(2))
     reference.load_state_dict(ours.state_dict())
     optimizer, expected = AdamW(ours, 0.1), dense(reference, 0.1)
@@ -171,7 +212,9 @@ def test_a_model_that_pads_its_batches_itself_is_trained_as_any_other() -> None:
     optimizer.settle()
     assert isinstance(ours.get_input_embeddings(), RowEmbedding)
     for (name, weight), other in zip(ours.named_parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(weight, other, rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            weight, other, rtol=1e-3, atol=2e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_what_was_read_for_a_step_that_was_not_taken_is_forgotten(tiny: Callable[..., str]) -> None:
@@ -183,14 +226,26 @@ def test_what_was_read_for_a_step_that_was_not_taken_is_forgotten(tiny: Callable
     module = model.get_input_embeddings()  # type: ignore[operator]
     assert torch.equal(module(torch.tensor([5, 6, 7])), module.weight[[5, 6, 7]])
     module(torch.tensor([padding, 5, 6, 7])).sum().backward()
-    assert torch.equal(module.leaf.grad[:, 0], torch.tensor([0.0, 1.0, 1.0, 1.0]))  # the padding's row, and no other, has no gradient
+    assert torch.equal(
+        module.leaf.grad[:, 0], torch.tensor([0.0, 1.0, 1.0, 1.0])
+    )  # the padding's row, and no other, has no gradient
     with pytest.raises(IndexError):
         module(torch.tensor([2]))
 
 
 def test_an_embedding_with_another_use_stays_dense(tiny: Callable[..., str]) -> None:
-    shape = {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
-    shared = BartForSequenceClassification(BartConfig(vocab_size=30, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=16, **shape))
+    shape = {
+        "d_model": 8,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+    }
+    shared = BartForSequenceClassification(
+        BartConfig(
+            vocab_size=30, encoder_ffn_dim=8, decoder_ffn_dim=8, max_position_embeddings=16, **shape
+        )
+    )
     AdamW(shared, 0.0)
     assert not isinstance(shared.get_input_embeddings(), RowEmbedding)
     frozen = load_classifier(tiny("bert"), ("a", "b"))
@@ -208,7 +263,9 @@ def test_the_model_is_saved_as_any_other(tiny: Callable[..., str], tmp_path: Pat
     optimizer.settle()
     model.save_pretrained(tmp_path / "saved")
     again = load_classifier(str(tmp_path / "saved"), ("a", "b"))
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True)
+    )
 
 
 def test_matrices_decay_biases_and_norms_do_not(tiny: Callable[..., str]) -> None:
@@ -217,6 +274,12 @@ def test_matrices_decay_biases_and_norms_do_not(tiny: Callable[..., str]) -> Non
     decayed, plain = decayed_groups(model, 0.01)
     assert decayed["weight_decay"] == 0.01
     assert plain["weight_decay"] == 0.0
-    assert all("bias" not in names[id(parameter)] and "LayerNorm" not in names[id(parameter)] for parameter in decayed["params"])
-    assert all("bias" in names[id(parameter)] or "LayerNorm" in names[id(parameter)] for parameter in plain["params"])
+    assert all(
+        "bias" not in names[id(parameter)] and "LayerNorm" not in names[id(parameter)]
+        for parameter in decayed["params"]
+    )
+    assert all(
+        "bias" in names[id(parameter)] or "LayerNorm" in names[id(parameter)]
+        for parameter in plain["params"]
+    )
     assert len(decayed["params"]) + len(plain["params"]) == len(names)

@@ -31,9 +31,13 @@ def run_out_of_memory() -> None:
 @pytest.fixture(scope="module")
 def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
     """Without dropout: how a batch is cut makes no difference then."""
-    folder = shutil.copytree(tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout")
+    folder = shutil.copytree(
+        tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout"
+    )
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    )
     return str(folder)
 
 
@@ -42,9 +46,20 @@ def make(student: str, review_csv: Path) -> Callable[..., TrialSettings]:
     def build(*, model: str = student, **training: Any) -> TrialSettings:
         return TrialSettings.model_validate(
             {
-                "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
+                "task": {
+                    "dataset": str(review_csv),
+                    "text": "text",
+                    "label": "label",
+                    "holdout": 0.2,
+                },
                 "student": {"model": model, "layers": 1},
-                "training": {"epochs": 1, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 2} | training,
+                "training": {
+                    "epochs": 1,
+                    "batch_size": 16,
+                    "max_length": 24,
+                    "evaluations_per_epoch": 2,
+                }
+                | training,
                 "alpha": 1.0,
                 "learning_rate": 2e-3,
             }
@@ -65,7 +80,9 @@ class Memory:
     def lacks(self, rows: int) -> bool:
         return rows > self.room and len(self.seen) > self.since_call
 
-    def before_forward(self, model: torch.nn.Module, args: Any, inputs: dict[str, torch.Tensor]) -> None:
+    def before_forward(
+        self, model: torch.nn.Module, args: Any, inputs: dict[str, torch.Tensor]
+    ) -> None:
         if model.training:
             self.seen.append(len(inputs["input_ids"]))
             if not self.in_backward and self.lacks(self.seen[-1]):
@@ -91,9 +108,16 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
     return found
 
 
-def finished(settings: TrialSettings, folder: Path, cache: Path, said: list[str] | None = None) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+def finished(
+    settings: TrialSettings, folder: Path, cache: Path, said: list[str] | None = None
+) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """A trial's metrics and its student's weights."""
-    found = [evaluation.metrics for evaluation in train(settings, folder, cache=cache, say=[].append if said is None else said.append)]
+    found = [
+        evaluation.metrics
+        for evaluation in train(
+            settings, folder, cache=cache, say=[].append if said is None else said.append
+        )
+    ]
     return found, load_file(folder / "student" / "model.safetensors")
 
 
@@ -125,17 +149,28 @@ def test_losses_and_weights_are_those_of_a_trial_with_enough_memory(
     assert len(halved) == len(whole)
     for expected, found in zip(whole, halved, strict=True):
         assert found == pytest.approx(expected, abs=1e-5)
-    assert all(torch.allclose(weights[name], halved_weights[name], rtol=0, atol=1e-5) for name in weights)
+    assert all(
+        torch.allclose(weights[name], halved_weights[name], rtol=0, atol=1e-5) for name in weights
+    )
     rows = [8, 4] if accumulation == 1 else [4]
     assert [line for line in said if "memory" in line] == [
-        f"out of memory at step {step}: micro-batches of {count} rows from here on, the batch stays 16" for count in rows
+        f"out of memory at step {step}: micro-batches of {count} rows from here on, the batch stays 16"
+        for count in rows
     ]
-    assert (result(tmp_path / "whole").micro_batch, result(tmp_path / "halved").micro_batch) == (None, 4)
+    assert (result(tmp_path / "whole").micro_batch, result(tmp_path / "halved").micro_batch) == (
+        None,
+        4,
+    )
 
 
-def test_micro_batches_are_halved_three_times_and_then_the_trial_ends(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory) -> None:
+def test_micro_batches_are_halved_three_times_and_then_the_trial_ends(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory
+) -> None:
     memory.room, said = 0, []
-    with pytest.raises(OutOfMemory, match=r"at step 0 with micro-batches of 4 rows, halved 3 times already; set a smaller batch_size") as ended:
+    with pytest.raises(
+        OutOfMemory,
+        match=r"at step 0 with micro-batches of 4 rows, halved 3 times already; set a smaller batch_size",
+    ) as ended:
         list(train(make(batch_size=32), tmp_path, cache=cache, say=said.append))
     assert memory.seen == [32, 16, 8, 4]
     assert len([line for line in said if "memory" in line]) == 3
@@ -143,14 +178,20 @@ def test_micro_batches_are_halved_three_times_and_then_the_trial_ends(make: Call
     assert "\n" not in str(ended.value)
 
 
-def test_a_single_row_cannot_be_halved(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory) -> None:
+def test_a_single_row_cannot_be_halved(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory
+) -> None:
     memory.room = 0
-    with pytest.raises(OutOfMemory, match="at step 0 with a single row in a micro-batch; set a smaller max_length"):
+    with pytest.raises(
+        OutOfMemory, match="at step 0 with a single row in a micro-batch; set a smaller max_length"
+    ):
         list(train(make(batch_size=2), tmp_path, cache=cache))
     assert memory.seen == [2, 1]
 
 
-def test_a_resumed_trial_keeps_the_halving(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory) -> None:
+def test_a_resumed_trial_keeps_the_halving(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory
+) -> None:
     memory.room = 4
     whole, weights = finished(make(), tmp_path / "whole", cache)
     with pytest.raises(Interrupted):
@@ -166,7 +207,12 @@ def test_a_resumed_trial_keeps_the_halving(make: Callable[..., TrialSettings], c
 
 
 def test_the_step_is_done_again_with_the_generator_where_it_was(
-    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, tiny: Callable[..., str], memory: Memory, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., TrialSettings],
+    cache: Path,
+    tmp_path: Path,
+    tiny: Callable[..., str],
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     states: list[torch.Tensor] = []
     memory.room, memory.since_call, memory.in_backward = 8, 2, True
@@ -182,9 +228,17 @@ def test_the_step_is_done_again_with_the_generator_where_it_was(
     assert not torch.equal(states[1], states[2])  # dropout draws
 
 
-@pytest.mark.parametrize("error", [RuntimeError("the size of tensor a must match"), ValueError("out of memory"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("the size of tensor a must match"), ValueError("out of memory"), KeyError("x")],
+)
 def test_other_errors_are_not_retried(
-    error: Exception, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    error: Exception,
+    make: Callable[..., TrialSettings],
+    cache: Path,
+    tmp_path: Path,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def broken() -> None:
         raise error
@@ -198,7 +252,11 @@ def test_other_errors_are_not_retried(
 
 
 def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
-    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., TrialSettings],
+    cache: Path,
+    tmp_path: Path,
+    memory: Memory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     held: list[weakref.ref[torch.Tensor]] = []
     at_retry: list[bool] = []
@@ -210,7 +268,11 @@ def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
 
     monkeypatch.setattr(memory, "after_forward", after_forward)
     # In the garbage collector's place, which would hide a cycle.
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "free_memory", lambda device: at_retry.append(held[-1]() is None))
+    monkeypatch.setattr(
+        sys.modules["kdsweep.core.training.loop"],
+        "free_memory",
+        lambda device: at_retry.append(held[-1]() is None),
+    )
     memory.room, memory.in_backward = 8, True
     list(train(make(), tmp_path, cache=cache))
     assert at_retry == [True]
@@ -221,9 +283,13 @@ def test_all_that_says_out_of_memory_is_known_as_such() -> None:
         with pytest.raises((RuntimeError, MemoryError)) as raised:
             work()
         assert is_out_of_memory(raised.value)
-    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."))
+    assert is_out_of_memory(
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    )
     assert is_out_of_memory(RuntimeError("CUDA error: out of memory"))
-    assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert is_out_of_memory(
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+    )
     assert not is_out_of_memory(RuntimeError("CUDA error: device-side assert triggered"))
     assert not is_out_of_memory(OSError(28, "No space left on device"))
 
@@ -242,10 +308,25 @@ def test_only_running_out_of_memory_gives_none() -> None:
 
 def test_rows_are_cut_evenly_and_never_finer_than_one() -> None:
     micro_batches, batch = MicroBatches(10, 3), np.arange(10)
-    assert ([len(part) for part in micro_batches.cut(batch)], micro_batches.rows, micro_batches.halved_to) == ([4, 3, 3], 4, None)
-    assert micro_batches.halve(7, 10) == "out of memory at step 7: micro-batches of 2 rows from here on, the batch stays 10"
-    assert ([len(part) for part in micro_batches.cut(batch)], micro_batches.halved_to) == ([2, 2, 2, 2, 1, 1], 2)
-    assert [len(part) for part in micro_batches.cut(batch[:4])] == [1, 1, 1, 1]  # the last batch of an epoch
+    assert (
+        [len(part) for part in micro_batches.cut(batch)],
+        micro_batches.rows,
+        micro_batches.halved_to,
+    ) == ([4, 3, 3], 4, None)
+    assert (
+        micro_batches.halve(7, 10)
+        == "out of memory at step 7: micro-batches of 2 rows from here on, the batch stays 10"
+    )
+    assert ([len(part) for part in micro_batches.cut(batch)], micro_batches.halved_to) == (
+        [2, 2, 2, 2, 1, 1],
+        2,
+    )
+    assert [len(part) for part in micro_batches.cut(batch[:4])] == [
+        1,
+        1,
+        1,
+        1,
+    ]  # the last batch of an epoch
     with pytest.raises(OutOfMemory, match="single row"):
         micro_batches.halve(8, 4)
     assert "of 1 row from" in micro_batches.halve(8, 10)

@@ -29,7 +29,14 @@ from kdsweep.core.training.loop import cached_teacher, prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, TeacherError
 
-TRAINING = {"epochs": 3, "batch_size": 8, "learning_rate": 4e-3, "warmup": 0.0, "max_length": 24, "evaluations_per_epoch": 1}
+TRAINING = {
+    "epochs": 3,
+    "batch_size": 8,
+    "learning_rate": 4e-3,
+    "warmup": 0.0,
+    "max_length": 24,
+    "evaluations_per_epoch": 1,
+}
 QUICK = {"epochs": 2, "learning_rate": 2e-3}  # not yet at its best: seeds differ
 LIKE_THE_TEACHER = {name: value for name, value in TRAINING.items() if name != "learning_rate"}
 
@@ -58,7 +65,9 @@ def no_more_training(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- what a teacher is known by --------------------------------------------------------------------------------------
 
 
-def test_a_teacher_of_earlier_versions_keeps_its_key_and_a_weight_is_no_part_of_it(task: TaskSettings, settings: Callable[..., TeacherSettings]) -> None:
+def test_a_teacher_of_earlier_versions_keeps_its_key_and_a_weight_is_no_part_of_it(
+    task: TaskSettings, settings: Callable[..., TeacherSettings]
+) -> None:
     data, plain = load_task(task), settings()
     how = {
         **TRAINING,
@@ -69,17 +78,41 @@ def test_a_teacher_of_earlier_versions_keeps_its_key_and_a_weight_is_no_part_of_
         "precision": "auto",
         "seed": 0,
     }
-    before = fingerprint("teacher 1", model_fingerprint(plain.source), data.train.key, data.validation.key, data.label_names, "accuracy", how)
+    before = fingerprint(
+        "teacher 1",
+        model_fingerprint(plain.source),
+        data.train.key,
+        data.validation.key,
+        data.label_names,
+        "accuracy",
+        how,
+    )
     assert teacher_key(task, plain, data) == teacher_key(task, settings(weight=2.0), data) == before
-    others = [settings(epoch=1), settings(epoch=3), settings(seeds=2), settings(folds=2), settings(folds=3), settings(seeds=2, epoch=1)]
+    others = [
+        settings(epoch=1),
+        settings(epoch=3),
+        settings(seeds=2),
+        settings(folds=2),
+        settings(folds=3),
+        settings(seeds=2, epoch=1),
+    ]
     assert len({before, *(teacher_key(task, other, data) for other in others)}) == 7
-    assert settings().model_dump().keys() == {"model", "checkpoint", "labels", "trust_remote_code", "training"}
+    assert settings().model_dump().keys() == {
+        "model",
+        "checkpoint",
+        "labels",
+        "trust_remote_code",
+        "training",
+    }
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"model": "x", "epoch": 4}, "epoch 4 is past the end: the teacher is fine-tuned for 3 epochs"),
+        (
+            {"model": "x", "epoch": 4},
+            "epoch 4 is past the end: the teacher is fine-tuned for 3 epochs",
+        ),
         ({"checkpoint": "x", "epoch": 1}, "'epoch' says how a 'model' is fine-tuned"),
         ({"checkpoint": "x", "seeds": 2}, "'seeds' says how a 'model' is fine-tuned"),
         ({"checkpoint": "x", "folds": 2}, "'folds' says how a 'model' is fine-tuned"),
@@ -96,16 +129,28 @@ def test_what_does_not_go_together_is_refused(keys: dict[str, Any], words: str) 
 
 
 def test_teachers_of_several_epochs_come_from_one_run(
-    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: TaskSettings,
+    settings: Callable[..., TeacherSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The run stops where the first teacher is ready, and goes on from there for a later one: 3 epochs in all."""
     steps: list[int] = []
-    second = prepare_teacher(task, settings(epoch=2), tmp_path, on_step=lambda step, total: bool(steps.append(step)))
-    last = prepare_teacher(task, settings(epoch=3), tmp_path, on_step=lambda step, total: bool(steps.append(step)))
+    second = prepare_teacher(
+        task, settings(epoch=2), tmp_path, on_step=lambda step, total: bool(steps.append(step))
+    )
+    last = prepare_teacher(
+        task, settings(epoch=3), tmp_path, on_step=lambda step, total: bool(steps.append(step))
+    )
     assert len(steps) == len(set(steps)) and steps == sorted(steps)  # no step is taken twice
     assert second.training_folder == last.training_folder is not None
-    told = [one.metrics["validation/accuracy"] for one in TrialFolder(last.training_folder).read_evaluations()]
-    assert [second.validation["accuracy"], last.validation["accuracy"]] == pytest.approx(told[1:], abs=1e-6)
+    told = [
+        one.metrics["validation/accuracy"]
+        for one in TrialFolder(last.training_folder).read_evaluations()
+    ]
+    assert [second.validation["accuracy"], last.validation["accuracy"]] == pytest.approx(
+        told[1:], abs=1e-6
+    )
     assert second.seconds < last.seconds
 
     # The first epoch's weights were kept by the same run, which is not taken up again for them.
@@ -115,11 +160,16 @@ def test_teachers_of_several_epochs_come_from_one_run(
         assert [prepare_teacher(task, one, tmp_path) for one in no_more] == [second, last]
     first = prepare_teacher(task, settings(epoch=1), tmp_path, on_step=fail)
     assert first.validation["accuracy"] == pytest.approx(told[0], abs=1e-6)
-    weights = [load_classifier(str(one.folder), ("neg", "pos")).state_dict()["classifier.weight"] for one in (first, second, last)]
+    weights = [
+        load_classifier(str(one.folder), ("neg", "pos")).state_dict()["classifier.weight"]
+        for one in (first, second, last)
+    ]
     assert not torch.equal(weights[0], weights[1]) and not torch.equal(weights[1], weights[2])
 
 
-def test_a_teacher_of_an_epoch_that_was_removed_is_made_again(task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path) -> None:
+def test_a_teacher_of_an_epoch_that_was_removed_is_made_again(
+    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path
+) -> None:
     prepare_teacher(task, settings(epoch=2), tmp_path)
     first = prepare_teacher(task, settings(epoch=1), tmp_path)
     weights = (first.folder / "model.safetensors").read_bytes()
@@ -128,20 +178,32 @@ def test_a_teacher_of_an_epoch_that_was_removed_is_made_again(task: TaskSettings
     assert (again.folder / "model.safetensors").read_bytes() == weights
 
 
-def test_an_interrupted_run_goes_on_to_the_same_epoch(task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path) -> None:
+def test_an_interrupted_run_goes_on_to_the_same_epoch(
+    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path
+) -> None:
     whole = prepare_teacher(task, settings(epoch=2), tmp_path / "whole")
     for stop in (3, 30):
         with pytest.raises(Interrupted):
-            prepare_teacher(task, settings(epoch=2), tmp_path / "parts", on_step=lambda step, total, stop=stop: step == stop)
+            prepare_teacher(
+                task,
+                settings(epoch=2),
+                tmp_path / "parts",
+                on_step=lambda step, total, stop=stop: step == stop,
+            )
     parts = prepare_teacher(task, settings(epoch=2), tmp_path / "parts")
-    assert (parts.folder / "model.safetensors").read_bytes() == (whole.folder / "model.safetensors").read_bytes()
+    assert (parts.folder / "model.safetensors").read_bytes() == (
+        whole.folder / "model.safetensors"
+    ).read_bytes()
 
 
 # --- the best of several seeds ---------------------------------------------------------------------------------------
 
 
 def test_the_best_of_several_seeds_is_one_of_the_teachers_and_says_what_all_reached(
-    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: TaskSettings,
+    settings: Callable[..., TeacherSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seeded = settings(seeds=3, training={"seed": 4} | QUICK)
     stops = iter([False] * 60 + [True])
@@ -149,17 +211,25 @@ def test_the_best_of_several_seeds_is_one_of_the_teachers_and_says_what_all_reac
         prepare_teacher(task, seeded, tmp_path, on_step=lambda step, total: next(stops))
     assert cached_teacher(task, seeded, tmp_path) is None
     found = prepare_teacher(task, seeded, tmp_path)
-    alone = [prepare_teacher(task, settings(training={"seed": seed} | QUICK), tmp_path, on_step=fail) for seed in (4, 5, 6)]
+    alone = [
+        prepare_teacher(task, settings(training={"seed": seed} | QUICK), tmp_path, on_step=fail)
+        for seed in (4, 5, 6)
+    ]
     scores = [one.validation["accuracy"] for one in alone]
     assert found.selected == dict(zip((4, 5, 6), scores, strict=True))
     assert replace(found, selected=None) == alone[int(np.argmax(scores))]
     assert len(set(scores)) > 1  # or the choice would be no choice
     no_more_training(monkeypatch)
-    assert prepare_teacher(task, seeded, tmp_path) == found == cached_teacher(task, seeded, tmp_path)
+    assert (
+        prepare_teacher(task, seeded, tmp_path) == found == cached_teacher(task, seeded, tmp_path)
+    )
 
 
 def test_a_seed_that_learned_nothing_is_passed_over_and_only_all_of_them_are_an_error(
-    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: TaskSettings,
+    settings: Callable[..., TeacherSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     module = sys.modules["kdsweep.core.training.loop"]
     publish, said = module.publish_teacher, []
@@ -172,10 +242,16 @@ def test_a_seed_that_learned_nothing_is_passed_over_and_only_all_of_them_are_an_
     with monkeypatch.context() as patch:
         patch.setattr(module, "publish_teacher", refuse)
         found = prepare_teacher(task, settings(seeds=2), tmp_path, say=said.append)
-    assert found.selected is not None and found.selected[0] is None and found.selected[1] == found.validation["accuracy"]
+    assert (
+        found.selected is not None
+        and found.selected[0] is None
+        and found.selected[1] == found.validation["accuracy"]
+    )
     assert "teacher: seed 0 is passed over: teacher: it has nothing to teach" in said
     with pytest.raises(TeacherError, match="doesn't clearly beat the majority"):
-        prepare_teacher(task, settings(seeds=2, training={"learning_rate": 1e-9, "epochs": 1}), tmp_path)
+        prepare_teacher(
+            task, settings(seeds=2, training={"learning_rate": 1e-9, "epochs": 1}), tmp_path
+        )
 
 
 # --- out of fold -----------------------------------------------------------------------------------------------------
@@ -183,7 +259,15 @@ def test_a_seed_that_learned_nothing_is_passed_over_and_only_all_of_them_are_an_
 
 def test_folds_hold_each_row_once_and_no_text_twice(tmp_path: Path) -> None:
     rows = sentences(200)
-    task = TaskSettings(dataset=str(write_csv(tmp_path / "rows.csv", [*rows, *((text.upper(), label) for text, label in rows)])), text="text", label="label")
+    task = TaskSettings(
+        dataset=str(
+            write_csv(
+                tmp_path / "rows.csv", [*rows, *((text.upper(), label) for text, label in rows)]
+            )
+        ),
+        text="text",
+        label="label",
+    )
     data = load_task(task)
     numbers = fold_numbers(data.train.texts, 5)
     assert np.bincount(numbers, minlength=5).min() > len(data.train) / 10
@@ -191,34 +275,58 @@ def test_folds_hold_each_row_once_and_no_text_twice(tmp_path: Path) -> None:
     for text, number in zip(data.train.texts[0], numbers.tolist(), strict=True):
         by_text.setdefault(text.casefold(), set()).add(number)
     assert {len(found) for found in by_text.values()} == {1}
-    parts = [load_task(TaskSettings.model_validate(task.model_dump() | {"left_out": {"fold": fold, "of": 5}})) for fold in range(5)]
+    parts = [
+        load_task(
+            TaskSettings.model_validate(task.model_dump() | {"left_out": {"fold": fold, "of": 5}})
+        )
+        for fold in range(5)
+    ]
     for fold, part in enumerate(parts):
-        assert list(part.train.texts[0]) == [data.train.texts[0][i] for i in np.flatnonzero(numbers != fold)]
+        assert list(part.train.texts[0]) == [
+            data.train.texts[0][i] for i in np.flatnonzero(numbers != fold)
+        ]
         assert part.train.labels.tolist() == data.train.labels[numbers != fold].tolist()
-        assert (part.validation.key, part.test.key, part.label_names) == (data.validation.key, data.test.key, data.label_names)
-        assert any(f"{(numbers == fold).sum()} rows left out: fold {fold} of 5" in note for note in part.notes)
+        assert (part.validation.key, part.test.key, part.label_names) == (
+            data.validation.key,
+            data.test.key,
+            data.label_names,
+        )
+        assert any(
+            f"{(numbers == fold).sum()} rows left out: fold {fold} of 5" in note
+            for note in part.notes
+        )
     assert len({part.train.key for part in parts} | {data.train.key}) == 6
 
 
 def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
-    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    task: TaskSettings,
+    settings: Callable[..., TeacherSettings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folded = settings(folds=2)
     stops = iter([False] * 75 + [True])
     with pytest.raises(Interrupted):  # the whole teacher and a part of the first fold's are made
         prepare_teacher(task, folded, tmp_path, on_step=lambda step, total: next(stops))
     again: list[int] = []
-    made = prepare_teacher(task, folded, tmp_path, on_step=lambda step, total: bool(again.append(step)))
+    made = prepare_teacher(
+        task, folded, tmp_path, on_step=lambda step, total: bool(again.append(step))
+    )
     assert again[0] > 1
     data = load_task(task, tmp_path)
     numbers = fold_numbers(data.train.texts, 2)
     logits = teacher_logits(made, data, cache=tmp_path)
     for fold in (0, 1):
-        left_out = TaskSettings.model_validate(task.model_dump() | {"left_out": {"fold": fold, "of": 2}})
+        left_out = TaskSettings.model_validate(
+            task.model_dump() | {"left_out": {"fold": fold, "of": 2}}
+        )
         without = prepare_teacher(left_out, settings(), tmp_path, on_step=fail)
         assert made.folds[fold] == without.key
         seen = set(load_task(left_out, tmp_path).train.texts[0])
-        model, tokenizer = load_classifier(str(without.folder), ("neg", "pos")).eval(), load_tokenizer(str(without.folder))
+        model, tokenizer = (
+            load_classifier(str(without.folder), ("neg", "pos")).eval(),
+            load_tokenizer(str(without.folder)),
+        )
         for i in np.flatnonzero(numbers == fold)[:5]:
             text = data.train.texts[0][i]
             assert text not in seen
@@ -230,7 +338,10 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
     whole = prepare_teacher(task, settings(), tmp_path, on_step=fail)
     assert made.key == whole.key and made.folder == whole.folder
     for split in ("validation", "test"):
-        np.testing.assert_array_equal(teacher_logits(made, data, cache=tmp_path, split=split), teacher_logits(whole, data, cache=tmp_path, split=split))
+        np.testing.assert_array_equal(
+            teacher_logits(made, data, cache=tmp_path, split=split),
+            teacher_logits(whole, data, cache=tmp_path, split=split),
+        )
     assert not np.array_equal(teacher_logits(whole, data, cache=tmp_path), logits)
     assert made.margin != whole.margin
     no_more_training(monkeypatch)
@@ -243,13 +354,26 @@ def test_a_teacher_that_memorises_is_sure_of_what_it_has_seen_and_right_by_chanc
 ) -> None:
     draw = np.random.default_rng(0)
     rows = [(text, ("neg", "pos")[draw.integers(2)]) for text, _ in sentences(160, seed=3)]
-    task = TaskSettings(dataset=str(write_csv(tmp_path / "noise.csv", rows)), text="text", label="label", holdout=0.2)
-    teacher = TeacherSettings(model=tiny("bert"), training=TRAINING | {"epochs": 40, "learning_rate": 3e-3, "evaluations_per_epoch": 1}, epoch=40)
-    monkeypatch.setattr("kdsweep.core.teachers.publishing.check_beats_majority", lambda *_: None)  # nothing can be learned here: that is the point
+    task = TaskSettings(
+        dataset=str(write_csv(tmp_path / "noise.csv", rows)),
+        text="text",
+        label="label",
+        holdout=0.2,
+    )
+    teacher = TeacherSettings(
+        model=tiny("bert"),
+        training=TRAINING | {"epochs": 40, "learning_rate": 3e-3, "evaluations_per_epoch": 1},
+        epoch=40,
+    )
+    monkeypatch.setattr(
+        "kdsweep.core.teachers.publishing.check_beats_majority", lambda *_: None
+    )  # nothing can be learned here: that is the point
     folded = prepare_teacher(task, teacher.model_copy(update={"folds": 2}), tmp_path)
     whole = prepare_teacher(task, teacher, tmp_path)
     data = load_task(task, tmp_path)
-    seen, unseen = (np.asarray(teacher_logits(one, data, cache=tmp_path)) for one in (whole, folded))
+    seen, unseen = (
+        np.asarray(teacher_logits(one, data, cache=tmp_path)) for one in (whole, folded)
+    )
     right = np.arange(len(data.train)), data.train.labels
     assert judge("accuracy", data.train.labels, seen)["accuracy"] > 0.9
     assert np.exp(log_probabilities(seen))[right].mean() > 0.85
@@ -257,8 +381,12 @@ def test_a_teacher_that_memorises_is_sure_of_what_it_has_seen_and_right_by_chanc
     assert judge("accuracy", data.train.labels, unseen)["accuracy"] < chance
 
 
-def test_folds_that_can_not_be_are_refused(settings: Callable[..., TeacherSettings], task: TaskSettings, tmp_path: Path) -> None:
-    with pytest.raises(TeacherError, match=r"teacher.folds: 900 folds of 1\d\d rows leave \d+ without a row"):
+def test_folds_that_can_not_be_are_refused(
+    settings: Callable[..., TeacherSettings], task: TaskSettings, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        TeacherError, match=r"teacher.folds: 900 folds of 1\d\d rows leave \d+ without a row"
+    ):
         prepare_teacher(task, settings(folds=900), tmp_path)
     left_out = TaskSettings.model_validate(task.model_dump() | {"left_out": {"fold": 0, "of": 2}})
     with pytest.raises(TeacherError, match="the task leaves a fold out itself"):
@@ -270,18 +398,38 @@ def test_folds_that_can_not_be_are_refused(settings: Callable[..., TeacherSettin
 # --- born again ------------------------------------------------------------------------------------------------------
 
 
-def test_a_student_is_the_next_ones_teacher(task: TaskSettings, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_a_student_is_the_next_ones_teacher(
+    task: TaskSettings, tiny: Callable[..., str], tmp_path: Path
+) -> None:
     """Furlanello et al. 2018: the folder of a trial's student, as it was kept, teaches a student of the same shape."""
-    plain: dict[str, Any] = {"task": task, "student": {"model": tiny("bert", layers=1)}, "training": LIKE_THE_TEACHER, "learning_rate": 4e-3}
-    list(train(TrialSettings.model_validate(plain | {"alpha": 1.0}), tmp_path / "first", cache=tmp_path))
+    plain: dict[str, Any] = {
+        "task": task,
+        "student": {"model": tiny("bert", layers=1)},
+        "training": LIKE_THE_TEACHER,
+        "learning_rate": 4e-3,
+    }
+    list(
+        train(
+            TrialSettings.model_validate(plain | {"alpha": 1.0}), tmp_path / "first", cache=tmp_path
+        )
+    )
     student = tmp_path / "first" / "student"
     teacher = TeacherSettings(checkpoint=str(student), training={"max_length": 24})
-    born = TrialSettings.model_validate(plain | {"teacher": teacher, "alpha": 0.0, "temperature": 2.0})
+    born = TrialSettings.model_validate(
+        plain | {"teacher": teacher, "alpha": 0.0, "temperature": 2.0}
+    )
     list(train(born, tmp_path / "second", cache=tmp_path))
     made = prepare_teacher(task, teacher, tmp_path)
     first, second = (TrialFolder(tmp_path / name).read_result() for name in ("first", "second"))
-    assert first is not None and first.best is not None and second is not None and second.best is not None
-    assert made.validation["accuracy"] == pytest.approx(first.best.metrics["validation/accuracy"], abs=1e-6)
+    assert (
+        first is not None
+        and first.best is not None
+        and second is not None
+        and second.best is not None
+    )
+    assert made.validation["accuracy"] == pytest.approx(
+        first.best.metrics["validation/accuracy"], abs=1e-6
+    )
     assert second.best.metrics["validation/accuracy"] > 0.75
     assert second.best.metrics["validation/agreement"] > 0.75
 
@@ -289,12 +437,16 @@ def test_a_student_is_the_next_ones_teacher(task: TaskSettings, tiny: Callable[.
 # --- what stops a run before it begins -------------------------------------------------------------------------------
 
 
-def test_logits_that_were_changed_since_they_were_written_are_refused(task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path) -> None:
+def test_logits_that_were_changed_since_they_were_written_are_refused(
+    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path
+) -> None:
     made, data = prepare_teacher(task, settings(), tmp_path), load_task(task, tmp_path)
     [file] = (tmp_path / "logits").iterdir()
     whole = np.load(file)
     np.save(file, whole[::-1])  # as many, as finite, of other rows
-    with pytest.raises(TeacherError, match="its hash has changed since; remove the file and run again"):
+    with pytest.raises(
+        TeacherError, match="its hash has changed since; remove the file and run again"
+    ):
         teacher_logits(made, data, cache=tmp_path)
     file.unlink()
     np.testing.assert_allclose(teacher_logits(made, data, cache=tmp_path), whole, atol=1e-5)
@@ -303,7 +455,9 @@ def test_logits_that_were_changed_since_they_were_written_are_refused(task: Task
     np.testing.assert_allclose(teacher_logits(made, data, cache=tmp_path), whole, atol=1e-5)
 
 
-def test_a_teacher_in_training_mode_or_with_gradients_is_refused(task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path) -> None:
+def test_a_teacher_in_training_mode_or_with_gradients_is_refused(
+    task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path
+) -> None:
     made = prepare_teacher(task, settings(), tmp_path)
     model = frozen_teacher(made, ("neg", "pos"))
     check_frozen(model)

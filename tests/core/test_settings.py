@@ -25,7 +25,18 @@ SHAPES = [
 
 
 def settings(**changes: Any) -> TrialSettings:
-    return TrialSettings(**({"task": TASK, "teacher": TEACHER, "student": STUDENT, "alpha": 0.5, "learning_rate": 1e-4} | changes))
+    return TrialSettings(
+        **(
+            {
+                "task": TASK,
+                "teacher": TEACHER,
+                "student": STUDENT,
+                "alpha": 0.5,
+                "learning_rate": 1e-4,
+            }
+            | changes
+        )
+    )
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -65,7 +76,12 @@ def test_the_keys_of_a_step_are_written_as_they_are_read() -> None:
 
 def test_settings_are_frozen_at_every_level() -> None:
     mine = settings()
-    for part, name in ((mine, "seed"), (mine.task, "label"), (mine.training, "epochs"), (mine.alpha, "value")):
+    for part, name in (
+        (mine, "seed"),
+        (mine.task, "label"),
+        (mine.training, "epochs"),
+        (mine.alpha, "value"),
+    ):
         with pytest.raises(ValueError, match="frozen"):
             setattr(part, name, 1)
 
@@ -128,7 +144,15 @@ def test_a_schedule_may_not_leave_its_bounds(name: str, value: object, words: st
         settings(**{name: value})
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.99, {"shape": "step", "values": [0.0, 1.0], "at": 0.5}, {"shape": "per_epoch", "values": [1.0], "after": 0.5}])
+@pytest.mark.parametrize(
+    "alpha",
+    [
+        0.0,
+        0.99,
+        {"shape": "step", "values": [0.0, 1.0], "at": 0.5},
+        {"shape": "per_epoch", "values": [1.0], "after": 0.5},
+    ],
+)
 def test_an_alpha_below_1_anywhere_needs_a_teacher(alpha: object) -> None:
     assert settings(alpha=alpha).needs_logits
     with pytest.raises(ValueError, match="needs a teacher"):

@@ -15,7 +15,7 @@ import torch
 from conftest import sentences, write_csv
 from safetensors.torch import load_file, save_file
 
-from kdsweep.core import train  # noqa: F401  the function's name is bound before the module's: see kdsweep/core/__init__.py
+from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.evaluation.metrics import judge
@@ -27,12 +27,20 @@ from kdsweep.core.teachers.logits import teacher_logits, teacher_test
 from kdsweep.core.training.loop import cached_teacher, prepare_teacher
 from kdsweep.errors import Interrupted, ModelError, TeacherError
 
-TRAINING = {"epochs": 4, "batch_size": 16, "learning_rate": 2e-3, "max_length": 24, "evaluations_per_epoch": 1}
+TRAINING = {
+    "epochs": 4,
+    "batch_size": 16,
+    "learning_rate": 2e-3,
+    "max_length": 24,
+    "evaluations_per_epoch": 1,
+}
 Made = tuple[Teacher, TaskSettings, TeacherSettings, Path]
 
 
 @pytest.fixture(scope="module")
-def made(tiny: Callable[..., str], review_csv: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def made(
+    tiny: Callable[..., str], review_csv: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Made:
     """A teacher fine-tuned from a tiny BERT; the label columns are neg, pos."""
     cache = tmp_path_factory.mktemp("cache")
     task = TaskSettings(dataset=str(review_csv), text="text", label="label", holdout=0.2)
@@ -51,7 +59,10 @@ def checkpoint(made: Made, folder: Path, *, swap: bool, names: list[str] | None)
         save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
     names = names or ["LABEL_0", "LABEL_1"]
-    config |= {"id2label": {str(i): name for i, name in enumerate(names)}, "label2id": {name: i for i, name in enumerate(names)}}
+    config |= {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
@@ -64,18 +75,31 @@ def forward(source: Path, data: TaskData) -> np.ndarray:
     """The model's own logits for train, row by row."""
     model, tokenizer = load_classifier(str(source), ("a", "b")).eval(), load_tokenizer(str(source))
     with torch.no_grad():
-        return torch.cat([model(**tokenizer(text, truncation=True, max_length=24, return_tensors="pt")).logits for text in data.train.texts[0]]).numpy()
+        return torch.cat(
+            [
+                model(**tokenizer(text, truncation=True, max_length=24, return_tensors="pt")).logits
+                for text in data.train.texts[0]
+            ]
+        ).numpy()
 
 
 # --- made once -------------------------------------------------------------------------------------------------------
 
 
-def test_a_teacher_is_fine_tuned_once_and_then_comes_from_the_cache(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_teacher_is_fine_tuned_once_and_then_comes_from_the_cache(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
     teacher, task, settings, cache = made
     assert teacher.validation["accuracy"] > 0.9
     times = {file: file.stat().st_mtime_ns for file in teacher.folder.iterdir()}
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "train", lambda *a, **k: pytest.fail("the teacher was trained again"))
-    assert prepare_teacher(task, settings, cache) == teacher == cached_teacher(task, settings, cache)
+    monkeypatch.setattr(
+        sys.modules["kdsweep.core.training.loop"],
+        "train",
+        lambda *a, **k: pytest.fail("the teacher was trained again"),
+    )
+    assert (
+        prepare_teacher(task, settings, cache) == teacher == cached_teacher(task, settings, cache)
+    )
     assert {file: file.stat().st_mtime_ns for file in teacher.folder.iterdir()} == times
 
 
@@ -83,17 +107,29 @@ def test_the_cached_folder_is_a_model_that_names_the_classes(made: Made) -> None
     config = json.loads((made[0].folder / "config.json").read_text())
     assert config["id2label"] == {"0": "neg", "1": "pos"}
     assert (made[0].folder / "model.safetensors").exists()
-    assert made[0].training_folder is not None and (made[0].training_folder / "metrics.jsonl").exists()
+    assert (
+        made[0].training_folder is not None and (made[0].training_folder / "metrics.jsonl").exists()
+    )
 
 
-def test_other_rows_settings_or_weights_are_another_teacher(made: Made, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_other_rows_settings_or_weights_are_another_teacher(
+    made: Made, tiny: Callable[..., str], tmp_path: Path
+) -> None:
     _, task, settings, _ = made
-    other_task = task.model_copy(update={"dataset": str(write_csv(tmp_path / "other.csv", sentences(200, seed=5)))})
+    other_task = task.model_copy(
+        update={"dataset": str(write_csv(tmp_path / "other.csv", sentences(200, seed=5)))}
+    )
     keys = [
         teacher_key(task, settings, load_task(task)),
         teacher_key(other_task, settings, load_task(other_task)),
-        teacher_key(task, TeacherSettings(model=tiny("bert"), training=TRAINING | {"seed": 1}), load_task(task)),
-        teacher_key(task, TeacherSettings(model=tiny("bert", layers=3), training=TRAINING), load_task(task)),
+        teacher_key(
+            task,
+            TeacherSettings(model=tiny("bert"), training=TRAINING | {"seed": 1}),
+            load_task(task),
+        ),
+        teacher_key(
+            task, TeacherSettings(model=tiny("bert", layers=3), training=TRAINING), load_task(task)
+        ),
     ]
     assert len(set(keys)) == 4
 
@@ -103,7 +139,9 @@ def test_an_interrupted_fine_tuning_goes_on(made: Made, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         prepare_teacher(task, settings, tmp_path, on_step=lambda step, total: step == 20)
     seen: list[int] = []
-    again = prepare_teacher(task, settings, tmp_path, on_step=lambda step, total: bool(seen.append(step)))
+    again = prepare_teacher(
+        task, settings, tmp_path, on_step=lambda step, total: bool(seen.append(step))
+    )
     assert seen[0] == 21
     assert again.validation == made[0].validation
 
@@ -111,26 +149,41 @@ def test_an_interrupted_fine_tuning_goes_on(made: Made, tmp_path: Path) -> None:
 # --- checked ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_teacher_that_learned_nothing_is_refused_with_its_accuracy(made: Made, tiny: Callable[..., str], tmp_path: Path) -> None:
-    settings = TeacherSettings(model=tiny("bert"), training=TRAINING | {"epochs": 1, "learning_rate": 1e-9})
-    with pytest.raises(TeacherError, match=r"accuracy 0\.\d{3} on validation doesn't clearly beat the majority class \(0\.\d{3}; at least 0\.\d{3}"):
+def test_a_teacher_that_learned_nothing_is_refused_with_its_accuracy(
+    made: Made, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    settings = TeacherSettings(
+        model=tiny("bert"), training=TRAINING | {"epochs": 1, "learning_rate": 1e-9}
+    )
+    with pytest.raises(
+        TeacherError,
+        match=r"accuracy 0\.\d{3} on validation doesn't clearly beat the majority class \(0\.\d{3}; at least 0\.\d{3}",
+    ):
         prepare_teacher(made[1], settings, tmp_path)
     assert cached_teacher(made[1], settings, tmp_path) is None
 
 
 @pytest.mark.parametrize(("right", "trusted"), [(70, False), (79, False), (81, True), (95, True)])
-def test_the_floor_is_two_standard_errors_above_the_majority(made: Made, right: int, trusted: bool) -> None:
+def test_the_floor_is_two_standard_errors_above_the_majority(
+    made: Made, right: int, trusted: bool
+) -> None:
     """100 rows, 70 of the majority: sqrt(0.7 * 0.3 / 100) = 0.0458, twice that is 0.0917, the floor 0.7917."""
     labels = np.array([0] * 70 + [1] * 30)
     data = load_task(made[1])
     split = type(data.validation)("validation", (["x"] * 100,), labels, "x")
     task = TaskData(("neg", "pos"), {"train": split, "validation": split, "test": split}, ())
-    predicted = np.where(np.arange(100) < right, labels, 1 - labels) if right > 70 else np.zeros(100, dtype=int)
+    predicted = (
+        np.where(np.arange(100) < right, labels, 1 - labels)
+        if right > 70
+        else np.zeros(100, dtype=int)
+    )
     logits = np.eye(2)[predicted]
     if trusted:
         check_beats_majority("accuracy", task, logits)
     else:
-        with pytest.raises(TeacherError, match=f"accuracy 0.{right}0 .*majority class \\(0.700; at least 0.792"):
+        with pytest.raises(
+            TeacherError, match=f"accuracy 0.{right}0 .*majority class \\(0.700; at least 0.792"
+        ):
             check_beats_majority("accuracy", task, logits)
 
 
@@ -145,18 +198,32 @@ def test_outputs_named_in_another_order_are_put_into_the_tasks(made: Made, tmp_p
     logits = teacher_logits(teacher, data, cache=tmp_path)
     np.testing.assert_allclose(logits, forward(folder, data)[:, [1, 0]], atol=1e-4)
     np.testing.assert_allclose(logits, forward(made[0].folder, data), atol=1e-4)
-    assert json.loads((teacher.folder / "config.json").read_text())["id2label"] == {"0": "neg", "1": "pos"}
+    assert json.loads((teacher.folder / "config.json").read_text())["id2label"] == {
+        "0": "neg",
+        "1": "pos",
+    }
 
 
-def test_three_outputs_in_a_cyclic_order_go_the_right_way_around(tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_three_outputs_in_a_cyclic_order_go_the_right_way_around(
+    tiny: Callable[..., str], tmp_path: Path
+) -> None:
     """A swap is its own inverse and can't tell an order from its inverse; a cycle of three can."""
     rows = [(text, label if i % 3 else "meh") for i, (text, label) in enumerate(sentences(240))]
-    rows = [("the film was yes", "meh") if label == "meh" else (text, label) for text, label in rows]
-    rows = [(f"{text} {' '.join(['a'] * (i % 5))} {' '.join(['and'] * (i // 5 % 8))}", label) for i, (text, label) in enumerate(rows)]
-    task = TaskSettings(dataset=str(write_csv(tmp_path / "rows.csv", rows)), text="text", label="label", holdout=0.2)
+    rows = [
+        ("the film was yes", "meh") if label == "meh" else (text, label) for text, label in rows
+    ]
+    rows = [
+        (f"{text} {' '.join(['a'] * (i % 5))} {' '.join(['and'] * (i // 5 % 8))}", label)
+        for i, (text, label) in enumerate(rows)
+    ]
+    task = TaskSettings(
+        dataset=str(write_csv(tmp_path / "rows.csv", rows)), text="text", label="label", holdout=0.2
+    )
     data = load_task(task)
     assert data.label_names == ("meh", "neg", "pos")
-    original = prepare_teacher(task, TeacherSettings(model=tiny("bert"), training=TRAINING), tmp_path / "cache")
+    original = prepare_teacher(
+        task, TeacherSettings(model=tiny("bert"), training=TRAINING), tmp_path / "cache"
+    )
     folder = tmp_path / "cycle"
     shutil.copytree(original.folder, folder)
     weights = load_file(folder / "model.safetensors")
@@ -165,33 +232,68 @@ def test_three_outputs_in_a_cyclic_order_go_the_right_way_around(tiny: Callable[
         weights[name] = weights[name][turned].contiguous()
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"id2label": {"0": "pos", "1": "meh", "2": "neg"}, "label2id": {"pos": 0, "meh": 1, "neg": 2}}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            config
+            | {
+                "id2label": {"0": "pos", "1": "meh", "2": "neg"},
+                "label2id": {"pos": 0, "meh": 1, "neg": 2},
+            }
+        )
+    )
     teacher = prepare_teacher(task, from_checkpoint(folder), tmp_path / "cache")
     expected = teacher_logits(original, data, cache=tmp_path / "cache")
-    np.testing.assert_allclose(teacher_logits(teacher, data, cache=tmp_path / "cache"), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        teacher_logits(teacher, data, cache=tmp_path / "cache"), expected, atol=1e-4
+    )
 
     # Without names the error gives the order that `labels` wants.
     (folder / "config.json").write_text(
-        json.dumps(config | {"id2label": {str(i): f"LABEL_{i}" for i in range(3)}, "label2id": {f"LABEL_{i}": i for i in range(3)}})
+        json.dumps(
+            config
+            | {
+                "id2label": {str(i): f"LABEL_{i}" for i in range(3)},
+                "label2id": {f"LABEL_{i}": i for i in range(3)},
+            }
+        )
     )
     with pytest.raises(TeacherError, match=r"as \[pos, meh, neg\]"):
         prepare_teacher(task, from_checkpoint(folder), tmp_path / "cache")
-    named = prepare_teacher(task, from_checkpoint(folder, labels=["pos", "meh", "neg"]), tmp_path / "cache")
-    np.testing.assert_allclose(teacher_logits(named, data, cache=tmp_path / "cache"), expected, atol=1e-4)
+    named = prepare_teacher(
+        task, from_checkpoint(folder, labels=["pos", "meh", "neg"]), tmp_path / "cache"
+    )
+    np.testing.assert_allclose(
+        teacher_logits(named, data, cache=tmp_path / "cache"), expected, atol=1e-4
+    )
 
 
-def test_names_that_are_there_but_wrong_are_not_trusted(tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_names_that_are_there_but_wrong_are_not_trusted(
+    tiny: Callable[..., str], tmp_path: Path
+) -> None:
     """As with MNLI checkpoints that were saved with another task's label order: mapped by name, then judged by accuracy."""
     rows = [
-        (f"{text if i % 3 else 'the film was yes'} {' '.join(['a'] * (i % 5))} {' '.join(['and'] * (i // 5 % 8))}", i, label)
+        (
+            f"{text if i % 3 else 'the film was yes'} {' '.join(['a'] * (i % 5))} {' '.join(['and'] * (i // 5 % 8))}",
+            i,
+            label,
+        )
         for i, (text, label) in enumerate(sentences(240))
     ]
-    named = [(text, {"neg": "contradiction", "pos": "entailment"}[label] if i % 3 else "neutral") for text, i, label in rows]
+    named = [
+        (text, {"neg": "contradiction", "pos": "entailment"}[label] if i % 3 else "neutral")
+        for text, i, label in rows
+    ]
     task = TaskSettings(
-        dataset=str(write_csv(tmp_path / "rows.csv", named)), text="text", label="label", labels=["entailment", "neutral", "contradiction"], holdout=0.2
+        dataset=str(write_csv(tmp_path / "rows.csv", named)),
+        text="text",
+        label="label",
+        labels=["entailment", "neutral", "contradiction"],
+        holdout=0.2,
     )
     data = load_task(task)
-    original = prepare_teacher(task, TeacherSettings(model=tiny("bert"), training=TRAINING), tmp_path / "cache")
+    original = prepare_teacher(
+        task, TeacherSettings(model=tiny("bert"), training=TRAINING), tmp_path / "cache"
+    )
     folder = tmp_path / "lying"
     shutil.copytree(original.folder, folder)
     weights = load_file(folder / "model.safetensors")
@@ -200,31 +302,60 @@ def test_names_that_are_there_but_wrong_are_not_trusted(tiny: Callable[..., str]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
     lies = {"0": "neutral", "1": "entailment", "2": "contradiction"}
-    (folder / "config.json").write_text(json.dumps(config | {"id2label": lies, "label2id": {name: int(i) for i, name in lies.items()}}))
-    with pytest.raises(TeacherError, match=r"as \[contradiction, entailment, neutral\] accuracy would be"):
+    (folder / "config.json").write_text(
+        json.dumps(
+            config | {"id2label": lies, "label2id": {name: int(i) for i, name in lies.items()}}
+        )
+    )
+    with pytest.raises(
+        TeacherError, match=r"as \[contradiction, entailment, neutral\] accuracy would be"
+    ):
         prepare_teacher(task, from_checkpoint(folder), tmp_path / "cache")
-    mended = prepare_teacher(task, from_checkpoint(folder, labels=["contradiction", "entailment", "neutral"]), tmp_path / "cache")
+    mended = prepare_teacher(
+        task,
+        from_checkpoint(folder, labels=["contradiction", "entailment", "neutral"]),
+        tmp_path / "cache",
+    )
     assert mended.validation["accuracy"] == pytest.approx(original.validation["accuracy"])
     expected = teacher_logits(original, data, cache=tmp_path / "cache")
-    np.testing.assert_allclose(teacher_logits(mended, data, cache=tmp_path / "cache"), expected, atol=1e-4)
+    np.testing.assert_allclose(
+        teacher_logits(mended, data, cache=tmp_path / "cache"), expected, atol=1e-4
+    )
 
 
-def test_names_that_say_nothing_are_taken_as_the_tasks_order_when_accuracy_agrees(made: Made, tmp_path: Path) -> None:
-    teacher = prepare_teacher(made[1], from_checkpoint(checkpoint(made, tmp_path / "x", swap=False, names=None)), tmp_path)
+def test_names_that_say_nothing_are_taken_as_the_tasks_order_when_accuracy_agrees(
+    made: Made, tmp_path: Path
+) -> None:
+    teacher = prepare_teacher(
+        made[1], from_checkpoint(checkpoint(made, tmp_path / "x", swap=False, names=None)), tmp_path
+    )
     assert teacher.validation == pytest.approx(made[0].validation, abs=1e-5)
 
 
-def test_swapped_outputs_without_names_are_refused_with_the_right_order_and_labels_mends_it(made: Made, tmp_path: Path) -> None:
+def test_swapped_outputs_without_names_are_refused_with_the_right_order_and_labels_mends_it(
+    made: Made, tmp_path: Path
+) -> None:
     folder = checkpoint(made, tmp_path / "x", swap=True, names=None)
-    with pytest.raises(TeacherError, match=r"another order: as \[pos, neg\] accuracy would be (0\.9\d\d|1\.000); set teacher.labels"):
+    with pytest.raises(
+        TeacherError,
+        match=r"another order: as \[pos, neg\] accuracy would be (0\.9\d\d|1\.000); set teacher.labels",
+    ):
         prepare_teacher(made[1], from_checkpoint(folder), tmp_path)
     teacher = prepare_teacher(made[1], from_checkpoint(folder, labels=["pos", "neg"]), tmp_path)
     assert teacher.validation == pytest.approx(made[0].validation, abs=1e-5)
 
 
-def test_labels_of_another_task_are_refused(made: Made, tmp_path: Path, tiny: Callable[..., str]) -> None:
-    with pytest.raises(TeacherError, match=r"its labels \(cat, dog\) are not the task's \(neg, pos\)"):
-        prepare_teacher(made[1], from_checkpoint(checkpoint(made, tmp_path / "x", swap=False, names=["cat", "dog"])), tmp_path)
+def test_labels_of_another_task_are_refused(
+    made: Made, tmp_path: Path, tiny: Callable[..., str]
+) -> None:
+    with pytest.raises(
+        TeacherError, match=r"its labels \(cat, dog\) are not the task's \(neg, pos\)"
+    ):
+        prepare_teacher(
+            made[1],
+            from_checkpoint(checkpoint(made, tmp_path / "x", swap=False, names=["cat", "dog"])),
+            tmp_path,
+        )
     with pytest.raises(TeacherError, match=r"has 3 labels, the task 2 \(neg, pos\)"):
         prepare_teacher(made[1], from_checkpoint(Path(tiny("bert", labels=3))), tmp_path)
     with pytest.raises(TeacherError, match=r"teacher.labels: its labels \(good, bad\) are not"):
@@ -232,7 +363,10 @@ def test_labels_of_another_task_are_refused(made: Made, tmp_path: Path, tiny: Ca
 
 
 def test_rows_longer_than_the_checkpoint_reads_are_refused(made: Made, tmp_path: Path) -> None:
-    settings = TeacherSettings(checkpoint=str(checkpoint(made, tmp_path / "x", swap=False, names=["neg", "pos"])), training={"max_length": 128})
+    settings = TeacherSettings(
+        checkpoint=str(checkpoint(made, tmp_path / "x", swap=False, names=["neg", "pos"])),
+        training={"max_length": 128},
+    )
     with pytest.raises(ModelError, match="128 tokens are more than the 64"):
         prepare_teacher(made[1], settings, tmp_path)
 
@@ -240,15 +374,21 @@ def test_rows_longer_than_the_checkpoint_reads_are_refused(made: Made, tmp_path:
 # --- logits ----------------------------------------------------------------------------------------------------------
 
 
-def test_logits_are_the_teachers_own_and_computed_once(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_the_teachers_own_and_computed_once(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data, said = load_task(made[1]), []
     logits = teacher_logits(made[0], data, cache=tmp_path, say=said.append)
     assert isinstance(logits, np.memmap) and logits.dtype == np.float32
     np.testing.assert_allclose(logits, forward(made[0].folder, data), atol=1e-4)
     [file] = (tmp_path / "logits").iterdir()
     modified = file.stat().st_mtime_ns
-    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
-    np.testing.assert_array_equal(teacher_logits(made[0], data, cache=tmp_path, say=said.append), logits)
+    monkeypatch.setattr(
+        "kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again")
+    )
+    np.testing.assert_array_equal(
+        teacher_logits(made[0], data, cache=tmp_path, say=said.append), logits
+    )
     assert file.stat().st_mtime_ns == modified
 
 
@@ -256,7 +396,10 @@ def test_a_file_with_other_logits_is_refused(made: Made, tmp_path: Path) -> None
     data = load_task(made[1])
     teacher_logits(made[0], data, cache=tmp_path)
     [file] = (tmp_path / "logits").iterdir()
-    for wrong in (np.zeros((3, 2), dtype=np.float32), np.full((len(data.train), 2), np.nan, dtype=np.float32)):
+    for wrong in (
+        np.zeros((3, 2), dtype=np.float32),
+        np.full((len(data.train), 2), np.nan, dtype=np.float32),
+    ):
         np.save(file, wrong)
         with pytest.raises(TeacherError, match="remove the file and run again"):
             teacher_logits(made[0], data, cache=tmp_path)
@@ -268,16 +411,26 @@ def test_a_frozen_teacher_is_in_eval_mode_without_gradients(made: Made) -> None:
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_logits_of_validation_and_test_are_kept_apart_and_judged(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_of_validation_and_test_are_kept_apart_and_judged(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = load_task(made[1])
     assert teacher_test(made[0], data, "accuracy", cache=tmp_path) is None
     validation = teacher_logits(made[0], data, cache=tmp_path, split="validation")
-    assert teacher_test(made[0], data, "accuracy", cache=tmp_path) is None  # other splits' logits are none of test's
+    assert (
+        teacher_test(made[0], data, "accuracy", cache=tmp_path) is None
+    )  # other splits' logits are none of test's
     test = teacher_logits(made[0], data, cache=tmp_path, split="test")
     assert (len(validation), len(test)) == (len(data.validation), len(data.test))
-    assert judge("accuracy", data.validation.labels, np.asarray(validation)) == pytest.approx(made[0].validation, abs=1e-5)
-    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
-    assert teacher_test(made[0], data, "accuracy", cache=tmp_path) == judge("accuracy", data.test.labels, np.asarray(test))
+    assert judge("accuracy", data.validation.labels, np.asarray(validation)) == pytest.approx(
+        made[0].validation, abs=1e-5
+    )
+    monkeypatch.setattr(
+        "kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again")
+    )
+    assert teacher_test(made[0], data, "accuracy", cache=tmp_path) == judge(
+        "accuracy", data.test.labels, np.asarray(test)
+    )
     assert len(list((tmp_path / "logits").iterdir())) == 2
 
 
@@ -288,8 +441,12 @@ def test_its_facts_say_how_sure_it_is_on_train_and_how_calibrated_and_quick(made
     data = load_task(made[1])
     logits = np.asarray(teacher_logits(made[0], data, cache=made[3]), dtype=np.float64)
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    assert made[0].margin == pytest.approx(np.abs(probabilities[:, 0] - probabilities[:, 1]).mean(), abs=1e-9)
-    assert made[0].entropy == pytest.approx(-(probabilities * np.log(probabilities)).sum(axis=1).mean(), abs=1e-9)
+    assert made[0].margin == pytest.approx(
+        np.abs(probabilities[:, 0] - probabilities[:, 1]).mean(), abs=1e-9
+    )
+    assert made[0].entropy == pytest.approx(
+        -(probabilities * np.log(probabilities)).sum(axis=1).mean(), abs=1e-9
+    )
     assert 0 <= made[0].validation["ece"] <= 1
     assert made[0].latency_p95_ms is not None and made[0].latency_p95_ms >= made[0].latency_ms > 0
     facts = json.loads((made[0].folder / "teacher.json").read_text())
@@ -300,10 +457,16 @@ def test_its_facts_say_how_sure_it_is_on_train_and_how_calibrated_and_quick(made
     }
 
 
-def test_making_a_teacher_leaves_its_logits_for_train_in_the_cache(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again"))
+def test_making_a_teacher_leaves_its_logits_for_train_in_the_cache(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again")
+    )
     data = load_task(made[1])
-    np.testing.assert_allclose(teacher_logits(made[0], data, cache=made[3]), forward(made[0].folder, data), atol=1e-4)
+    np.testing.assert_allclose(
+        teacher_logits(made[0], data, cache=made[3]), forward(made[0].folder, data), atol=1e-4
+    )
 
 
 def test_a_teacher_of_an_earlier_version_is_still_one(made: Made, tmp_path: Path) -> None:
@@ -319,7 +482,9 @@ def test_a_teacher_of_an_earlier_version_is_still_one(made: Made, tmp_path: Path
     assert found.validation["accuracy"] == made[0].validation["accuracy"]
 
 
-def test_a_teacher_that_is_made_again_does_not_keep_the_logits_of_the_one_that_was_removed(made: Made, tmp_path: Path) -> None:
+def test_a_teacher_that_is_made_again_does_not_keep_the_logits_of_the_one_that_was_removed(
+    made: Made, tmp_path: Path
+) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(made[3], cache)
     data = load_task(made[1])

@@ -28,7 +28,9 @@ Tokenized = list[str]
 @pytest.fixture(scope="module")
 def make(plain_trial: dict[str, Any]) -> Callable[..., TrialSettings]:
     def build(**changes: Any) -> TrialSettings:
-        return TrialSettings.model_validate(plain_trial | {"task": plain_trial["task"] | {"metric": "f1"}} | changes)
+        return TrialSettings.model_validate(
+            plain_trial | {"task": plain_trial["task"] | {"metric": "f1"}} | changes
+        )
 
     return build
 
@@ -54,38 +56,68 @@ def result(folder: Path) -> TrialResult:
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
-def test_it_is_not_read_unless_the_settings_ask_for_it(alpha: float, make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path) -> None:
+def test_it_is_not_read_unless_the_settings_ask_for_it(
+    alpha: float, make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path
+) -> None:
     list(train(make(alpha=alpha), tmp_path / "trial", cache=tmp_path / "cache"))
     assert {"train", "validation"} == set(tokenized)
     assert result(tmp_path / "trial").test is None
     assert not TrialFolder(tmp_path / "trial").test_logits.exists()
 
 
-def test_the_best_evaluation_s_weights_are_judged_on_it_once(make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path) -> None:
+def test_the_best_evaluation_s_weights_are_judged_on_it_once(
+    make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path
+) -> None:
     # A learning rate that jumps up late spoils the student after its best evaluation.
     spoiled = {"shape": "step", "values": [2e-3, 1.0], "at": 0.7}
-    settings = make(alpha=1.0, judge_test=True, learning_rate=spoiled, training={"epochs": 4, "batch_size": 16, "max_length": 24})
+    settings = make(
+        alpha=1.0,
+        judge_test=True,
+        learning_rate=spoiled,
+        training={"epochs": 4, "batch_size": 16, "max_length": 24},
+    )
     evaluations = list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))
-    found, place, data = result(tmp_path / "trial"), TrialFolder(tmp_path / "trial"), load_task(settings.task)
+    found, place, data = (
+        result(tmp_path / "trial"),
+        TrialFolder(tmp_path / "trial"),
+        load_task(settings.task),
+    )
     assert tokenized.count("test") == 1
     assert found.best is not None and found.best.step < evaluations[-1].step
-    model, tokenizer = load_classifier(str(place.student), data.label_names), load_tokenizer(str(place.student))
-    tokens = tokenize_split(data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
+    model, tokenizer = (
+        load_classifier(str(place.student), data.label_names),
+        load_tokenizer(str(place.student)),
+    )
+    tokens = tokenize_split(
+        data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache"
+    )
     logits = place.read_test_logits()
     assert logits.dtype == np.float32 and logits.shape == (len(data.test), 2)
     np.testing.assert_array_equal(logits, predict(model, tokens, torch.float32))
     assert found.test == judge("f1", data.test.labels, logits)
     assert {"loss", "accuracy", "f1"} < found.test.keys()
-    list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))  # finished: told again, not judged again
+    list(
+        train(settings, tmp_path / "trial", cache=tmp_path / "cache")
+    )  # finished: told again, not judged again
     assert tokenized.count("test") == 1
 
 
-def test_judging_on_it_changes_nothing_else(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
-    plain, judged = ([one.metrics for one in train(make(judge_test=test), tmp_path / str(test), cache=tmp_path / "cache")] for test in (False, True))
+def test_judging_on_it_changes_nothing_else(
+    make: Callable[..., TrialSettings], tmp_path: Path
+) -> None:
+    plain, judged = (
+        [
+            one.metrics
+            for one in train(make(judge_test=test), tmp_path / str(test), cache=tmp_path / "cache")
+        ]
+        for test in (False, True)
+    )
     assert plain == judged
 
 
-def test_a_result_that_says_test_has_its_answers_beside_it(make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_result_that_says_test_has_its_answers_beside_it(
+    make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings, place = make(alpha=1.0, judge_test=True), TrialFolder(tmp_path / "trial")
 
     def die(self: TrialFolder, found: TrialResult) -> None:
@@ -101,7 +133,9 @@ def test_a_result_that_says_test_has_its_answers_beside_it(make: Callable[..., T
     assert result(place.root).test is not None
 
 
-def test_results_and_settings_of_an_earlier_version_are_still_read(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
+def test_results_and_settings_of_an_earlier_version_are_still_read(
+    make: Callable[..., TrialSettings], tmp_path: Path
+) -> None:
     settings, place = make(alpha=1.0), TrialFolder(tmp_path / "trial")
     whole = list(train(settings, place.root, cache=tmp_path / "cache"))
     written = json.loads(place.result.read_text())
@@ -109,7 +143,9 @@ def test_results_and_settings_of_an_earlier_version_are_still_read(make: Callabl
     place.result.write_text(json.dumps(written))
     as_before = json.loads(place.settings.read_text())
     assert "judge_test" not in as_before
-    assert list(train(settings, place.root, cache=tmp_path / "cache")) == whole  # the folder is its own
+    assert (
+        list(train(settings, place.root, cache=tmp_path / "cache")) == whole
+    )  # the folder is its own
     assert result(place.root).test is None
     with pytest.raises(SettingsConflict):
         place.claim(make(alpha=1.0, judge_test=True))

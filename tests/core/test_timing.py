@@ -64,7 +64,9 @@ def test_an_error_ends_the_purpose_it_left(clock: SimpleNamespace) -> None:
     assert stopwatch.seconds == counted(training=4, saving=3)
 
 
-def work(stopwatch: Stopwatch, clock: SimpleNamespace, error: Exception | None = None) -> Generator[str, None, int]:
+def work(
+    stopwatch: Stopwatch, clock: SimpleNamespace, error: Exception | None = None
+) -> Generator[str, None, int]:
     clock.now += 1
     yield "restored"
     clock.now += 2
@@ -79,7 +81,9 @@ def work(stopwatch: Stopwatch, clock: SimpleNamespace, error: Exception | None =
     return 7
 
 
-def test_what_passes_at_a_yield_is_not_counted_and_the_result_is_handed_on(clock: SimpleNamespace) -> None:
+def test_what_passes_at_a_yield_is_not_counted_and_the_result_is_handed_on(
+    clock: SimpleNamespace,
+) -> None:
     stopwatch = Stopwatch()
     stream = stopwatch.timing(work(stopwatch, clock))
     clock.now += 100
@@ -133,7 +137,12 @@ def settings(tiny: Callable[..., str], review_csv: Path) -> TrialSettings:
         {
             "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
             "student": {"model": tiny("bert", layers=2), "layers": 1},
-            "training": {"epochs": 1, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 3},
+            "training": {
+                "epochs": 1,
+                "batch_size": 16,
+                "max_length": 24,
+                "evaluations_per_epoch": 3,
+            },
             "alpha": 1.0,
             "learning_rate": 2e-3,
         }
@@ -150,7 +159,9 @@ def delayed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: flo
     monkeypatch.setattr(owner, name, slow)
 
 
-def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(
+    settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = sys.modules["kdsweep.core.training.loop"]
     delayed(monkeypatch, module, "load_student", 0.3)
     delayed(monkeypatch, module, "predict", 0.1)  # three evaluations
@@ -164,13 +175,17 @@ def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(sett
         return False
 
     began = time.monotonic()
-    for _ in train(settings, tmp_path / "trial", cache=tmp_path / "cache", on_step=on_step, stopwatch=stopwatch):
+    for _ in train(
+        settings, tmp_path / "trial", cache=tmp_path / "cache", on_step=on_step, stopwatch=stopwatch
+    ):
         left = time.monotonic()
         time.sleep(0.15)
         suspended += time.monotonic() - left
     wall = time.monotonic() - began
     found = stopwatch.seconds
-    assert sum(found.values()) == pytest.approx(wall - suspended, abs=0.3)  # three yields' 0.45 s would show
+    assert sum(found.values()) == pytest.approx(
+        wall - suspended, abs=0.3
+    )  # three yields' 0.45 s would show
     assert found["start"] >= 0.3
     assert found["training"] >= 12 * 0.02
     assert found["evaluating"] >= 0.4
@@ -179,7 +194,9 @@ def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(sett
     assert stopwatch.seconds == found
 
 
-def test_a_trial_that_is_given_up_or_interrupted_stops_its_watch(settings: TrialSettings, tmp_path: Path) -> None:
+def test_a_trial_that_is_given_up_or_interrupted_stops_its_watch(
+    settings: TrialSettings, tmp_path: Path
+) -> None:
     given_up = Stopwatch()
     stream = train(settings, tmp_path / "given up", cache=tmp_path / "cache", stopwatch=given_up)
     next(stream)
@@ -189,7 +206,15 @@ def test_a_trial_that_is_given_up_or_interrupted_stops_its_watch(settings: Trial
     assert sum(given_up.seconds.values()) == pytest.approx(sum(before.values()), abs=0.5)
     interrupted = Stopwatch()
     with pytest.raises(Interrupted):
-        list(train(settings, tmp_path / "interrupted", cache=tmp_path / "cache", stopwatch=interrupted, on_step=lambda step, total: step == 2))
+        list(
+            train(
+                settings,
+                tmp_path / "interrupted",
+                cache=tmp_path / "cache",
+                stopwatch=interrupted,
+                on_step=lambda step, total: step == 2,
+            )
+        )
     after = interrupted.seconds
     assert after["saving"] > 0
     time.sleep(0.05)

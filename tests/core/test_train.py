@@ -35,7 +35,9 @@ from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiv
 @pytest.fixture(scope="module")
 def make(plain_trial: dict[str, Any]) -> Callable[..., TrialSettings]:
     def build(**changes: Any) -> TrialSettings:
-        return TrialSettings.model_validate(plain_trial | {"alpha": {"shape": "linear", "start": 0.1, "end": 0.9}} | changes)
+        return TrialSettings.model_validate(
+            plain_trial | {"alpha": {"shape": "linear", "start": 0.1, "end": 0.9}} | changes
+        )
 
     return build
 
@@ -77,29 +79,44 @@ def test_an_interrupted_trial_ends_with_bit_identical_numbers_and_weights(
         with pytest.raises(Interrupted):
             list(train(settings, tmp_path / "parts", cache=cache, on_step=on_step))
     assert metrics(train(settings, tmp_path / "parts", cache=cache, on_step=on_step)) == whole
-    one, two = (load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts"))
+    one, two = (
+        load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts")
+    )
     assert all(torch.equal(one[name], two[name]) for name in one)
     assert not (tmp_path / "parts" / "checkpoint").exists()
 
 
-def test_a_learning_rate_schedule_is_resumed_and_followed(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
-    settings = make(learning_rate={"shape": "linear", "start": 2e-3, "end": 0.0}, training={"epochs": 2, "batch_size": 16, "max_length": 24, "warmup": 0.0})
+def test_a_learning_rate_schedule_is_resumed_and_followed(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
+    settings = make(
+        learning_rate={"shape": "linear", "start": 2e-3, "end": 0.0},
+        training={"epochs": 2, "batch_size": 16, "max_length": 24, "warmup": 0.0},
+    )
     whole = metrics(train(settings, tmp_path / "whole", cache=cache))
     with pytest.raises(Interrupted):
-        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 5))
+        list(
+            train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 5)
+        )
     assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
     total = 2 * 12
-    assert [round(found["train/learning_rate"], 9) for found in whole] == [round(2e-3 * (1 - (step - 1) / total), 9) for step in (6, 12, 18, 24)]
+    assert [round(found["train/learning_rate"], 9) for found in whole] == [
+        round(2e-3 * (1 - (step - 1) / total), 9) for step in (6, 12, 18, 24)
+    ]
 
 
-def test_stopping_the_iteration_gives_the_trial_up_and_starting_again_goes_on(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_stopping_the_iteration_gives_the_trial_up_and_starting_again_goes_on(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make(seed=5)
     whole = metrics(train(settings, tmp_path / "whole", cache=cache))
     stream = train(settings, tmp_path / "parts", cache=cache)
     assert next(stream).metrics == whole[0]
     stream.close()
     assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
-    assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole  # finished: told again, not trained again
+    assert (
+        metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
+    )  # finished: told again, not trained again
     with pytest.raises(SettingsConflict):
         list(train(make(seed=6), tmp_path / "parts", cache=cache))
 
@@ -108,121 +125,214 @@ def test_a_trial_does_not_go_on_with_other_rows_than_it_began_with(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_csv(tmp_path / "reviews.csv", sentences(300))
-    settings = make(alpha=0.5, task={"dataset": str(file), "text": "text", "label": "label", "holdout": 0.2})
+    settings = make(
+        alpha=0.5, task={"dataset": str(file), "text": "text", "label": "label", "holdout": 0.2}
+    )
     whole = metrics(train(settings, tmp_path / "whole", cache=cache))
     with pytest.raises(Interrupted):
-        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 7))
+        list(
+            train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 7)
+        )
     write_csv(file, sentences(301))
     with (
         monkeypatch.context() as patch,
-        pytest.raises(SettingsConflict, match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh"),
+        pytest.raises(
+            SettingsConflict,
+            match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh",
+        ),
     ):
-        patch.setattr(sys.modules["kdsweep.core.training.loop"], "prepare_teacher", lambda *_, **__: pytest.fail("a teacher for rows that are no trial's"))
+        patch.setattr(
+            sys.modules["kdsweep.core.training.loop"],
+            "prepare_teacher",
+            lambda *_, **__: pytest.fail("a teacher for rows that are no trial's"),
+        )
         list(train(settings, tmp_path / "parts", cache=cache))
     write_csv(file, sentences(300))
     assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
 
 
-@pytest.mark.parametrize(("changed", "named"), [("train", "train changed"), ("validation", "validation changed"), ("both", "train and validation changed")])
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("train", "train changed"),
+        ("validation", "validation changed"),
+        ("both", "train and validation changed"),
+    ],
+)
 def test_a_conflict_of_rows_names_the_split(changed: str, named: str, tmp_path: Path) -> None:
     saved = {"train": "a", "validation": "b"}
     check_same_rows(saved, dict(saved), TrialFolder(tmp_path))
     with pytest.raises(SettingsConflict, match=f"other rows: {named} since"):
-        check_same_rows(saved, {name: "x" if changed in (name, "both") else key for name, key in saved.items()}, TrialFolder(tmp_path))
+        check_same_rows(
+            saved,
+            {name: "x" if changed in (name, "both") else key for name, key in saved.items()},
+            TrialFolder(tmp_path),
+        )
 
 
 def test_no_trial_runs_the_teacher_and_pure_fine_tuning_loads_none(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     list(train(make(), tmp_path / "first", cache=cache))
-    monkeypatch.setattr("kdsweep.core.teachers.artifact.load_classifier", lambda *_, **__: pytest.fail("a trial must not load the teacher"))
+    monkeypatch.setattr(
+        "kdsweep.core.teachers.artifact.load_classifier",
+        lambda *_, **__: pytest.fail("a trial must not load the teacher"),
+    )
     list(train(make(alpha=0.5, temperature=7.0), tmp_path / "second", cache=cache))
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "prepare_teacher", lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"))
+    monkeypatch.setattr(
+        sys.modules["kdsweep.core.training.loop"],
+        "prepare_teacher",
+        lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"),
+    )
     list(train(make(alpha=1.0), tmp_path / "third", cache=cache))
 
 
-def test_accumulation_gives_equal_results(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_accumulation_gives_equal_results(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     folder = shutil.copytree(make().student.model, tmp_path / "no dropout")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}))
+    (folder / "config.json").write_text(
+        json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
+    )
     found = []
     for steps in (1, 4, 8):
         training = {"epochs": 1, "batch_size": 16, "max_length": 24, "accumulation_steps": steps}
-        found.append(metrics(train(make(student={"model": str(folder)}, training=training), tmp_path / str(steps), cache=cache)))
+        found.append(
+            metrics(
+                train(
+                    make(student={"model": str(folder)}, training=training),
+                    tmp_path / str(steps),
+                    cache=cache,
+                )
+            )
+        )
     for other in found[1:]:
         for expected, got in zip(found[0], other, strict=True):
             assert got == pytest.approx(expected, abs=2e-4)
 
 
-def test_a_loss_that_is_not_finite_ends_the_trial_with_its_step(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_step(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make(alpha=1.0, learning_rate=1e30)
     with pytest.raises(TrialDiverged) as diverged:
         list(train(settings, tmp_path / "trial", cache=cache))
-    assert 0 < diverged.value.step < 5  # the first step is taken at a learning rate of 0 (warm-up), the one after it can't be survived
+    assert (
+        0 < diverged.value.step < 5
+    )  # the first step is taken at a learning rate of 0 (warm-up), the one after it can't be survived
     assert not (tmp_path / "trial" / "student").exists()
 
 
-def test_the_result_is_the_best_evaluation_not_the_last(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_the_result_is_the_best_evaluation_not_the_last(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     # A learning rate that jumps up late spoils the student after its best evaluation.
-    settings = make(alpha=1.0, learning_rate={"shape": "step", "values": [2e-3, 1.0], "at": 0.7}, training={"epochs": 4, "batch_size": 16, "max_length": 24})
+    settings = make(
+        alpha=1.0,
+        learning_rate={"shape": "step", "values": [2e-3, 1.0], "at": 0.7},
+        training={"epochs": 4, "batch_size": 16, "max_length": 24},
+    )
     evaluations = list(train(settings, tmp_path, cache=cache))
     result = TrialFolder(tmp_path).read_result()
     assert result is not None
     assert result.best is not None
     best = max(evaluation.metrics["validation/accuracy"] for evaluation in evaluations)
-    assert result.best.metrics["validation/accuracy"] == best > evaluations[-1].metrics["validation/accuracy"]
+    assert (
+        result.best.metrics["validation/accuracy"]
+        == best
+        > evaluations[-1].metrics["validation/accuracy"]
+    )
     data = load_task(settings.task)
-    model, tokenizer = load_classifier(str(tmp_path / "student"), data.label_names).eval(), load_tokenizer(str(tmp_path / "student"))
+    model, tokenizer = (
+        load_classifier(str(tmp_path / "student"), data.label_names).eval(),
+        load_tokenizer(str(tmp_path / "student")),
+    )
     with torch.inference_mode():
-        logits = model(**tokenizer(*data.validation.texts, padding=True, return_tensors="pt")).logits.numpy()
+        logits = model(
+            **tokenizer(*data.validation.texts, padding=True, return_tensors="pt")
+        ).logits.numpy()
     assert float(np.mean(logits.argmax(axis=1) == data.validation.labels)) == pytest.approx(best)
 
 
-def test_teacher_and_student_may_differ_in_architecture_and_tokenizer(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_teacher_and_student_may_differ_in_architecture_and_tokenizer(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     other_words = [*WORDS[:5], *reversed(WORDS[5:])]
     student = make_model(tmp_path / "student", "distilbert", words=other_words)
-    evaluations = list(train(make(student={"model": str(student)}, alpha=0.0), tmp_path / "trial", cache=cache))
+    evaluations = list(
+        train(make(student={"model": str(student)}, alpha=0.0), tmp_path / "trial", cache=cache)
+    )
     assert evaluations[-1].metrics["train/distill_loss"] > 0
 
 
-def test_a_student_can_take_its_layers_from_the_fine_tuned_teacher(make: Callable[..., TrialSettings], cache: Path) -> None:
+def test_a_student_can_take_its_layers_from_the_fine_tuned_teacher(
+    make: Callable[..., TrialSettings], cache: Path
+) -> None:
     settings = make()
     assert settings.teacher is not None
     teacher = prepare_teacher(settings.task, settings.teacher, cache)
-    student, _ = load_student(StudentSettings(model="teacher", layers=1), ("neg", "pos"), teacher.folder)
+    student, _ = load_student(
+        StudentSettings(model="teacher", layers=1), ("neg", "pos"), teacher.folder
+    )
     whole = load_classifier(str(teacher.folder), ("neg", "pos")).state_dict()
     assert all(torch.equal(tensor, whole[name]) for name, tensor in student.state_dict().items())
 
 
-def test_the_logits_are_the_frozen_teacher_s(make: Callable[..., TrialSettings], cache: Path) -> None:
+def test_the_logits_are_the_frozen_teacher_s(
+    make: Callable[..., TrialSettings], cache: Path
+) -> None:
     settings = make()
     assert settings.teacher is not None
-    data, teacher = load_task(settings.task), prepare_teacher(settings.task, settings.teacher, cache)
+    data, teacher = (
+        load_task(settings.task),
+        prepare_teacher(settings.task, settings.teacher, cache),
+    )
     logits = teacher_logits(teacher, data, cache=cache)
     assert isinstance(logits, np.memmap)
-    model, tokenizer = frozen_teacher(teacher, data.label_names), load_tokenizer(str(teacher.folder))
+    model, tokenizer = (
+        frozen_teacher(teacher, data.label_names),
+        load_tokenizer(str(teacher.folder)),
+    )
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     with torch.inference_mode():
-        expected = model(**tokenizer(*data.train.texts, padding=True, return_tensors="pt")).logits.numpy()
+        expected = model(
+            **tokenizer(*data.train.texts, padding=True, return_tensors="pt")
+        ).logits.numpy()
     assert np.abs(logits - expected).max() < 1e-4
 
 
-def swapped_teacher(make: Callable[..., TrialSettings], cache: Path, folder: Path, names: list[str]) -> Path:
+def swapped_teacher(
+    make: Callable[..., TrialSettings], cache: Path, folder: Path, names: list[str]
+) -> Path:
     """A fine-tuned teacher whose two outputs are the other way round, and named so."""
     settings = make()
     assert settings.teacher is not None
     shutil.copytree(prepare_teacher(settings.task, settings.teacher, cache).folder, folder)
     (folder / "teacher.json").unlink()
     weights = load_file(folder / "model.safetensors")
-    weights["classifier.weight"], weights["classifier.bias"] = weights["classifier.weight"].flip(0), weights["classifier.bias"].flip(0)
+    weights["classifier.weight"], weights["classifier.bias"] = (
+        weights["classifier.weight"].flip(0),
+        weights["classifier.bias"].flip(0),
+    )
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            config
+            | {
+                "id2label": dict(enumerate(names)),
+                "label2id": {name: i for i, name in enumerate(names)},
+            }
+        )
+    )
     return folder
 
 
-def test_a_checkpoint_s_labels_are_put_into_the_task_s_order_by_name(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_s_labels_are_put_into_the_task_s_order_by_name(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make()
     assert settings.teacher is not None
     right = prepare_teacher(settings.task, settings.teacher, cache)
@@ -232,10 +342,16 @@ def test_a_checkpoint_s_labels_are_put_into_the_task_s_order_by_name(make: Calla
     found = prepare_teacher(swapped.task, swapped.teacher, cache)
     assert found.validation["accuracy"] == right.validation["accuracy"]
     data = load_task(settings.task)
-    assert np.allclose(teacher_logits(found, data, cache=cache), teacher_logits(right, data, cache=cache), atol=1e-5)
+    assert np.allclose(
+        teacher_logits(found, data, cache=cache),
+        teacher_logits(right, data, cache=cache),
+        atol=1e-5,
+    )
 
 
-def test_a_checkpoint_whose_names_say_nothing_is_judged_by_accuracy(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_whose_names_say_nothing_is_judged_by_accuracy(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     folder = swapped_teacher(make, cache, tmp_path / "unnamed", ["LABEL_0", "LABEL_1"])
     teacher = {"checkpoint": str(folder), "training": {"max_length": 24}}
     settings = make(teacher=teacher)
@@ -256,7 +372,9 @@ def test_one_file_of_settings_names_the_task_as_given(review_csv: Path) -> None:
     assert TaskSettings(dataset=str(review_csv), text="text", label="label").text == ("text",)
 
 
-def test_the_same_settings_and_seed_give_the_same_numbers_and_another_seed_others(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_the_same_settings_and_seed_give_the_same_numbers_and_another_seed_others(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     torch.manual_seed(123)  # what was drawn before has no say
     one = metrics(train(make(), tmp_path / "one", cache=cache))
     torch.rand(7)
@@ -264,19 +382,27 @@ def test_the_same_settings_and_seed_give_the_same_numbers_and_another_seed_other
     assert metrics(train(make(seed=1), tmp_path / "three", cache=cache)) != one
 
 
-def test_fine_tuning_has_no_teacher_in_its_settings_or_its_cache(make: Callable[..., TrialSettings], tmp_path: Path) -> None:
-    evaluations = list(train(make(alpha=1.0, teacher=None), tmp_path / "trial", cache=tmp_path / "cache"))
+def test_fine_tuning_has_no_teacher_in_its_settings_or_its_cache(
+    make: Callable[..., TrialSettings], tmp_path: Path
+) -> None:
+    evaluations = list(
+        train(make(alpha=1.0, teacher=None), tmp_path / "trial", cache=tmp_path / "cache")
+    )
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {"rows", "tokens"}
     for found in metrics(evaluations):
         assert found["train/distill_loss"] == 0.0
         assert found["train/loss"] == found["train/task_loss"]
 
 
-def test_the_one_who_iterates_may_draw_random_numbers_also_after_a_resume(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_the_one_who_iterates_may_draw_random_numbers_also_after_a_resume(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make(seed=9)
     whole = metrics(train(settings, tmp_path / "whole", cache=cache))
     with pytest.raises(Interrupted):
-        list(train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 15))
+        list(
+            train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 15)
+        )
     found = []
     for evaluation in train(settings, tmp_path / "parts", cache=cache):
         found.append(evaluation.metrics)
@@ -284,7 +410,9 @@ def test_the_one_who_iterates_may_draw_random_numbers_also_after_a_resume(make: 
     assert found == whole
 
 
-def test_what_moves_is_told_with_the_values_of_the_last_step(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_what_moves_is_told_with_the_values_of_the_last_step(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make(
         alpha={"shape": "per_epoch", "values": [0.7, 0.5], "after": 0.2},
         temperature={"shape": "linear", "start": 5.0, "end": 1.0},
@@ -293,23 +421,44 @@ def test_what_moves_is_told_with_the_values_of_the_last_step(make: Callable[...,
     evaluations = list(train(settings, tmp_path, cache=cache))
     assert [found["train/alpha"] for found in metrics(evaluations)] == [0.7, 0.5, 0.2]
     total = evaluations[-1].step
-    assert [found["train/temperature"] for found in metrics(evaluations)] == pytest.approx([5 - 4 * (total * part // 3 - 1) / total for part in (1, 2, 3)])
+    assert [found["train/temperature"] for found in metrics(evaluations)] == pytest.approx(
+        [5 - 4 * (total * part // 3 - 1) / total for part in (1, 2, 3)]
+    )
     assert [evaluation.epoch for evaluation in evaluations] == [1.0, 2.0, 3.0]
 
 
 @pytest.mark.parametrize("evaluations_per_epoch", [1, 100])
 def test_a_diverged_trial_says_so_in_its_result_and_is_not_trained_again(
-    evaluations_per_epoch: int, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    evaluations_per_epoch: int,
+    make: Callable[..., TrialSettings],
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    training = {"epochs": 1, "batch_size": 16, "max_length": 24, "warmup": 0.0, "evaluations_per_epoch": evaluations_per_epoch}
+    training = {
+        "epochs": 1,
+        "batch_size": 16,
+        "max_length": 24,
+        "warmup": 0.0,
+        "evaluations_per_epoch": evaluations_per_epoch,
+    }
     settings = make(alpha=1.0, learning_rate=1e30, training=training)
     with pytest.raises(TrialDiverged, match="the loss is not finite at step 1") as diverged:
         list(train(settings, tmp_path, cache=cache))
     result = TrialFolder(tmp_path).read_result()
     assert result is not None
-    assert (result.state, result.steps, result.best, result.student) == ("diverged", diverged.value.step, None, None)
+    assert (result.state, result.steps, result.best, result.student) == (
+        "diverged",
+        diverged.value.step,
+        None,
+        None,
+    )
     assert not (tmp_path / "student").exists()
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "load_student", lambda *_, **__: pytest.fail("trained again"))
+    monkeypatch.setattr(
+        sys.modules["kdsweep.core.training.loop"],
+        "load_student",
+        lambda *_, **__: pytest.fail("trained again"),
+    )
     with pytest.raises(TrialDiverged, match="at step 1"):
         list(train(settings, tmp_path, cache=cache))
 
@@ -318,27 +467,38 @@ def test_a_finished_trial_tells_its_evaluations_without_training(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluations = list(train(make(), tmp_path, cache=cache))
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "load_task", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(
+        sys.modules["kdsweep.core.training.loop"], "load_task", lambda *_: pytest.fail("read again")
+    )
     assert list(train(make(), tmp_path, cache=cache)) == evaluations
     with pytest.raises(SettingsConflict, match="holds a trial with other settings"):
         list(train(make(temperature=4.0), tmp_path, cache=cache))
 
 
-def test_the_student_s_folder_is_loaded_by_transformers_alone_and_scores_as_told(make: Callable[..., TrialSettings], cache: Path, tmp_path: Path) -> None:
+def test_the_student_s_folder_is_loaded_by_transformers_alone_and_scores_as_told(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+) -> None:
     settings = make()
     list(train(settings, tmp_path, cache=cache))
     result, data = TrialFolder(tmp_path).read_result(), load_task(settings.task)
     assert result is not None
     assert result.best is not None
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"), AutoTokenizer.from_pretrained(tmp_path / "student")
-    tokens = tokenize_split(data.validation, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "student"),
+        AutoTokenizer.from_pretrained(tmp_path / "student"),
+    )
+    tokens = tokenize_split(
+        data.validation, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache"
+    )
     judged = judge("accuracy", data.validation.labels, predict(model, tokens, torch.float32))
     assert judged["accuracy"] == result.best.metrics["validation/accuracy"]
     assert judged["loss"] == pytest.approx(result.best.metrics["validation/loss"], rel=1e-5)
     assert model.config.id2label == {0: "neg", 1: "pos"}
     assert (tmp_path / "student" / "README.md").read_text(encoding="utf-8").startswith("---\n")
     assert result.student is not None
-    assert result.student["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert result.student["parameters"] == sum(
+        parameter.numel() for parameter in model.parameters()
+    )
 
 
 def rates(settings: TrialSettings, steps_an_epoch: int) -> list[float]:
@@ -355,20 +515,48 @@ def rates(settings: TrialSettings, steps_an_epoch: int) -> list[float]:
 
 
 def test_a_number_warms_up_and_then_falls_in_a_line(make: Callable[..., TrialSettings]) -> None:
-    found = rates(make(learning_rate=1.0, training={"epochs": 2, "warmup": 0.2}), 5)  # 10 steps, 2 of them warm-up
-    assert found == pytest.approx([0, 1 / 2, 8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
-    assert rates(make(learning_rate=1.0, training={"epochs": 1, "warmup": 0.2, "scheduler": "constant"}), 5) == pytest.approx([0, 1, 1, 1, 1])
+    found = rates(
+        make(learning_rate=1.0, training={"epochs": 2, "warmup": 0.2}), 5
+    )  # 10 steps, 2 of them warm-up
+    assert found == pytest.approx(
+        [0, 1 / 2, 8 / 8, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
+    assert rates(
+        make(learning_rate=1.0, training={"epochs": 1, "warmup": 0.2, "scheduler": "constant"}), 5
+    ) == pytest.approx([0, 1, 1, 1, 1])
 
 
-@pytest.mark.parametrize(("warmup", "factors"), [(0.0, [1, 1, 1, 1, 1, 1]), (0.5, [0, 1 / 3, 2 / 3, 1, 1, 1])])
-def test_a_schedule_is_followed_after_the_same_warm_up(warmup: float, factors: list[float], make: Callable[..., TrialSettings]) -> None:
-    found = rates(make(learning_rate={"shape": "per_epoch", "values": [0.6, 0.2]}, training={"epochs": 2, "warmup": warmup}), 3)
-    assert found == pytest.approx([factor * value for factor, value in zip(factors, [0.6, 0.6, 0.6, 0.2, 0.2, 0.2], strict=True)])
+@pytest.mark.parametrize(
+    ("warmup", "factors"), [(0.0, [1, 1, 1, 1, 1, 1]), (0.5, [0, 1 / 3, 2 / 3, 1, 1, 1])]
+)
+def test_a_schedule_is_followed_after_the_same_warm_up(
+    warmup: float, factors: list[float], make: Callable[..., TrialSettings]
+) -> None:
+    found = rates(
+        make(
+            learning_rate={"shape": "per_epoch", "values": [0.6, 0.2]},
+            training={"epochs": 2, "warmup": warmup},
+        ),
+        3,
+    )
+    assert found == pytest.approx(
+        [
+            factor * value
+            for factor, value in zip(factors, [0.6, 0.6, 0.6, 0.2, 0.2, 0.2], strict=True)
+        ]
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "steps"),
-    [((10, 1, 1), {10}), ((10, 2, 4), {2, 5, 8, 10, 12, 15, 18, 20}), ((1, 3, 5), {1, 2, 3}), ((7, 1, 2), {4, 7})],
+    [
+        ((10, 1, 1), {10}),
+        ((10, 2, 4), {2, 5, 8, 10, 12, 15, 18, 20}),
+        ((1, 3, 5), {1, 2, 3}),
+        ((7, 1, 2), {4, 7}),
+    ],
 )
-def test_evaluations_come_after_these_steps(arguments: tuple[int, int, int], steps: set[int]) -> None:
+def test_evaluations_come_after_these_steps(
+    arguments: tuple[int, int, int], steps: set[int]
+) -> None:
     assert evaluation_steps(*arguments) == steps

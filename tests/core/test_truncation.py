@@ -35,28 +35,62 @@ def tokenizer(tiny: Callable[..., str]) -> Any:
     return load_tokenizer(tiny("bert"))
 
 
-def tokenized(tokenizer: Any, cache: Path, truncation: Truncation, texts: list[str], *, max_length: int = 10, token_types: bool = True) -> TokenizedSplit:
+def tokenized(
+    tokenizer: Any,
+    cache: Path,
+    truncation: Truncation,
+    texts: list[str],
+    *,
+    max_length: int = 10,
+    token_types: bool = True,
+) -> TokenizedSplit:
     split = Split("x", (texts,), np.zeros(len(texts), dtype=np.int64), "x")
-    return tokenize_split(split, tokenizer, max_length=max_length, token_types=token_types, cache=cache, truncation=truncation)
+    return tokenize_split(
+        split,
+        tokenizer,
+        max_length=max_length,
+        token_types=token_types,
+        cache=cache,
+        truncation=truncation,
+    )
 
 
 @pytest.mark.parametrize(
     ("truncation", "kept"),
-    [("head", PLAIN[:8]), ("tail", PLAIN[2:]), ("head_tail", [*PLAIN[:2], *PLAIN[4:]])],  # of 10 tokens 8 are words: a quarter of them is 2
+    [
+        ("head", PLAIN[:8]),
+        ("tail", PLAIN[2:]),
+        ("head_tail", [*PLAIN[:2], *PLAIN[4:]]),
+    ],  # of 10 tokens 8 are words: a quarter of them is 2
 )
-def test_the_part_that_is_kept(tokenizer: Any, tmp_path: Path, truncation: Truncation, kept: list[str]) -> None:
+def test_the_part_that_is_kept(
+    tokenizer: Any, tmp_path: Path, truncation: Truncation, kept: list[str]
+) -> None:
     made = tokenized(tokenizer, tmp_path, truncation, [LONG, SHORT, " ".join(PLAIN[:8])])
     rows = [made.input_ids[made.offsets[i] : made.offsets[i + 1]].tolist() for i in range(3)]
     assert tokenizer.convert_ids_to_tokens(rows[0]) == ["[CLS]", *kept, "[SEP]"]
-    assert rows[1:] == [tokenizer(text)["input_ids"] for text in (SHORT, " ".join(PLAIN[:8]))]  # what fits is read as it always is
+    assert rows[1:] == [
+        tokenizer(text)["input_ids"] for text in (SHORT, " ".join(PLAIN[:8]))
+    ]  # what fits is read as it always is
     assert made.truncated == 1
     assert made.lengths.tolist() == [10, 4, 10]
     assert made.token_type_ids is not None and not made.token_type_ids.any()
 
 
-def test_each_has_tokens_of_its_own_and_the_heads_are_where_they_always_were(tokenizer: Any, tmp_path: Path) -> None:
-    plain = tokenize_split(Split("x", ([LONG],), np.zeros(1, dtype=np.int64), "x"), tokenizer, max_length=10, token_types=True, cache=tmp_path)
-    keys = [tokenized(tokenizer, tmp_path, truncation, [LONG]).key for truncation in ("head", "tail", "head_tail")]
+def test_each_has_tokens_of_its_own_and_the_heads_are_where_they_always_were(
+    tokenizer: Any, tmp_path: Path
+) -> None:
+    plain = tokenize_split(
+        Split("x", ([LONG],), np.zeros(1, dtype=np.int64), "x"),
+        tokenizer,
+        max_length=10,
+        token_types=True,
+        cache=tmp_path,
+    )
+    keys = [
+        tokenized(tokenizer, tmp_path, truncation, [LONG]).key
+        for truncation in ("head", "tail", "head_tail")
+    ]
     assert keys[0] == plain.key
     assert len(set(keys)) == 3
     assert tokenized(tokenizer, tmp_path, "tail", [LONG]).key == keys[1]
@@ -66,14 +100,23 @@ def test_a_tokenizer_without_special_tokens_keeps_as_many_words_as_it_may(tmp_pa
     words = {word: i for i, word in enumerate(["[UNK]", *PLAIN])}
     bare = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     bare.pre_tokenizer = pre_tokenizers.Whitespace()
-    made = tokenized(PreTrainedTokenizerFast(tokenizer_object=bare, unk_token="[UNK]"), tmp_path, "tail", [LONG], max_length=4, token_types=False)
+    made = tokenized(
+        PreTrainedTokenizerFast(tokenizer_object=bare, unk_token="[UNK]"),
+        tmp_path,
+        "tail",
+        [LONG],
+        max_length=4,
+        token_types=False,
+    )
     assert made.input_ids.tolist() == [words[word] for word in PLAIN[-4:]]
 
 
 def test_a_tokenizer_that_hides_a_texts_tokens_is_refused(tmp_path: Path) -> None:
     bare = Tokenizer(models.BPE({"b": 0}, []))  # no token for what it doesn't know
     with pytest.raises(ModelError, match=r"task\.truncation: .* use 'head'"):
-        tokenized(PreTrainedTokenizerFast(tokenizer_object=bare), tmp_path, "tail", [LONG], max_length=4)
+        tokenized(
+            PreTrainedTokenizerFast(tokenizer_object=bare), tmp_path, "tail", [LONG], max_length=4
+        )
 
 
 def test_of_a_pair_only_the_end_is_cut() -> None:
@@ -83,22 +126,51 @@ def test_of_a_pair_only_the_end_is_cut() -> None:
     assert "truncation" not in json.loads(TaskSettings(**base, truncation="head").model_dump_json())
 
 
-def test_teacher_student_and_whoever_serves_it_read_the_same_part(tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_teacher_student_and_whoever_serves_it_read_the_same_part(
+    tiny: Callable[..., str], tmp_path: Path
+) -> None:
     """The words that give the label away stand at the end, behind more than a model reads: from the heads there is nothing to learn."""
     rows = [(f"{' '.join(PLAIN * 2)} {text}", label) for text, label in sentences(200)]
-    base: dict[str, Any] = {"dataset": str(write_csv(tmp_path / "rows.csv", rows)), "text": "text", "label": "label", "holdout": 0.2}
-    task, training = TaskSettings(**base, truncation="tail"), {"epochs": 8, "batch_size": 16, "max_length": 12, "evaluations_per_epoch": 1}
-    teacher = TeacherSettings.model_validate({"model": tiny("bert"), "training": {"learning_rate": 2e-3, **training}})
+    base: dict[str, Any] = {
+        "dataset": str(write_csv(tmp_path / "rows.csv", rows)),
+        "text": "text",
+        "label": "label",
+        "holdout": 0.2,
+    }
+    task, training = (
+        TaskSettings(**base, truncation="tail"),
+        {"epochs": 8, "batch_size": 16, "max_length": 12, "evaluations_per_epoch": 1},
+    )
+    teacher = TeacherSettings.model_validate(
+        {"model": tiny("bert"), "training": {"learning_rate": 2e-3, **training}}
+    )
     data = load_task(task, tmp_path)
-    assert load_task(TaskSettings(**base), tmp_path) is data  # rows are whole, however much of them is read
+    assert (
+        load_task(TaskSettings(**base), tmp_path) is data
+    )  # rows are whole, however much of them is read
     assert teacher_key(task, teacher, data) != teacher_key(TaskSettings(**base), teacher, data)
     made = prepare_teacher(task, teacher, tmp_path)
     assert made.validation["accuracy"] > 0.9
-    assert (teacher_logits(made, data, cache=tmp_path, split="test").argmax(axis=1) == data.test.labels).mean() > 0.9
-    trial = {"task": task, "teacher": teacher, "student": {"model": tiny("bert"), "layers": 1}, "training": training, "alpha": 0.5, "learning_rate": 2e-3}
-    *_, last = train(TrialSettings.model_validate(trial | {"judge_test": True}), tmp_path / "trial", cache=tmp_path)
+    assert (
+        teacher_logits(made, data, cache=tmp_path, split="test").argmax(axis=1) == data.test.labels
+    ).mean() > 0.9
+    trial = {
+        "task": task,
+        "teacher": teacher,
+        "student": {"model": tiny("bert"), "layers": 1},
+        "training": training,
+        "alpha": 0.5,
+        "learning_rate": 2e-3,
+    }
+    *_, last = train(
+        TrialSettings.model_validate(trial | {"judge_test": True}),
+        tmp_path / "trial",
+        cache=tmp_path,
+    )
     assert last.metrics["validation/accuracy"] > 0.9
     student = tmp_path / "trial" / "student"
     write_settings(student, text=("text",), max_length=12, truncation="tail")
     answered = TrialFolder(tmp_path / "trial").read_test_logits().argmax(axis=1)
-    assert load(student).predict(list(data.test.texts[0]))["label"].tolist() == [data.label_names[number] for number in answered]
+    assert load(student).predict(list(data.test.texts[0]))["label"].tolist() == [
+        data.label_names[number] for number in answered
+    ]

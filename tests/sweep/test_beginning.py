@@ -21,7 +21,10 @@ def test_the_parts_add_up_to_the_time_until_the_first_step(monkeypatch: pytest.M
     beginning = Beginning(began=0.0)
     for part in ("data", "imports", "first trial"):
         beginning.enter(part)
-    assert beginning.first_step() == "first step after 7.0 s: imports 6.0 s, data 0.5 s, first trial 0.5 s"
+    assert (
+        beginning.first_step()
+        == "first step after 7.0 s: imports 6.0 s, data 0.5 s, first trial 0.5 s"
+    )
 
 
 def test_only_the_first_step_is_told() -> None:
@@ -34,7 +37,11 @@ def test_only_the_first_step_is_told() -> None:
 def test_a_process_knows_when_it_began() -> None:
     before = time.monotonic()
     code = "import time; time.sleep(2); from kdsweep.sweep.startup_timer import process_began; print(process_began())"
-    began = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    began = float(
+        subprocess.run(
+            [sys.executable, "-c", code], check=True, capture_output=True, text=True
+        ).stdout
+    )
     assert before - 0.02 <= began < before + 1.9
     assert process_began() < before
 
@@ -64,14 +71,20 @@ def test_a_mistake_in_the_data_is_said_before_torch_is_imported(tmp_path: Path) 
         "import sys\nfrom kdsweep.errors import DataError\nfrom kdsweep.sweep import run\n"
         "try:\n    run('space.yaml')\nexcept DataError as error:\n    print(error, 'torch' in sys.modules)\n"
     )
-    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
+    ).stdout
     assert "no column 'words'" in said
     assert said.rstrip().endswith("False")
 
 
 def test_a_sweep_tells_of_its_first_step_once(sweep: Any, tmp_path: Path) -> None:
-    status, output, errors = sweep(tmp_path, "trials=1", "confirm={seeds: 0}", "engine={type: inline}").end()
+    status, output, errors = sweep(
+        tmp_path, "trials=1", "confirm={seeds: 0}", "engine={type: inline}"
+    ).end()
     assert status == 0, errors
     told = [line for line in output.splitlines() if line.startswith("first step after")]
     assert len(told) == 1
-    assert re.fullmatch(r"first step after [\d.]+ s: imports [\d.]+ s(, [a-z ]+ [\d.]+ s)+", told[0])
+    assert re.fullmatch(
+        r"first step after [\d.]+ s: imports [\d.]+ s(, [a-z ]+ [\d.]+ s)+", told[0]
+    )

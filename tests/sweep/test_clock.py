@@ -35,7 +35,9 @@ def started(file: Path, **budget: Any) -> Clock:
     return clock
 
 
-def test_gpu_hours_count_each_busy_slot_s_share_of_a_gpu_and_nothing_while_it_waits(tmp_path: Path, hands: Hands) -> None:
+def test_gpu_hours_count_each_busy_slot_s_share_of_a_gpu_and_nothing_while_it_waits(
+    tmp_path: Path, hands: Hands
+) -> None:
     clock = started(tmp_path / "clock.json", gpu_hours=1.0)
     clock.update(slots=8, running=4, has_work=True, gpus_per_slot=0.25)  # one GPU's worth at work
     hands.move(1800)
@@ -44,7 +46,9 @@ def test_gpu_hours_count_each_busy_slot_s_share_of_a_gpu_and_nothing_while_it_wa
     clock.update(slots=8, running=0, has_work=False, gpus_per_slot=0.25)
     hands.move(10_000)
     assert not clock.is_over()
-    clock.update(slots=8, running=8, has_work=True, gpus_per_slot=0.25)  # two GPUs' worth: the rest takes half as long
+    clock.update(
+        slots=8, running=8, has_work=True, gpus_per_slot=0.25
+    )  # two GPUs' worth: the rest takes half as long
     assert clock.seconds_left() == pytest.approx(900)
     hands.move(899)
     assert not clock.is_over()
@@ -53,7 +57,9 @@ def test_gpu_hours_count_each_busy_slot_s_share_of_a_gpu_and_nothing_while_it_wa
 
 
 @pytest.mark.parametrize(("budget", "gpus"), [({"hours": 1.0}, 0.0), ({"gpu_hours": 1.0}, 1.0)])
-def test_what_was_spent_is_kept_over_restarts_and_more_budget_goes_on_from_there(budget: dict[str, float], gpus: float, tmp_path: Path, hands: Hands) -> None:
+def test_what_was_spent_is_kept_over_restarts_and_more_budget_goes_on_from_there(
+    budget: dict[str, float], gpus: float, tmp_path: Path, hands: Hands
+) -> None:
     for _ in range(2):
         clock = started(tmp_path / "clock.json", **budget)
         clock.update(slots=1, running=1, has_work=True, gpus_per_slot=gpus)
@@ -72,7 +78,9 @@ def test_what_was_spent_is_kept_over_restarts_and_more_budget_goes_on_from_there
     assert read_json(tmp_path / "clock.json")["seconds"] == pytest.approx(3601)
 
 
-def test_a_killed_driver_costs_the_count_at_most_the_last_second(tmp_path: Path, hands: Hands) -> None:
+def test_a_killed_driver_costs_the_count_at_most_the_last_second(
+    tmp_path: Path, hands: Hands
+) -> None:
     clock = started(tmp_path / "clock.json", hours=1.0)
     for _ in range(100):
         hands.move(1.5)
@@ -80,7 +88,9 @@ def test_a_killed_driver_costs_the_count_at_most_the_last_second(tmp_path: Path,
     assert read_json(tmp_path / "clock.json")["seconds"] == pytest.approx(150)
 
 
-def test_every_second_of_every_slot_is_told_with_what_it_went_to(tmp_path: Path, hands: Hands) -> None:
+def test_every_second_of_every_slot_is_told_with_what_it_went_to(
+    tmp_path: Path, hands: Hands
+) -> None:
     clock = started(tmp_path / "clock.json")
     clock.update(slots=2, running=2, has_work=True, gpus_per_slot=0)
     hands.move(90)
@@ -89,12 +99,28 @@ def test_every_second_of_every_slot_is_told_with_what_it_went_to(tmp_path: Path,
     clock.update(slots=2, running=1, has_work=True, gpus_per_slot=0)
     hands.move(1)  # one slot asks
     clock.update(slots=2, running=1, has_work=False, gpus_per_slot=0)
-    hands.move(9)  # one has nothing left to do; the other's nine seconds, and the one before, are lost
+    hands.move(
+        9
+    )  # one has nothing left to do; the other's nine seconds, and the one before, are lost
     clock.save()
     use = use_of_slots(read_json(tmp_path / "clock.json"))
     assert use is not None
     assert use["slot_seconds"] == pytest.approx(200)
-    shares = {"busy": 165, "training": 150, "evaluating": 15, "start": 9, "saving": 1, "asking": 1, "waiting": 9, "lost": 15}
-    assert {name: use[name] for name in shares} == {name: pytest.approx(seconds / 200) for name, seconds in shares.items()}
-    assert say_use(use) == "slots: 82.5% busy (start 4.5%, saving 0.5%, asking 0.5%, waiting 4.5%, lost 7.5%)"
+    shares = {
+        "busy": 165,
+        "training": 150,
+        "evaluating": 15,
+        "start": 9,
+        "saving": 1,
+        "asking": 1,
+        "waiting": 9,
+        "lost": 15,
+    }
+    assert {name: use[name] for name in shares} == {
+        name: pytest.approx(seconds / 200) for name, seconds in shares.items()
+    }
+    assert (
+        say_use(use)
+        == "slots: 82.5% busy (start 4.5%, saving 0.5%, asking 0.5%, waiting 4.5%, lost 7.5%)"
+    )
     assert use_of_slots({}) is None

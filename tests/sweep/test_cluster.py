@@ -45,23 +45,65 @@ class Cluster:
         token.write_text(secrets.token_hex(32))
         token.chmod(0o600)
         self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-        ports = ["--port", str(self.port), "--ray-client-server-port", str(self.client_port), "--node-ip-address", "127.0.0.1"]
-        self.start("head", [], "--head", *ports, "--include-dashboard", "false", "--num-cpus", "0", "--temp-dir", str(place))
+        ports = [
+            "--port",
+            str(self.port),
+            "--ray-client-server-port",
+            str(self.client_port),
+            "--node-ip-address",
+            "127.0.0.1",
+        ]
+        self.start(
+            "head",
+            [],
+            "--head",
+            *ports,
+            "--include-dashboard",
+            "false",
+            "--num-cpus",
+            "0",
+            "--temp-dir",
+            str(place),
+        )
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
     def join(self, name: str, within: list[str] | None = None, cpus: int = 2) -> None:
-        agent = ["--dashboard-agent-listen-port", str(free_port()), "--min-worker-port", "0", "--max-worker-port", "0"]
+        agent = [
+            "--dashboard-agent-listen-port",
+            str(free_port()),
+            "--min-worker-port",
+            "0",
+            "--max-worker-port",
+            "0",
+        ]
         self.start(name, within or [], "--address", self.address, "--num-cpus", str(cpus), *agent)
 
     def start(self, name: str, within: list[str], *options: str) -> None:
-        command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", *options, "--num-gpus", "0", "--block", "--disable-usage-stats"]
+        command = [
+            *within,
+            sys.executable,
+            "-m",
+            "ray.scripts.scripts",
+            "start",
+            *options,
+            "--num-gpus",
+            "0",
+            "--block",
+            "--disable-usage-stats",
+        ]
         log = self.place / f"{name}.log"
         mark = str(self.place / name)
         with log.open("wb") as file:
-            node = subprocess.Popen(command, stdout=file, stderr=file, env=os.environ | self.environment | {MARK: mark}, start_new_session=True)
+            node = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=file,
+                env=os.environ | self.environment | {MARK: mark},
+                start_new_session=True,
+            )
         self.nodes.append((mark, node))
         until = time.monotonic() + 180
         while "--block" not in log.read_text():  # what Ray says once all of it runs
@@ -104,14 +146,21 @@ def engine(address: str, more: str = "") -> str:
     return f"engine={{type: ray, address: '{address}', gpus_per_trial: 0, cpus_per_trial: 1{more}}}"
 
 
-def test_the_trials_of_a_cluster_that_is_there_are_those_of_one_that_is_begun_here(space: Path, tmp_path: Path, known: Cluster) -> None:
+def test_the_trials_of_a_cluster_that_is_there_are_those_of_one_that_is_begun_here(
+    space: Path, tmp_path: Path, known: Cluster
+) -> None:
     local = Home(tmp_path / "local")
     run(space, home=local.root, assignments=(*FEW, ON_RAY))
     known.join("machine")
     try:
-        for name, address in (("address", known.address), ("client", f"ray://127.0.0.1:{known.client_port}")):
+        for name, address in (
+            ("address", known.address),
+            ("client", f"ray://127.0.0.1:{known.client_port}"),
+        ):
             home = Home(tmp_path / name)
-            assert run(space, home=home.root, assignments=(*FEW, engine(address)))["state"] == "done"
+            assert (
+                run(space, home=home.root, assignments=(*FEW, engine(address)))["state"] == "done"
+            )
             assert_same_sweep(home, local)
     finally:
         known.leave()
@@ -159,16 +208,30 @@ def test_a_server_behind_ray_client_that_dies_at_its_start_is_asked_for_again(
         finally:
             session.close()
     else:
-        with pytest.raises(KdsweepError, match="can't be used: Initialization failure from server: psutil.ZombieProcess: PID still exists but it's a zombie"):
+        with pytest.raises(
+            KdsweepError,
+            match="can't be used: Initialization failure from server: psutil.ZombieProcess: PID still exists but it's a zombie",
+        ):
             session.open()
-    assert folder.ray_log.read_text().count("asked again, since: Initialization failure from server") == min(failures, TRIES_TO_JOIN - 1)
+    assert folder.ray_log.read_text().count(
+        "asked again, since: Initialization failure from server"
+    ) == min(failures, TRIES_TO_JOIN - 1)
 
 
 def far(*commands: str) -> list[str]:
     """Words before a command that let it run on a machine of another name, after these commands as root."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("another machine needs root and unshare: apt-get install util-linux, and run as root")
-    within = ["unshare", "--mount", "--uts", "bash", "-c", " && ".join(["hostname far", *commands, 'exec "$0" "$@"'])]
+        pytest.skip(
+            "another machine needs root and unshare: apt-get install util-linux, and run as root"
+        )
+    within = [
+        "unshare",
+        "--mount",
+        "--uts",
+        "bash",
+        "-c",
+        " && ".join(["hostname far", *commands, 'exec "$0" "$@"']),
+    ]
     if subprocess.run([*within, "true"], capture_output=True).returncode != 0:
         pytest.skip("another machine can't be made here: CAP_SYS_ADMIN is needed")
     return within
@@ -176,13 +239,23 @@ def far(*commands: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("another_home", "rule"),
-    [(True, r"home: a worker on far doesn't see .* as it is here; put home \(--home, KDSWEEP_HOME\)"), (False, r"tracking: sqlite is for one machine.*far")],
+    [
+        (
+            True,
+            r"home: a worker on far doesn't see .* as it is here; put home \(--home, KDSWEEP_HOME\)",
+        ),
+        (False, r"tracking: sqlite is for one machine.*far"),
+    ],
     ids=["home is another folder there", "tracking is a file"],
 )
-def test_a_machine_that_can_not_do_its_part_is_refused_by_name(another_home: bool, rule: str, space: Path, tmp_path: Path, known: Cluster) -> None:
+def test_a_machine_that_can_not_do_its_part_is_refused_by_name(
+    another_home: bool, rule: str, space: Path, tmp_path: Path, known: Cluster
+) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    known.join("far", far(*([f"mount -t tmpfs none {shlex.quote(str(home))}"] if another_home else [])))
+    known.join(
+        "far", far(*([f"mount -t tmpfs none {shlex.quote(str(home))}"] if another_home else []))
+    )
     try:
         with pytest.raises(KdsweepError, match=rule):
             run(space, home=home, assignments=(*FEW, engine(known.address)))
@@ -190,7 +263,9 @@ def test_a_machine_that_can_not_do_its_part_is_refused_by_name(another_home: boo
         known.leave()
 
 
-def test_a_cluster_asks_for_its_token(space: Path, tmp_path: Path, known: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_asks_for_its_token(
+    space: Path, tmp_path: Path, known: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (wrong := tmp_path / "token").write_text(secrets.token_hex(32))
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
     with pytest.raises(KdsweepError, match=f"engine: Ray at {known.address} can't be used: "):

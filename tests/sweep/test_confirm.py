@@ -32,7 +32,13 @@ from kdsweep.sweep.results import status
 from kdsweep.sweep.tracking_sync import Mirror, Trial
 
 SEEDS = 3
-THREE = ("sampler={type: random}", "pruner={type: none}", "trials=2", f"confirm={{seeds: {SEEDS}}}", "keep={students: 1}")
+THREE = (
+    "sampler={type: random}",
+    "pruner={type: none}",
+    "trials=2",
+    f"confirm={{seeds: {SEEDS}}}",
+    "keep={students: 1}",
+)
 Done = tuple[Home, dict[str, Any]]
 
 
@@ -43,23 +49,35 @@ def done(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def confirm_runs(home: Home) -> dict[str, TrialFolder]:
-    return {folder.name: TrialFolder(folder) for folder in sorted(home.sweep("tiny").confirm.glob("*"))}
+    return {
+        folder.name: TrialFolder(folder) for folder in sorted(home.sweep("tiny").confirm.glob("*"))
+    }
 
 
-def test_the_best_trial_of_each_strategy_is_trained_again_with_the_same_seeds_for_all(done: Done) -> None:
+def test_the_best_trial_of_each_strategy_is_trained_again_with_the_same_seeds_for_all(
+    done: Done,
+) -> None:
     home, report = done
     seeds: dict[str, list[int]] = {}
     for strategy, found in report["strategies"].items():
         best = found["best"]
         for i in range(SEEDS):
-            settings = read_json(home.sweep("tiny").confirm / f"{strategy}-{best['trial']}-seed-{i}" / "settings.json")
+            settings = read_json(
+                home.sweep("tiny").confirm
+                / f"{strategy}-{best['trial']}-seed-{i}"
+                / "settings.json"
+            )
             seeds.setdefault(strategy, []).append(settings.pop("seed"))
             assert settings.pop("judge_test") is True
-            assert settings == {name: value for name, value in best["settings"].items() if name != "seed"}
+            assert settings == {
+                name: value for name, value in best["settings"].items() if name != "seed"
+            }
     assert len(confirm_runs(home)) == 3 * SEEDS
     assert seeds["finetune"] == seeds["distill"] == seeds["combined"]
     assert len(set(seeds["finetune"])) == SEEDS
-    searched = {read_json(file)["seed"] for file in home.sweep("tiny").trials.glob("*/settings.json")}
+    searched = {
+        read_json(file)["seed"] for file in home.sweep("tiny").trials.glob("*/settings.json")
+    }
     assert not searched & set(seeds["finetune"])
 
 
@@ -67,23 +85,35 @@ def test_the_report_can_be_computed_again_from_the_answers_that_are_kept(done: D
     home, report = done
     data = load_task_of(home)
     answers = {
-        strategy: {i: TrialFolder(home.sweep("tiny").trial(strategy, found["best"]["trial"], i)).read_test_logits().argmax(axis=1) for i in range(SEEDS)}
+        strategy: {
+            i: TrialFolder(home.sweep("tiny").trial(strategy, found["best"]["trial"], i))
+            .read_test_logits()
+            .argmax(axis=1)
+            for i in range(SEEDS)
+        }
         for strategy, found in report["strategies"].items()
     }
     for strategy, found in report["strategies"].items():
-        accuracies = [float((answers[strategy][i] == data.test.labels).mean()) for i in range(SEEDS)]
+        accuracies = [
+            float((answers[strategy][i] == data.test.labels).mean()) for i in range(SEEDS)
+        ]
         assert found["confirm"]["test"] == pytest.approx(accuracies)
         mean = mean_score("accuracy", data.test.labels, answers[strategy])
         assert found["confirm"]["mean"] == mean.value == pytest.approx(np.mean(accuracies))
         assert found["confirm"]["ci95"] == [mean.low, mean.high]
-        assert found["confirm"]["retention"] == pytest.approx(mean.value / report["teacher"]["test"])
+        assert found["confirm"]["retention"] == pytest.approx(
+            mean.value / report["teacher"]["test"]
+        )
     pairs = compare_pairs("accuracy", data.test.labels, answers)
-    assert [(pair["a"], pair["b"], pair["difference"], pair["p"], pair["verdict"]) for pair in report["pairs"]] == [
-        (pair.a, pair.b, pair.difference, pair.p, pair.verdict) for pair in pairs
-    ]
+    assert [
+        (pair["a"], pair["b"], pair["difference"], pair["p"], pair["verdict"])
+        for pair in report["pairs"]
+    ] == [(pair.a, pair.b, pair.difference, pair.p, pair.verdict) for pair in pairs]
     assert json.loads(json.dumps(report)) == json.loads(home.sweep("tiny").report.read_text())
     again = read_report(home, "tiny")
-    assert {key: again[key] for key in report} == json.loads(json.dumps(report)) | {"pairs": again["pairs"]}
+    assert {key: again[key] for key in report} == json.loads(json.dumps(report)) | {
+        "pairs": again["pairs"]
+    }
 
 
 def load_task_of(home: Home) -> Any:
@@ -95,15 +125,27 @@ def load_task_of(home: Home) -> Any:
 def test_search_reads_no_test_split_and_the_teacher_is_judged_on_it_once(done: Done) -> None:
     home, report = done
     assert not list(home.sweep("tiny").trials.glob("*/test_logits.npy"))
-    assert all("test/accuracy" not in one.data.metrics for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "search")
+    assert all(
+        "test/accuracy" not in one.data.metrics
+        for one in runs_of(home)
+        if one.data.tags["kdsweep.phase"] == "search"
+    )
     teacher = next(one for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "teacher")
     assert teacher.data.metrics["test/accuracy"] == report["teacher"]["test"]
 
 
-def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_by_validation(done: Done, tmp_path: Path) -> None:
+def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_by_validation(
+    done: Done, tmp_path: Path
+) -> None:
     home, report = done
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}")
-    found = {one.info.run_name: one for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "confirm"}
+    client = MlflowClient(
+        tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}"
+    )
+    found = {
+        one.info.run_name: one
+        for one in runs_of(home)
+        if one.data.tags["kdsweep.phase"] == "confirm"
+    }
     places = confirm_runs(home)
     assert found.keys() == places.keys()
     for name, place in places.items():
@@ -114,27 +156,53 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
         assert found[name].info.status == "FINISHED"
         assert found[name].data.tags["kdsweep.state"] == "complete"
     for strategy, entry in report["strategies"].items():
-        kept = [name for name, one in found.items() if one.data.tags["kdsweep.strategy"] == strategy and one.data.tags.get("kdsweep.student") == "kept"]
+        kept = [
+            name
+            for name, one in found.items()
+            if one.data.tags["kdsweep.strategy"] == strategy
+            and one.data.tags.get("kdsweep.student") == "kept"
+        ]
         best = int(np.argmax(entry["confirm"]["validation"]))
         assert kept == [f"{strategy}-{entry['best']['trial']}-seed-{best}"]
-        assert not any(client.list_artifacts(one.info.run_id, "student") for name, one in found.items() if name not in kept and name.startswith(strategy))
+        assert not any(
+            client.list_artifacts(one.info.run_id, "student")
+            for name, one in found.items()
+            if name not in kept and name.startswith(strategy)
+        )
     winner = report["winner"]
     name = f"{winner['strategy']}-{winner['trial']}-seed-{winner['seed_index']}"
-    assert winner["strategy"] == max(report["strategies"], key=lambda one: np.mean(report["strategies"][one]["confirm"]["validation"]))
+    assert winner["strategy"] == max(
+        report["strategies"],
+        key=lambda one: np.mean(report["strategies"][one]["confirm"]["validation"]),
+    )
     registered = client.get_model_version_by_alias("tiny", "best")
     assert registered.run_id == found[name].info.run_id
-    student = download_artifacts(run_id=registered.run_id, artifact_path="student", dst_path=str(tmp_path), tracking_uri=f"sqlite:///{home.mlflow_db}")
+    student = download_artifacts(
+        run_id=registered.run_id,
+        artifact_path="student",
+        dst_path=str(tmp_path),
+        tracking_uri=f"sqlite:///{home.mlflow_db}",
+    )
     data = load_task_of(home)
     tokenizer = AutoTokenizer.from_pretrained(student)
-    tokens = tokenize_split(data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache")
-    logits = predict(AutoModelForSequenceClassification.from_pretrained(student), tokens, torch.float32)
+    tokens = tokenize_split(
+        data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache"
+    )
+    logits = predict(
+        AutoModelForSequenceClassification.from_pretrained(student), tokens, torch.float32
+    )
     np.testing.assert_allclose(logits, places[name].read_test_logits(), atol=1e-5)
 
 
-def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(space: Path, done: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
+    space: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, report = done
     with monkeypatch.context() as patched:
-        patched.setattr("kdsweep.sweep.driver.open_engine", lambda *arguments: pytest.fail("nothing is left to train"))
+        patched.setattr(
+            "kdsweep.sweep.driver.open_engine",
+            lambda *arguments: pytest.fail("nothing is left to train"),
+        )
         assert run(space, home=home.root, assignments=THREE) == json.loads(json.dumps(report))
     before = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
     more = run(space, home=home.root, assignments=(*THREE, f"confirm.seeds={SEEDS + 1}"))
@@ -145,31 +213,47 @@ def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(space:
         assert found["confirm"]["test"][:SEEDS] == report["strategies"][strategy]["confirm"]["test"]
     facts = status(home, "tiny")
     assert facts["state"] == "done"
-    assert {strategy: (found["confirmed"], found["to_confirm"]) for strategy, found in facts["strategies"].items()} == dict.fromkeys(
-        facts["strategies"], (SEEDS + 1, 0)
+    assert {
+        strategy: (found["confirmed"], found["to_confirm"])
+        for strategy, found in facts["strategies"].items()
+    } == dict.fromkeys(facts["strategies"], (SEEDS + 1, 0))
+
+
+def test_kill_9_while_confirming_loses_and_repeats_nothing(
+    space: Path, tmp_path: Path, sweep: Callable[..., Sweep]
+) -> None:
+    draw, changes = (
+        random.Random(3),
+        (*THREE, "training.epochs=4", "strategies.combined=", "engine={type: inline}"),
     )
-
-
-def test_kill_9_while_confirming_loses_and_repeats_nothing(space: Path, tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
-    draw, changes = random.Random(3), (*THREE, "training.epochs=4", "strategies.combined=", "engine={type: inline}")
     finished: dict[str, int] = {}
     for _ in range(2):
         one = sweep(tmp_path, *changes)
         had = len(list(one.home.sweep("tiny").confirm.glob("*/result.json")))
-        if not one.wait_for(lambda: len(list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl"))) > had + 1):  # noqa: B023
+        if not one.wait_for(
+            lambda: len(list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl"))) > had + 1  # noqa: B023
+        ):
             break
         time.sleep(draw.uniform(0, 0.3))
         one.kill()
-        ended = {file.parent.name: file.stat().st_mtime_ns for file in one.home.sweep("tiny").confirm.glob("*/result.json")}
+        ended = {
+            file.parent.name: file.stat().st_mtime_ns
+            for file in one.home.sweep("tiny").confirm.glob("*/result.json")
+        }
         assert finished.items() <= ended.items()
         finished = ended
     assert run(space, home=tmp_path, assignments=changes)["state"] == "done"
-    ended = {file.parent.name: file.stat().st_mtime_ns for file in one.home.sweep("tiny").confirm.glob("*/result.json")}
+    ended = {
+        file.parent.name: file.stat().st_mtime_ns
+        for file in one.home.sweep("tiny").confirm.glob("*/result.json")
+    }
     assert finished.items() <= ended.items()
     assert len(ended) == 2 * SEEDS
     phases = [run_.data.tags["kdsweep.phase"] for run_ in runs_of(Home(tmp_path))]
     assert (phases.count("confirm"), phases.count("search")) == (2 * SEEDS, 4)
-    confirmed = [run_ for run_ in runs_of(Home(tmp_path)) if run_.data.tags["kdsweep.phase"] == "confirm"]
+    confirmed = [
+        run_ for run_ in runs_of(Home(tmp_path)) if run_.data.tags["kdsweep.phase"] == "confirm"
+    ]
     assert {run_.info.status for run_ in confirmed} == {"FINISHED"}
     assert all("test/accuracy" in run_.data.metrics for run_ in confirmed)
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
@@ -179,7 +263,13 @@ def test_kill_9_while_confirming_loses_and_repeats_nothing(space: Path, tmp_path
 def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_command(
     space: Path, tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    few = ("trials=1", "confirm={seeds: 2}", "strategies.combined=", "strategies.distill=", "training.epochs=1")
+    few = (
+        "trials=1",
+        "confirm={seeds: 2}",
+        "strategies.combined=",
+        "strategies.distill=",
+        "training.epochs=1",
+    )
     original = Mirror._send_trial
 
     def send(mirror: Mirror, trial: Trial) -> None:
@@ -191,14 +281,27 @@ def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_comma
         patched.setattr(Mirror, "_send_trial", send)
         patched.setattr(Mirror.close, "__defaults__", (1.0,))  # seconds of patience
         run(space, home=tmp_path, assignments=few)
-    assert [one.info.run_name for one in runs_of(Home(tmp_path)) if one.data.tags["kdsweep.phase"] == "confirm"] == ["finetune-0-seed-0"]
+    assert [
+        one.info.run_name
+        for one in runs_of(Home(tmp_path))
+        if one.data.tags["kdsweep.phase"] == "confirm"
+    ] == ["finetune-0-seed-0"]
     run(space, home=tmp_path, assignments=few)
-    found = {one.info.run_name: one for one in runs_of(Home(tmp_path)) if one.data.tags["kdsweep.phase"] == "confirm"}
+    found = {
+        one.info.run_name: one
+        for one in runs_of(Home(tmp_path))
+        if one.data.tags["kdsweep.phase"] == "confirm"
+    }
     assert found.keys() == {"finetune-0-seed-0", "finetune-0-seed-1"}
-    assert all("test/accuracy" in one.data.metrics and one.info.status == "FINISHED" for one in found.values())
+    assert all(
+        "test/accuracy" in one.data.metrics and one.info.status == "FINISHED"
+        for one in found.values()
+    )
 
 
-def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(tmp_path: Path, sweep: Callable[..., Sweep]) -> None:
+def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(
+    tmp_path: Path, sweep: Callable[..., Sweep]
+) -> None:
     changes = (*THREE, "training.epochs=12", "strategies.combined=", "engine={type: inline}")
     one = sweep(tmp_path, *changes)
     assert one.wait_for(lambda: list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl")))
@@ -213,9 +316,25 @@ def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(tmp_path: Path, swe
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
 
 
-def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_they_are(space: Path, tmp_path: Path) -> None:
-    one = ("trials=1", "confirm={seeds: 1}", "strategies.combined=", "training.epochs=1", "pruner={type: none}")
-    report = run(space, home=tmp_path, assignments=(*one, "strategies.distill.learning_rate=1.0e+30", "strategies.distill.start_with="))
+def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_they_are(
+    space: Path, tmp_path: Path
+) -> None:
+    one = (
+        "trials=1",
+        "confirm={seeds: 1}",
+        "strategies.combined=",
+        "training.epochs=1",
+        "pruner={type: none}",
+    )
+    report = run(
+        space,
+        home=tmp_path,
+        assignments=(
+            *one,
+            "strategies.distill.learning_rate=1.0e+30",
+            "strategies.distill.start_with=",
+        ),
+    )
     assert report["strategies"]["distill"]["confirm"] is None
     assert report["strategies"]["distill"]["best"] is None
     confirm = report["strategies"]["finetune"]["confirm"]
@@ -226,8 +345,14 @@ def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_t
     assert report["winner"] == {"strategy": "finetune", "trial": 0, "seed_index": 0}
 
 
-def test_confirm_off_says_what_the_search_shows_and_that_it_is_no_proof(space: Path, tmp_path: Path) -> None:
-    report = run(space, home=tmp_path, assignments=("trials=1", "confirm={seeds: 0}", "strategies.combined=", "training.epochs=1"))
+def test_confirm_off_says_what_the_search_shows_and_that_it_is_no_proof(
+    space: Path, tmp_path: Path
+) -> None:
+    report = run(
+        space,
+        home=tmp_path,
+        assignments=("trials=1", "confirm={seeds: 0}", "strategies.combined=", "training.epochs=1"),
+    )
     assert report["pairs"] == []
     assert report["teacher"]["test"] is None
     assert "may be chance" in report["verdict"]

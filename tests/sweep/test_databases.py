@@ -35,7 +35,15 @@ from kdsweep.sweep.results import status as status_of
 from kdsweep.sweep.tracking_sync import Mirror
 
 Start = Callable[..., Sweep]
-SIX = (*PLAIN, "engine={type: inline}", "trials=3", "strategies.combined=", "training.epochs=3", "training.evaluations_per_epoch=3", "keep={students: 1}")
+SIX = (
+    *PLAIN,
+    "engine={type: inline}",
+    "trials=3",
+    "strategies.combined=",
+    "training.epochs=3",
+    "training.evaluations_per_epoch=3",
+    "keep={students: 1}",
+)
 PASSWORD = "p@ss-w0rd"
 QUOTED = "p%40ss-w0rd"
 
@@ -76,16 +84,44 @@ class Postgres:
         self.as_owner: list[str] = []
         if os.geteuid() == 0:
             owner = pwd.getpwnam("postgres")
-            self.as_owner = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+            self.as_owner = [
+                "setpriv",
+                f"--reuid={owner.pw_uid}",
+                f"--regid={owner.pw_gid}",
+                "--clear-groups",
+            ]
             for path in (root, password):
                 os.chown(path, owner.pw_uid, owner.pw_gid)
-        self._run("initdb", "-D", self.data, "-U", "kd", "--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C", "--no-sync")
+        self._run(
+            "initdb",
+            "-D",
+            self.data,
+            "-U",
+            "kd",
+            "--pwfile",
+            password,
+            "-A",
+            "scram-sha-256",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        )
         self.start()
 
     def _run(self, name: str, *arguments: object) -> None:
         command = [*self.as_owner, str(self.binaries / name), *map(str, arguments)]
-        with (self.root / f"{name}.log").open("ab") as log:  # no pipe: the server would hold it open
-            subprocess.run(command, check=True, cwd=self.root, env=os.environ | {"PGPASSWORD": PASSWORD}, stdout=log, stderr=log)
+        with (self.root / f"{name}.log").open(
+            "ab"
+        ) as log:  # no pipe: the server would hold it open
+            subprocess.run(
+                command,
+                check=True,
+                cwd=self.root,
+                env=os.environ | {"PGPASSWORD": PASSWORD},
+                stdout=log,
+                stderr=log,
+            )
 
     def start(self) -> None:
         options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories={self.root} -c fsync=off"
@@ -104,13 +140,26 @@ class Postgres:
 
     def dump(self, name: str) -> str:
         """Everything in a database, as text."""
-        self._run("pg_dump", "-h", "127.0.0.1", "-p", self.port, "-U", "kd", "-f", self.root / "dump.sql", name)
+        self._run(
+            "pg_dump",
+            "-h",
+            "127.0.0.1",
+            "-p",
+            self.port,
+            "-U",
+            "kd",
+            "-f",
+            self.root / "dump.sql",
+            name,
+        )
         return (self.root / "dump.sql").read_text()
 
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Postgres]:
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3])
+    )
     on_path = shutil.which("initdb")
     if not found and on_path is None:
         pytest.skip("PostgreSQL isn't installed: apt-get install postgresql")
@@ -120,10 +169,14 @@ def postgres() -> Iterator[Postgres]:
         try:
             pwd.getpwnam("postgres")
         except KeyError:
-            pytest.skip("root can't start PostgreSQL, and there is no user postgres: apt-get install postgresql")
+            pytest.skip(
+                "root can't start PostgreSQL, and there is no user postgres: apt-get install postgresql"
+            )
     import tempfile
 
-    root = Path(tempfile.mkdtemp(prefix="pg-"))  # not pytest's: only its owner may enter that; and a socket's path must be short
+    root = Path(
+        tempfile.mkdtemp(prefix="pg-")
+    )  # not pytest's: only its owner may enter that; and a socket's path must be short
     server = None
     try:
         server = Postgres(root, (found[-1] if found else Path(str(on_path))).parent)
@@ -135,7 +188,9 @@ def postgres() -> Iterator[Postgres]:
         shutil.rmtree(root)
 
 
-def test_a_sweep_on_postgresql_asks_for_the_same_trials_as_one_on_sqlite(space: Path, tmp_path: Path, postgres: Postgres, undisturbed: Home) -> None:
+def test_a_sweep_on_postgresql_asks_for_the_same_trials_as_one_on_sqlite(
+    space: Path, tmp_path: Path, postgres: Postgres, undisturbed: Home
+) -> None:
     url = postgres.database("whole")
     report = run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"))
     assert not (tmp_path / "optuna.db").exists()
@@ -143,11 +198,16 @@ def test_a_sweep_on_postgresql_asks_for_the_same_trials_as_one_on_sqlite(space: 
     assert status_of(Home(tmp_path), "tiny")["state"] == "done"  # with the password of secrets.json
     assert report_of(Home(tmp_path), "tiny") | {"state": "done"} == report
     again: list[str] = []
-    assert run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"), observer=Said(again)) == report
+    assert (
+        run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"), observer=Said(again))
+        == report
+    )
     assert again == ["tiny: all trials are done; nothing to run"]
 
 
-def test_a_sweep_waits_for_postgresql_that_went_away_and_loses_nothing(tmp_path: Path, postgres: Postgres, sweep: Start, undisturbed: Home) -> None:
+def test_a_sweep_waits_for_postgresql_that_went_away_and_loses_nothing(
+    tmp_path: Path, postgres: Postgres, sweep: Start, undisturbed: Home
+) -> None:
     url = postgres.database("away")
     one = sweep(tmp_path, *SIX, f"storage={url}")
     assert one.wait_for(lambda: one.evaluations() >= 12), one.end()
@@ -161,7 +221,12 @@ def test_a_sweep_waits_for_postgresql_that_went_away_and_loses_nothing(tmp_path:
         postgres.start()
     status, output, errors = one.end()
     assert status == 0, errors
-    assert output.count(f"storage: postgresql://kd:***@127.0.0.1:{postgres.port}/away doesn't answer (") == 1
+    assert (
+        output.count(
+            f"storage: postgresql://kd:***@127.0.0.1:{postgres.port}/away doesn't answer ("
+        )
+        == 1
+    )
     assert_same_sweep(Home(tmp_path), undisturbed, storage=url)
 
 
@@ -176,10 +241,17 @@ def test_kill_9_while_postgresql_is_away_and_the_same_command_loses_nothing(
         time.sleep(2)
         one.kill()
         began = time.monotonic()
-        for command in (lambda: run(space, home=tmp_path, assignments=(*SIX, f"storage={url}")), lambda: status_of(Home(tmp_path), "tiny")):
-            with pytest.raises(KdsweepError) as raised:  # nothing begins, or goes on, without its database
+        for command in (
+            lambda: run(space, home=tmp_path, assignments=(*SIX, f"storage={url}")),
+            lambda: status_of(Home(tmp_path), "tiny"),
+        ):
+            with pytest.raises(
+                KdsweepError
+            ) as raised:  # nothing begins, or goes on, without its database
                 command()
-            assert str(raised.value).startswith(f"storage: postgresql://kd:***@127.0.0.1:{postgres.port}/killed can't be opened")
+            assert str(raised.value).startswith(
+                f"storage: postgresql://kd:***@127.0.0.1:{postgres.port}/killed can't be opened"
+            )
         assert time.monotonic() - began < 60
     finally:
         postgres.start()
@@ -199,14 +271,35 @@ class Mlflow:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.root}/server.db", "--artifacts-destination", (self.root / "artifacts").as_uri()]
+        command = [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "server",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--workers",
+            "1",
+        ]
+        command += [
+            "--backend-store-uri",
+            f"sqlite:///{self.root}/server.db",
+            "--artifacts-destination",
+            (self.root / "artifacts").as_uri(),
+        ]
         quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         with (self.root / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, env=os.environ | quiet, start_new_session=True
+            )
         until = time.monotonic() + 180
         while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=2):
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(f"{self.uri}/health", timeout=2),
+            ):
                 return
             assert self.process.poll() is None, (self.root / "log").read_text()
             assert time.monotonic() < until
@@ -254,18 +347,42 @@ def assert_whole(home: Home, undisturbed: Home, uri: str, folder: Path) -> None:
         assert one.data.tags["mlflow.user"] == other.data.tags["mlflow.user"]
         assert one.data.metrics.keys() == other.data.metrics.keys()
         for name in one.data.metrics:
-            history, before = client.get_metric_history(one.info.run_id, name), client_of(undisturbed).get_metric_history(other.info.run_id, name)
-            assert len({(point.step, point.timestamp) for point in history}) == len(history) == len(before), (one.info.run_name, name)
-        has_student = [entry.path for entry in client.list_artifacts(one.info.run_id) if entry.path == "student"]
-        assert bool(has_student) == (one.data.tags.get("kdsweep.student") == "kept"), one.info.run_name
+            history, before = (
+                client.get_metric_history(one.info.run_id, name),
+                client_of(undisturbed).get_metric_history(other.info.run_id, name),
+            )
+            assert (
+                len({(point.step, point.timestamp) for point in history})
+                == len(history)
+                == len(before)
+            ), (one.info.run_name, name)
+        has_student = [
+            entry.path
+            for entry in client.list_artifacts(one.info.run_id)
+            if entry.path == "student"
+        ]
+        assert bool(has_student) == (one.data.tags.get("kdsweep.student") == "kept"), (
+            one.info.run_name
+        )
         if has_student:
-            student = download_artifacts(run_id=one.info.run_id, artifact_path="student", dst_path=str(folder / one.info.run_name), tracking_uri=uri)
-            assert AutoModelForSequenceClassification.from_pretrained(student).config.num_labels == 2
+            student = download_artifacts(
+                run_id=one.info.run_id,
+                artifact_path="student",
+                dst_path=str(folder / one.info.run_name),
+                tracking_uri=uri,
+            )
+            assert (
+                AutoModelForSequenceClassification.from_pretrained(student).config.num_labels == 2
+            )
             assert AutoTokenizer.from_pretrained(student)("a fine film")["input_ids"]
-    kept = [name for name, one in expected.items() if one.data.tags.get("kdsweep.student") == "kept"]
+    kept = [
+        name for name, one in expected.items() if one.data.tags.get("kdsweep.student") == "kept"
+    ]
     assert len(kept) == 2
     best = client.get_model_version_by_alias("tiny", "best")
-    assert [version.version for version in client.search_model_versions("name = 'tiny'")] == [best.version]
+    assert [version.version for version in client.search_model_versions("name = 'tiny'")] == [
+        best.version
+    ]
     assert client.get_run(best.run_id).info.run_name in kept
     assert not list(home.sweep("tiny").trials.glob("*/student"))
 
@@ -274,7 +391,9 @@ def client_of(home: Home) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
 
 
-def test_a_server_that_is_killed_and_comes_back_has_everything_once_in_the_end(tmp_path: Path, server: Mlflow, sweep: Start, undisturbed: Home) -> None:
+def test_a_server_that_is_killed_and_comes_back_has_everything_once_in_the_end(
+    tmp_path: Path, server: Mlflow, sweep: Start, undisturbed: Home
+) -> None:
     one = sweep(tmp_path / "home", *SIX, f"tracking={server.uri}")
     assert one.wait_for(lambda: one.evaluations() >= 8), one.end()
     server.kill()
@@ -288,7 +407,12 @@ def test_a_server_that_is_killed_and_comes_back_has_everything_once_in_the_end(t
 
 
 def test_a_server_that_stays_away_costs_no_trial_and_the_same_command_sends_all_of_it(
-    space: Path, tmp_path: Path, server: Mlflow, sweep: Start, undisturbed: Home, monkeypatch: pytest.MonkeyPatch
+    space: Path,
+    tmp_path: Path,
+    server: Mlflow,
+    sweep: Start,
+    undisturbed: Home,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     home = Home(tmp_path / "home")
     one = sweep(home.root, *SIX, f"tracking={server.uri}")
@@ -297,16 +421,26 @@ def test_a_server_that_stays_away_costs_no_trial_and_the_same_command_sends_all_
     status, output, errors = one.end()
     assert status == 0, errors
     assert output.count(f"tracking: MLflow at {server.uri} doesn't answer") == 1
-    assert f"tracking: MLflow at {server.uri} is away; what it should know is kept, and sent by the next `kdsweep run`" in output
+    assert (
+        f"tracking: MLflow at {server.uri} is away; what it should know is kept, and sent by the next `kdsweep run`"
+        in output
+    )
     assert metrics_of(home) == metrics_of(undisturbed)
     assert "the best trial of each strategy" in output
     server.start()
-    monkeypatch.setattr("kdsweep.sweep.driver.open_engine", lambda *arguments: pytest.fail("nothing is left to train"))
-    assert run(space, home=home.root, assignments=(*SIX, f"tracking={server.uri}"))["state"] == "done"
+    monkeypatch.setattr(
+        "kdsweep.sweep.driver.open_engine",
+        lambda *arguments: pytest.fail("nothing is left to train"),
+    )
+    assert (
+        run(space, home=home.root, assignments=(*SIX, f"tracking={server.uri}"))["state"] == "done"
+    )
     assert_whole(home, undisturbed, server.uri, tmp_path)
 
 
-def test_a_server_that_is_not_there_when_a_sweep_begins_is_an_error_and_nothing_is_trained(tmp_path: Path, sweep: Start) -> None:
+def test_a_server_that_is_not_there_when_a_sweep_begins_is_an_error_and_nothing_is_trained(
+    tmp_path: Path, sweep: Start
+) -> None:
     uri = f"http://127.0.0.1:{free_port()}"
     status, output, errors = sweep(tmp_path, *SIX, f"tracking={uri}").end(180)
     assert (status, output) == (1, "")
@@ -360,8 +494,18 @@ def watching_command_lines() -> Iterator[set[str]]:
 
 def write_sweep(file: Path, storage: str, tracking: str) -> str:
     """A sweep file: what is written there is on no command line."""
-    lines = ["trials: 2", "sampler: {type: random}", "pruner: {type: none}", "engine: {type: inline}", "keep: {students: 1}", "confirm: {seeds: 0}"]
-    file.write_text("\n".join([*lines, f"storage: {json.dumps(storage)}", f"tracking: {json.dumps(tracking)}"]) + "\n")
+    lines = [
+        "trials: 2",
+        "sampler: {type: random}",
+        "pruner: {type: none}",
+        "engine: {type: inline}",
+        "keep: {students: 1}",
+        "confirm: {seeds: 0}",
+    ]
+    file.write_text(
+        "\n".join([*lines, f"storage: {json.dumps(storage)}", f"tracking: {json.dumps(tracking)}"])
+        + "\n"
+    )
     return str(file)
 
 
@@ -374,12 +518,23 @@ def assert_nowhere(ended: Ended, home: Path) -> None:
             assert file.stat().st_mode & 0o777 == 0o600
 
 
-def test_passwords_are_shown_nowhere_and_kept_in_one_private_file(space: Path, tmp_path: Path, postgres: Postgres, server: Mlflow) -> None:
+def test_passwords_are_shown_nowhere_and_kept_in_one_private_file(
+    space: Path, tmp_path: Path, postgres: Postgres, server: Mlflow
+) -> None:
     home = tmp_path / "home"
     storage = postgres.database("private")
     tracking = f"http://somebody:{WORDS[2]}@127.0.0.1:{server.port}"
     file = write_sweep(tmp_path / "sweep.yaml", storage, tracking)
-    arguments = ("run", str(space), "--sweep", file, "--set", "strategies.combined=", "--set", "strategies.distill=")
+    arguments = (
+        "run",
+        str(space),
+        "--sweep",
+        file,
+        "--set",
+        "strategies.combined=",
+        "--set",
+        "strategies.distill=",
+    )
     with watching_command_lines() as seen:
         for command in (arguments, ("ui", "tiny", "--no-open")):
             ended = kdsweep(*command, home=home)
@@ -392,16 +547,31 @@ def test_passwords_are_shown_nowhere_and_kept_in_one_private_file(space: Path, t
     assert not seen
     assert Home(home).sweep("tiny").secrets.exists()
     assert len(runs_of(Home(home), server.uri)) == 3
-    assert not any(word in str(one.to_dictionary()) for one in runs_of(Home(home), server.uri) for word in WORDS)
+    assert not any(
+        word in str(one.to_dictionary())
+        for one in runs_of(Home(home), server.uri)
+        for word in WORDS
+    )
     assert not any(word in postgres.dump("private") for word in WORDS)
-    assert not any(word.encode() in file.read_bytes() for file in server.root.rglob("*") if file.is_file() for word in WORDS)
+    assert not any(
+        word.encode() in file.read_bytes()
+        for file in server.root.rglob("*")
+        if file.is_file()
+        for word in WORDS
+    )
 
 
-def test_a_password_on_the_command_line_is_not_seen_in_the_list_of_processes(tmp_path: Path, server: Mlflow, sweep: Start) -> None:
-    one = sweep(tmp_path, *SIX, "trials=1", f"tracking=http://somebody:{WORDS[2]}@127.0.0.1:{server.port}")
+def test_a_password_on_the_command_line_is_not_seen_in_the_list_of_processes(
+    tmp_path: Path, server: Mlflow, sweep: Start
+) -> None:
+    one = sweep(
+        tmp_path, *SIX, "trials=1", f"tracking=http://somebody:{WORDS[2]}@127.0.0.1:{server.port}"
+    )
     assert one.wait_for(lambda: (tmp_path / "sweeps" / "tiny" / "sweep.json").exists()), one.end()
     with watching_command_lines() as seen:
-        assert f"tracking=http://somebody:***@127.0.0.1:{server.port}" in Path(f"/proc/{one.process.pid}/cmdline").read_text().split("\0")
+        assert f"tracking=http://somebody:***@127.0.0.1:{server.port}" in Path(
+            f"/proc/{one.process.pid}/cmdline"
+        ).read_text().split("\0")
         status, output, errors = one.end()
     assert not seen
     assert_nowhere(Ended(status, output, errors), tmp_path)
@@ -415,10 +585,18 @@ def test_a_password_that_is_wrong_or_a_server_that_is_away_is_one_line_without_t
     tracking = storage.replace("postgresql:", "postgresql+psycopg:")
     for number, (storage_url, tracking_uri, reason) in enumerate(
         [
-            (storage.replace(QUOTED, f"not-{QUOTED}"), "sqlite", 'password authentication failed for user "kd"'),
+            (
+                storage.replace(QUOTED, f"not-{QUOTED}"),
+                "sqlite",
+                'password authentication failed for user "kd"',
+            ),
             (storage.replace(str(postgres.port), str(nowhere)), "sqlite", "onnection refused"),
             (storage, f"http://somebody:{WORDS[2]}@127.0.0.1:{nowhere}", "doesn't answer"),
-            (storage, tracking.replace(QUOTED, f"not-{QUOTED}"), 'password authentication failed for user "kd"'),
+            (
+                storage,
+                tracking.replace(QUOTED, f"not-{QUOTED}"),
+                'password authentication failed for user "kd"',
+            ),
             (storage, tracking.replace(str(postgres.port), str(nowhere)), "onnection refused"),
         ]
     ):
@@ -433,23 +611,44 @@ def test_a_password_that_is_wrong_or_a_server_that_is_away_is_one_line_without_t
 
 @pytest.mark.parametrize("password", ["se/cr:et", "%2Fsecret%40", "secret"])
 def test_no_password_is_left_in_a_line(password: str) -> None:
-    for url in (f"postgresql://kd:{password}@host:5432/db", f"https://:{password}@host/path", f"postgresql://host/db?user=kd&password={password}"):
+    for url in (
+        f"postgresql://kd:{password}@host:5432/db",
+        f"https://:{password}@host/path",
+        f"postgresql://host/db?user=kd&password={password}",
+    ):
         assert password not in without_password(f"storage: {url} can't be opened")
         assert without_password(without_password(url)) == without_password(url)
-    assert without_password("http://127.0.0.1:5000 and sqlite:////home/a.db") == "http://127.0.0.1:5000 and sqlite:////home/a.db"
+    assert (
+        without_password("http://127.0.0.1:5000 and sqlite:////home/a.db")
+        == "http://127.0.0.1:5000 and sqlite:////home/a.db"
+    )
 
 
-def test_the_ui_of_a_database_with_a_password_does_not_show_it_to_other_users(space: Path, tmp_path: Path, postgres: Postgres) -> None:
+def test_the_ui_of_a_database_with_a_password_does_not_show_it_to_other_users(
+    space: Path, tmp_path: Path, postgres: Postgres
+) -> None:
     home = tmp_path / "home"
     postgres.database("tracked")
     file = write_sweep(tmp_path / "sweep.yaml", "sqlite", postgres.sqlalchemy_url("tracked"))
     with watching_command_lines() as seen:
-        ended = kdsweep("run", str(space), "--sweep", file, "--set", "strategies.combined=", "--set", "strategies.distill=", home=home)
+        ended = kdsweep(
+            "run",
+            str(space),
+            "--sweep",
+            file,
+            "--set",
+            "strategies.combined=",
+            "--set",
+            "strategies.distill=",
+            home=home,
+        )
         assert ended.status == 0, ended
         assert_nowhere(ended, home)
         command = [sys.executable, "-m", "kdsweep", "ui", "tiny", "--no-open", "--home", str(home)]
         with (tmp_path / "ui").open("w+") as shown:
-            process = subprocess.Popen(command, stdout=shown, stderr=shown, start_new_session=True, cwd=tmp_path)
+            process = subprocess.Popen(
+                command, stdout=shown, stderr=shown, start_new_session=True, cwd=tmp_path
+            )
             try:
                 until = time.monotonic() + 180
                 while "Ctrl-C ends it" not in (text := (tmp_path / "ui").read_text()):
@@ -461,7 +660,9 @@ def test_the_ui_of_a_database_with_a_password_does_not_show_it_to_other_users(sp
                 process.wait(120)
         assert_nowhere(Ended(process.returncode, (tmp_path / "ui").read_text(), ""), home)
     assert not seen
-    assert list((home / "artifacts").rglob("model.safetensors"))  # the student lies in home, not where the command was run
+    assert list(
+        (home / "artifacts").rglob("model.safetensors")
+    )  # the student lies in home, not where the command was run
 
 
 # --- a disk that is full ---------------------------------------------------------------------------------------------
@@ -473,9 +674,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root can mount a small disk: run as root")
     place = tmp_path / "small disk"
     place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(place)],
+        capture_output=True,
+        text=True,
+    )
     if mounted.returncode != 0:
-        pytest.skip(f"a small disk can't be mounted here (CAP_SYS_ADMIN is needed): {mounted.stderr.strip()}")
+        pytest.skip(
+            f"a small disk can't be mounted here (CAP_SYS_ADMIN is needed): {mounted.stderr.strip()}"
+        )
     try:
         yield place
     finally:
@@ -494,7 +701,9 @@ class Filling(Observer):
     def step(self, name: str, step: int, total_steps: int) -> None:
         if (name, step) == self.moment:
             for database in self.filler.parent.glob("*.db"):
-                with contextlib.closing(sqlite3.connect(database)) as connection:  # what was written ahead leaves no room to write in
+                with contextlib.closing(
+                    sqlite3.connect(database)
+                ) as connection:  # what was written ahead leaves no room to write in
                     assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
             with contextlib.suppress(OSError), self.filler.open("wb", buffering=0) as file:
                 for size in (2**20, 4096):
@@ -512,10 +721,20 @@ STEPS = 36  # of a trial: 187 rows in batches of 16, three epochs, each evaluate
     ids=["a checkpoint", "a student", "the end of a trial", "an evaluation"],
 )
 def test_a_full_disk_is_one_line_and_with_room_the_same_command_ends_with_the_same_numbers(
-    step: int, on_it: str, space: Path, tmp_path: Path, small_disk: Path, undisturbed: Home, capfd: pytest.CaptureFixture[str]
+    step: int,
+    on_it: str,
+    space: Path,
+    tmp_path: Path,
+    small_disk: Path,
+    undisturbed: Home,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     home = Home(small_disk / "home" if on_it == "home" else tmp_path / "home")
-    storage = f"sqlite:///{small_disk}/optuna.db" if on_it == "optuna.db" else f"sqlite:///{home.optuna_db}"
+    storage = (
+        f"sqlite:///{small_disk}/optuna.db"
+        if on_it == "optuna.db"
+        else f"sqlite:///{home.optuna_db}"
+    )
     filling, began = Filling(small_disk, "distill-1", step), time.monotonic()
     with pytest.raises(KdsweepError) as raised:
         run(space, home=home.root, assignments=(*SIX, f"storage={storage}"), observer=filling)
@@ -533,12 +752,21 @@ def test_a_full_disk_is_one_line_and_with_room_the_same_command_ends_with_the_sa
 
 
 def test_a_sweep_ends_though_the_disk_of_mlflows_database_is_full_and_is_sent_later(
-    space: Path, tmp_path: Path, small_disk: Path, undisturbed: Home, monkeypatch: pytest.MonkeyPatch
+    space: Path,
+    tmp_path: Path,
+    small_disk: Path,
+    undisturbed: Home,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Mirror.close, "__defaults__", (3.0,))  # seconds of patience
     tracking = f"sqlite:///{small_disk}/mlflow.db"
     filling = Filling(small_disk, "distill-1", 13)
-    assert run(space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}"), observer=filling)["state"] == "done"
+    assert (
+        run(space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}"), observer=filling)[
+            "state"
+        ]
+        == "done"
+    )
     assert any("database or disk is full" in line for line in filling.lines)
     filling.filler.unlink()
     assert run(space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}"))["state"] == "done"
@@ -548,15 +776,20 @@ def test_a_sweep_ends_though_the_disk_of_mlflows_database_is_full_and_is_sent_la
 # --- two drivers -----------------------------------------------------------------------------------------------------
 
 
-def test_the_lock_of_a_killed_driver_is_no_obstacle_and_that_of_a_living_one_names_it(tmp_path: Path) -> None:
+def test_the_lock_of_a_killed_driver_is_no_obstacle_and_that_of_a_living_one_names_it(
+    tmp_path: Path,
+) -> None:
     folder = Home(tmp_path).sweep("tiny")
-    holder = (
-        "import sys, time; from kdsweep.sweep.folders import Home\nwith Home(sys.argv[1]).sweep('tiny').locked(): print('locked', flush=True); time.sleep(60)"
-    )
-    with subprocess.Popen([sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    holder = "import sys, time; from kdsweep.sweep.folders import Home\nwith Home(sys.argv[1]).sweep('tiny').locked(): print('locked', flush=True); time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "locked\n"
-        with pytest.raises(SweepLocked, match=f"process {process.pid} on {socket.gethostname()}"), folder.locked():
+        with (
+            pytest.raises(SweepLocked, match=f"process {process.pid} on {socket.gethostname()}"),
+            folder.locked(),
+        ):
             pass
         process.kill()
     assert str(process.pid) in folder.lock_file.read_text()

@@ -23,14 +23,27 @@ from kdsweep.cli import main
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 
-CHANGES = ("confirm.seeds=0", "trials=6", "strategies.finetune=", "training.epochs=3", "training.evaluations_per_epoch=3")
+CHANGES = (
+    "confirm.seeds=0",
+    "trials=6",
+    "strategies.finetune=",
+    "training.epochs=3",
+    "training.evaluations_per_epoch=3",
+)
 TRIALS = [part for change in CHANGES for part in ("--set", change)]
 
 
 @pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path) -> Path:
+def space(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path
+) -> Path:
     path = tmp_path_factory.mktemp("faults") / "tiny.yaml"
-    path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+    path.write_text(
+        SPACE.format(
+            data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -43,7 +56,9 @@ def undisturbed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def start(space: Path, home: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "kdsweep", "run", str(space), "--home", str(home), *TRIALS]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -55,7 +70,10 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 
 
 def evaluations(home: Path) -> int:
-    return sum(len(file.read_text().splitlines()) for file in (home / "sweeps" / "tiny" / "trials").glob("*/metrics.jsonl"))
+    return sum(
+        len(file.read_text().splitlines())
+        for file in (home / "sweeps" / "tiny" / "trials").glob("*/metrics.jsonl")
+    )
 
 
 def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
@@ -67,27 +85,45 @@ def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
             json.loads(line)["metrics"] for line in file.read_text().splitlines()
         ]
     client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
-    runs = list(client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000))
-    assert sorted(run.data.tags["kdsweep.phase"] for run in runs) == ["search"] * 12 + ["sweep", "teacher"]
+    runs = list(
+        client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000)
+    )
+    assert sorted(run.data.tags["kdsweep.phase"] for run in runs) == ["search"] * 12 + [
+        "sweep",
+        "teacher",
+    ]
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED"}
     for one in runs:
         if one.data.tags["kdsweep.phase"] == "search":
             trial = found[one.data.tags["kdsweep.strategy"]][int(one.data.tags["kdsweep.trial"])]
             history = client.get_metric_history(one.info.run_id, "validation/accuracy")
-            assert [point.value for point in sorted(history, key=lambda point: point.step)] == list(trial[3].values())  # each value, none of them twice
+            assert [point.value for point in sorted(history, key=lambda point: point.step)] == list(
+                trial[3].values()
+            )  # each value, none of them twice
     leftovers = [file for file in home.root.rglob("*.tmp") if "teachers" not in str(file)]
-    assert not [file for file in leftovers if file.parent.name != "checkpoint" and "trials" in str(file)]
+    assert not [
+        file for file in leftovers if file.parent.name != "checkpoint" and "trials" in str(file)
+    ]
 
 
 def load_trials(home: Home) -> dict[str, list[tuple]]:
     url = f"sqlite:///{home.optuna_db}"
-    studies = {name: optuna.load_study(study_name=name, storage=url) for name in optuna.get_all_study_names(url)}
+    studies = {
+        name: optuna.load_study(study_name=name, storage=url)
+        for name in optuna.get_all_study_names(url)
+    }
     return {
-        name.split("/")[1]: [(trial.params, trial.state, trial.value, trial.intermediate_values) for trial in study.trials] for name, study in studies.items()
+        name.split("/")[1]: [
+            (trial.params, trial.state, trial.value, trial.intermediate_values)
+            for trial in study.trials
+        ]
+        for name, study in studies.items()
     }
 
 
-def test_kill_9_at_random_moments_loses_and_repeats_nothing(space: Path, tmp_path: Path, undisturbed: Home) -> None:
+def test_kill_9_at_random_moments_loses_and_repeats_nothing(
+    space: Path, tmp_path: Path, undisturbed: Home
+) -> None:
     draw, kills = random.Random(1), 0
     for _ in range(2):
         process = start(space, tmp_path)
@@ -107,16 +143,25 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(space: Path, tmp_pat
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
-def test_kill_9_while_the_teacher_trains_goes_on_with_the_teacher(space: Path, tmp_path: Path, undisturbed: Home) -> None:
+def test_kill_9_while_the_teacher_trains_goes_on_with_the_teacher(
+    space: Path, tmp_path: Path, undisturbed: Home
+) -> None:
     process = start(space, tmp_path)
-    wait_for(lambda: bool(list((tmp_path / "cache" / "teachers").glob("*-training/checkpoint/state.pt"))), process)
+    wait_for(
+        lambda: bool(
+            list((tmp_path / "cache" / "teachers").glob("*-training/checkpoint/state.pt"))
+        ),
+        process,
+    )
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert run(space, home=tmp_path, assignments=CHANGES)["state"] == "done"
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_the_same_command_ends_with_identical_numbers(space: Path, tmp_path: Path, undisturbed: Home) -> None:
+def test_ctrl_c_saves_says_how_to_go_on_and_the_same_command_ends_with_identical_numbers(
+    space: Path, tmp_path: Path, undisturbed: Home
+) -> None:
     process = start(space, tmp_path)
     wait_for(lambda: evaluations(tmp_path) >= 4, process)
     process.send_signal(signal.SIGINT)
@@ -135,7 +180,9 @@ def test_a_second_driver_is_refused_while_the_first_runs(space: Path, tmp_path: 
     first = start(space, tmp_path)
     try:
         wait_for((tmp_path / "sweeps" / "tiny" / "sweep.json").exists, first)
-        first.send_signal(signal.SIGSTOP)  # or so small a sweep is over before the second driver has begun
+        first.send_signal(
+            signal.SIGSTOP
+        )  # or so small a sweep is over before the second driver has begun
         second = CliRunner().invoke(main, ["run", str(space), "--home", str(tmp_path), *TRIALS])
         assert second.exit_code == 1
         assert str(first.pid) in second.stderr
@@ -146,8 +193,19 @@ def test_a_second_driver_is_refused_while_the_first_runs(space: Path, tmp_path: 
 
 
 def test_ui_serves_this_home_on_this_machine_alone_and_leaves_no_process(undisturbed: Home) -> None:
-    command = [sys.executable, "-m", "kdsweep", "ui", "tiny", "--home", str(undisturbed.root), "--no-open"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    command = [
+        sys.executable,
+        "-m",
+        "kdsweep",
+        "ui",
+        "tiny",
+        "--home",
+        str(undisturbed.root),
+        "--no-open",
+    ]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     assert process.stdout is not None
     lines = [process.stdout.readline() for _ in range(3)]
     link = lines[1].split()[-1]
@@ -158,13 +216,21 @@ def test_ui_serves_this_home_on_this_machine_alone_and_leaves_no_process(undistu
         assert answer.read() == b"OK"
     body = json.dumps({"name": "tiny"}).encode()
     request = urllib.request.Request(
-        f"{address}/api/2.0/mlflow/experiments/search", json.dumps({"max_results": 10}).encode(), {"Content-Type": "application/json"}
+        f"{address}/api/2.0/mlflow/experiments/search",
+        json.dumps({"max_results": 10}).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request) as answer:
         names = [experiment["name"] for experiment in json.load(answer)["experiments"]]
     assert "tiny" in names, body
-    view = next(part for part in link.split("&") if part.startswith("viewStateShareKey=")).split("=")[1]
-    tags = MlflowClient(tracking_uri=f"sqlite:///{undisturbed.mlflow_db}").get_experiment_by_name("tiny").tags
+    view = next(part for part in link.split("&") if part.startswith("viewStateShareKey=")).split(
+        "="
+    )[1]
+    tags = (
+        MlflowClient(tracking_uri=f"sqlite:///{undisturbed.mlflow_db}")
+        .get_experiment_by_name("tiny")
+        .tags
+    )
     assert "best/validation/accuracy" in tags[f"mlflow.sharedViewState.{view}"]
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=180)

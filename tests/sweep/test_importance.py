@@ -33,11 +33,17 @@ strategies:
 @pytest.fixture
 def studies(tmp_path: Path) -> Studies:
     (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
-    config = SweepConfig.model_validate({"trials": 400, "sampler": {"type": "random"}, "pruner": {"type": "none"}})
-    return Studies(f"sqlite:///{tmp_path}/optuna.db", "small", load_space(tmp_path / "space.yaml"), config)
+    config = SweepConfig.model_validate(
+        {"trials": 400, "sampler": {"type": "random"}, "pruner": {"type": "none"}}
+    )
+    return Studies(
+        f"sqlite:///{tmp_path}/optuna.db", "small", load_space(tmp_path / "space.yaml"), config
+    )
 
 
-def told(studies: Studies, strategy: str, count: int, value: Callable[[Ticket], float]) -> dict[str, float] | None:
+def told(
+    studies: Studies, strategy: str, count: int, value: Callable[[Ticket], float]
+) -> dict[str, float] | None:
     for _ in range(count):
         ticket = studies.ask(strategy)
         studies.tell(ticket, "complete", value(ticket))
@@ -47,21 +53,35 @@ def told(studies: Studies, strategy: str, count: int, value: Callable[[Ticket], 
 
 
 def test_the_parameter_that_decides_has_the_greatest_share(studies: Studies) -> None:
-    shares = told(studies, "two", 30, lambda ticket: 0.5 + 0.4 * ticket.params["alpha"] + 0.01 * ticket.params["temperature"])
+    shares = told(
+        studies,
+        "two",
+        30,
+        lambda ticket: 0.5 + 0.4 * ticket.params["alpha"] + 0.01 * ticket.params["temperature"],
+    )
     assert shares is not None and list(shares) == ["alpha", "temperature"]
     assert shares["alpha"] > 0.8 and sum(shares.values()) == pytest.approx(1)
 
 
 def test_parameters_that_only_some_trials_have_count_too(studies: Studies) -> None:
     noise = random.Random(0)
-    shares = told(studies, "some", 40, lambda ticket: 0.5 + 0.3 * ticket.params.get("alpha", 0.0) + 0.001 * noise.random())
-    assert shares is not None and {"alpha.any_of", "alpha", "alpha.start", "learning_rate"} <= set(shares)
+    shares = told(
+        studies,
+        "some",
+        40,
+        lambda ticket: 0.5 + 0.3 * ticket.params.get("alpha", 0.0) + 0.001 * noise.random(),
+    )
+    assert shares is not None and {"alpha.any_of", "alpha", "alpha.start", "learning_rate"} <= set(
+        shares
+    )
     assert max(shares, key=lambda name: shares[name]) in ("alpha.any_of", "alpha")
     assert sum(shares.values()) == pytest.approx(1)
 
 
 def test_the_same_trials_give_the_same_shares(studies: Studies) -> None:
-    assert told(studies, "two", 12, lambda ticket: ticket.params["alpha"] ** 2) == studies.importance("two")
+    assert told(
+        studies, "two", 12, lambda ticket: ticket.params["alpha"] ** 2
+    ) == studies.importance("two")
 
 
 @pytest.mark.parametrize(
@@ -73,8 +93,15 @@ def test_the_same_trials_give_the_same_shares(studies: Studies) -> None:
         ("one", 12, None),  # one parameter
     ],
 )
-def test_nothing_is_said_where_the_trials_cant_tell(studies: Studies, strategy: str, count: int, value: float | None) -> None:
-    assert told(studies, strategy, count, lambda ticket: ticket.number / 100 if value is None else value) is None
+def test_nothing_is_said_where_the_trials_cant_tell(
+    studies: Studies, strategy: str, count: int, value: float | None
+) -> None:
+    assert (
+        told(
+            studies, strategy, count, lambda ticket: ticket.number / 100 if value is None else value
+        )
+        is None
+    )
 
 
 def test_trials_of_which_most_are_level_bring_no_error(studies: Studies) -> None:

@@ -25,22 +25,49 @@ class Lines(Observer):
         self.lines.append(line)
 
 
-def test_a_sweep_reads_them_counts_them_and_replays_with_them(tmp_path: Path, tiny: Callable[..., str], review_csv: Path) -> None:
+def test_a_sweep_reads_them_counts_them_and_replays_with_them(
+    tmp_path: Path, tiny: Callable[..., str], review_csv: Path
+) -> None:
     space, more, observer = tmp_path / "tiny.yaml", tmp_path / "more.csv", Lines()
-    space.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+    space.write_text(
+        SPACE.format(
+            data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
+        ),
+        encoding="utf-8",
+    )
     write_csv(more, [(f"{text} film", "") for text, _ in sentences(80, seed=3)] + sentences(20))
     views = "strategies.distill.augment={views: {choices: [1, 2]}, mask: 0.2, ngram: 0.2}"
-    assignments = ("task.unlabelled=more.csv", views, "trials=2", "keep={students: 0}", "confirm={seeds: 0}", "pruner={type: none}", "training.epochs=1")
+    assignments = (
+        "task.unlabelled=more.csv",
+        views,
+        "trials=2",
+        "keep={students: 0}",
+        "confirm={seeds: 0}",
+        "pruner={type: none}",
+        "training.epochs=1",
+    )
     report: dict[str, Any] = run(space, home=tmp_path, assignments=assignments, observer=observer)
-    assert {name: found["trials"]["complete"] for name, found in report["strategies"].items()} == {"finetune": 2, "distill": 2, "combined": 2}
-    assert "data: unlabelled: 20 rows dropped: their text is in a split of the task too" in observer.lines
-    assert any(line.startswith("data: ") and line.endswith(", unlabelled 80 rows") for line in observer.lines)
+    assert {name: found["trials"]["complete"] for name, found in report["strategies"].items()} == {
+        "finetune": 2,
+        "distill": 2,
+        "combined": 2,
+    }
+    assert (
+        "data: unlabelled: 20 rows dropped: their text is in a split of the task too"
+        in observer.lines
+    )
+    assert any(
+        line.startswith("data: ") and line.endswith(", unlabelled 80 rows")
+        for line in observer.lines
+    )
     folder = Home(tmp_path).sweep("tiny")
     assert set(read_json(folder.facts)["data"]) == {"train", "validation", "test", "unlabelled"}
     found = sorted((read_json(file) for file in folder.trials.glob("*/settings.json")), key=str)
     assert sum("augment" in settings for settings in found) == 2
     made = list((Home(tmp_path).cache / "views").glob("*/meta.json"))
-    assert len(made) == max(settings["augment"]["views"] for settings in found if "augment" in settings)  # the second view is added to the first
+    assert len(made) == max(
+        settings["augment"]["views"] for settings in found if "augment" in settings
+    )  # the second view is added to the first
     assert replay(Home(tmp_path), "tiny", "distill-1")["verdict"] == "identical"
     write_csv(more, [(f"{text} film", "") for text, _ in sentences(50, seed=3)])
     with pytest.raises(DataError, match="the rows of unlabelled have changed since it ran"):

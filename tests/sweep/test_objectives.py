@@ -28,7 +28,9 @@ class Lines(Observer):
         self.lines.append(line)
 
 
-def test_a_sweep_looks_for_both_and_shows_the_front(tmp_path: Path, tiny_space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_looks_for_both_and_shows_the_front(
+    tmp_path: Path, tiny_space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     observer = Lines()
     sets = (
         BOTH,
@@ -40,18 +42,31 @@ def test_a_sweep_looks_for_both_and_shows_the_front(tmp_path: Path, tiny_space: 
         "sampler={type: tpe, startup_trials: 1}",
     )
     report = run(tiny_space, home=tmp_path, assignments=sets, observer=observer)
-    assert "objectives: accuracy, latency; nothing is pruned, as no pruner weighs several" in observer.lines
+    assert (
+        "objectives: accuracy, latency; nothing is pruned, as no pruner weighs several"
+        in observer.lines
+    )
     home = Home(tmp_path)
     study = optuna.load_study(study_name="tiny/distill", storage=f"sqlite:///{home.optuna_db}")
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     for trial in study.trials:
-        result = json.loads((Path(home.sweep("tiny").trial("distill", trial.number)) / "result.json").read_text())
-        assert trial.values == [result["best"]["metrics"]["validation/accuracy"], result["student"]["latency_ms"]]
+        result = json.loads(
+            (Path(home.sweep("tiny").trial("distill", trial.number)) / "result.json").read_text()
+        )
+        assert trial.values == [
+            result["best"]["metrics"]["validation/accuracy"],
+            result["student"]["latency_ms"],
+        ]
     best = {name: found["best"] for name, found in report["strategies"].items()}
-    assert best["distill"]["validation"] == max(trial.values[0] for trial in study.trials)  # the metric alone chooses the best
+    assert best["distill"]["validation"] == max(
+        trial.values[0] for trial in study.trials
+    )  # the metric alone chooses the best
     front = report["pareto"]
     assert front[0]["validation"] == max(one["validation"] for one in best.values())
-    assert all(a["validation"] > b["validation"] and a["latency"] > b["latency"] for a, b in itertools.pairwise(front))
+    assert all(
+        a["validation"] > b["validation"] and a["latency"] > b["latency"]
+        for a, b in itertools.pairwise(front)
+    )
     again = read_report(home, "tiny")
     assert (again["pareto"], again["state"]) == (front, "done")
     show_report(report, tmp_path)
@@ -59,17 +74,32 @@ def test_a_sweep_looks_for_both_and_shows_the_front(tmp_path: Path, tiny_space: 
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
-def test_every_sampler_goes_on_after_trials_of_each_kind(tmp_path: Path, tiny_space: Path, sampler: str) -> None:
-    plan = load(tiny_space, assignments=(BOTH, f"sampler={{type: {sampler}{', startup_trials: 2' if sampler != 'random' else ''}}}"))
+def test_every_sampler_goes_on_after_trials_of_each_kind(
+    tmp_path: Path, tiny_space: Path, sampler: str
+) -> None:
+    plan = load(
+        tiny_space,
+        assignments=(
+            BOTH,
+            f"sampler={{type: {sampler}{', startup_trials: 2' if sampler != 'random' else ''}}}",
+        ),
+    )
 
     def opened() -> Studies:
         return Studies(f"sqlite:///{tmp_path / 'optuna.db'}", plan.name, plan.space, plan.sweep)
 
     studies = opened()
-    for i, state in enumerate(("complete", "diverged", "failed", "complete", "complete", "complete", "complete")):
+    for i, state in enumerate(
+        ("complete", "diverged", "failed", "complete", "complete", "complete", "complete")
+    ):
         ticket = studies.ask("distill")
         assert not studies.report(ticket, 1, 0.5)
-        studies.tell(ticket, state, 0.5 + i / 100 if state == "complete" else None, costs=[10.0 - i] if state == "complete" else [])
+        studies.tell(
+            ticket,
+            state,
+            0.5 + i / 100 if state == "complete" else None,
+            costs=[10.0 - i] if state == "complete" else [],
+        )
         studies.write_told()
     assert studies.progress("distill").best == (6, 0.56)
     assert opened().progress("distill").order == studies.progress("distill").order
@@ -79,14 +109,28 @@ def test_every_sampler_goes_on_after_trials_of_each_kind(tmp_path: Path, tiny_sp
 @pytest.mark.parametrize(
     ("assignments", "rule"),
     [
-        (("objective=[latency, accuracy]",), "objective: the task's metric comes first: accuracy (or 'metric', whatever it is), not 'latency'"),
-        (("objective=[accuracy, latancy]",), "objective: what stands beside accuracy is what a student costs, not 'latancy'; did you mean 'latency'?"),
+        (
+            ("objective=[latency, accuracy]",),
+            "objective: the task's metric comes first: accuracy (or 'metric', whatever it is), not 'latency'",
+        ),
+        (
+            ("objective=[accuracy, latancy]",),
+            "objective: what stands beside accuracy is what a student costs, not 'latancy'; did you mean 'latency'?",
+        ),
         (("trials=none",), "trials: must be a whole number, not 'none'"),
-        (("objective=[accuracy, size, size]",), "objective: each may stand once, not [accuracy, size, size]"),
-        ((BOTH, "pruner={type: median}"), "pruner: median can't weigh several objectives (accuracy, latency); leave 'pruner' out, or say {type: none}"),
+        (
+            ("objective=[accuracy, size, size]",),
+            "objective: each may stand once, not [accuracy, size, size]",
+        ),
+        (
+            (BOTH, "pruner={type: median}"),
+            "pruner: median can't weigh several objectives (accuracy, latency); leave 'pruner' out, or say {type: none}",
+        ),
     ],
 )
-def test_what_cannot_be_asked_for_is_one_line(tiny_space: Path, assignments: tuple[str, ...], rule: str) -> None:
+def test_what_cannot_be_asked_for_is_one_line(
+    tiny_space: Path, assignments: tuple[str, ...], rule: str
+) -> None:
     with pytest.raises(SpaceError) as raised:
         load(tiny_space, assignments=assignments)
     assert raised.value.rule == rule
@@ -97,5 +141,9 @@ def test_one_objective_is_as_if_none_was_named(tiny_space: Path) -> None:
     assert plain.identity == named.identity
     assert plain.sweep.pruner.type == "asha"
     several = load(tiny_space, assignments=(BOTH,))
-    assert several.identity["objective"] == {"metric": "accuracy", "direction": "maximize", "and": ["latency"]}
+    assert several.identity["objective"] == {
+        "metric": "accuracy",
+        "direction": "maximize",
+        "and": ["latency"],
+    }
     assert several.sweep.pruner.type == "none"

@@ -18,9 +18,14 @@ strategies: {finetune: {alpha: 1.0, learning_rate: {low: 1.0e-5, high: 1.0e-3, l
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 2])
-def test_median_prunes_at_no_evaluation_of_its_warmup_and_at_the_next_one(tmp_path: Path, warmup: int) -> None:
+def test_median_prunes_at_no_evaluation_of_its_warmup_and_at_the_next_one(
+    tmp_path: Path, warmup: int
+) -> None:
     (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
-    plan = load(tmp_path / "space.yaml", assignments=(f"pruner={{type: median, startup_trials: 1, warmup_evaluations: {warmup}}}",))
+    plan = load(
+        tmp_path / "space.yaml",
+        assignments=(f"pruner={{type: median, startup_trials: 1, warmup_evaluations: {warmup}}}",),
+    )
     studies = Studies(f"sqlite:///{tmp_path / 'optuna.db'}", plan.name, plan.space, plan.sweep)
     good, bad = studies.ask("finetune"), studies.ask("finetune")
     for evaluation in (1, 2, 3, 4):

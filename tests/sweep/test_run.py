@@ -38,14 +38,25 @@ class Lines(Observer):
 
 
 @pytest.fixture(scope="module")
-def space(tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path) -> Path:
-    path = tmp_path_factory.mktemp("space's «folder»") / "tiny.yaml"  # a path with a space, a quote and letters beyond ASCII
-    path.write_text(SPACE.format(data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)), encoding="utf-8")
+def space(
+    tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path
+) -> Path:
+    path = (
+        tmp_path_factory.mktemp("space's «folder»") / "tiny.yaml"
+    )  # a path with a space, a quote and letters beyond ASCII
+    path.write_text(
+        SPACE.format(
+            data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
+        ),
+        encoding="utf-8",
+    )
     return path
 
 
 @pytest.fixture(scope="module")
-def done(space: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Home, dict[str, Any], list[str]]:
+def done(
+    space: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Home, dict[str, Any], list[str]]:
     """One finished sweep: its home, its report, and what was said."""
     home, observer = tmp_path_factory.mktemp("home") / "runs's «home»", Lines()
     report = run(space, home=home, assignments=TRIALS, observer=observer)
@@ -60,12 +71,20 @@ def studies(home: Home, sweep: str = "tiny") -> dict[str, optuna.Study]:
 
 def runs(home: Home, experiment: str = "tiny") -> list[Any]:
     client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
-    return list(client.search_runs([client.get_experiment_by_name(experiment).experiment_id], max_results=1000))
+    return list(
+        client.search_runs(
+            [client.get_experiment_by_name(experiment).experiment_id], max_results=1000
+        )
+    )
 
 
 def identity_of_trials(home: Home) -> dict[str, list[Any]]:
     return {
-        name: [(trial.params, trial.state, trial.value, trial.intermediate_values) for trial in study.trials] for name, study in sorted(studies(home).items())
+        name: [
+            (trial.params, trial.state, trial.value, trial.intermediate_values)
+            for trial in study.trials
+        ]
+        for name, study in sorted(studies(home).items())
     }
 
 
@@ -73,12 +92,16 @@ def curves(home: Home, name: str = "tiny") -> dict[str, list[Any]]:
     """Every metric of every evaluation of every trial."""
     found = {}
     for file in sorted(home.sweep(name).trials.glob("*/metrics.jsonl")):
-        found[file.parent.name] = [json.loads(line)["metrics"] for line in file.read_text().splitlines()]
+        found[file.parent.name] = [
+            json.loads(line)["metrics"] for line in file.read_text().splitlines()
+        ]
     assert found
     return found
 
 
-def test_the_report_has_the_best_trial_of_each_strategy_and_the_teacher(done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_the_report_has_the_best_trial_of_each_strategy_and_the_teacher(
+    done: tuple[Home, dict[str, Any], list[str]],
+) -> None:
     home, report, _ = done
     assert report["teacher"]["validation"] > 0.75
     assert set(report["strategies"]) == {"finetune", "distill", "combined"}
@@ -92,21 +115,36 @@ def test_the_report_has_the_best_trial_of_each_strategy_and_the_teacher(done: tu
     assert read_report(home, "tiny")["strategies"] == report["strategies"]
 
 
-def test_the_strategies_start_with_the_settings_of_the_space(done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_the_strategies_start_with_the_settings_of_the_space(
+    done: tuple[Home, dict[str, Any], list[str]],
+) -> None:
     assert studies(done[0])["finetune"].trials[0].params == {"learning_rate": 1e-3}
-    assert studies(done[0])["distill"].trials[0].params == {"alpha": 0.5, "temperature": 4.0, "learning_rate": 1e-3}
+    assert studies(done[0])["distill"].trials[0].params == {
+        "alpha": 0.5,
+        "temperature": 4.0,
+        "learning_rate": 1e-3,
+    }
 
 
-def test_conditional_parameters_exist_only_when_their_option_is_taken(done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_conditional_parameters_exist_only_when_their_option_is_taken(
+    done: tuple[Home, dict[str, Any], list[str]],
+) -> None:
     for trial in studies(done[0])["combined"].trials:
         assert ("alpha.start" in trial.params) == (trial.params["alpha.any_of"] == "linear_rising")
-        assert ("temperature.start" in trial.params) == (trial.params["temperature.any_of"] == "linear_falling")
+        assert ("temperature.start" in trial.params) == (
+            trial.params["temperature.any_of"] == "linear_falling"
+        )
 
 
-def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_curves(done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_curves(
+    done: tuple[Home, dict[str, Any], list[str]],
+) -> None:
     home, _, _ = done
     found = [run for run in runs(home) if run.data.tags["kdsweep.sweep"] == "tiny"]
-    by_phase = {phase: [run for run in found if run.data.tags["kdsweep.phase"] == phase] for phase in ("sweep", "teacher", "search")}
+    by_phase = {
+        phase: [run for run in found if run.data.tags["kdsweep.phase"] == phase]
+        for phase in ("sweep", "teacher", "search")
+    }
     assert [len(by_phase[phase]) for phase in ("sweep", "teacher", "search")] == [1, 1, 12]
     parent = by_phase["sweep"][0]
     assert parent.info.status == "FINISHED"
@@ -119,7 +157,9 @@ def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_
         assert tags["mlflow.parentRunId"] == parent.info.run_id
         assert tags["kdsweep.sweep"] == "tiny"
         trial = studies(home)[tags["kdsweep.strategy"]].trials[int(tags["kdsweep.trial"])]
-        assert tags["kdsweep.state"] == {"COMPLETE": "complete", "PRUNED": "pruned"}[trial.state.name]
+        assert (
+            tags["kdsweep.state"] == {"COMPLETE": "complete", "PRUNED": "pruned"}[trial.state.name]
+        )
         assert float(params["learning_rate"]) == trial.params["learning_rate"]
         assert ("alpha" in params) != ("alpha.shape" in params)
         for name in ("loss", "task_loss", "distill_loss", "alpha", "temperature", "learning_rate"):
@@ -130,49 +170,81 @@ def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_
         if tags["kdsweep.state"] == "complete":
             assert {"student/parameters", "student/size_mb", "student/latency_ms"} <= metrics.keys()
             assert metrics["best/validation/accuracy"] == trial.value
-    assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == ["report.html", "report.json"]
+    assert [artifact.path for artifact in client.list_artifacts(parent.info.run_id)] == [
+        "report.html",
+        "report.json",
+    ]
 
 
-def test_the_best_students_are_kept_and_load_and_score_what_was_logged(done: tuple[Home, dict[str, Any], list[str]], tmp_path: Path) -> None:
+def test_the_best_students_are_kept_and_load_and_score_what_was_logged(
+    done: tuple[Home, dict[str, Any], list[str]], tmp_path: Path
+) -> None:
     home, report, _ = done
     client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
     kept: dict[str, set[int]] = {}
     for one in runs(home):
-        if one.data.tags["kdsweep.sweep"] == "tiny" and client.list_artifacts(one.info.run_id, "student"):
-            kept.setdefault(one.data.tags["kdsweep.strategy"], set()).add(int(one.data.tags["kdsweep.trial"]))
+        if one.data.tags["kdsweep.sweep"] == "tiny" and client.list_artifacts(
+            one.info.run_id, "student"
+        ):
+            kept.setdefault(one.data.tags["kdsweep.strategy"], set()).add(
+                int(one.data.tags["kdsweep.trial"])
+            )
             assert one.data.tags["kdsweep.student"] == "kept"
     for strategy, study in studies(home).items():
-        complete = sorted((trial for trial in study.trials if trial.state.name == "COMPLETE"), key=lambda trial: (-trial.value, trial.number))
+        complete = sorted(
+            (trial for trial in study.trials if trial.state.name == "COMPLETE"),
+            key=lambda trial: (-trial.value, trial.number),
+        )
         assert kept[strategy] == {trial.number for trial in complete[:2]}
     best = report["strategies"]["distill"]["best"]
     chosen = next(
         run
         for run in runs(home)
-        if (run.data.tags["kdsweep.sweep"], run.data.tags.get("kdsweep.strategy"), run.data.tags.get("kdsweep.trial"))
+        if (
+            run.data.tags["kdsweep.sweep"],
+            run.data.tags.get("kdsweep.strategy"),
+            run.data.tags.get("kdsweep.trial"),
+        )
         == ("tiny", "distill", str(best["trial"]))
     )
     folder = client.download_artifacts(chosen.info.run_id, "student", str(tmp_path))
-    model, tokenizer = AutoModelForSequenceClassification.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, tokenizer = (
+        AutoModelForSequenceClassification.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
     assert model.config.id2label == {0: "neg", 1: "pos"}
     from kdsweep.core.data.loading import load_task
     from kdsweep.core.settings import TrialSettings
 
     validation = load_task(TrialSettings.model_validate(best["settings"]).task).validation
     with torch.inference_mode():
-        logits = model(**tokenizer(*validation.texts, padding=True, return_tensors="pt")).logits.numpy()
-    assert float(np.mean(logits.argmax(axis=1) == validation.labels)) == pytest.approx(best["validation"])
+        logits = model(
+            **tokenizer(*validation.texts, padding=True, return_tensors="pt")
+        ).logits.numpy()
+    assert float(np.mean(logits.argmax(axis=1) == validation.labels)) == pytest.approx(
+        best["validation"]
+    )
 
 
-def test_the_best_student_of_all_is_registered(done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_the_best_student_of_all_is_registered(
+    done: tuple[Home, dict[str, Any], list[str]],
+) -> None:
     home, report, _ = done
-    version = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}").get_model_version_by_alias("tiny", "best")
+    version = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}").get_model_version_by_alias(
+        "tiny", "best"
+    )
     top = max(found["best"]["validation"] for found in report["strategies"].values())
     assert float(version.tags["kdsweep.validation/accuracy"]) == top
 
 
-def test_run_twice_does_nothing_the_second_time(space: Path, done: tuple[Home, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_twice_does_nothing_the_second_time(
+    space: Path, done: tuple[Home, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     home, report, _ = done
-    monkeypatch.setattr("kdsweep.core.training.loop.train", lambda *_, **__: pytest.fail("a finished sweep must not train"))
+    monkeypatch.setattr(
+        "kdsweep.core.training.loop.train",
+        lambda *_, **__: pytest.fail("a finished sweep must not train"),
+    )
     before, observer = identity_of_trials(home), Lines()
     assert run(space, home=home.root, assignments=TRIALS, observer=observer) == report
     assert identity_of_trials(home) == before
@@ -201,21 +273,34 @@ def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
 ) -> None:
     home, _, said = done
     assert any("fine-tuning" in line for line in said)
-    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", lambda *_: pytest.fail("the teacher must not be run again"))
+    monkeypatch.setattr(
+        "kdsweep.core.teachers.logits.predict",
+        lambda *_: pytest.fail("the teacher must not be run again"),
+    )
     observer = Lines()
-    run(space, home=home.root, name="other", assignments=(SEARCH, "trials=1", "strategies.distill.temperature={low: 2.0, high: 5.0}"), observer=observer)
+    run(
+        space,
+        home=home.root,
+        name="other",
+        assignments=(SEARCH, "trials=1", "strategies.distill.temperature={low: 2.0, high: 5.0}"),
+        observer=observer,
+    )
     assert any("from the cache" in line for line in observer.lines)
     assert not any("fine-tuning" in line for line in observer.lines)
 
 
-def test_an_extended_sweep_keeps_its_trials(space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_an_extended_sweep_keeps_its_trials(
+    space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]
+) -> None:
     run(space, home=tmp_path, assignments=(SEARCH, "trials=2", "keep={students: 2}"))
     report = run(space, home=tmp_path, assignments=TRIALS)
     assert all(sum(found["trials"].values()) == 4 for found in report["strategies"].values())
     assert identity_of_trials(Home(tmp_path)) == identity_of_trials(done[0])
 
 
-def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_sweep(space: Path, tmp_path: Path) -> None:
+def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_sweep(
+    space: Path, tmp_path: Path
+) -> None:
     one = (SEARCH, "trials=1", "strategies.combined=", "strategies.distill=")
     run(space, home=tmp_path, assignments=one)
     with pytest.raises(SettingsConflict, match=r"space\.training\.epochs: 2 -> 1.*--fresh"):
@@ -223,32 +308,74 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
     run(space, home=tmp_path, assignments=(*one, "training.epochs=1"), fresh=True)
     home = Home(tmp_path)
     assert set(home.names()) == {"tiny", "tiny.1"}
-    assert set(optuna.get_all_study_names(f"sqlite:///{home.optuna_db}")) == {"tiny/finetune", "tiny.1/finetune"}
-    assert sorted(run.data.tags["kdsweep.sweep"] for run in runs(home)) == ["tiny", "tiny", "tiny.1", "tiny.1"]
-    assert read_report(home, "tiny.1")["strategies"]["finetune"]["best"]["settings"]["training"]["epochs"] == 2
+    assert set(optuna.get_all_study_names(f"sqlite:///{home.optuna_db}")) == {
+        "tiny/finetune",
+        "tiny.1/finetune",
+    }
+    assert sorted(run.data.tags["kdsweep.sweep"] for run in runs(home)) == [
+        "tiny",
+        "tiny",
+        "tiny.1",
+        "tiny.1",
+    ]
+    assert (
+        read_report(home, "tiny.1")["strategies"]["finetune"]["best"]["settings"]["training"][
+            "epochs"
+        ]
+        == 2
+    )
 
 
-def test_a_sweep_of_pure_fine_tuning_loads_no_teacher(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsweep.core.training.loop.prepare_teacher", lambda *_, **__: pytest.fail("no strategy needs a teacher"))
-    report = run(space, home=tmp_path, assignments=(SEARCH, "trials=1", "strategies.combined=", "strategies.distill="))
+def test_a_sweep_of_pure_fine_tuning_loads_no_teacher(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "kdsweep.core.training.loop.prepare_teacher",
+        lambda *_, **__: pytest.fail("no strategy needs a teacher"),
+    )
+    report = run(
+        space,
+        home=tmp_path,
+        assignments=(SEARCH, "trials=1", "strategies.combined=", "strategies.distill="),
+    )
     assert report["teacher"] is None
     assert not (Home(tmp_path).cache / "teachers").exists()
 
 
-def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def failing(settings: Any, *arguments: Any, **options: Any) -> Any:
         if settings.training.batch_size == 8:
             raise RuntimeError("the device is on fire\nand more")
         return core_train(settings, *arguments, **options)
 
     monkeypatch.setattr("kdsweep.core.training.loop.train", failing)
-    one = (SEARCH, "trials=3", "strategies.combined=", "strategies.distill=", "sampler={type: grid}", "pruner={type: none}", "strategies.finetune.start_with=")
-    both = ("strategies.finetune.learning_rate={choices: [1.0e-3, 1.0e+30]}", "training.batch_size={choices: [8, 16]}", "trials=9")
+    one = (
+        SEARCH,
+        "trials=3",
+        "strategies.combined=",
+        "strategies.distill=",
+        "sampler={type: grid}",
+        "pruner={type: none}",
+        "strategies.finetune.start_with=",
+    )
+    both = (
+        "strategies.finetune.learning_rate={choices: [1.0e-3, 1.0e+30]}",
+        "training.batch_size={choices: [8, 16]}",
+        "trials=9",
+    )
     report = run(space, home=tmp_path, assignments=(*one, *both))
     assert report["strategies"]["finetune"]["trials"] == {"complete": 1, "pruned": 0, "failed": 3}
-    states = sorted(run.data.tags.get("kdsweep.state", "") for run in runs(Home(tmp_path)) if run.data.tags["kdsweep.phase"] == "search")
+    states = sorted(
+        run.data.tags.get("kdsweep.state", "")
+        for run in runs(Home(tmp_path))
+        if run.data.tags["kdsweep.phase"] == "search"
+    )
     assert states == ["complete", "diverged", "failed", "failed"]
-    diverged = next(run for run in runs(Home(tmp_path)) if run.data.tags.get("kdsweep.state") == "diverged")
+    diverged = next(
+        run for run in runs(Home(tmp_path)) if run.data.tags.get("kdsweep.state") == "diverged"
+    )
     assert "step" in diverged.data.tags["kdsweep.reason"]
     assert (
         Home(tmp_path).sweep("tiny").trials
@@ -257,15 +384,32 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(space: Path, 
     ).exists()
 
 
-def test_a_teacher_that_knows_nothing_is_an_error_with_its_accuracy(space: Path, tmp_path: Path) -> None:
+def test_a_teacher_that_knows_nothing_is_an_error_with_its_accuracy(
+    space: Path, tmp_path: Path
+) -> None:
     with pytest.raises(TeacherError, match=r"accuracy 0\.\d+"):
-        run(space, home=tmp_path, assignments=("teacher.training.learning_rate=1e-12", "teacher.training.epochs=1"))
+        run(
+            space,
+            home=tmp_path,
+            assignments=("teacher.training.learning_rate=1e-12", "teacher.training.epochs=1"),
+        )
     assert [run.info.status for run in runs(Home(tmp_path))] == ["FAILED"]
 
 
-@pytest.mark.parametrize("sampler", ["{type: random}", "{type: gp, startup_trials: 1}", "{type: tpe, startup_trials: 1}"])
-@pytest.mark.parametrize("pruner", ["{type: none}", "{type: median, startup_trials: 1}", "{type: asha}", "{type: hyperband}"])
-def test_every_sampler_and_pruner_runs(sampler: str, pruner: str, space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]) -> None:
+@pytest.mark.parametrize(
+    "sampler", ["{type: random}", "{type: gp, startup_trials: 1}", "{type: tpe, startup_trials: 1}"]
+)
+@pytest.mark.parametrize(
+    "pruner",
+    ["{type: none}", "{type: median, startup_trials: 1}", "{type: asha}", "{type: hyperband}"],
+)
+def test_every_sampler_and_pruner_runs(
+    sampler: str,
+    pruner: str,
+    space: Path,
+    tmp_path: Path,
+    done: tuple[Home, dict[str, Any], list[str]],
+) -> None:
     if "gp" in sampler and "asha" not in pruner:
         pytest.skip("one pruner is enough for the slowest sampler")
     (tmp_path / "cache").symlink_to(done[0].cache)
@@ -282,7 +426,9 @@ def test_a_second_driver_is_refused_and_names_the_first(space: Path, tmp_path: P
         run(space, home=tmp_path, assignments=("trials=1",))
 
 
-def test_time_that_is_up_ends_a_sweep_without_losing_the_open_trial(space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]) -> None:
+def test_time_that_is_up_ends_a_sweep_without_losing_the_open_trial(
+    space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]
+) -> None:
     (tmp_path / "cache").symlink_to(done[0].cache)
     with pytest.raises(BudgetSpent):
         run(space, home=tmp_path, assignments=(*TRIALS, "budget={hours: 1.0e-9}"))
@@ -292,7 +438,14 @@ def test_time_that_is_up_ends_a_sweep_without_losing_the_open_trial(space: Path,
 
 
 def test_patience_ends_a_strategy_that_no_longer_improves(space: Path, tmp_path: Path) -> None:
-    one = (SEARCH, "trials=30", "strategies.combined=", "strategies.distill=", "budget={patience: 2}", "training.epochs=1")
+    one = (
+        SEARCH,
+        "trials=30",
+        "strategies.combined=",
+        "strategies.distill=",
+        "budget={patience: 2}",
+        "training.epochs=1",
+    )
     report = run(space, home=tmp_path, assignments=one)
     assert sum(report["strategies"]["finetune"]["trials"].values()) < 30
     best = studies(Home(tmp_path))["finetune"].best_trial.number
@@ -300,15 +453,26 @@ def test_patience_ends_a_strategy_that_no_longer_improves(space: Path, tmp_path:
 
 
 def test_no_trial_finished_is_an_error_that_says_where_to_look(space: Path, tmp_path: Path) -> None:
-    one = (SEARCH, "trials=1", "strategies.combined=", "strategies.distill=", "strategies.finetune={alpha: 1.0, learning_rate: 1.0e+30}")
-    with pytest.raises(KdsweepError, match=r"no trial finished: .* \(finetune-0: .*(finite|diverged).*; .*finetune-0\)"):
+    one = (
+        SEARCH,
+        "trials=1",
+        "strategies.combined=",
+        "strategies.distill=",
+        "strategies.finetune={alpha: 1.0, learning_rate: 1.0e+30}",
+    )
+    with pytest.raises(
+        KdsweepError,
+        match=r"no trial finished: .* \(finetune-0: .*(finite|diverged).*; .*finetune-0\)",
+    ):
         run(space, home=tmp_path, assignments=one)
 
 
 def test_the_verdict_says_level_where_the_best_are_equal() -> None:
     best = {"best": {"validation": 0.8}}
-    assert searched_verdict("accuracy", None, {"a": best, "b": best}).startswith("a and b are level")
-    assert searched_verdict("accuracy", None, {"a": best, "b": {"best": {"validation": 0.75}}}).startswith(
-        "a is ahead on validation: accuracy 0.8000, 5.0 points over b"
+    assert searched_verdict("accuracy", None, {"a": best, "b": best}).startswith(
+        "a and b are level"
     )
+    assert searched_verdict(
+        "accuracy", None, {"a": best, "b": {"best": {"validation": 0.75}}}
+    ).startswith("a is ahead on validation: accuracy 0.8000, 5.0 points over b")
     assert searched_verdict("accuracy", None, {"a": {"best": None}}) == "no trial has finished"

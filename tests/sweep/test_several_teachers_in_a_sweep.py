@@ -12,11 +12,26 @@ from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.terminal import show_report
 
-FEW = ("trials=1", "confirm={seeds: 1}", "engine={type: inline}", "keep={students: 1}", "strategies.combined.teacher={seeds: 2}", "training.epochs=1")
+FEW = (
+    "trials=1",
+    "confirm={seeds: 1}",
+    "engine={type: inline}",
+    "keep={students: 1}",
+    "strategies.combined.teacher={seeds: 2}",
+    "training.epochs=1",
+)
 
 
-def test_every_teacher_is_made_before_its_trials_recorded_and_told(space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model = json.dumps(next(line for line in space.read_text(encoding="utf-8").splitlines() if line.startswith("teacher:")).split('"')[1])
+def test_every_teacher_is_made_before_its_trials_recorded_and_told(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = json.dumps(
+        next(
+            line
+            for line in space.read_text(encoding="utf-8").splitlines()
+            if line.startswith("teacher:")
+        ).split('"')[1]
+    )
     training = "training: {epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}"
     two = f"strategies.distill.teacher=[{{model: {model}, {training}}}, {{model: {model}, {training}, epoch: 4, weight: 2.0}}]"
     report = run(space, home=tmp_path, assignments=(*FEW, two))
@@ -26,7 +41,10 @@ def test_every_teacher_is_made_before_its_trials_recorded_and_told(space: Path, 
     reached = [one["validation"] for one in report["teachers"]]
     assert report["teacher"]["validation"] == max(reached) == reached[0]
     assert all(one["test"] is not None for one in report["teachers"])
-    assert next(one for one in report["teachers"] if one["selected"])["selected"].keys() == {"0", "1"}
+    assert next(one for one in report["teachers"] if one["selected"])["selected"].keys() == {
+        "0",
+        "1",
+    }
     show_report(report, tmp_path)
     told = " ".join(capsys.readouterr().out.split())
     assert "All teachers: " in told and all(f"validation {value:.4f}" in told for value in reached)
@@ -34,8 +52,13 @@ def test_every_teacher_is_made_before_its_trials_recorded_and_told(space: Path, 
     assert f"those of distill, as its best trial weighs them, {together:.4f}" in told
     assert report["strategies"]["finetune"]["best"]["teachers"] is None
     assert "Seeds of the teacher: " in told and ": seed 0 " in told
-    settings = json.loads((Home(tmp_path).sweep("tiny").trial("distill", 0, None) / "settings.json").read_text())
+    settings = json.loads(
+        (Home(tmp_path).sweep("tiny").trial("distill", 0, None) / "settings.json").read_text()
+    )
     assert [one["weight"] for one in settings["further_teachers"]] == [2.0]
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
-    runs = client.search_runs([one.experiment_id for one in client.search_experiments()], filter_string="tags.`kdsweep.phase` = 'teacher'")
+    runs = client.search_runs(
+        [one.experiment_id for one in client.search_experiments()],
+        filter_string="tags.`kdsweep.phase` = 'teacher'",
+    )
     assert sorted(one.data.metrics["best/validation/accuracy"] for one in runs) == sorted(reached)

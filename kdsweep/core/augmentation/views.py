@@ -38,7 +38,9 @@ class Part:
     teachers: tuple[Split, ...]
 
 
-def training_parts(settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say) -> tuple[Part, ...]:
+def training_parts(
+    settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say
+) -> tuple[Part, ...]:
     """All rows that the trial trains on, train first. Fine-tuning has no use for rows without a label."""
     parts = [Part(data.train, (data.train,) * len(teachers))]
     if settings.task.unlabelled is not None and settings.is_taught:
@@ -50,18 +52,29 @@ def training_parts(settings: TrialSettings, data: TaskData, teachers: Sequence[T
     token, theirs = "", [""] * len(teachers)
     if augment.mask > 0:
         source = student_source(settings.student, teachers[0].folder if teachers else None)
-        token = mask_token(load_tokenizer(source, trust_remote_code=settings.student.trust_remote_code), source)
-        theirs = [mask_token(load_tokenizer(str(teacher.folder)), "the teacher") for teacher in teachers]
+        token = mask_token(
+            load_tokenizer(source, trust_remote_code=settings.student.trust_remote_code), source
+        )
+        theirs = [
+            mask_token(load_tokenizer(str(teacher.folder)), "the teacher") for teacher in teachers
+        ]
     for number in range(augment.views):
-        views = {one: cached_view(data.train, augment, number, one, cache, say) for one in dict.fromkeys([token, *theirs])}
-        mine = views[token] if settings.is_taught else replace(views[token], labels=data.train.labels)
+        views = {
+            one: cached_view(data.train, augment, number, one, cache, say)
+            for one in dict.fromkeys([token, *theirs])
+        }
+        mine = (
+            views[token] if settings.is_taught else replace(views[token], labels=data.train.labels)
+        )
         parts.append(Part(mine, tuple(views[one] for one in theirs)))
     return tuple(parts)
 
 
 def with_parts(data: TaskData, parts: tuple[Part, ...], teacher: int) -> TaskData:
     """The task's rows and the parts, as this teacher reads them, each a split by its name."""
-    return replace(data, splits=data.splits | {part.student.name: part.teachers[teacher] for part in parts})
+    return replace(
+        data, splits=data.splits | {part.student.name: part.teachers[teacher] for part in parts}
+    )
 
 
 def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -71,11 +84,15 @@ def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
 
 def mask_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
     if tokenizer.mask_token is None:
-        raise ModelError(f"augment.mask: the tokenizer of {source} has no mask token; use ngram, swap or masked_lm")
+        raise ModelError(
+            f"augment.mask: the tokenizer of {source} has no mask token; use ngram, swap or masked_lm"
+        )
     return str(tokenizer.mask_token)
 
 
-def cached_view(train: Split, settings: AugmentSettings, number: int, mask_token: str, cache: Path, say: Say) -> Split:
+def cached_view(
+    train: Split, settings: AugmentSettings, number: int, mask_token: str, cache: Path, say: Say
+) -> Split:
     """View `number` (from 0) of every row, without labels; made where it isn't in the cache."""
     how = settings.model_dump(mode="json", include={"mask", "ngram", "swap", "seed"})
     words = settings.masked_lm
@@ -84,7 +101,9 @@ def cached_view(train: Split, settings: AugmentSettings, number: int, mask_token
     folder = cache / "views" / fingerprint("view 1", train.key, how, number, mask_token)
     name = f"view {number + 1}"
     if not folder.is_dir():
-        with locked(folder.with_suffix(".lock"), lambda: say(f"{name}: another process makes it; waiting")):
+        with locked(
+            folder.with_suffix(".lock"), lambda: say(f"{name}: another process makes it; waiting")
+        ):
             if not folder.is_dir():
                 say(f"{name}: making it of {len(train):,} rows")
                 model = None
@@ -92,7 +111,14 @@ def cached_view(train: Split, settings: AugmentSettings, number: int, mask_token
                     from kdsweep.core.augmentation.masked_lm import MaskedWords
 
                     model = MaskedWords(*load_masked_lm(words.model), words.candidates)
-                publish_texts(tuple(_Column(train, settings, number, i, mask_token, model) for i in range(len(train.texts))), (), folder)
+                publish_texts(
+                    tuple(
+                        _Column(train, settings, number, i, mask_token, model)
+                        for i in range(len(train.texts))
+                    ),
+                    (),
+                    folder,
+                )
     return map_texts(folder, name, train.labels)[0]
 
 
@@ -102,8 +128,23 @@ class _Column(Sequence[str]):
     Of a sentence pair one of the two is changed, each as often as the other: what the one says of the other stays half known.
     """
 
-    def __init__(self, train: Split, settings: AugmentSettings, number: int, column: int, mask_token: str, model: MaskedWords | None) -> None:
-        self.train, self.settings, self.number, self.column, self.mask_token, self.model = train, settings, number, column, mask_token, model
+    def __init__(
+        self,
+        train: Split,
+        settings: AugmentSettings,
+        number: int,
+        column: int,
+        mask_token: str,
+        model: MaskedWords | None,
+    ) -> None:
+        self.train, self.settings, self.number, self.column, self.mask_token, self.model = (
+            train,
+            settings,
+            number,
+            column,
+            mask_token,
+            model,
+        )
 
     def __len__(self) -> int:
         return len(self.train)
@@ -116,12 +157,22 @@ class _Column(Sequence[str]):
         if not isinstance(row, slice):
             return self[row : row + 1][0]
         rows = list(zip(*(column[row] for column in self.train.texts), strict=True))
-        out, random = [texts[self.column] for texts in rows], [draws("\x1f".join(texts), self.settings.seed, self.number) for texts in rows]
+        out, random = (
+            [texts[self.column] for texts in rows],
+            [draws("\x1f".join(texts), self.settings.seed, self.number) for texts in rows],
+        )
         changed = [i for i in range(len(rows)) if random[i].randrange(len(rows[i])) == self.column]
         if self.model is not None and self.settings.masked_lm is not None:
             words = [out[i].split() for i in changed]
-            numbers = [chosen(one, random[i], self.settings.masked_lm.share) for one, i in zip(words, changed, strict=True)]
-            for i, replaced in zip(changed, self.model.replace(words, numbers, [random[i] for i in changed]), strict=True):
+            numbers = [
+                chosen(one, random[i], self.settings.masked_lm.share)
+                for one, i in zip(words, changed, strict=True)
+            ]
+            for i, replaced in zip(
+                changed,
+                self.model.replace(words, numbers, [random[i] for i in changed]),
+                strict=True,
+            ):
                 out[i] = " ".join(replaced)
         shares = {name: getattr(self.settings, name) for name in ("mask", "ngram", "swap")}
         for i in changed:

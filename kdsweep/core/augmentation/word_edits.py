@@ -20,11 +20,21 @@ LONGEST_NGRAM = 5
 
 def draws(text: str, seed: int, view: int) -> random.Random:
     """The random numbers of one view of a text: the same wherever the row stands in its dataset."""
-    digest = hashlib.blake2b(f"{seed} {view} {text}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        f"{seed} {view} {text}".encode("utf-8", "surrogatepass"), digest_size=8
+    ).digest()
     return random.Random(int.from_bytes(digest, "little"))
 
 
-def view(text: str, draw: random.Random, *, mask: float = 0.0, ngram: float = 0.0, swap: float = 0.0, mask_token: str = "") -> str:
+def view(
+    text: str,
+    draw: random.Random,
+    *,
+    mask: float = 0.0,
+    ngram: float = 0.0,
+    swap: float = 0.0,
+    mask_token: str = "",
+) -> str:
     """The text with its words masked, swapped, then cut, as the shares say."""
     words = swapped(masked(text.split(), draw, mask, mask_token), draw, swap)
     return " ".join(cut(words, draw) if draw.random() < ngram else words)

@@ -48,7 +48,9 @@ def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Batc
     for start in range(0, len(rows), pool):
         part = rows[start : start + pool]
         rows[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
-    return Batches(rows, random.permutation(-(-len(rows) // batch_size)).astype(np.int32), batch_size)
+    return Batches(
+        rows, random.permutation(-(-len(rows) // batch_size)).astype(np.int32), batch_size
+    )
 
 
 def evaluation_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

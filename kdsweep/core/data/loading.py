@@ -27,7 +27,13 @@ _LOADED: dict[tuple[str, Stamps, Path | None], TaskData] = {}
 MOST_LOADED = 4
 
 
-def load_task(task: TaskSettings, cache: Path | None = None, *, publish: bool = True, say: Say = lambda line: None) -> TaskData:
+def load_task(
+    task: TaskSettings,
+    cache: Path | None = None,
+    *,
+    publish: bool = True,
+    say: Say = lambda line: None,
+) -> TaskData:
     """Read, check and split the task's rows.
 
     With `cache` they are kept there for every other process and mapped into memory: no process holds the texts. Without it, or
@@ -36,7 +42,10 @@ def load_task(task: TaskSettings, cache: Path | None = None, *, publish: bool = 
     Raises DataError with what is wrong, where, and what to do.
     """
     task = task.model_copy(update={"unlabelled": None})
-    settings, stamps = task.model_dump_json(exclude={"truncation"}), stamps_of(task)  # rows are whole, however much of them is read
+    settings, stamps = (
+        task.model_dump_json(exclude={"truncation"}),
+        stamps_of(task),
+    )  # rows are whole, however much of them is read
     if (found := _LOADED.get((settings, stamps, cache))) is not None:
         return found
     if cache is None:
@@ -46,10 +55,15 @@ def load_task(task: TaskSettings, cache: Path | None = None, *, publish: bool = 
     if not folder.is_dir():
         if not publish:
             return _in_memory(task, settings, stamps, hub)
-        with locked(folder.with_suffix(".lock"), lambda: say("data: another process reads the rows; waiting")):
+        with locked(
+            folder.with_suffix(".lock"),
+            lambda: say("data: another process reads the rows; waiting"),
+        ):
             if not folder.is_dir():
                 data = _in_memory(task, settings, stamps, hub)
-                if stamps_of(task) != stamps:  # a file was written over meanwhile: who knows which one was read
+                if (
+                    stamps_of(task) != stamps
+                ):  # a file was written over meanwhile: who knows which one was read
                     return data
                 publish_rows(data, folder)
     _LOADED.pop((settings, stamps, None), None)  # or this process would hold the texts for good
@@ -57,7 +71,9 @@ def load_task(task: TaskSettings, cache: Path | None = None, *, publish: bool = 
 
 
 def _in_memory(task: TaskSettings, settings: str, stamps: Stamps, hub: Any) -> TaskData:
-    return _LOADED.get((settings, stamps, None)) or _remember(settings, stamps, None, _read_task(task, hub))
+    return _LOADED.get((settings, stamps, None)) or _remember(
+        settings, stamps, None, _read_task(task, hub)
+    )
 
 
 def _remember(settings: str, stamps: Stamps, cache: Path | None, data: TaskData) -> TaskData:
@@ -79,7 +95,9 @@ def _files_in(folder: Path) -> list[Path]:
     """Those that rows may be read from. The folder's own time says nothing: it stays what it was when a file in it is written over."""
     if (folder / "dataset_dict.json").exists():
         return sorted(file for file in folder.rglob("*") if file.is_file())
-    return sorted(file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES and file.is_file())
+    return sorted(
+        file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES and file.is_file()
+    )
 
 
 # Two writes closer together than a file system's clock ticks leave the same time: Linux's tick is 10 ms at most, but some file
@@ -94,12 +112,20 @@ def _stamp(file: Path) -> tuple[int, int, int]:
     if 0 <= (age := time.time() - stat.st_mtime) < tick:
         time.sleep(tick - age)
         stat = file.stat()
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size  # the second can't be set back by whoever copies a file with its time
+    return (
+        stat.st_mtime_ns,
+        stat.st_ctime_ns,
+        stat.st_size,
+    )  # the second can't be set back by whoever copies a file with its time
 
 
 def kept_in(cache: Path, settings: str, stamps: Stamps, hub: Any) -> Path:
     """The folder of the rows. In its name is all that they depend on: what the Hub gives has a fingerprint of its content."""
-    content = stamps if hub is None else sorted((str(name), dataset._fingerprint) for name, dataset in hub.items())
+    content = (
+        stamps
+        if hub is None
+        else sorted((str(name), dataset._fingerprint) for name, dataset in hub.items())
+    )
     return cache / "rows" / fingerprint("rows 1", __version__, settings, content)
 
 
@@ -113,10 +139,18 @@ def _read_task(task: TaskSettings, hub: Any) -> TaskData:
     splits = {}
     for name in rows:
         part, labels = rows[name], numbers[name]
-        if name == "train" and task.left_out is not None:  # only now: which classes there are depends on no fold
+        if (
+            name == "train" and task.left_out is not None
+        ):  # only now: which classes there are depends on no fold
             kept = np.flatnonzero(fold_numbers(part.texts, task.left_out.of) != task.left_out.fold)
-            notes.append(f"train: {len(part) - len(kept):,} rows left out: fold {task.left_out.fold} of {task.left_out.of}")
+            notes.append(
+                f"train: {len(part) - len(kept):,} rows left out: fold {task.left_out.fold} of {task.left_out.of}"
+            )
             part, labels = part.take(kept), labels[kept]
-        key = fingerprint(name, labels.tobytes(), *("\x1e".join(column).encode("utf-8", "surrogatepass") for column in part.texts))
+        key = fingerprint(
+            name,
+            labels.tobytes(),
+            *("\x1e".join(column).encode("utf-8", "surrogatepass") for column in part.texts),
+        )
         splits[name] = Split(name, part.texts, labels, key)
     return TaskData(label_names, splits, tuple(notes))

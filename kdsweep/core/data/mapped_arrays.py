@@ -28,14 +28,23 @@ class GrowingArray:
         self._file.write(np.ascontiguousarray(array, dtype=self._dtype).data)
         self._length += len(array)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         with self._file:
             self._file.seek(0)
             self._write_header()  # NumPy pads it with room for any length
             assert self._file.tell() == self._data_at
 
     def _write_header(self) -> None:
-        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._length,)}
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self._dtype),
+            "fortran_order": False,
+            "shape": (self._length,),
+        }
         np.lib.format.write_array_header_1_0(self._file, header)
 
 
@@ -60,7 +69,9 @@ class MappedTexts(Sequence[str]):
         with GrowingArray(path, np.uint8) as file:
             for start in range(0, len(texts), MappedTexts.ROWS_AT_ONCE):
                 part = [text.encode() for text in texts[start : start + MappedTexts.ROWS_AT_ONCE]]
-                lengths[start : start + len(part)] = np.fromiter(map(len, part), dtype=np.int64, count=len(part))
+                lengths[start : start + len(part)] = np.fromiter(
+                    map(len, part), dtype=np.int64, count=len(part)
+                )
                 file.append(np.frombuffer(b"".join(part), dtype=np.uint8))
         np.save(_offsets(path), np.concatenate([[0], np.cumsum(lengths)]))
 
@@ -74,7 +85,11 @@ class MappedTexts(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             start, end, step = row.indices(len(self))
-            return self._between(start, end) if step == 1 else [self[i] for i in range(start, end, step)]
+            return (
+                self._between(start, end)
+                if step == 1
+                else [self[i] for i in range(start, end, step)]
+            )
         number = range(len(self))[operator.index(row)]  # as a list would count, or refuse
         return self._between(number, number + 1)[0]
 

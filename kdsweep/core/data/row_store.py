@@ -18,14 +18,18 @@ def publish_texts(texts: tuple[Sequence[str], ...], notes: tuple[str, ...], fold
         for number, column in enumerate(texts):
             MappedTexts.write(_texts(beside, "rows", number), column)
         written = tuple(MappedTexts(_texts(beside, "rows", number)) for number in range(len(texts)))
-        write_json(beside / "meta.json", {"key": texts_key(written), "columns": len(texts), "notes": notes})
+        write_json(
+            beside / "meta.json", {"key": texts_key(written), "columns": len(texts), "notes": notes}
+        )
 
 
 def map_texts(folder: Path, name: str, like: np.ndarray) -> tuple[Split, tuple[str, ...]]:
     """What was published there as a split without labels, and what a user should know about it."""
     meta = read_json(folder / "meta.json")
     texts = tuple(MappedTexts(_texts(folder, "rows", number)) for number in range(meta["columns"]))
-    return Split(name, texts, without_labels(like, len(texts[0])), meta["key"]), tuple(meta["notes"])
+    return Split(name, texts, without_labels(like, len(texts[0])), meta["key"]), tuple(
+        meta["notes"]
+    )
 
 
 def publish_rows(data: TaskData, folder: Path) -> None:
@@ -35,8 +39,14 @@ def publish_rows(data: TaskData, folder: Path) -> None:
             np.save(_labels(beside, name), split.labels)
             for number, texts in enumerate(split.texts):
                 MappedTexts.write(_texts(beside, name, number), texts)
-        splits = {name: {"key": split.key, "columns": len(split.texts)} for name, split in data.splits.items()}
-        write_json(beside / "meta.json", {"label_names": data.label_names, "notes": data.notes, "splits": splits})
+        splits = {
+            name: {"key": split.key, "columns": len(split.texts)}
+            for name, split in data.splits.items()
+        }
+        write_json(
+            beside / "meta.json",
+            {"label_names": data.label_names, "notes": data.notes, "splits": splits},
+        )
 
 
 def map_rows(folder: Path) -> TaskData:
@@ -44,7 +54,9 @@ def map_rows(folder: Path) -> TaskData:
     meta = read_json(folder / "meta.json")
     splits = {}
     for name, facts in meta["splits"].items():
-        texts = tuple(MappedTexts(_texts(folder, name, number)) for number in range(facts["columns"]))
+        texts = tuple(
+            MappedTexts(_texts(folder, name, number)) for number in range(facts["columns"])
+        )
         splits[name] = Split(name, texts, map_array(_labels(folder, name)), facts["key"])
     return TaskData(tuple(meta["label_names"]), splits, tuple(meta["notes"]))
 

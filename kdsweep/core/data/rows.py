@@ -35,7 +35,12 @@ class Split:
     def take(self, chosen: np.ndarray) -> Split:
         """The rows of these numbers, in memory."""
         texts = tuple([column[i] for i in chosen.tolist()] for column in self.texts)
-        return Split(self.name, texts, self.labels[chosen], fingerprint(self.key, chosen.astype(np.int64).tobytes()))
+        return Split(
+            self.name,
+            texts,
+            self.labels[chosen],
+            fingerprint(self.key, chosen.astype(np.int64).tobytes()),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +82,11 @@ class TaskData:
 
 def without_labels(like: np.ndarray, rows: int) -> np.ndarray:
     """Labels of so many rows that have none, of the kind of `like`."""
-    return np.full((rows, *like.shape[1:]), np.nan if np.issubdtype(like.dtype, np.floating) else UNLABELLED, dtype=like.dtype)
+    return np.full(
+        (rows, *like.shape[1:]),
+        np.nan if np.issubdtype(like.dtype, np.floating) else UNLABELLED,
+        dtype=like.dtype,
+    )
 
 
 def texts_key(texts: tuple[Sequence[str], ...]) -> str:

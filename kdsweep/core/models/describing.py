@@ -7,11 +7,23 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from kdsweep.core.data.sources import local_path
 from kdsweep.core.files import file_fingerprint, fingerprint
-from kdsweep.core.models.loading import load_classifier, load_config, load_masked_lm, load_tokenizer, loading_from, with_labels
+from kdsweep.core.models.loading import (
+    load_classifier,
+    load_config,
+    load_masked_lm,
+    load_tokenizer,
+    loading_from,
+    with_labels,
+)
 from kdsweep.core.settings import Kind
 from kdsweep.errors import ModelError
 
@@ -26,12 +38,22 @@ def describe_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenize
 
 
 def describe_model(
-    source: str, label_names: tuple[str, ...], *, kind: Kind = "classification", trust_remote_code: bool = False
+    source: str,
+    label_names: tuple[str, ...],
+    *,
+    kind: Kind = "classification",
+    trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model with its weights where they are on this machine; where they aren't yet, its shape alone (on the meta device)."""
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
-    if local_path(source, ModelError) is not None or _weights_are_cached(source) or trust_remote_code:
-        return load_classifier(source, label_names, kind=kind, trust_remote_code=trust_remote_code), tokenizer
+    if (
+        local_path(source, ModelError) is not None
+        or _weights_are_cached(source)
+        or trust_remote_code
+    ):
+        return load_classifier(
+            source, label_names, kind=kind, trust_remote_code=trust_remote_code
+        ), tokenizer
     config = with_labels(load_config(source), label_names, kind)
     with loading_from(source), torch.device("meta"):
         return AutoModelForSequenceClassification.from_config(config), tokenizer
@@ -40,7 +62,10 @@ def describe_model(
 def _weights_are_cached(source: str) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return any(isinstance(try_to_load_from_cache(source, name), str) for name in ("model.safetensors", "model.safetensors.index.json"))
+    return any(
+        isinstance(try_to_load_from_cache(source, name), str)
+        for name in ("model.safetensors", "model.safetensors.index.json")
+    )
 
 
 # --- facts -----------------------------------------------------------------------------------------------------------
@@ -52,18 +77,35 @@ def parameter_count(model: nn.Module) -> int:
 
 def size_mb(model: nn.Module) -> float:
     """Millions of bytes of the weights as they are stored."""
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e6
+    return (
+        sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e6
+    )
 
 
 def model_fingerprint(source: str, *, trust_remote_code: bool = False) -> str:
     """A hash of what is in a model's folder, or the commit of a model on the Hub."""
     path = local_path(source, ModelError)
     if path is None:
-        return fingerprint(source, getattr(load_config(source, trust_remote_code=trust_remote_code), "_commit_hash", None))
+        return fingerprint(
+            source,
+            getattr(load_config(source, trust_remote_code=trust_remote_code), "_commit_hash", None),
+        )
     if not path.is_dir():
         raise ModelError(f"model: {source} is not a model folder")
-    files = [file for file in sorted(path.iterdir()) if file.suffix in {".json", ".safetensors", ".txt", ".model"}]
-    return fingerprint([(file.name, _unchanged_file_fingerprint(file, file.stat().st_mtime_ns, file.stat().st_size)) for file in files])
+    files = [
+        file
+        for file in sorted(path.iterdir())
+        if file.suffix in {".json", ".safetensors", ".txt", ".model"}
+    ]
+    return fingerprint(
+        [
+            (
+                file.name,
+                _unchanged_file_fingerprint(file, file.stat().st_mtime_ns, file.stat().st_size),
+            )
+            for file in files
+        ]
+    )
 
 
 @functools.lru_cache(maxsize=256)

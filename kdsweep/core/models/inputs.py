@@ -14,7 +14,10 @@ from kdsweep.errors import ModelError
 
 def reads_token_types(model: PreTrainedModel) -> bool:
     """Whether the model tells the first text from the second by token_type_ids (BERT does, DistilBERT and RoBERTa don't)."""
-    return "token_type_ids" in inspect.signature(model.forward).parameters and getattr(model.config, "type_vocab_size", 0) > 1
+    return (
+        "token_type_ids" in inspect.signature(model.forward).parameters
+        and getattr(model.config, "type_vocab_size", 0) > 1
+    )
 
 
 def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
@@ -23,17 +26,26 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             # RoBERTa and MPNet count positions from the padding's number on
-            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+            limits.append(
+                module.num_embeddings
+                - (0 if module.padding_idx is None else module.padding_idx + 1)
+            )
     return int(min(limits))
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     vocabulary = int(model.get_input_embeddings().num_embeddings)
     if len(tokenizer) > vocabulary:
-        raise ModelError(f"model: the tokenizer of {source} knows {len(tokenizer):,} tokens, the model only {vocabulary:,}: they don't belong together")
+        raise ModelError(
+            f"model: the tokenizer of {source} knows {len(tokenizer):,} tokens, the model only {vocabulary:,}: they don't belong together"
+        )
 
 
-def check_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, source: str) -> None:
+def check_length(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, source: str
+) -> None:
     longest = longest_input(model, tokenizer)
     if max_length > longest:
-        raise ModelError(f"training.max_length: {max_length} tokens are more than the {longest} that {source} can read")
+        raise ModelError(
+            f"training.max_length: {max_length} tokens are more than the {longest} that {source} can read"
+        )

@@ -22,40 +22,74 @@ def kept_layers(available: int, kept: int | Sequence[int], source: str) -> list[
     """The layers listed, or `kept` of `available`, evenly spaced, the first and the last among them: 3 of 12 are 0, 6, 11."""
     if isinstance(kept, int):
         if kept > available:
-            raise ModelError(f"student.layers: {kept} layers can't be kept of the {available} that {source} has")
+            raise ModelError(
+                f"student.layers: {kept} layers can't be kept of the {available} that {source} has"
+            )
         return [round(position) for position in np.linspace(0, available - 1, kept)]
     if max(kept) >= available:
-        raise ModelError(f"student.layers: {source} has no layer {max(kept)}; its {available} layers are 0 to {available - 1}")
+        raise ModelError(
+            f"student.layers: {source} has no layer {max(kept)}; its {available} layers are 0 to {available - 1}"
+        )
     return list(kept)
 
 
-FEED_FORWARD = ("intermediate_size", "hidden_dim", "ffn_dim")  # what families call the width inside a layer
+FEED_FORWARD = (
+    "intermediate_size",
+    "hidden_dim",
+    "ffn_dim",
+)  # what families call the width inside a layer
 
 
-def new_model(student: StudentSettings, label_names: tuple[str, ...], source: str, kind: Kind = "classification") -> PreTrainedModel:
+def new_model(
+    student: StudentSettings,
+    label_names: tuple[str, ...],
+    source: str,
+    kind: Kind = "classification",
+) -> PreTrainedModel:
     """A model in the shape of `source` with random weights, as many layers as `layers` says, and hidden states of `width`.
 
     Another width keeps the width of a head as near as the new one can be divided, and the feed-forward part in proportion.
     """
-    config = with_labels(load_config(source, trust_remote_code=student.trust_remote_code), label_names, kind)
+    config = with_labels(
+        load_config(source, trust_remote_code=student.trust_remote_code), label_names, kind
+    )
     if isinstance(student.layers, tuple):
-        raise ModelError("student.layers: a list names layers to keep, and from scratch none are kept; give their number")
+        raise ModelError(
+            "student.layers: a list names layers to keep, and from scratch none are kept; give their number"
+        )
     if student.layers is not None:
         for name, value in config.to_dict().items():
-            if isinstance(value, list) and len(value) == config.num_hidden_layers and name != "architectures":
-                setattr(config, name, [value[i % len(value)] for i in range(student.layers)])  # such as ModernBERT's layer_types
+            if (
+                isinstance(value, list)
+                and len(value) == config.num_hidden_layers
+                and name != "architectures"
+            ):
+                setattr(
+                    config, name, [value[i % len(value)] for i in range(student.layers)]
+                )  # such as ModernBERT's layer_types
         config.num_hidden_layers = student.layers
     if student.width is not None:
-        width, before, head = student.width, config.hidden_size, config.hidden_size // config.num_attention_heads
-        config.num_attention_heads = min((heads for heads in range(1, width + 1) if width % heads == 0), key=lambda heads: abs(width / heads - head))
+        width, before, head = (
+            student.width,
+            config.hidden_size,
+            config.hidden_size // config.num_attention_heads,
+        )
+        config.num_attention_heads = min(
+            (heads for heads in range(1, width + 1) if width % heads == 0),
+            key=lambda heads: abs(width / heads - head),
+        )
         for name in FEED_FORWARD:
             if hasattr(config, name):
                 setattr(config, name, max(1, round(getattr(config, name) * student.width / before)))
         config.hidden_size = student.width
     try:
-        model = AutoModelForSequenceClassification.from_config(config, dtype=torch.float32, trust_remote_code=student.trust_remote_code)
+        model = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32, trust_remote_code=student.trust_remote_code
+        )
     except (ValueError, RuntimeError, AssertionError) as error:
-        raise ModelError(f"student.width: a {config.model_type} model of width {student.width} can't be made: {first_line(error)}") from error
+        raise ModelError(
+            f"student.width: a {config.model_type} model of width {student.width} can't be made: {first_line(error)}"
+        ) from error
     model.train()
     return model
 
@@ -70,10 +104,16 @@ def layer_stack(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList
     found = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == count and len({type(layer) for layer in module}) == 1
+        if isinstance(module, nn.ModuleList)
+        and len(module) == count
+        and len({type(layer) for layer in module}) == 1
     ]
     # In a model of one layer, lists of one module are common; the stack is the outermost of them.
-    outer = [(name, module) for name, module in found if not any(name.startswith(f"{other}.") for other, _ in found if other != name)]
+    outer = [
+        (name, module)
+        for name, module in found
+        if not any(name.startswith(f"{other}.") for other, _ in found if other != name)
+    ]
     if len(outer) != 1:
         raise ModelError(
             f"model: kdsweep can't tell the layers of a {model.config.model_type} model ({source}) apart: it has no single stack of them; leave out "
@@ -115,5 +155,11 @@ def depths(model: PreTrainedModel, source: str) -> dict[str, int]:
     found = {}
     for i, name in enumerate(order):
         inside = name.startswith(f"{stack}.")
-        found[name] = int(name.removeprefix(f"{stack}.").split(".")[0]) + 1 if inside else 0 if i < first else len(layers) + 1
+        found[name] = (
+            int(name.removeprefix(f"{stack}.").split(".")[0]) + 1
+            if inside
+            else 0
+            if i < first
+            else len(layers) + 1
+        )
     return found

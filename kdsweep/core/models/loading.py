@@ -30,7 +30,10 @@ from kdsweep.errors import ModelError
 @contextlib.contextmanager
 def quiet_transformers(*, progress: bool = False) -> Iterator[None]:
     """Keep transformers' reports on loading and saving to itself, and its progress bars too unless something is downloaded."""
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    verbosity, bar = (
+        transformers_logging.get_verbosity(),
+        transformers_logging.is_progress_bar_enabled(),
+    )
     transformers_logging.set_verbosity_error()
     if not progress:
         transformers_logging.disable_progress_bar()
@@ -66,8 +69,13 @@ def loading_from(source: str) -> Iterator[dict[str, Any]]:
     online = path is None and hub_answers()
     try:
         with quiet_transformers(progress=online):
-            yield {"pretrained_model_name_or_path": str(path or source), "local_files_only": not online}
-    except Exception as error:  # safetensors and tokenizers raise errors of no common kind, some a bare Exception
+            yield {
+                "pretrained_model_name_or_path": str(path or source),
+                "local_files_only": not online,
+            }
+    except (
+        Exception
+    ) as error:  # safetensors and tokenizers raise errors of no common kind, some a bare Exception
         if path is None and not online:
             raise unreachable("the model", source) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -82,19 +90,33 @@ def load_config(source: str, *, trust_remote_code: bool = False) -> PretrainedCo
 def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     with loading_from(source) as where:
         tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=trust_remote_code)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):  # what transformers makes of a folder without tokenizer files
-        raise ModelError(f"model: {source} has no tokenizer, or one without a vocabulary; put the model's tokenizer files into its folder")
+    if len(tokenizer) <= len(
+        tokenizer.all_special_tokens
+    ):  # what transformers makes of a folder without tokenizer files
+        raise ModelError(
+            f"model: {source} has no tokenizer, or one without a vocabulary; put the model's tokenizer files into its folder"
+        )
     return tokenizer
 
 
-def load_classifier(source: str, label_names: tuple[str, ...], *, kind: Kind = "classification", trust_remote_code: bool = False) -> PreTrainedModel:
+def load_classifier(
+    source: str,
+    label_names: tuple[str, ...],
+    *,
+    kind: Kind = "classification",
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
     """The model with a head for these classes, in fp32 and train mode. A head of its own of the same size is kept.
 
     Raises ModelError where the weights in the folder are not this model's: a body that starts from random numbers is never
     trained in silence.
     """
     with loading_from(source) as where:
-        config = with_labels(AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code), label_names, kind)
+        config = with_labels(
+            AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code),
+            label_names,
+            kind,
+        )
         model, info = AutoModelForSequenceClassification.from_pretrained(
             **where,
             config=config,
@@ -107,10 +129,14 @@ def load_classifier(source: str, label_names: tuple[str, ...], *, kind: Kind = "
     body = [name for name, _ in model.base_model.named_parameters(prefix=model.base_model_prefix)]
     missing = set(info["missing_keys"]) & set(body)
     if len(missing) > len(body) / 4:
-        raise ModelError(f"model: {source} holds other weights than its config says: {len(missing)} of {len(body)} are missing, {min(missing)} for one")
+        raise ModelError(
+            f"model: {source} holds other weights than its config says: {len(missing)} of {len(body)} are missing, {min(missing)} for one"
+        )
     changed = sorted(str(entry[0]) for entry in info["mismatched_keys"] if entry[0] in set(body))
     if changed:
-        raise ModelError(f"model: {source} holds other weights than its config says: {changed[0]} has another shape")
+        raise ModelError(
+            f"model: {source} holds other weights than its config says: {changed[0]} has another shape"
+        )
     model.train()
     return model
 
@@ -119,23 +145,31 @@ def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     """A masked language model in eval mode, and its tokenizer. Raises ModelError where it is none, or its weights have no such head."""
     tokenizer = load_tokenizer(source)
     with loading_from(source) as where:
-        model, info = AutoModelForMaskedLM.from_pretrained(**where, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+        model, info = AutoModelForMaskedLM.from_pretrained(
+            **where, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
     if missing := info["missing_keys"]:
-        raise ModelError(f"augment.masked_lm: {source} is no masked language model: its weights lack {min(missing)}")
+        raise ModelError(
+            f"augment.masked_lm: {source} is no masked language model: its weights lack {min(missing)}"
+        )
     check_fits(model, tokenizer, source)
     model.eval()
     return model, tokenizer
 
 
 # What transformers calls them; its pipelines ask for it: a regression's output is told as it is, several labels by their sigmoids.
-PROBLEM_TYPES: dict[Kind, Literal["single_label_classification", "regression", "multi_label_classification"]] = {
+PROBLEM_TYPES: dict[
+    Kind, Literal["single_label_classification", "regression", "multi_label_classification"]
+] = {
     "classification": "single_label_classification",
     "regression": "regression",
     "multi_label": "multi_label_classification",
 }
 
 
-def with_labels(config: PretrainedConfig, label_names: tuple[str, ...], kind: Kind = "classification") -> PretrainedConfig:
+def with_labels(
+    config: PretrainedConfig, label_names: tuple[str, ...], kind: Kind = "classification"
+) -> PretrainedConfig:
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
     config.problem_type = PROBLEM_TYPES[kind]
@@ -147,4 +181,6 @@ def own_labels(source: str, *, trust_remote_code: bool = False) -> tuple[tuple[s
     config = load_config(source, trust_remote_code=trust_remote_code)
     names: Any = config.id2label
     kinds: dict[Any, Kind] = {problem: kind for kind, problem in PROBLEM_TYPES.items()}
-    return tuple(names[i] for i in range(len(names))), kinds.get(config.problem_type, "classification")
+    return tuple(names[i] for i in range(len(names))), kinds.get(
+        config.problem_type, "classification"
+    )

@@ -14,7 +14,10 @@ from kdsweep.errors import ModelError
 
 
 def load_student(
-    student: StudentSettings, label_names: tuple[str, ...], teacher_folder: Path | None, kind: Kind = "classification"
+    student: StudentSettings,
+    label_names: tuple[str, ...],
+    teacher_folder: Path | None,
+    kind: Kind = "classification",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The student as it is before its first step, and its tokenizer. New weights come from torch's global generator."""
     source = student_source(student, teacher_folder)
@@ -22,8 +25,16 @@ def load_student(
     if student.start == "scratch":
         model = new_model(student, label_names, source, kind)
     else:
-        model = load_classifier(source, label_names, kind=kind, trust_remote_code=student.trust_remote_code)
-        model = keep_layers(model, kept_layers(layer_count(model, source), student.layers, source), source) if student.layers is not None else model
+        model = load_classifier(
+            source, label_names, kind=kind, trust_remote_code=student.trust_remote_code
+        )
+        model = (
+            keep_layers(
+                model, kept_layers(layer_count(model, source), student.layers, source), source
+            )
+            if student.layers is not None
+            else model
+        )
     check_fits(model, tokenizer, source)
     return model, tokenizer
 

@@ -49,14 +49,23 @@ def distillation_loss(
     if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be above 0, not {temperature}")
     several, regression = labels.ndim == 2, labels.ndim == 1 and labels.is_floating_point()
-    if student_logits.ndim != 2 or labels.shape != student_logits.shape[: labels.ndim] or labels.ndim > 2 or (regression and student_logits.shape[1] != 1):
+    if (
+        student_logits.ndim != 2
+        or labels.shape != student_logits.shape[: labels.ndim]
+        or labels.ndim > 2
+        or (regression and student_logits.shape[1] != 1)
+    ):
         raise ValueError(
             f"logits {tuple(student_logits.shape)} and labels {tuple(labels.shape)} must be [rows, classes] and [rows] (or [rows, classes], "
             "where a row may have several labels); a regression has one output"
         )
 
     student = student_logits.float()
-    task = _squared_error(student, labels) if regression else _cross_entropy(*_one_a_row(student, labels), label_smoothing)
+    task = (
+        _squared_error(student, labels)
+        if regression
+        else _cross_entropy(*_one_a_row(student, labels), label_smoothing)
+    )
     if teacher_logits is None:
         if alpha != 1:
             raise ValueError(f"alpha {alpha} gives weight to the teacher: teacher_logits is needed")
@@ -65,17 +74,30 @@ def distillation_loss(
     teachers = teacher_logits.detach().float()
     if teacher_weights is None:
         teachers, teacher_weights = teachers.unsqueeze(1), teachers.new_ones(len(teachers), 1)
-    if teachers.ndim != 3 or teachers[:, 0].shape != student_logits.shape or teacher_weights.shape != teachers.shape[:2]:
+    if (
+        teachers.ndim != 3
+        or teachers[:, 0].shape != student_logits.shape
+        or teacher_weights.shape != teachers.shape[:2]
+    ):
         raise ValueError(
             f"teacher logits {tuple(teacher_logits.shape)} must have the student's shape {tuple(student_logits.shape)}; those of several teachers "
             f"are [rows, teachers, classes] with weights [rows, teachers], not {tuple(teacher_weights.shape)}"
         )
     if several:
-        temperature = temperature.repeat_interleave(labels.shape[1]) if isinstance(temperature, Tensor) else temperature
+        temperature = (
+            temperature.repeat_interleave(labels.shape[1])
+            if isinstance(temperature, Tensor)
+            else temperature
+        )
         teacher_weights = teacher_weights.repeat_interleave(labels.shape[1], dim=0)
-        student, teachers = no_and_yes(student).flatten(0, 1), no_and_yes(teachers).transpose(1, 2).flatten(0, 1)
+        student, teachers = (
+            no_and_yes(student).flatten(0, 1),
+            no_and_yes(teachers).transpose(1, 2).flatten(0, 1),
+        )
     if regression or match == "mse":
-        distill = functional.mse_loss(student, (teacher_weights.unsqueeze(-1) * teachers).sum(dim=1))
+        distill = functional.mse_loss(
+            student, (teacher_weights.unsqueeze(-1) * teachers).sum(dim=1)
+        )
     else:
         distill = divergence(student, teachers, teacher_weights, temperature, match)
     return DistillationLoss(alpha * task + (1 - alpha) * distill, task, distill)
@@ -89,7 +111,9 @@ def _one_a_row(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    return functional.cross_entropy(logits, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum") / len(labels)
+    return functional.cross_entropy(
+        logits, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
+    ) / len(labels)
 
 
 def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
@@ -97,7 +121,9 @@ def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
     return (logits[labelled, 0] - labels[labelled].float()).square().sum() / len(labels)
 
 
-def gradient_squares(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float, **how: object) -> Tensor:
+def gradient_squares(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float, **how: object
+) -> Tensor:
     """How strongly each term pulls at the student's logits: fp32 [2], the squared norms of the labels' and the teacher's gradient.
 
     Arguments are those of `distillation_loss`. Rows are summed, not averaged, so that micro-batches add up to their batch.
@@ -106,7 +132,10 @@ def gradient_squares(student_logits: Tensor, teacher_logits: Tensor, labels: Ten
     with torch.enable_grad():
         loss = distillation_loss(student, teacher_logits, labels, alpha=alpha, **how)  # type: ignore[arg-type]
         weighed = ((alpha, loss.task), (1 - alpha, loss.distill))
-        pulls = [torch.autograd.grad(weight * term, student, retain_graph=True)[0] for weight, term in weighed]
+        pulls = [
+            torch.autograd.grad(weight * term, student, retain_graph=True)[0]
+            for weight, term in weighed
+        ]
     return torch.stack([(len(student) * pull).square().sum() for pull in pulls])
 
 

@@ -12,9 +12,18 @@ from kdsweep.core.objective.teacher_mixture import mixture
 LogitMatch = Literal["kl", "soft_ce", "reverse_kl", "mse"]
 
 
-def divergence(student: Tensor, teachers: Tensor, weights: Tensor, temperature: float | Tensor, match: Literal["kl", "soft_ce", "reverse_kl"]) -> Tensor:
+def divergence(
+    student: Tensor,
+    teachers: Tensor,
+    weights: Tensor,
+    temperature: float | Tensor,
+    match: Literal["kl", "soft_ce", "reverse_kl"],
+) -> Tensor:
     each = temperature.float().unsqueeze(1) if isinstance(temperature, Tensor) else temperature
-    log_student, log_teacher = functional.log_softmax(student / each, dim=-1), mixture(teachers, weights, temperature)
+    log_student, log_teacher = (
+        functional.log_softmax(student / each, dim=-1),
+        mixture(teachers, weights, temperature),
+    )
     match match:
         case "kl":
             parts = log_teacher.exp() * (log_teacher - log_student)

@@ -12,7 +12,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kdsweep.core.device import autocast, to_device
-from kdsweep.core.objective.distillation_loss import distillation_loss, gradient_share, gradient_squares
+from kdsweep.core.objective.distillation_loss import (
+    distillation_loss,
+    gradient_share,
+    gradient_squares,
+)
 from kdsweep.core.objective.inner_states import Matching
 from kdsweep.core.objective.teacher_mixture import confident_temperature, mixture, teacher_weights
 from kdsweep.core.settings import TrialSettings
@@ -50,43 +54,99 @@ class Objective:
         dtype: torch.dtype,
     ) -> None:
         check_same_rows_answered(labels, logits)
-        self.settings, self.model, self.labels, self.logits, self.matching, self.dtype = settings, model, labels, logits, matching, dtype
+        self.settings, self.model, self.labels, self.logits, self.matching, self.dtype = (
+            settings,
+            model,
+            labels,
+            logits,
+            matching,
+            dtype,
+        )
         self.weights = np.array([one.weight for one in settings.teachers], dtype=np.float32)
-        self.names = ("loss", "task_loss", "distill_loss", *(f"{name}_loss" for name in settings.distill.online))
+        self.names = (
+            "loss",
+            "task_loss",
+            "distill_loss",
+            *(f"{name}_loss" for name in settings.distill.online),
+        )
 
     def at(self, progress: float, epoch: int) -> Moment:
-        alpha, temperature = self.settings.alpha.at(progress, epoch), self.settings.temperature.at(progress, epoch)
-        return Moment(alpha, temperature, {name: term.weight.at(progress, epoch) for name, term in self.settings.distill.online.items()})
+        alpha, temperature = (
+            self.settings.alpha.at(progress, epoch),
+            self.settings.temperature.at(progress, epoch),
+        )
+        return Moment(
+            alpha,
+            temperature,
+            {
+                name: term.weight.at(progress, epoch)
+                for name, term in self.settings.distill.online.items()
+            },
+        )
 
-    def __call__(self, inputs: dict[str, np.ndarray], rows: np.ndarray, now: Moment, *, sampled: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def __call__(
+        self, inputs: dict[str, np.ndarray], rows: np.ndarray, now: Moment, *, sampled: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The loss of these rows, its parts by name, and the squared gradients of labels and teacher (0 unless `sampled`)."""
         device, distill = self.model.device, self.settings.distill
         student_logits, inner = self._forward(to_device(inputs, device), rows, now)
         teacher, weights, labels = self._answers(rows, now)
         temperature: float | Tensor = now.temperature
         if distill.temperature_follows == "confidence" and teacher is not None:
-            temperature = confident_temperature(teacher if weights is None else mixture(teacher, weights), now.temperature)
-        how: dict[str, Any] = {"temperature": temperature, "match": distill.logits, "label_smoothing": self.settings.training.label_smoothing}
+            temperature = confident_temperature(
+                teacher if weights is None else mixture(teacher, weights), now.temperature
+            )
+        how: dict[str, Any] = {
+            "temperature": temperature,
+            "match": distill.logits,
+            "label_smoothing": self.settings.training.label_smoothing,
+        }
         how["teacher_weights"] = weights
         loss = distillation_loss(student_logits, teacher, labels, alpha=now.alpha, **how)
         total = loss.total + sum(now.weights[name] * term for name, term in inner.items())
-        measured = torch.stack([part.detach() for part in (total, loss.task, loss.distill, *(inner.get(name, loss.task * 0) for name in now.weights))])
-        pulls = gradient_squares(student_logits, teacher, labels, alpha=now.alpha, **how) if sampled and teacher is not None else measured.new_zeros(2)
+        measured = torch.stack(
+            [
+                part.detach()
+                for part in (
+                    total,
+                    loss.task,
+                    loss.distill,
+                    *(inner.get(name, loss.task * 0) for name in now.weights),
+                )
+            ]
+        )
+        pulls = (
+            gradient_squares(student_logits, teacher, labels, alpha=now.alpha, **how)
+            if sampled and teacher is not None
+            else measured.new_zeros(2)
+        )
         return total, measured, pulls
 
-    def _answers(self, rows: np.ndarray, now: Moment) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    def _answers(
+        self, rows: np.ndarray, now: Moment
+    ) -> tuple[Tensor | None, Tensor | None, Tensor]:
         """The teacher's logits [rows, classes], or those of several [rows, teachers, classes] and their weights, and the labels."""
         found = {"labels": self.labels[rows]}
         if self.logits and now.alpha != 1:
-            found["teacher"] = self.logits[0][rows] if len(self.logits) == 1 else np.stack([logits[rows] for logits in self.logits], axis=1)
+            found["teacher"] = (
+                self.logits[0][rows]
+                if len(self.logits) == 1
+                else np.stack([logits[rows] for logits in self.logits], axis=1)
+            )
         on_device = to_device(found, self.model.device)
         teacher, labels = on_device.get("teacher"), on_device["labels"]
         if teacher is None or teacher.ndim == 2:
             return teacher, None, labels
         weights = torch.from_numpy(self.weights).to(teacher.device)
-        return teacher, teacher_weights(teacher, labels, weights, self.settings.distill.combine), labels
+        return (
+            teacher,
+            teacher_weights(teacher, labels, weights, self.settings.distill.combine),
+            labels,
+        )
 
-    def _forward(self, inputs: dict[str, Tensor], rows: np.ndarray, now: Moment) -> tuple[Tensor, dict[str, Tensor]]:
+    def _forward(
+        self, inputs: dict[str, Tensor], rows: np.ndarray, now: Moment
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if self.matching is not None and any(now.weights.values()):
             return self.matching.losses(inputs, rows, self.dtype)
         with autocast(self.model.device, self.dtype):
@@ -106,11 +166,22 @@ def mixed(logits: Sequence[np.ndarray], labels: np.ndarray, settings: TrialSetti
     """What the teachers say together, [rows, classes], as logits at temperature 1. Never by the labels: it is what students that know none are held to."""
     if len(logits) == 1:
         return logits[0]
-    combine = "weights" if settings.distill.combine == "label_confidence" else settings.distill.combine
-    stacked, weights = torch.from_numpy(np.stack(logits, axis=1)), torch.tensor([one.weight for one in settings.teachers])
-    return mixture(stacked, teacher_weights(stacked, torch.from_numpy(np.array(labels)), weights, combine)).numpy()
+    combine = (
+        "weights" if settings.distill.combine == "label_confidence" else settings.distill.combine
+    )
+    stacked, weights = (
+        torch.from_numpy(np.stack(logits, axis=1)),
+        torch.tensor([one.weight for one in settings.teachers]),
+    )
+    return mixture(
+        stacked, teacher_weights(stacked, torch.from_numpy(np.array(labels)), weights, combine)
+    ).numpy()
 
 
 def share(pulls: Tensor, sampled: bool) -> Tensor:
     """The teacher's share of a step's gradient and 1, or two zeros where it was not looked at; fp32 [2]."""
-    return torch.stack([gradient_share(pulls), torch.ones_like(pulls[0])]) if sampled else torch.zeros_like(pulls)
+    return (
+        torch.stack([gradient_share(pulls), torch.ones_like(pulls[0])])
+        if sampled
+        else torch.zeros_like(pulls)
+    )

@@ -31,10 +31,16 @@ def mixture(teacher_logits: Tensor, weights: Tensor, temperature: float | Tensor
     """
     each = temperature.float().view(-1, 1, 1) if isinstance(temperature, Tensor) else temperature
     log = functional.log_softmax(teacher_logits.detach().float() / each, dim=-1)
-    return log[:, 0] if log.shape[1] == 1 else (log + weights.float().log().unsqueeze(-1)).logsumexp(dim=1)
+    return (
+        log[:, 0]
+        if log.shape[1] == 1
+        else (log + weights.float().log().unsqueeze(-1)).logsumexp(dim=1)
+    )
 
 
-def teacher_weights(teacher_logits: Tensor, labels: Tensor, weights: Tensor, combine: Combine = "weights") -> Tensor:
+def teacher_weights(
+    teacher_logits: Tensor, labels: Tensor, weights: Tensor, combine: Combine = "weights"
+) -> Tensor:
     """How much each teacher weighs in each row: fp32 [rows, teachers], each row's sum is 1.
 
     teacher_logits: [rows, teachers, classes]. labels: as in `distillation_loss`. weights: [teachers], above 0, of any sum; they multiply
@@ -51,7 +57,9 @@ def teacher_weights(teacher_logits: Tensor, labels: Tensor, weights: Tensor, com
     if combine == "weights":
         return plain
     if labels.ndim == 1 and labels.is_floating_point():
-        raise ValueError(f"teachers can't be combined by {combine} in a regression: it has no probabilities; use weights")
+        raise ValueError(
+            f"teachers can't be combined by {combine} in a regression: it has no probabilities; use weights"
+        )
     count, logits = teacher_logits.shape[1], teacher_logits.detach().float()
     if labels.ndim == 2:  # each label is two classes
         logits, labels = no_and_yes(logits), class_numbers(labels)
@@ -64,8 +72,12 @@ def teacher_weights(teacher_logits: Tensor, labels: Tensor, weights: Tensor, com
         gold = labels.unsqueeze(1).expand(-1, count, -1)
         labelled = gold != UNLABELLED
         found = log.gather(-1, torch.where(labelled, gold, 0).unsqueeze(-1)).squeeze(-1)
-        sure = (torch.where(labelled, found, 0.0).sum(dim=-1) / labelled.sum(dim=-1).clamp(min=1)).exp()
-    weighed = plain * sure.clamp(min=1e-12)  # where none is sure of anything, the plain weights are left
+        sure = (
+            torch.where(labelled, found, 0.0).sum(dim=-1) / labelled.sum(dim=-1).clamp(min=1)
+        ).exp()
+    weighed = plain * sure.clamp(
+        min=1e-12
+    )  # where none is sure of anything, the plain weights are left
     return weighed / weighed.sum(dim=1, keepdim=True)
 
 
@@ -84,4 +96,6 @@ def confident_temperature(teacher_logits: Tensor, temperature: float) -> Tensor:
 
 def _doubt(log_probabilities: Tensor) -> Tensor:
     """The entropy over the last dimension as a share of the greatest possible, 0 to 1."""
-    return -(log_probabilities.exp() * log_probabilities).sum(dim=-1) / math.log(log_probabilities.shape[-1])
+    return -(log_probabilities.exp() * log_probabilities).sum(dim=-1) / math.log(
+        log_probabilities.shape[-1]
+    )

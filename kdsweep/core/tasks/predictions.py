@@ -32,4 +32,8 @@ def answers(logits: np.ndarray, kind: Kind) -> np.ndarray:
 def as_classes(logits: np.ndarray, kind: Kind) -> np.ndarray:
     """Logits of which each row is one choice: [rows, classes] as they are; where a row may have several labels no and yes for each
     of them, [rows * labels, 2], whose softmax is the label's sigmoid."""
-    return np.stack([np.zeros_like(logits), logits], axis=-1).reshape(-1, 2) if kind == "multi_label" else logits
+    return (
+        np.stack([np.zeros_like(logits), logits], axis=-1).reshape(-1, 2)
+        if kind == "multi_label"
+        else logits
+    )

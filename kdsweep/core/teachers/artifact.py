@@ -45,9 +45,22 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
     """What a teacher depends on: its weights, the rows, how it is trained and how its best checkpoint is chosen."""
     source = teacher.model or teacher.checkpoint or ""
     weights = model_fingerprint(source, trust_remote_code=teacher.trust_remote_code)
-    how = teacher.training.model_dump(mode="json") if teacher.model else [teacher.training.max_length, teacher.labels]
+    how = (
+        teacher.training.model_dump(mode="json")
+        if teacher.model
+        else [teacher.training.max_length, teacher.labels]
+    )
     cut = [] if task.truncation == "head" else [task.truncation]
-    key = fingerprint("teacher 1", weights, data.train.key, data.validation.key, data.label_names, task.metric, how, *cut)
+    key = fingerprint(
+        "teacher 1",
+        weights,
+        data.train.key,
+        data.validation.key,
+        data.label_names,
+        task.metric,
+        how,
+        *cut,
+    )
     chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})  # those that say something
     return fingerprint(key, chosen) if chosen else key
 
@@ -63,7 +76,9 @@ def find_teacher(folder: Path) -> Teacher | None:
     return Teacher(folder=folder, **found)
 
 
-def frozen_teacher(teacher: Teacher, label_names: tuple[str, ...], kind: Kind = "classification") -> PreTrainedModel:
+def frozen_teacher(
+    teacher: Teacher, label_names: tuple[str, ...], kind: Kind = "classification"
+) -> PreTrainedModel:
     """The teacher on its device, in eval mode, without gradients."""
     model = load_classifier(str(teacher.folder), label_names, kind=kind)
     model.to(pick_device())

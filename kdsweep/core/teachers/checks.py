@@ -16,7 +16,9 @@ from kdsweep.core.tasks.predictions import answers
 from kdsweep.errors import TeacherError
 
 
-def check_beats_majority(metric: Metric, data: TaskData, logits: np.ndarray, order: list[int] | None = None) -> None:
+def check_beats_majority(
+    metric: Metric, data: TaskData, logits: np.ndarray, order: list[int] | None = None
+) -> None:
     """Raise TeacherError unless the teacher is clearly better than always answering with the most frequent class, or with those labels
     that more than half of the rows have.
 
@@ -26,10 +28,16 @@ def check_beats_majority(metric: Metric, data: TaskData, logits: np.ndarray, ord
     labels = data.validation.labels
     predicted = answers(logits, data.kind)
     several = data.kind == "multi_label"
-    majority = np.asarray(data.train.labels).mean(axis=0) > 0.5 if several else np.bincount(data.train.labels).argmax()
+    majority = (
+        np.asarray(data.train.labels).mean(axis=0) > 0.5
+        if several
+        else np.bincount(data.train.labels).argmax()
+    )
     reached = score(metric, labels, predicted)
     floor = score(metric, labels, np.broadcast_to(majority, labels.shape).astype(np.int64))
-    margin = min(max(0.02, 2 * float(np.sqrt(max(0.0, floor * (1 - floor)) / len(labels)))), (1 - floor) / 2)
+    margin = min(
+        max(0.02, 2 * float(np.sqrt(max(0.0, floor * (1 - floor)) / len(labels)))), (1 - floor) / 2
+    )
     if reached >= floor + margin:
         return
     message = (
@@ -42,7 +50,9 @@ def check_beats_majority(metric: Metric, data: TaskData, logits: np.ndarray, ord
     np.add.at(confusion, (labels, predicted), 1)
     true, given = linear_sum_assignment(-confusion)
     if list(given) != list(true) and confusion[true, given].sum() / len(labels) > floor + margin:
-        columns = range(len(given)) if order is None else np.argsort(order)  # of each output of the checkpoint
+        columns = (
+            range(len(given)) if order is None else np.argsort(order)
+        )  # of each output of the checkpoint
         names = [data.label_names[int(true[list(given).index(i)])] for i in columns]
         message = (
             f"teacher: {metric} {reached:.3f} on validation, but its labels seem to be in another order: as [{', '.join(names)}] "
@@ -57,11 +67,16 @@ def check_beats_mean(metric: Metric, data: TaskData, logits: np.ndarray) -> None
     Clearly: its squared error is smaller by two standard errors and at least 2%, or by half. A correlation alone won't do: outputs on
     another scale than the labels have one, and would teach that scale.
     """
-    labels, mean = data.validation.labels.astype(np.float64), float(np.asarray(data.train.labels, dtype=np.float64).mean())
+    labels, mean = (
+        data.validation.labels.astype(np.float64),
+        float(np.asarray(data.train.labels, dtype=np.float64).mean()),
+    )
     outputs = logits[:, 0].astype(np.float64)
     baseline = np.square(labels - mean)
     gained = baseline - np.square(labels - outputs)
-    asked = min(max(0.02 * baseline.mean(), 2 * gained.std() / np.sqrt(len(labels))), baseline.mean() / 2)
+    asked = min(
+        max(0.02 * baseline.mean(), 2 * gained.std() / np.sqrt(len(labels))), baseline.mean() / 2
+    )
     if gained.mean() >= asked:
         return
     reached = score(metric, data.validation.labels, answers(logits, data.kind))
@@ -74,7 +89,9 @@ def check_beats_mean(metric: Metric, data: TaskData, logits: np.ndarray) -> None
             f"{message}its outputs ({outputs.min():.3g} to {outputs.max():.3g}) go with the labels ({labels.min():.3g} to {labels.max():.3g}) but are on "
             "another scale; rescale the labels, or fine-tune it on them (teacher.model instead of teacher.checkpoint)"
         )
-    raise TeacherError(f"{message}it has nothing to teach; train it for longer, with another learning rate, or on more rows (teacher.training)")
+    raise TeacherError(
+        f"{message}it has nothing to teach; train it for longer, with another learning rate, or on more rows (teacher.training)"
+    )
 
 
 def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
@@ -85,24 +102,43 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
     source = teacher.checkpoint or ""
     config = load_config(source, trust_remote_code=teacher.trust_remote_code)
     if config.num_labels != len(data.label_names):
-        raise TeacherError(f"teacher.checkpoint: {source} has {config.num_labels} labels, the task {len(data.label_names)} ({', '.join(data.label_names)})")
+        raise TeacherError(
+            f"teacher.checkpoint: {source} has {config.num_labels} labels, the task {len(data.label_names)} ({', '.join(data.label_names)})"
+        )
     if data.kind == "regression":
         return None  # one output, whatever it is called: its squared error decides
-    names = list(teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)])
-    folded, wanted = [name.casefold() for name in names], [name.casefold() for name in data.label_names]
+    names = list(
+        teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)]
+    )
+    folded, wanted = (
+        [name.casefold() for name in names],
+        [name.casefold() for name in data.label_names],
+    )
     if sorted(folded) == sorted(wanted):
         return [folded.index(name) for name in wanted]
-    if teacher.labels is None and all(name.upper() == f"LABEL_{i}" or name.isdigit() for i, name in enumerate(names)):
+    if teacher.labels is None and all(
+        name.upper() == f"LABEL_{i}" or name.isdigit() for i, name in enumerate(names)
+    ):
         return None
     if all(name.isdigit() for name in wanted) and teacher.labels is None:
         return None  # the task's classes are mere numbers: accuracy decides
     where = "teacher.labels" if teacher.labels else "teacher.checkpoint"
-    raise TeacherError(f"{where}: its labels ({', '.join(names)}) are not the task's ({', '.join(data.label_names)}); set task.labels or teacher.labels")
+    raise TeacherError(
+        f"{where}: its labels ({', '.join(names)}) are not the task's ({', '.join(data.label_names)}); set task.labels or teacher.labels"
+    )
 
 
 def check_frozen(model: PreTrainedModel) -> None:
     """Raise TeacherError where a teacher would answer with dropout, or be trained along."""
-    if training := next((name or "the model" for name, module in model.named_modules() if module.training), None):
-        raise TeacherError(f"teacher: {training} is in training mode, so that dropout changes what it teaches; call eval() first")
-    if moving := next((name for name, parameter in model.named_parameters() if parameter.requires_grad), None):
-        raise TeacherError(f"teacher: {moving} takes gradients, so that the teacher would be trained along; call requires_grad_(False) first")
+    if training := next(
+        (name or "the model" for name, module in model.named_modules() if module.training), None
+    ):
+        raise TeacherError(
+            f"teacher: {training} is in training mode, so that dropout changes what it teaches; call eval() first"
+        )
+    if moving := next(
+        (name for name, parameter in model.named_parameters() if parameter.requires_grad), None
+    ):
+        raise TeacherError(
+            f"teacher: {moving} takes gradients, so that the teacher would be trained along; call requires_grad_(False) first"
+        )

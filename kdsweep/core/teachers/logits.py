@@ -15,7 +15,14 @@ from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.device import resolve_precision
 from kdsweep.core.evaluation.metrics import by_split, judge
 from kdsweep.core.evaluation.predict import predict
-from kdsweep.core.files import file_fingerprint, fingerprint, locked, read_json, write_array, write_json
+from kdsweep.core.files import (
+    file_fingerprint,
+    fingerprint,
+    locked,
+    read_json,
+    write_array,
+    write_json,
+)
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import SPLITS, Metric, Truncation
@@ -23,7 +30,14 @@ from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher
 from kdsweep.errors import TeacherError
 
 
-def teacher_logits(teacher: Teacher, data: TaskData, *, cache: Path, split: str = "train", say: Say = lambda line: None) -> np.ndarray:
+def teacher_logits(
+    teacher: Teacher,
+    data: TaskData,
+    *,
+    cache: Path,
+    split: str = "train",
+    say: Say = lambda line: None,
+) -> np.ndarray:
     """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped; computed once.
 
     With `teacher.folds` each row of train is labelled by the teacher that was fine-tuned without its fold.
@@ -31,18 +45,39 @@ def teacher_logits(teacher: Teacher, data: TaskData, *, cache: Path, split: str 
     """
     rows = data.splits[split]
     by_fold = bool(teacher.folds) and split == "train"
-    file = _fold_logits_file(teacher, rows, cache) if by_fold else logits_file(teacher.key, rows, cache)
-    with contextlib.nullcontext() if split in SPLITS else locked(file.with_suffix(".lock"), lambda: say(f"teacher's logits for {split}: waiting")):
+    file = (
+        _fold_logits_file(teacher, rows, cache)
+        if by_fold
+        else logits_file(teacher.key, rows, cache)
+    )
+    with (
+        contextlib.nullcontext()
+        if split in SPLITS
+        else locked(
+            file.with_suffix(".lock"), lambda: say(f"teacher's logits for {split}: waiting")
+        )
+    ):
         if not file.exists():
             say(f"teacher's logits: computing for {len(rows):,} rows of {split}")
-            write_logits(file, _answers_by_fold(teacher, data, cache, say) if by_fold else _answers_of(teacher, data, rows, cache, say))
+            write_logits(
+                file,
+                _answers_by_fold(teacher, data, cache, say)
+                if by_fold
+                else _answers_of(teacher, data, rows, cache, say),
+            )
     return check_logits(np.load(file, mmap_mode="r"), data, file, split)
 
 
 def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say: Say) -> np.ndarray:
     model = frozen_teacher(teacher, data.label_names, data.kind)
     return answers_of_model(
-        model, load_tokenizer(str(teacher.folder)), rows, max_length=teacher.max_length, truncation=teacher.truncation, cache=cache, say=say
+        model,
+        load_tokenizer(str(teacher.folder)),
+        rows,
+        max_length=teacher.max_length,
+        truncation=teacher.truncation,
+        cache=cache,
+        say=say,
     )
 
 
@@ -51,7 +86,9 @@ def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) ->
     logits = np.empty((len(data.train), len(data.label_names)), dtype=np.float32)
     for fold, key in enumerate(teacher.folds):
         if (without := find_teacher(cache / "teachers" / key)) is None:
-            raise TeacherError(f"{cache / 'teachers' / key}: the teacher of fold {fold} was removed from the cache; run again to make it again")
+            raise TeacherError(
+                f"{cache / 'teachers' / key}: the teacher of fold {fold} was removed from the cache; run again to make it again"
+            )
         held = np.flatnonzero(numbers == fold)
         logits[held] = _answers_of(without, data, data.train.take(held), cache, say)
     return logits
@@ -78,7 +115,9 @@ def _hash_file(file: Path) -> Path:
     return file.parent.with_name("logits-hashes") / f"{file.stem}.json"
 
 
-def teacher_test(teacher: Teacher, data: TaskData, metric: Metric, *, cache: Path) -> dict[str, float] | None:
+def teacher_test(
+    teacher: Teacher, data: TaskData, metric: Metric, *, cache: Path
+) -> dict[str, float] | None:
     """What the teacher reaches on the test split (`judge`), where its logits were asked for; None where they never were.
 
     What it reaches on another split that is judged beside test has that split's name before it: `NAME/accuracy`.
@@ -86,12 +125,19 @@ def teacher_test(teacher: Teacher, data: TaskData, metric: Metric, *, cache: Pat
     tests = {"test": data.test, **data.more_tests}
     if not all(logits_file(teacher.key, split, cache).exists() for split in tests.values()):
         return None
-    judged = {name: judge(metric, split.labels, np.asarray(teacher_logits(teacher, data, cache=cache, split=name))) for name, split in tests.items()}
+    judged = {
+        name: judge(
+            metric, split.labels, np.asarray(teacher_logits(teacher, data, cache=cache, split=name))
+        )
+        for name, split in tests.items()
+    }
     return by_split(judged)
 
 
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
-    if rows.name not in SPLITS:  # beside each other: how many they are depends on the space, and they go with the teacher
+    if (
+        rows.name not in SPLITS
+    ):  # beside each other: how many they are depends on the space, and they go with the teacher
         return cache / "logits" / teacher_key / f"{rows.key}.npy"
     return cache / "logits" / f"{fingerprint('logits 1', teacher_key, rows.key)}.npy"
 
@@ -107,18 +153,28 @@ def answers_of_model(
     say: Say = lambda line: None,
 ) -> np.ndarray:
     how: dict[str, Any] = {"max_length": max_length, "truncation": truncation}
-    tokens = tokenize_split(rows, tokenizer, token_types=reads_token_types(model), cache=cache, say=say, **how)
+    tokens = tokenize_split(
+        rows, tokenizer, token_types=reads_token_types(model), cache=cache, say=say, **how
+    )
     return predict(model, tokens, resolve_precision("auto", model.device))
 
 
 ROWS_A_LOOK = 1 << 16  # a mask of all rows at once would be another array of their number
 
 
-def check_logits(logits: np.ndarray, data: TaskData, file: Path, split: str = "train") -> np.ndarray:
+def check_logits(
+    logits: np.ndarray, data: TaskData, file: Path, split: str = "train"
+) -> np.ndarray:
     expected = (len(data.splits[split]), len(data.label_names))
-    if logits.shape != expected or not all(np.isfinite(logits[i : i + ROWS_A_LOOK]).all() for i in range(0, len(logits), ROWS_A_LOOK)):
-        raise TeacherError(f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}; remove the file and run again")
+    if logits.shape != expected or not all(
+        np.isfinite(logits[i : i + ROWS_A_LOOK]).all() for i in range(0, len(logits), ROWS_A_LOOK)
+    ):
+        raise TeacherError(
+            f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}; remove the file and run again"
+        )
     check = _hash_file(file)  # what earlier versions wrote has none
     if check.exists() and read_json(check)["hash"] != file_fingerprint(file):
-        raise TeacherError(f"{file} is not what was written there: its hash has changed since; remove the file and run again")
+        raise TeacherError(
+            f"{file} is not what was written there: its hash has changed since; remove the file and run again"
+        )
     return logits

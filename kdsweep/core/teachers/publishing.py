@@ -47,8 +47,12 @@ def publish_teacher(
     Raises TeacherError with its accuracy where it doesn't beat the majority class clearly.
     """
     order = check_labels(teacher, data) if teacher.checkpoint else None
-    own_names = data.label_names if order is None else tuple(data.label_names[i] for i in np.argsort(order))
-    model = load_classifier(str(source), own_names, kind=data.kind, trust_remote_code=teacher.trust_remote_code)
+    own_names = (
+        data.label_names if order is None else tuple(data.label_names[i] for i in np.argsort(order))
+    )
+    model = load_classifier(
+        str(source), own_names, kind=data.kind, trust_remote_code=teacher.trust_remote_code
+    )
     tokenizer = load_tokenizer(str(source), trust_remote_code=teacher.trust_remote_code)
     check_fits(model, tokenizer, str(source))
     check_length(model, tokenizer, teacher.training.max_length, str(source))
@@ -57,7 +61,9 @@ def publish_teacher(
     with_labels(model.config, data.label_names, data.kind)
 
     how: dict[str, Any] = {"max_length": teacher.training.max_length, "truncation": task.truncation}
-    tokens = tokenize_split(data.validation, tokenizer, token_types=reads_token_types(model), cache=cache, **how)
+    tokens = tokenize_split(
+        data.validation, tokenizer, token_types=reads_token_types(model), cache=cache, **how
+    )
     model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(teacher.training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits)
@@ -92,9 +98,15 @@ def publish_teacher(
 @torch.no_grad()
 def _reorder_outputs(model: PreTrainedModel, order: list[int], source: str) -> None:
     """Let output i be what was output order[i]."""
-    heads = [module for _, module in model.named_modules() if isinstance(module, nn.Linear) and module.out_features == len(order)]
+    heads = [
+        module
+        for _, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == len(order)
+    ]
     if not heads:
-        raise TeacherError(f"teacher.checkpoint: the outputs of {source} can't be put into the task's order: it has no linear output layer")
+        raise TeacherError(
+            f"teacher.checkpoint: the outputs of {source} can't be put into the task's order: it has no linear output layer"
+        )
     head = heads[-1]
     head.weight.copy_(head.weight[order].clone())
     if head.bias is not None:

@@ -38,11 +38,23 @@ def find_selected(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> 
     found = find_teacher(folder / facts["teacher"])
     if found is None or any(find_teacher(folder / fold) is None for fold in facts["folds"]):
         return None  # one was removed by hand: it is made again
-    selected = None if facts["selected"] is None else {int(seed): reached for seed, reached in facts["selected"].items()}
-    return replace(found, selected=selected, folds=tuple(facts["folds"]), margin=facts["margin"], entropy=facts["entropy"])
+    selected = (
+        None
+        if facts["selected"] is None
+        else {int(seed): reached for seed, reached in facts["selected"].items()}
+    )
+    return replace(
+        found,
+        selected=selected,
+        folds=tuple(facts["folds"]),
+        margin=facts["margin"],
+        entropy=facts["entropy"],
+    )
 
 
-def select(task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make, say: Say) -> Teacher:
+def select(
+    task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make, say: Say
+) -> Teacher:
     """The teacher that the settings mean. Raises TeacherError where none of those that were fine-tuned for it has learned enough."""
     if (found := find_selected(task, teacher, cache)) is not None:
         return found
@@ -52,8 +64,16 @@ def select(task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make
         made = _best_of_seeds(task, teacher, make, say)
     else:
         return make(task, teacher)
-    facts = {"teacher": made.key, "selected": made.selected, "folds": made.folds, "margin": made.margin, "entropy": made.entropy}
-    write_json(cache / "teachers" / f"{teacher_key(task, teacher, load_task(task, cache))}.json", facts)
+    facts = {
+        "teacher": made.key,
+        "selected": made.selected,
+        "folds": made.folds,
+        "margin": made.margin,
+        "entropy": made.entropy,
+    }
+    write_json(
+        cache / "teachers" / f"{teacher_key(task, teacher, load_task(task, cache))}.json", facts
+    )
     return made
 
 
@@ -65,7 +85,9 @@ def _best_of_seeds(task: TaskSettings, teacher: TeacherSettings, make: Make, say
     failed: TeacherError | TrialDiverged | None = None
     for seed in range(teacher.training.seed, teacher.training.seed + teacher.seeds):
         say(f"teacher: seed {seed}, {len(reached) + 1} of {teacher.seeds}")
-        one = teacher.model_copy(update={"seeds": 1, "training": teacher.training.model_copy(update={"seed": seed})})
+        one = teacher.model_copy(
+            update={"seeds": 1, "training": teacher.training.model_copy(update={"seed": seed})}
+        )
         try:
             made[seed] = make(task, one)
         except (TeacherError, TrialDiverged) as error:
@@ -77,11 +99,15 @@ def _best_of_seeds(task: TaskSettings, teacher: TeacherSettings, make: Make, say
         assert failed is not None
         raise failed
     best = max(made, key=lambda seed: made[seed].validation[task.metric])
-    say(f"teacher: seed {best} is the best of {teacher.seeds}: validation {task.metric} {made[best].validation[task.metric]:.4f}")
+    say(
+        f"teacher: seed {best} is the best of {teacher.seeds}: validation {task.metric} {made[best].validation[task.metric]:.4f}"
+    )
     return replace(made[best], selected=reached)
 
 
-def _with_folds(task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make, say: Say) -> Teacher:
+def _with_folds(
+    task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make, say: Say
+) -> Teacher:
     """The teacher of all rows, and beside it one for each fold of train, fine-tuned without that fold, which labels it.
 
     Rows of validation and test are labelled by the teacher of all rows: it has not seen them either, it is the one that `model: teacher`
@@ -89,7 +115,9 @@ def _with_folds(task: TaskSettings, teacher: TeacherSettings, cache: Path, make:
     """
     assert teacher.folds is not None
     if task.left_out is not None:
-        raise TeacherError("teacher.folds: the task leaves a fold out itself (task.left_out); give one of the two")
+        raise TeacherError(
+            "teacher.folds: the task leaves a fold out itself (task.left_out); give one of the two"
+        )
     data = load_task(task, cache)
     check_folds(data, teacher.folds)
     one = teacher.model_copy(update={"folds": None})
@@ -97,7 +125,15 @@ def _with_folds(task: TaskSettings, teacher: TeacherSettings, cache: Path, make:
     keys = []
     for fold in range(teacher.folds):
         say(f"teacher: without fold {fold + 1} of {teacher.folds}")
-        keys.append(select(task.model_copy(update={"left_out": Fold(fold=fold, of=teacher.folds)}), one, cache, make, say).key)
+        keys.append(
+            select(
+                task.model_copy(update={"left_out": Fold(fold=fold, of=teacher.folds)}),
+                one,
+                cache,
+                make,
+                say,
+            ).key
+        )
     made = replace(whole, folds=tuple(keys))
     drop_logits(made, data, cache)  # of folds that were removed
     sure = sureness(np.asarray(teacher_logits(made, data, cache=cache, say=say)))
@@ -108,4 +144,6 @@ def check_folds(data: TaskData, folds: int) -> None:
     """Raise TeacherError where a fold would have no row."""
     rows = np.bincount(fold_numbers(data.train.texts, folds), minlength=folds)
     if not rows.all():
-        raise TeacherError(f"teacher.folds: {folds} folds of {len(data.train):,} rows leave {int((rows == 0).sum())} without a row; ask for fewer")
+        raise TeacherError(
+            f"teacher.folds: {folds} folds of {len(data.train):,} rows leave {int((rows == 0).sum())} without a row; ask for fewer"
+        )

@@ -33,7 +33,9 @@ class BulkDropout(TorchFunctionMode):
         super().__enter__()
         return self
 
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = kwargs or {}
         if function is functional.dropout:
             return self._dropout(*args, **kwargs)
@@ -48,7 +50,9 @@ class BulkDropout(TorchFunctionMode):
         kept = torch.from_numpy(bits >= dropped).view(like.shape)
         return kept.to(like.dtype).mul_(LEVELS / (LEVELS - dropped))
 
-    def _dropout(self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    def _dropout(
+        self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
         if not training or inplace or not 0 < p < 1 - 1 / LEVELS or input.numel() < SMALLEST:
             return functional.dropout(input, p, training, inplace)
         return input * self.mask(input, p)
@@ -65,11 +69,31 @@ class BulkDropout(TorchFunctionMode):
         enable_gqa: bool = False,
     ) -> Tensor:
         """softmax(query key^T * scale + mask), dropped, times value: what torch does itself on a CPU where there is dropout."""
-        if not 0 < dropout_p < 1 - 1 / LEVELS or is_causal or enable_gqa or (attn_mask is not None and attn_mask.dtype not in (torch.bool, query.dtype)):
-            return functional.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)
-        scores = (query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)) @ key.transpose(-2, -1)
+        if (
+            not 0 < dropout_p < 1 - 1 / LEVELS
+            or is_causal
+            or enable_gqa
+            or (attn_mask is not None and attn_mask.dtype not in (torch.bool, query.dtype))
+        ):
+            return functional.scaled_dot_product_attention(
+                query,
+                key,
+                value,
+                attn_mask,
+                dropout_p,
+                is_causal,
+                scale=scale,
+                enable_gqa=enable_gqa,
+            )
+        scores = (
+            query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+        ) @ key.transpose(-2, -1)
         if attn_mask is not None:
-            scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min) if attn_mask.dtype == torch.bool else scores + attn_mask
+            scores = (
+                scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+                if attn_mask.dtype == torch.bool
+                else scores + attn_mask
+            )
         weights = scores.softmax(dim=-1)
         return (weights * self.mask(weights, dropout_p)) @ value
 

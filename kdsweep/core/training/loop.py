@@ -22,7 +22,15 @@ from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.tokenize import TokenizedSplit, joined_tokens, tokenize_split
-from kdsweep.core.device import FiniteWatch, free_memory, pick_device, random_state, resolve_precision, restore_random_state, unless_out_of_memory
+from kdsweep.core.device import (
+    FiniteWatch,
+    free_memory,
+    pick_device,
+    random_state,
+    resolve_precision,
+    restore_random_state,
+    unless_out_of_memory,
+)
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.files import locked, publishing
 from kdsweep.core.models.inputs import check_length, reads_token_types
@@ -94,11 +102,27 @@ def train(
     DataError, ModelError or TeacherError for what can't be used.
     """
     stopwatch = stopwatch or Stopwatch()
-    return stopwatch.timing(_train(settings, TrialFolder(Path(folder)), Path(cache or default_cache()), on_step, say, stopwatch, on_epoch))
+    return stopwatch.timing(
+        _train(
+            settings,
+            TrialFolder(Path(folder)),
+            Path(cache or default_cache()),
+            on_step,
+            say,
+            stopwatch,
+            on_epoch,
+        )
+    )
 
 
 def _train(
-    settings: TrialSettings, place: TrialFolder, cache: Path, on_step: OnStep, say: Say, stopwatch: Stopwatch, on_epoch: OnEpoch
+    settings: TrialSettings,
+    place: TrialFolder,
+    cache: Path,
+    on_step: OnStep,
+    say: Say,
+    stopwatch: Stopwatch,
+    on_epoch: OnEpoch,
 ) -> Generator[Evaluation, None, TrialResult]:
     place.claim(settings)
     if (result := place.read_result()) is not None:
@@ -111,8 +135,13 @@ def _train(
     data = load_task(settings.task, cache, say=say)
     data_keys = {"train": data.train.key, "validation": data.validation.key}
     if (saved := place.load_state()) is not None:
-        check_same_rows(saved["data"], data_keys, place)  # first of all: other rows would ask for another teacher
-    teachers = [prepare_teacher(settings.task, one, cache, on_step=on_step, say=say) for one in settings.teachers]
+        check_same_rows(
+            saved["data"], data_keys, place
+        )  # first of all: other rows would ask for another teacher
+    teachers = [
+        prepare_teacher(settings.task, one, cache, on_step=on_step, say=say)
+        for one in settings.teachers
+    ]
     teacher = teachers[0] if teachers else None  # the one that gives layers and inner states
     parts = training_parts(settings, data, teachers, cache, say)
     data_keys |= {part.student.name: part.student.key for part in parts}
@@ -120,11 +149,25 @@ def _train(
         check_same_rows(saved["data"], data_keys, place)
     heard = teachers if settings.needs_logits else []
     read = [with_parts(data, parts, i) for i in range(len(heard))]  # by each of them
-    logits = [joined([teacher_logits(one, read[i], cache=cache, split=part.student.name, say=say) for part in parts]) for i, one in enumerate(heard)]
-    validation_logits = [teacher_logits(one, data, cache=cache, split="validation") for one in heard]
+    logits = [
+        joined(
+            [
+                teacher_logits(one, read[i], cache=cache, split=part.student.name, say=say)
+                for part in parts
+            ]
+        )
+        for i, one in enumerate(heard)
+    ]
+    validation_logits = [
+        teacher_logits(one, data, cache=cache, split="validation") for one in heard
+    ]
     imitated = mixed(validation_logits, data.validation.labels, settings) if heard else None
     metric = settings.task.metric
-    together = {f"teachers/{metric}": judge(metric, data.validation.labels, imitated)[metric]} if imitated is not None and len(heard) > 1 else {}
+    together = (
+        {f"teachers/{metric}": judge(metric, data.validation.labels, imitated)[metric]}
+        if imitated is not None and len(heard) > 1
+        else {}
+    )
 
     # 2. The student. The seed comes first: a new head draws its weights from the global generator.
     torch.manual_seed(settings.seed)
@@ -132,30 +175,55 @@ def _train(
     dtype = resolve_precision(training.precision, device)
     teacher_folder = teacher.folder if teacher else None
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
-    check_length(model, tokenizer, training.max_length, student_source(settings.student, teacher_folder))
+    check_length(
+        model, tokenizer, training.max_length, student_source(settings.student, teacher_folder)
+    )
     model.to(device)
 
     def tokenized(split: Split) -> TokenizedSplit:
-        how: dict[str, Any] = {"max_length": training.max_length, "truncation": settings.task.truncation}
-        return tokenize_split(split, tokenizer, token_types=reads_token_types(model), cache=cache, say=say, **how)
+        how: dict[str, Any] = {
+            "max_length": training.max_length,
+            "truncation": settings.task.truncation,
+        }
+        return tokenize_split(
+            split, tokenizer, token_types=reads_token_types(model), cache=cache, say=say, **how
+        )
 
-    train_tokens, validation_tokens = joined_tokens([tokenized(part.student) for part in parts]), tokenized(data.validation)
+    train_tokens, validation_tokens = (
+        joined_tokens([tokenized(part.student) for part in parts]),
+        tokenized(data.validation),
+    )
 
     # 3. What is minimised, and what moves: optimizer, schedules, and the steps at which to evaluate.
-    matching = match_inner_states(settings, model, tokenizer, teacher, data, parts, cache, say) if settings.distill.online else None
-    objective = Objective(settings, model, joined([part.student.labels for part in parts]), logits, matching, dtype)
+    matching = (
+        match_inner_states(settings, model, tokenizer, teacher, data, parts, cache, say)
+        if settings.distill.online
+        else None
+    )
+    objective = Objective(
+        settings, model, joined([part.student.labels for part in parts]), logits, matching, dtype
+    )
     steps_an_epoch = math.ceil(len(train_tokens) / training.batch_size)
     total_steps = steps_an_epoch * training.epochs
     evaluate_at = evaluation_steps(steps_an_epoch, training.epochs, training.evaluations_per_epoch)
-    optimizer = AdamW(model, training.weight_decay, layer_decay=training.layer_decay, beside=matching.projection if matching else None)
+    optimizer = AdamW(
+        model,
+        training.weight_decay,
+        layer_decay=training.layer_decay,
+        beside=matching.projection if matching else None,
+    )
     scheduler = learning_rates(optimizer, settings, steps_an_epoch, total_steps)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
     micro_batches = MicroBatches(training.batch_size, training.accumulation_steps)
-    run = TrainingState(place, data_keys, objective, optimizer, scheduler, scaler, micro_batches, device, stopwatch)
+    run = TrainingState(
+        place, data_keys, objective, optimizer, scheduler, scaler, micro_batches, device, stopwatch
+    )
     if saved is not None:
         run.restore(saved)
         yield from run.evaluations
-        restore_random_state(saved["random"], device)  # whoever iterates may have drawn from the same generators
+        restore_random_state(
+            saved["random"], device
+        )  # whoever iterates may have drawn from the same generators
     model.train()
     unfrozen_at = round(training.frozen_until * total_steps)
     model.base_model.requires_grad_(run.step >= unfrozen_at)
@@ -164,12 +232,17 @@ def _train(
     watch = FiniteWatch(device)
 
     def add_gradients(step: int, batch: np.ndarray, now: Moment) -> Tensor:
-        measured, pulls = torch.zeros(len(objective.names), device=device), torch.zeros(2, device=device)
+        measured, pulls = (
+            torch.zeros(len(objective.names), device=device),
+            torch.zeros(2, device=device),
+        )
         sampled = step % STEPS_A_SAMPLE == 0 or step + 1 in evaluate_at
         parts = [(rows, train_tokens.batch(rows)) for rows in micro_batches.cut(batch)]
         optimizer.read(*(inputs["input_ids"] for _, inputs in parts))
         for rows, inputs in parts:
-            share_of_rows = len(rows) / len(batch)  # micro-batches weigh as many rows as they have: the sum is the batch's mean
+            share_of_rows = len(rows) / len(
+                batch
+            )  # micro-batches weigh as many rows as they have: the sum is the batch's mean
             with cheap_dropout(device):
                 loss, found, pulled = objective(inputs, rows, now, sampled=sampled)
             watch.see(step, loss)
@@ -186,12 +259,17 @@ def _train(
         while run.step < total_steps:
             step, (epoch, position) = run.step, divmod(run.step, steps_an_epoch)
             if epoch != order_epoch:
-                order, order_epoch = batches(train_tokens.lengths, training.batch_size, settings.seed, epoch), epoch
+                order, order_epoch = (
+                    batches(train_tokens.lengths, training.batch_size, settings.seed, epoch),
+                    epoch,
+                )
             if step == unfrozen_at:
                 model.base_model.requires_grad_(True)
             now = objective.at(step / total_steps, epoch)
             before = random_state(device)
-            while (measured := unless_out_of_memory(add_gradients, step, order[position], now)) is None:
+            while (
+                measured := unless_out_of_memory(add_gradients, step, order[position], now)
+            ) is None:
                 optimizer.zero_grad()  # those of the half-done step
                 free_memory(device)
                 say(micro_batches.halve(step, len(order[position])))
@@ -213,24 +291,50 @@ def _train(
                 if run.step % steps_an_epoch == 0:
                     on_epoch(run.step // steps_an_epoch, model, tokenizer)
                 moving = now.metrics | together | {"train/learning_rate": learning_rate}
-                run.evaluate(moving, settings, validation_tokens, imitated, dtype, epoch=run.step / steps_an_epoch, last=run.step == total_steps)
+                run.evaluate(
+                    moving,
+                    settings,
+                    validation_tokens,
+                    imitated,
+                    dtype,
+                    epoch=run.step / steps_an_epoch,
+                    last=run.step == total_steps,
+                )
                 if run.step < total_steps:
                     before = random_state(device)
                     yield run.evaluations[-1]
-                    restore_random_state(before, device)  # whoever iterates may have drawn from the same generators
+                    restore_random_state(
+                        before, device
+                    )  # whoever iterates may have drawn from the same generators
             if run.step < total_steps and on_step(run.step, total_steps):
                 run.save()
                 raise Interrupted(f"saved at step {run.step} of {total_steps}")
     except TrialDiverged as diverged:
-        place.write_result(TrialResult("diverged", diverged.step, run.seconds, reason=str(diverged), micro_batch=micro_batches.halved_to))
+        place.write_result(
+            TrialResult(
+                "diverged",
+                diverged.step,
+                run.seconds,
+                reason=str(diverged),
+                micro_batch=micro_batches.halved_to,
+            )
+        )
         raise
 
     # 7. The best evaluation's weights are the result, not the last ones. Only they meet the test split, and only where it is asked for.
     on_step(run.step, total_steps)
     run.restore_best()
     tests = {"test": data.test, **data.more_tests} if settings.judge_test else {}
-    test = run.judge_test(settings, {name: tokenized(split) for name, split in tests.items()}, dtype) if tests else None
-    result = run.finish(test, latency_tokens=validation_tokens, save_student=lambda: place.save_student(model, tokenizer, _card(settings, run.best)))
+    test = (
+        run.judge_test(settings, {name: tokenized(split) for name, split in tests.items()}, dtype)
+        if tests
+        else None
+    )
+    result = run.finish(
+        test,
+        latency_tokens=validation_tokens,
+        save_student=lambda: place.save_student(model, tokenizer, _card(settings, run.best)),
+    )
     yield run.evaluations[-1]
     return result
 
@@ -250,21 +354,41 @@ def match_inner_states(
 ) -> Matching:
     """The terms that run the teacher beside the student, reading the same tokens."""
     assert teacher is not None
-    beside, reading = frozen_teacher(teacher, data.label_names, data.kind), load_tokenizer(str(teacher.folder))
+    beside, reading = (
+        frozen_teacher(teacher, data.label_names, data.kind),
+        load_tokenizer(str(teacher.folder)),
+    )
     check_same_tokens(settings.distill, tokenizer, reading)
     length = settings.training.max_length
     check_length(beside, reading, length, str(teacher.folder))
-    how: dict[str, Any] = {"max_length": length, "token_types": reads_token_types(beside), "cache": cache, "truncation": settings.task.truncation, "say": say}
-    return Matching(settings.distill, model, beside, joined_tokens([tokenize_split(part.teachers[0], reading, **how) for part in parts]))
+    how: dict[str, Any] = {
+        "max_length": length,
+        "token_types": reads_token_types(beside),
+        "cache": cache,
+        "truncation": settings.task.truncation,
+        "say": say,
+    }
+    return Matching(
+        settings.distill,
+        model,
+        beside,
+        joined_tokens([tokenize_split(part.teachers[0], reading, **how) for part in parts]),
+    )
 
 
 def evaluation_steps(steps_an_epoch: int, epochs: int, evaluations_an_epoch: int) -> set[int]:
     """After how many optimizer steps to evaluate: evenly in each epoch, always at its end."""
     count = min(evaluations_an_epoch, steps_an_epoch)
-    return {epoch * steps_an_epoch + round(part * steps_an_epoch / count) for epoch in range(epochs) for part in range(1, count + 1)}
+    return {
+        epoch * steps_an_epoch + round(part * steps_an_epoch / count)
+        for epoch in range(epochs)
+        for part in range(1, count + 1)
+    }
 
 
-def learning_rates(optimizer: torch.optim.Optimizer, settings: TrialSettings, steps_an_epoch: int, total_steps: int) -> LRScheduler:
+def learning_rates(
+    optimizer: torch.optim.Optimizer, settings: TrialSettings, steps_an_epoch: int, total_steps: int
+) -> LRScheduler:
     """A number warms up and decays as `training.scheduler` says; a schedule is followed as it is, after the same warm-up."""
     training, schedule = settings.training, settings.learning_rate
     warmup = round(training.warmup * total_steps)
@@ -272,8 +396,16 @@ def learning_rates(optimizer: torch.optim.Optimizer, settings: TrialSettings, st
         for group in optimizer.param_groups:
             group["lr"] *= schedule.value  # a layer's own share of it stays
         name = "constant_with_warmup" if training.scheduler == "constant" else training.scheduler
-        return get_scheduler(name, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps)
-    return LambdaLR(optimizer, lambda step: (step / warmup if step < warmup else 1.0) * _at_step(schedule, step, steps_an_epoch, total_steps))
+        return get_scheduler(
+            name, optimizer, num_warmup_steps=warmup, num_training_steps=total_steps
+        )
+    return LambdaLR(
+        optimizer,
+        lambda step: (
+            (step / warmup if step < warmup else 1.0)
+            * _at_step(schedule, step, steps_an_epoch, total_steps)
+        ),
+    )
 
 
 def _at_step(schedule: Schedule, step: int, steps_an_epoch: int, total_steps: int) -> float:
@@ -288,29 +420,49 @@ def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) ->
     return find_selected(task, teacher, cache)
 
 
-def prepare_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path, *, on_step: OnStep = go_on, say: Say = quiet) -> Teacher:
+def prepare_teacher(
+    task: TaskSettings,
+    teacher: TeacherSettings,
+    cache: Path,
+    *,
+    on_step: OnStep = go_on,
+    say: Say = quiet,
+) -> Teacher:
     """The teacher from the cache; fine-tuned (or taken over), checked and selected first where it isn't there yet."""
-    return select(task, teacher, cache, lambda task, one: _one_teacher(task, one, cache, on_step, say), say)
+    return select(
+        task, teacher, cache, lambda task, one: _one_teacher(task, one, cache, on_step, say), say
+    )
 
 
-def _one_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path, on_step: OnStep, say: Say) -> Teacher:
+def _one_teacher(
+    task: TaskSettings, teacher: TeacherSettings, cache: Path, on_step: OnStep, say: Say
+) -> Teacher:
     data: TaskData = load_task(task, cache, say=say)
     key = teacher_key(task, teacher, data)
     folder = cache / "teachers" / key
     if (found := find_teacher(folder)) is not None:
         return found
-    run = key if teacher.epoch is None else f"{teacher_key(task, teacher.model_copy(update={'epoch': None}), data)}-epochs"
+    run = (
+        key
+        if teacher.epoch is None
+        else f"{teacher_key(task, teacher.model_copy(update={'epoch': None}), data)}-epochs"
+    )
     work = cache / "teachers" / f"{run}-training"
     with locked(
-        cache / "teachers" / f"{run}.lock", lambda: say("teacher: another process is making it; waiting")
+        cache / "teachers" / f"{run}.lock",
+        lambda: say("teacher: another process is making it; waiting"),
     ):  # two sweeps that need the same teacher: one trains it
         if (found := find_teacher(folder)) is not None:
             return found
         seconds, source = 0.0, Path(teacher.checkpoint or "")
         if teacher.model:
-            source = work / "student" if teacher.epoch is None else _after_epoch(work, teacher.epoch)
+            source = (
+                work / "student" if teacher.epoch is None else _after_epoch(work, teacher.epoch)
+            )
             if not source.exists() and TrialFolder(work).result.exists():
-                shutil.rmtree(work)  # the teacher was removed from the cache by hand: its weights went there, so they are made again
+                shutil.rmtree(
+                    work
+                )  # the teacher was removed from the cache by hand: its weights went there, so they are made again
             seconds = _fine_tune(task, teacher, work, source, cache, on_step, say)
             if not source.exists():  # the same, of a run that was stopped past this epoch
                 shutil.rmtree(work)
@@ -331,7 +483,15 @@ def _one_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path, on_s
         return made
 
 
-def _fine_tune(task: TaskSettings, teacher: TeacherSettings, work: Path, source: Path, cache: Path, on_step: OnStep, say: Say) -> float:
+def _fine_tune(
+    task: TaskSettings,
+    teacher: TeacherSettings,
+    work: Path,
+    source: Path,
+    cache: Path,
+    on_step: OnStep,
+    say: Say,
+) -> float:
     """Fine-tune until `source` is there; it goes on later for a teacher of a later epoch. Returns the seconds that it took."""
     assert teacher.model is not None
     seconds, rows = 0.0, len(load_task(task, cache).train)
@@ -343,11 +503,26 @@ def _fine_tune(task: TaskSettings, teacher: TeacherSettings, work: Path, source:
                 save_model(model, tokenizer, beside)
 
     try:
-        with closing(train(fine_tuning(task, teacher), work, cache=cache, on_step=on_step, say=say, on_epoch=keep)) as training:
+        with closing(
+            train(
+                fine_tuning(task, teacher),
+                work,
+                cache=cache,
+                on_step=on_step,
+                say=say,
+                on_epoch=keep,
+            )
+        ) as training:
             for evaluation in training:
                 seconds = evaluation.seconds
-                say(f"teacher: epoch {evaluation.epoch:.1f}, validation {task.metric} {evaluation.metrics[f'validation/{task.metric}']:.4f}")
-                if teacher.epoch is not None and source.exists() and evaluation.epoch >= teacher.epoch:
+                say(
+                    f"teacher: epoch {evaluation.epoch:.1f}, validation {task.metric} {evaluation.metrics[f'validation/{task.metric}']:.4f}"
+                )
+                if (
+                    teacher.epoch is not None
+                    and source.exists()
+                    and evaluation.epoch >= teacher.epoch
+                ):
                     break
     except TrialDiverged:
         TrialFolder(work).drop_checkpoint()
@@ -363,7 +538,11 @@ def _after_epoch(work: Path, epoch: int) -> Path:
 def _card(settings: TrialSettings, best: Evaluation) -> str:
     """The student's model card."""
     task, metric = settings.task, settings.task.metric
-    teacher = " + ".join(one.source for one in settings.teachers) if settings.needs_logits else "none (fine-tuned on labels)"
+    teacher = (
+        " + ".join(one.source for one in settings.teachers)
+        if settings.needs_logits
+        else "none (fine-tuned on labels)"
+    )
     return (
         f"---\nlibrary_name: transformers\npipeline_tag: text-classification\ntags: [kdsweep, distillation]\n---\n"
         f"# A student trained by kdsweep {__version__}\n\n"

@@ -39,7 +39,9 @@ class MicroBatches:
         Raises OutOfMemory where a micro-batch has one row already, and after the third time.
         """
         if self._rows(batch_rows) == 1:
-            raise OutOfMemory(f"out of memory at step {step} with a single row in a micro-batch; set a smaller max_length or take a smaller model")
+            raise OutOfMemory(
+                f"out of memory at step {step} with a single row in a micro-batch; set a smaller max_length or take a smaller model"
+            )
         if self.halvings == MOST_HALVINGS:
             raise OutOfMemory(
                 f"out of memory at step {step} with micro-batches of {_counted(self._rows(batch_rows))}, halved {MOST_HALVINGS} times already; "

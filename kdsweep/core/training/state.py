@@ -41,7 +41,12 @@ class TrainingState:
         device: torch.device,
         stopwatch: Stopwatch,
     ) -> None:
-        self.place, self.data_keys, self.micro_batches, self.stopwatch = place, data_keys, micro_batches, stopwatch
+        self.place, self.data_keys, self.micro_batches, self.stopwatch = (
+            place,
+            data_keys,
+            micro_batches,
+            stopwatch,
+        )
         self.objective, self.model, self.device = objective, objective.model, device
         self.optimizer, self.scheduler, self.scaler = optimizer, scheduler, scaler
         self.step = 0
@@ -80,34 +85,56 @@ class TrainingState:
         last: bool,
     ) -> None:
         """Judge the student as it is; `teacher` has the teacher's logits for the same rows, where the trial learns from it."""
-        *parts, shares, sampled = self.sums.tolist()  # waits for the device: until here it was at work on training
-        metrics = {f"train/{name}": part / self.summed for name, part in zip(self.objective.names, parts, strict=True)}
+        *parts, shares, sampled = (
+            self.sums.tolist()
+        )  # waits for the device: until here it was at work on training
+        metrics = {
+            f"train/{name}": part / self.summed
+            for name, part in zip(self.objective.names, parts, strict=True)
+        }
         metrics |= {"train/gradient_share": shares / sampled} | moving
         self.sums.zero_()
         self.summed = 0
         with self.stopwatch("evaluating"):
             logits = predict(self.model, tokens, dtype)
-            if not np.isfinite(logits).all():  # the step just taken broke the weights; the next one's loss would tell
+            if not np.isfinite(
+                logits
+            ).all():  # the step just taken broke the weights; the next one's loss would tell
                 raise TrialDiverged(self.step)
-            judged = judge(settings.task.metric, tokens.labels, logits) | ({} if teacher is None else fidelity(teacher, logits, settings.task.kind))
+            judged = judge(settings.task.metric, tokens.labels, logits) | (
+                {} if teacher is None else fidelity(teacher, logits, settings.task.kind)
+            )
         metrics |= {f"validation/{name}": value for name, value in judged.items()}
         self.metric = f"validation/{settings.task.metric}"
-        self.evaluations.append(Evaluation(self.step, epoch, metrics, self.seconds, time.time_ns() // 1_000_000))
+        self.evaluations.append(
+            Evaluation(self.step, epoch, metrics, self.seconds, time.time_ns() // 1_000_000)
+        )
         if self.best_index is None or metrics[self.metric] > self.best.metrics[self.metric]:
             self.best_index = len(self.evaluations) - 1
-            self.best_weights = None if last else {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+            self.best_weights = (
+                None
+                if last
+                else {
+                    name: tensor.detach().clone()
+                    for name, tensor in self.model.state_dict().items()
+                }
+            )
         if not last:  # the last one is followed by the result itself
             self.save()
 
     def save(self) -> None:
         """Everything that the next step depends on, so that a resumed trial takes the same steps."""
-        current_is_best = self.best_index is not None and self.evaluations[self.best_index].step == self.step
+        current_is_best = (
+            self.best_index is not None and self.evaluations[self.best_index].step == self.step
+        )
         state = {
             "step": self.step,
             "data": self.data_keys,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "projection": self.objective.matching.projection.state_dict() if self.objective.matching else None,
+            "projection": self.objective.matching.projection.state_dict()
+            if self.objective.matching
+            else None,
             "scheduler": self.scheduler.state_dict(),
             "scaler": self.scaler.state_dict(),
             "halvings": self.micro_batches.halvings,
@@ -131,8 +158,14 @@ class TrainingState:
         self.scheduler.load_state_dict(state["scheduler"])
         self.scaler.load_state_dict(state["scaler"])
         self.micro_batches.halvings = state["halvings"]
-        self.step, self.summed, self.best_index = state["step"], state["summed"], state["best_index"]
-        self.sums[: len(state["sums"])] = state["sums"].to(self.device)  # earlier versions measured fewer things
+        self.step, self.summed, self.best_index = (
+            state["step"],
+            state["summed"],
+            state["best_index"],
+        )
+        self.sums[: len(state["sums"])] = state["sums"].to(
+            self.device
+        )  # earlier versions measured fewer things
         self.evaluations = [Evaluation(**evaluation) for evaluation in state["evaluations"]]
         self.best_weights = state["best_weights"]
         if self.best_weights is None and self.best_index is not None:
@@ -144,23 +177,45 @@ class TrainingState:
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
 
-    def judge_test(self, settings: TrialSettings, tests: dict[str, TokenizedSplit], dtype: torch.dtype) -> dict[str, float]:
+    def judge_test(
+        self, settings: TrialSettings, tests: dict[str, TokenizedSplit], dtype: torch.dtype
+    ) -> dict[str, float]:
         """What the student reaches on the test split, and on those beside it (`by_split`); its answers on test are kept for whoever compares
         students row by row."""
         with self.stopwatch("evaluating"):
             logits = {name: predict(self.model, tokens, dtype) for name, tokens in tests.items()}
-            judged = {name: judge(settings.task.metric, tests[name].labels, logits[name]) for name in tests}
+            judged = {
+                name: judge(settings.task.metric, tests[name].labels, logits[name])
+                for name in tests
+            }
         with self.stopwatch("saving"):
             self.place.write_test_logits(logits["test"])
         return by_split(judged)
 
-    def finish(self, test: dict[str, float] | None, latency_tokens: TokenizedSplit, save_student: Callable[[], None]) -> TrialResult:
+    def finish(
+        self,
+        test: dict[str, float] | None,
+        latency_tokens: TokenizedSplit,
+        save_student: Callable[[], None],
+    ) -> TrialResult:
         with self.stopwatch("evaluating"):
-            student = {"parameters": float(parameter_count(self.model)), "size_mb": size_mb(self.model), **latency(self.model, latency_tokens)}
+            student = {
+                "parameters": float(parameter_count(self.model)),
+                "size_mb": size_mb(self.model),
+                **latency(self.model, latency_tokens),
+            }
         with self.stopwatch("saving"):
             save_student()
             self.place.write_evaluations(self.evaluations)
-            result = TrialResult("complete", self.step, self.seconds, self.best, student, micro_batch=self.micro_batches.halved_to, test=test)
+            result = TrialResult(
+                "complete",
+                self.step,
+                self.seconds,
+                self.best,
+                student,
+                micro_batch=self.micro_batches.halved_to,
+                test=test,
+            )
             self.place.write_result(result)
         return result
 

@@ -36,7 +36,9 @@ class Inline:
             return self._asked == "save"
 
         self._asked = None
-        self._stream = perform(job, on_step, lambda line: self.hear(Said(job.name, line)), self._train)
+        self._stream = perform(
+            job, on_step, lambda line: self.hear(Said(job.name, line)), self._train
+        )
 
     def stop(self, name: str, *, save: bool) -> None:
         self._asked = "save" if save else "drop"
@@ -58,6 +60,11 @@ class Inline:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._stream is not None:
             self._stream.close()

@@ -21,7 +21,13 @@ from kdsweep.core.device import gpu_count
 from kdsweep.core.files import read_json
 from kdsweep.errors import Interrupted, KdsweepError
 from kdsweep.sweep.engines.process_reaper import Guardian, members
-from kdsweep.sweep.engines.ray_session import MANY_MACHINES, OBJECT_STORE_BYTES, blocked, remove_session, session_folder
+from kdsweep.sweep.engines.ray_session import (
+    MANY_MACHINES,
+    OBJECT_STORE_BYTES,
+    blocked,
+    remove_session,
+    session_folder,
+)
 from kdsweep.sweep.engines.slots import cpu_count
 from kdsweep.sweep.engines.worker import LEAVE_SIGNALS, LEAVING
 from kdsweep.sweep.folders import SweepFolder
@@ -31,7 +37,14 @@ SECONDS_TO_SAVE = 300.0
 SECONDS_BETWEEN_TRIES = 5.0
 
 
-def join(folder: SweepFolder, *, gpus: int | None, cpus: int | None, patience_minutes: float, say: Callable[[str], None]) -> None:
+def join(
+    folder: SweepFolder,
+    *,
+    gpus: int | None,
+    cpus: int | None,
+    patience_minutes: float,
+    say: Callable[[str], None],
+) -> None:
     """Work for the sweep until it is over. Waits up to `patience_minutes` for a driver that isn't there (yet, or any more).
 
     Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, when what ran here is saved, and KdsweepError when no driver came.
@@ -55,12 +68,25 @@ def join(folder: SweepFolder, *, gpus: int | None, cpus: int | None, patience_mi
                 said = True
                 say(f"{folder.name}: waiting for the driver ({folder.cluster})")
             if time.monotonic() - last_seen > 60 * patience_minutes:
-                raise KdsweepError(f"{folder.name}: no driver within {patience_minutes:g} minutes; start it with `kdsweep run` and this command's arguments")
-            stop.sleep(SECONDS_BETWEEN_TRIES if cluster["state"] == "up" and _is_up(folder, cluster) else SECONDS_BETWEEN_LOOKS)
+                raise KdsweepError(
+                    f"{folder.name}: no driver within {patience_minutes:g} minutes; start it with `kdsweep run` and this command's arguments"
+                )
+            stop.sleep(
+                SECONDS_BETWEEN_TRIES
+                if cluster["state"] == "up" and _is_up(folder, cluster)
+                else SECONDS_BETWEEN_LOOKS
+            )
     raise Interrupted("left the sweep; what ran here is saved and goes on elsewhere")
 
 
-def _work_for(cluster: dict[str, Any], folder: SweepFolder, gpus: int | None, cpus: int | None, stop: _Stop, say: Callable[[str], None]) -> None:
+def _work_for(
+    cluster: dict[str, Any],
+    folder: SweepFolder,
+    gpus: int | None,
+    cpus: int | None,
+    stop: _Stop,
+    say: Callable[[str], None],
+) -> None:
     """Be a part of this driver's cluster until it ends or this machine is wanted back."""
     temp = session_folder(folder, str(os.getpid()))
     remove_session(temp)
@@ -76,14 +102,22 @@ def _work_for(cluster: dict[str, Any], folder: SweepFolder, gpus: int | None, cp
                 MANY_MACHINES: "1",
                 "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
             }
-            node = subprocess.Popen(_command(cluster["address"], temp, gpus, cpus), stdout=file, stderr=file, env=os.environ | own, start_new_session=True)
+            node = subprocess.Popen(
+                _command(cluster["address"], temp, gpus, cpus),
+                stdout=file,
+                stderr=file,
+                env=os.environ | own,
+                start_new_session=True,
+            )
         say(f"{folder.name}: joining the cluster of {cluster['host']} ({cluster['address']})")
         while node.poll() is None and not stop.requested and _is_up(folder, cluster):
             stop.sleep(SECONDS_BETWEEN_LOOKS)
         if stop.requested and node.poll() is None:
             _let_workers_save(temp, stop, say)
         elif node.poll() is not None:
-            say(f"{folder.name}: the cluster of {cluster['host']} can't be reached (any more); see {log}")
+            say(
+                f"{folder.name}: the cluster of {cluster['host']} can't be reached (any more); see {log}"
+            )
     finally:
         guardian.release()
 
@@ -91,10 +125,36 @@ def _work_for(cluster: dict[str, Any], folder: SweepFolder, gpus: int | None, cp
 def _command(address: str, temp: Path, gpus: int | None, cpus: int | None) -> list[str]:
     gpus = _gpus_here() if gpus is None else gpus
     cpus = int(os.environ.get("SLURM_CPUS_ON_NODE", cpu_count())) if cpus is None else cpus
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--address", address, "--block", "--disable-usage-stats"]
-    command += ["--num-gpus", str(gpus), "--num-cpus", str(cpus), "--temp-dir", str(temp), "--object-store-memory", str(OBJECT_STORE_BYTES)]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--address",
+        address,
+        "--block",
+        "--disable-usage-stats",
+    ]
+    command += [
+        "--num-gpus",
+        str(gpus),
+        "--num-cpus",
+        str(cpus),
+        "--temp-dir",
+        str(temp),
+        "--object-store-memory",
+        str(OBJECT_STORE_BYTES),
+    ]
     # Ports of the system's choice: several users' or sweeps' machines may be the same one.
-    return [*command, "--min-worker-port", "0", "--max-worker-port", "0", "--dashboard-agent-listen-port", str(_free_port())]
+    return [
+        *command,
+        "--min-worker-port",
+        "0",
+        "--max-worker-port",
+        "0",
+        "--dashboard-agent-listen-port",
+        str(_free_port()),
+    ]
 
 
 def _gpus_here() -> int:
@@ -119,7 +179,9 @@ def _let_workers_save(temp: Path, stop: _Stop, say: Callable[[str], None]) -> No
     (temp / LEAVING).touch()
     workers = _workers(temp)
     if workers:
-        say(f"leaving: {len(workers)} worker{'s' if len(workers) > 1 else ''} here save{'s' if len(workers) == 1 else ''} at the next step")
+        say(
+            f"leaving: {len(workers)} worker{'s' if len(workers) > 1 else ''} here save{'s' if len(workers) == 1 else ''} at the next step"
+        )
     for worker in workers:
         with suppress(OSError):
             os.kill(worker, signal.SIGUSR1)
@@ -146,7 +208,10 @@ class _Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        before = {number: signal.signal(number, self._receive) for number in (signal.SIGINT, *LEAVE_SIGNALS)}
+        before = {
+            number: signal.signal(number, self._receive)
+            for number in (signal.SIGINT, *LEAVE_SIGNALS)
+        }
         try:
             yield
         finally:

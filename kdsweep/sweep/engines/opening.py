@@ -13,9 +13,17 @@ from kdsweep.sweep.engines.worker import Train
 from kdsweep.sweep.folders import SweepFolder
 
 
-def open_engine(sweep: SweepConfig, folder: SweepFolder, hear: Hear, say: Callable[[str], None], train: Train | None = None) -> Engine:
+def open_engine(
+    sweep: SweepConfig,
+    folder: SweepFolder,
+    hear: Hear,
+    say: Callable[[str], None],
+    train: Train | None = None,
+) -> Engine:
     """The engine that the sweep asks for. `train` takes the core's place in measurements."""
     config = settle_engine(sweep.engine)
     if isinstance(config, InlineEngine):
         return Inline(hear, train)
-    return RayCluster(config, folder, hear, say, local_tracking=sweep.tracking == "sqlite", train=train)
+    return RayCluster(
+        config, folder, hear, say, local_tracking=sweep.tracking == "sqlite", train=train
+    )

@@ -26,7 +26,13 @@ class Guardian:
         os.environ[MARK] = str(folder)  # for whatever is started from here on
         environment = {name: value for name, value in os.environ.items() if name != MARK}
         command = [sys.executable, "-S", "-E", __file__, str(folder)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True, env=environment)
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env=environment,
+        )
 
     def release(self) -> None:
         """End the session now; returns when nothing is left of it."""
@@ -65,7 +71,9 @@ def _lives(process: int) -> bool:
 
 def main(folder: str) -> None:
     # Ctrl-C and a cluster's signals are for the parent; this one ends when the parent has.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
+    )
     while os.read(0, 1):
         pass
     until = time.monotonic() + SECONDS_TO_VANISH

@@ -44,7 +44,14 @@ class RayCluster:
     """A warm actor a slot. One more is always asked for than there is room: when a machine joins, it answers, and tells of room."""
 
     def __init__(
-        self, config: RayEngine, folder: SweepFolder, hear: Hear, say: Callable[[str], None], *, local_tracking: bool, train: Train | None = None
+        self,
+        config: RayEngine,
+        folder: SweepFolder,
+        hear: Hear,
+        say: Callable[[str], None],
+        *,
+        local_tracking: bool,
+        train: Train | None = None,
     ) -> None:
         self.config, self.folder, self.hear, self.say = config, folder, hear, say
         self.local_tracking, self._train = local_tracking, train
@@ -76,7 +83,12 @@ class RayCluster:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         for slot in self._slots:
             with contextlib.suppress(Exception):
                 self._ray.kill(slot.actor)
@@ -107,7 +119,9 @@ class RayCluster:
         if not answers:
             time.sleep(SECONDS_BETWEEN_SIGNALS)  # the last machine left; `want` asks for others
             return
-        seconds = SECONDS_BETWEEN_SIGNALS if timeout is None else min(timeout, SECONDS_BETWEEN_SIGNALS)
+        seconds = (
+            SECONDS_BETWEEN_SIGNALS if timeout is None else min(timeout, SECONDS_BETWEEN_SIGNALS)
+        )
         ready, _ = self._ray.wait(list(answers), num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self._ray.wait(list(answers), num_returns=len(answers), timeout=0)
@@ -142,7 +156,9 @@ class RayCluster:
 
     def want(self, jobs: int) -> None:
         self._wanted = jobs if self.config.slots is None else min(jobs, self.config.slots)
-        for slot in [slot for slot in self._slots if slot.place is None or _is_free(slot)][: max(0, len(self._slots) - self._wanted)]:
+        for slot in [slot for slot in self._slots if slot.place is None or _is_free(slot)][
+            : max(0, len(self._slots) - self._wanted)
+        ]:
             self._release(slot)
         self._grow()
 
@@ -152,16 +168,24 @@ class RayCluster:
         if self.config.slots is None and len(self._slots) < target:
             target = min(target, self._room() + (self.config.address != "local"))
         while len(self._slots) < target:
-            actor = self._ray.remote(Worker).options(num_cpus=self.config.cpus_per_trial, num_gpus=self.gpus_per_slot, max_concurrency=4)
+            actor = self._ray.remote(Worker).options(
+                num_cpus=self.config.cpus_per_trial, num_gpus=self.gpus_per_slot, max_concurrency=4
+            )
             made = actor.remote(self.config.cpus_per_trial, self._train)
             self._slots.append(_Slot(made, made.hello.remote(self._probe, self._content)))
         if self._wanted and not self._said_waiting and self.config.address == "head":
             self._said_waiting = True
-            self.say(f"waiting for machines: each joins with `kdsweep worker` and this command's own arguments (head: {self.session.address})")
+            self.say(
+                f"waiting for machines: each joins with `kdsweep worker` and this command's own arguments (head: {self.session.address})"
+            )
 
     def _room(self) -> int:
         """How many slots fit on the machines that are there."""
-        return sum(slots_in(node["Resources"], self.config.cpus_per_trial, self.gpus_per_slot) for node in self._ray.nodes() if node["Alive"])
+        return sum(
+            slots_in(node["Resources"], self.config.cpus_per_trial, self.gpus_per_slot)
+            for node in self._ray.nodes()
+            if node["Alive"]
+        )
 
     def _arrived(self, slot: _Slot, place: Place) -> None:
         """Take the slot in, unless its machine can't be used. Raises KdsweepError with why."""
@@ -172,7 +196,10 @@ class RayCluster:
             raise
         slot.place, self._failures = place, 0
         slot.answer = slot.actor.events.remote()
-        self.say(f"slot {self.slots}: {place.host}, process {place.pid}" + (f", GPU {place.gpus}" if place.gpus and self.gpus_per_slot else ""))
+        self.say(
+            f"slot {self.slots}: {place.host}, process {place.pid}"
+            + (f", GPU {place.gpus}" if place.gpus and self.gpus_per_slot else "")
+        )
         self._grow()
 
     def _died(self, slot: _Slot, error: Exception) -> None:
@@ -180,13 +207,25 @@ class RayCluster:
         self._keep_logs = True
         if slot.place is not None:
             if slot.job is not None:
-                self.hear(Lost(slot.job, f"the process on {slot.place.host} (process {slot.place.pid}) died"))
+                self.hear(
+                    Lost(
+                        slot.job,
+                        f"the process on {slot.place.host} (process {slot.place.pid}) died",
+                    )
+                )
             return
         # A process that can't be made fails alike each time; one whose machine left says nothing about the next.
-        self._failures += 10 if "creation task" in str(error) or not isinstance(error, self._ray.exceptions.RayActorError) else 1
+        self._failures += (
+            10
+            if "creation task" in str(error)
+            or not isinstance(error, self._ray.exceptions.RayActorError)
+            else 1
+        )
         if self._failures >= MOST_FAILED_STARTS:
             reason = (str(error).strip().splitlines() or [""])[-1]
-            raise KdsweepError(f"engine: no worker process can start: {reason}; see {self.folder.root / 'ray'}")
+            raise KdsweepError(
+                f"engine: no worker process can start: {reason}; see {self.folder.root / 'ray'}"
+            )
 
     def _release(self, slot: _Slot) -> None:
         self._slots.remove(slot)
@@ -199,9 +238,13 @@ class RayCluster:
             wanted = 1.0 if there.get("GPU", 0) or self.config.address == "head" else 0.0
         if self.config.address == "local":
             if wanted and not there.get("GPU", 0):
-                raise KdsweepError(f"engine: gpus_per_trial is {wanted:g}, but this machine has no GPU; 0 means CPU threads alone")
+                raise KdsweepError(
+                    f"engine: gpus_per_trial is {wanted:g}, but this machine has no GPU; 0 means CPU threads alone"
+                )
             if there.get("CPU", 0) < self.config.cpus_per_trial:
-                raise KdsweepError(f"engine: cpus_per_trial is {self.config.cpus_per_trial}, but this machine gives {there.get('CPU', 0):g} CPU cores")
+                raise KdsweepError(
+                    f"engine: cpus_per_trial is {self.config.cpus_per_trial}, but this machine gives {there.get('CPU', 0):g} CPU cores"
+                )
         return float(wanted)
 
 
@@ -214,11 +257,18 @@ def check_place(place: Place, probe: Path, content: str, *, local_tracking: bool
     home = probe.parent.parent.parent
     remedy = "put home (--home, KDSWEEP_HOME) on a file system that all machines share, under the same path"
     if not place.shares_home:
-        raise KdsweepError(f"home: a worker on {place.host} doesn't see {home} as it is here; {remedy}")
-    answer, until = probe.with_name(f"{probe.name}-{place.host}-{place.pid}"), time.monotonic() + SECONDS_FOR_A_SHARED_FILE
+        raise KdsweepError(
+            f"home: a worker on {place.host} doesn't see {home} as it is here; {remedy}"
+        )
+    answer, until = (
+        probe.with_name(f"{probe.name}-{place.host}-{place.pid}"),
+        time.monotonic() + SECONDS_FOR_A_SHARED_FILE,
+    )
     while not (answer.exists() and answer.read_text() == content):
         if time.monotonic() > until:
-            raise KdsweepError(f"home: what a worker on {place.host} writes into {home} isn't seen here; {remedy}")
+            raise KdsweepError(
+                f"home: what a worker on {place.host} writes into {home} isn't seen here; {remedy}"
+            )
         time.sleep(0.1)
     if local_tracking and place.host != socket.gethostname():
         raise KdsweepError(

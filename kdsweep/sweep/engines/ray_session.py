@@ -72,7 +72,9 @@ class Session:
         try:
             self.ray = _import_ray(many_machines=self.config.address != "local")
             _write_log(self.folder.ray_log)
-            with blocked(LEAVE_SIGNALS):  # for what Ray starts: a scheduler that signals every process ends none, workers save and leave
+            with blocked(
+                LEAVE_SIGNALS
+            ):  # for what Ray starts: a scheduler that signals every process ends none, workers save and leave
                 self._join()
             _write_log(self.folder.ray_log)  # ray.init sets handlers of its own
             if self.config.address == "head":
@@ -80,7 +82,9 @@ class Session:
                 self._publish("up")
         except Exception as error:  # Ray raises whatever its parts raise
             self.close()
-            raise KdsweepError(f"engine: Ray at {self.config.address} can't be used: {_in_short(error)}") from error
+            raise KdsweepError(
+                f"engine: Ray at {self.config.address} can't be used: {_in_short(error)}"
+            ) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray sets one of its own
@@ -98,22 +102,37 @@ class Session:
                 if tries_left == 0:
                     raise
                 _write_log(self.folder.ray_log)
-                logging.getLogger("ray").error("%s: asked again, since: %s", self.config.address, error)
+                logging.getLogger("ray").error(
+                    "%s: asked again, since: %s", self.config.address, error
+                )
                 time.sleep(SECONDS_BETWEEN_TRIES)
 
     def _arguments(self) -> dict[str, Any]:
         quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": False}
         if not self.own:
             return quiet | {"address": self.config.address}
-        common = quiet | {"address": "local", "_temp_dir": str(self.temp), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        common = quiet | {
+            "address": "local",
+            "_temp_dir": str(self.temp),
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
         if self.config.address == "local":
             gpus = gpu_count() if self.config.gpus is None else self.config.gpus
             return common | {"num_cpus": self.config.cpus or cpu_count(), "num_gpus": gpus}
         listen = {} if self.config.listen is None else {"_node_ip_address": self.config.listen}
-        return common | listen | {"num_cpus": 0, "num_gpus": 0, "_system_config": NOTICE_A_LOST_NODE}
+        return (
+            common | listen | {"num_cpus": 0, "num_gpus": 0, "_system_config": NOTICE_A_LOST_NODE}
+        )
 
     def _publish(self, state: str) -> None:
-        facts = {"state": state, "address": self.address, "host": socket.gethostname(), "pid": os.getpid(), "session": uuid.uuid4().hex}
+        facts = {
+            "state": state,
+            "address": self.address,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "session": uuid.uuid4().hex,
+        }
         write_json(self.folder.cluster, facts)
 
     def leave(self, *, coming_back: bool) -> None:
@@ -148,7 +167,9 @@ class Session:
 
 def session_folder(folder: SweepFolder, role: str) -> Path:
     """A folder for Ray's sockets on this machine: this user's and this sweep's, and short, since a socket's path has 107 bytes."""
-    return Path("/tmp") / f"kdsweep-{os.getuid()}-{fingerprint(str(folder.root.resolve()), role)[:10]}"
+    return (
+        Path("/tmp") / f"kdsweep-{os.getuid()}-{fingerprint(str(folder.root.resolve()), role)[:10]}"
+    )
 
 
 def remove_session(folder: Path) -> None:
@@ -202,5 +223,7 @@ def _import_ray(*, many_machines: bool) -> Any:
     def note(data: Any, *arguments: Any, **options: Any) -> None:
         logging.getLogger("ray").error("%s", data)
 
-    worker.print_to_stdstream = note  # what Ray says of processes that die: the driver tells it in its own words
+    worker.print_to_stdstream = (
+        note  # what Ray says of processes that die: the driver tells it in its own words
+    )
     return ray

@@ -14,7 +14,11 @@ def settle_engine(config: AutoEngine | InlineEngine | RayEngine) -> InlineEngine
     if not isinstance(config, AutoEngine):
         return config
     gpus = gpu_count()
-    return RayEngine(type="ray", gpus_per_trial=1, cpus_per_trial=max(1, cpu_count() // gpus)) if gpus > 1 else InlineEngine(type="inline")
+    return (
+        RayEngine(type="ray", gpus_per_trial=1, cpus_per_trial=max(1, cpu_count() // gpus))
+        if gpus > 1
+        else InlineEngine(type="inline")
+    )
 
 
 def slots_here(config: AutoEngine | InlineEngine | RayEngine) -> int | None:

@@ -113,7 +113,12 @@ class Dropped(Exception):
     """Raised between two steps to give a trial up without saving it."""
 
 
-def perform(job: Job, on_step: Callable[[int, int], bool], say: Callable[[str], None], train: Train | None = None) -> Generator[Evaluated | Ended, None, None]:
+def perform(
+    job: Job,
+    on_step: Callable[[int, int], bool],
+    say: Callable[[str], None],
+    train: Train | None = None,
+) -> Generator[Evaluated | Ended, None, None]:
     """Do the job, in this thread. `on_step` returns True to save and stop, or raises Dropped."""
     began = time.monotonic()
     from kdsweep.core.timing import Stopwatch
@@ -122,13 +127,26 @@ def perform(job: Job, on_step: Callable[[int, int], bool], say: Callable[[str], 
     imported = time.monotonic() - began
 
     def ended(how: Any, reason: str | None = None, **more: Any) -> Ended:
-        return Ended(job.name, how, reason, spent=stopwatch.seconds | {"start": stopwatch.seconds.get("start", 0.0) + imported}, **more)
+        return Ended(
+            job.name,
+            how,
+            reason,
+            spent=stopwatch.seconds | {"start": stopwatch.seconds.get("start", 0.0) + imported},
+            **more,
+        )
 
     try:
         if isinstance(job, TeacherJob):
             _teach(job, on_step, say, stopwatch)
         else:
-            for evaluation in (train or _core_train())(job.settings, job.folder, cache=job.cache, on_step=on_step, say=say, stopwatch=stopwatch):
+            for evaluation in (train or _core_train())(
+                job.settings,
+                job.folder,
+                cache=job.cache,
+                on_step=on_step,
+                say=say,
+                stopwatch=stopwatch,
+            ):
                 yield Evaluated(job.name, evaluation)
         yield ended("complete")
     except Interrupted:
@@ -150,7 +168,12 @@ def _core_train() -> Train:
     return train
 
 
-def _teach(job: TeacherJob, on_step: Callable[[int, int], bool], say: Callable[[str], None], stopwatch: Stopwatch) -> None:
+def _teach(
+    job: TeacherJob,
+    on_step: Callable[[int, int], bool],
+    say: Callable[[str], None],
+    stopwatch: Stopwatch,
+) -> None:
     from kdsweep.core.augmentation.views import Part, with_parts
     from kdsweep.core.data.loading import load_task
     from kdsweep.core.data.unlabelled import load_unlabelled
@@ -159,7 +182,11 @@ def _teach(job: TeacherJob, on_step: Callable[[int, int], bool], say: Callable[[
 
     with stopwatch("training"):
         data = load_task(job.task, job.cache, say=say)
-        more = None if job.task.unlabelled is None else load_unlabelled(job.task, data, job.cache, say=say)[0]
+        more = (
+            None
+            if job.task.unlabelled is None
+            else load_unlabelled(job.task, data, job.cache, say=say)[0]
+        )
         for number, settings in enumerate(job.teachers):
             if len(job.teachers) > 1:
                 say(f"teacher: {settings.words}, {number + 1} of {len(job.teachers)}")
@@ -167,7 +194,13 @@ def _teach(job: TeacherJob, on_step: Callable[[int, int], bool], say: Callable[[
             for split in data.splits if job.judge_test else ("train", "validation"):
                 teacher_logits(teacher, data, cache=job.cache, split=split, say=say)
             if more is not None:
-                teacher_logits(teacher, with_parts(data, (Part(more, (more,)),), 0), cache=job.cache, split=more.name, say=say)
+                teacher_logits(
+                    teacher,
+                    with_parts(data, (Part(more, (more,)),), 0),
+                    cache=job.cache,
+                    split=more.name,
+                    say=say,
+                )
 
 
 # --- a slot's process ------------------------------------------------------------------------------------------------
@@ -214,8 +247,12 @@ class Worker:
         with contextlib.suppress(OSError):
             shared = probe.read_text() == content
             if shared:
-                probe.with_name(f"{probe.name}-{socket.gethostname()}-{os.getpid()}").write_text(content)
-        return Place(socket.gethostname(), os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", ""), shared)
+                probe.with_name(f"{probe.name}-{socket.gethostname()}-{os.getpid()}").write_text(
+                    content
+                )
+        return Place(
+            socket.gethostname(), os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES", ""), shared
+        )
 
     def begin(self, job: Job) -> None:
         self._asked, self._current, self._begun = None, job.name, time.monotonic()
@@ -248,7 +285,7 @@ class Worker:
             with without_collecting():
                 import torch
 
-                import kdsweep.core.training.loop  # noqa: F401  a warm worker: what the first job needs is imported before it comes
+                import kdsweep.core.training.loop
 
             torch.set_num_threads(self._threads)
         while True:
