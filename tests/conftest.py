@@ -286,7 +286,7 @@ def two_strategies(
 @pytest.fixture(autouse=True)
 def _home_with_an_empty_mlflow_db(request: pytest.FixtureRequest) -> None:
     """Sweeps that write into `tmp_path` find the database there, instead of making one for each test."""
-    if request.path.parent.name == "sweep" and "tmp_path" in request.fixturenames:
+    if "sweep" in request.path.parent.parts and "tmp_path" in request.fixturenames:
         shutil.copy(
             request.getfixturevalue("empty_mlflow_db"),
             request.getfixturevalue("tmp_path") / "mlflow.db",

@@ -231,7 +231,7 @@ def test_kill_9_while_confirming_loses_and_repeats_nothing(
         one = sweep(tmp_path, *changes)
         had = len(list(one.home.sweep("tiny").confirm.glob("*/result.json")))
         if not one.wait_for(
-            lambda: len(list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl"))) > had + 1  # noqa: B023
+            lambda: len(list(one.home.sweep("tiny").confirm.glob("*/metrics.jsonl"))) > had + 1
         ):
             break
         time.sleep(draw.uniform(0, 0.3))

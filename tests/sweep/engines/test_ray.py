@@ -257,7 +257,7 @@ def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_goes_on_on_another
         assert one.wait_for(lambda: both_slots_train(one)), one.end()
         victim = workers_of(tmp_path)[0]
         os.kill(victim, number)
-        assert one.wait_for(lambda: victim not in workers_of(tmp_path)), one.end()  # noqa: B023
+        assert one.wait_for(lambda: victim not in workers_of(tmp_path)), one.end()
     status, output, errors = one.end()
     assert status == 0, errors
     assert output.count("leaves") == 2
@@ -318,7 +318,7 @@ def test_kill_9_of_the_driver_at_random_moments_loses_and_repeats_nothing_and_le
         target = one.evaluations() + draw.randint(0, 240 // KILLS)
         began, longest = time.monotonic(), draw.uniform(2, 20)
         if not one.wait_for(
-            lambda: one.evaluations() > target or time.monotonic() - began > longest  # noqa: B023
+            lambda: one.evaluations() > target or time.monotonic() - began > longest
         ):
             break  # it was done before the moment came
         time.sleep(draw.uniform(0, 0.15))
@@ -339,7 +339,7 @@ def test_ctrl_c_twice_stops_at_once_and_once_saves_and_neither_leaves_a_process(
     for times in (2, 1):
         one = sweep(tmp_path, *SIX)
         before = one.evaluations()
-        assert one.wait_for(lambda: one.evaluations() >= before + 3), one.end()  # noqa: B023
+        assert one.wait_for(lambda: one.evaluations() >= before + 3), one.end()
         assert_listens_on_this_machine_alone(tmp_path)
         for _ in range(times):
             one.process.send_signal(signal.SIGINT)

@@ -20,7 +20,7 @@ from kdsweep.core.teachers.logits import teacher_logits, teacher_test
 from kdsweep.core.training.loop import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 
-SPACES = Path(__file__).parents[2] / "search_spaces"
+SPACES = Path(__file__).parents[3] / "search_spaces"
 
 
 class Glue(NamedTuple):
