@@ -9,8 +9,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Literal
 
+from kdsweep.core.data import loading
 from kdsweep.core.data.batches import batches
-from kdsweep.core.data.labels import labels as loading
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.models.loading import load_tokenizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import accelerate
+import accelerate  # noqa: F401  Trainer needs it and says so only once it is made
 import numpy as np
 import optuna
 import torch

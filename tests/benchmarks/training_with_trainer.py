@@ -6,7 +6,7 @@ example run_glue.py in the place of images.
 
 from __future__ import annotations
 
-import accelerate
+import accelerate  # noqa: F401  Trainer needs it and says so only once it is made
 import torch
 from torch import Tensor, nn
 from torch.nn import functional

@@ -285,7 +285,8 @@ class Worker:
             with without_collecting():
                 import torch
 
-                import kdsweep.core.training.loop
+                # A warm worker: what the first job needs is imported before it comes.
+                import kdsweep.core.training.loop  # noqa: F401
 
             torch.set_num_threads(self._threads)
         while True:

@@ -33,7 +33,7 @@ from kdsweep.core.objective.distillation_loss import UNLABELLED
 from kdsweep.core.settings import AugmentSettings, TaskSettings
 from kdsweep.core.teachers.artifact import teacher_key
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import loop as training
+from kdsweep.core.training import loop as training
 from kdsweep.core.training.loop import prepare_teacher
 from kdsweep.errors import DataError, Interrupted, ModelError, SettingsConflict
 

@@ -17,8 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_python import PreTrainedTokenizer
 
+from kdsweep.core.data import tokenize as tokenizing
 from kdsweep.core.data.batches import BATCHES_A_POOL, batches
-from kdsweep.core.data.labels import tokenize as tokenizing
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import GrowingArray, MappedTexts
 from kdsweep.core.data.rows import Split, TaskData
@@ -102,9 +102,9 @@ def test_another_process_maps_the_rows_and_never_opens_the_file(tmp_path: Path) 
     task = task_of(path)
     here = load_task(task, cache)
     code = (
-        "import json, sys; from pathlib import Path; from kdsweep.core import data; from kdsweep.core.settings import TaskSettings\n"
-        "data._parse_file = lambda path: sys.exit('read again')\n"
-        "found = data.load_task(TaskSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
+        "import json, sys; from pathlib import Path; from kdsweep.core.data import loading, readers; from kdsweep.core.settings import TaskSettings\n"
+        "readers._parse_file = lambda path: sys.exit('read again')\n"
+        "found = loading.load_task(TaskSettings.model_validate_json(sys.argv[1]), Path(sys.argv[2]))\n"
         "print(json.dumps([[split.key, list(split.texts[0]), split.labels.tolist()] for split in found.splits.values()]))"
     )
     out = subprocess.run(
@@ -140,7 +140,7 @@ def test_writing_twice_in_a_row_is_seen_each_time(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kdsweep.core.data.labels import labels as data
+    from kdsweep.core.data import loading as data
 
     path, cache, read = write_csv(tmp_path / "rows.csv", ROWS), tmp_path / "cache", data.read_splits
 
@@ -196,7 +196,7 @@ def test_a_dataset_of_the_hub_is_kept_under_its_own_fingerprint(
 ) -> None:
     import datasets
 
-    from kdsweep.core.data.labels import labels as data
+    from kdsweep.core.data import loading, readers
 
     def hub(word: str) -> datasets.DatasetDict:
         rows = datasets.Dataset.from_list(
@@ -207,17 +207,17 @@ def test_a_dataset_of_the_hub_is_kept_under_its_own_fingerprint(
         )
 
     task, cache = task_of("someone/films", text=("sentence",)), tmp_path / "cache"
-    monkeypatch.setattr(data, "hub_answers", lambda: True)
+    monkeypatch.setattr(readers, "hub_answers", lambda: True)
     for word in ("first", "second"):
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, word=word, **__: hub(word))
-        data._LOADED.clear()
-        data.open_hub.cache_clear()  # as in a new process
+        loading._LOADED.clear()
+        readers.open_hub.cache_clear()  # as in a new process
         found = load_task(task, cache)
         assert all(text.startswith(word) for text in found.train.texts[0])
         assert found.label_names == ("negative", "positive")
     assert len(kept(cache)) == 2
-    monkeypatch.setattr(data, "_from_dataset", lambda *_: pytest.fail("read again"))
-    data._LOADED.clear()
+    monkeypatch.setattr(readers, "_from_dataset", lambda *_: pytest.fail("read again"))
+    loading._LOADED.clear()
     assert same(load_task(task, cache), found)
 
 

@@ -15,7 +15,6 @@ import torch
 from conftest import sentences, write_csv
 from safetensors.torch import load_file, save_file
 
-from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.evaluation.metrics import judge
