@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "kdsweep"
 # What each part may import of kdsweep: itself and what stands before it.
 ORDER = [
     "errors",
+    "trial_id",
     "core",
     "config",
     "drafting",
