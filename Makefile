@@ -1,8 +1,11 @@
-# make setup   an environment in .venv with exactly the versions that were tested
-# make demo    the main job on packaged data and models: minutes on two CPU cores, no network after the installation
-# make test    lint, types and tests
-# make bench   kdsweep measured, beside what one would take instead, against the targets: docs/performance.md; NAMES=... for some
-# make sweep   kdsweep run of SPACE with SWEEP; with SWEEP=sweeps/slurm.yaml as Slurm jobs: docs/slurm.md
+# make setup      an environment in .venv with exactly the versions that were tested
+# make demo       the main job on packaged data and models: minutes on two CPU cores, no network
+# make test       lint, types, and tests with at least one case of everything: under 15 minutes
+# make test-slow  the other tests: all model families, simulations, the wheel, browser pages, faults
+# make bench      kdsweep measured beside other tools, against targets: docs/performance.md;
+#                 NAMES=... measures some of it
+# make sweep      kdsweep run of SPACE with SWEEP; SWEEP=sweeps/slurm.yaml submits Slurm jobs:
+#                 docs/slurm.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,19 +14,19 @@ SWEEP ?= sweeps/local.yaml
 ARGS ?=
 NAMES ?=
 RIVAL := build/benchmarks/torchdistill
-# For Slurm: how many worker jobs, and more options of sbatch for the driver's job and the workers'.
+# For Slurm: the number of worker jobs, and more sbatch options for the driver's and workers' jobs.
 WORKERS ?= 4
 SBATCH_DRIVER ?=
 SBATCH_WORKER ?=
-# The shell takes these from the environment: their spaces and quotes survive.
+# The shell takes these from the environment, so that spaces and quotes survive.
 export SPACE SWEEP WORKERS SBATCH_DRIVER SBATCH_WORKER
 
-.PHONY: setup demo test lint types bench sweep clean
+.PHONY: setup demo test test-slow lint types bench sweep clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
 
-# torch comes first and alone: what is installed later finds it there and pulls no other build.
+# torch is installed first and alone: later packages find it and pull no other build.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kdsweep needs Python 3.11 or newer; name one: make PYTHON=python3.12 setup"; exit 1; }
 	@echo "installing into $(VENV): some minutes the first time"
@@ -35,7 +38,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 demo: setup
 	$(BIN)/kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
 
-# torchdistill wants torchvision, whose build must be that of torch: where only the benchmark looks, it can't break an import.
+# torchdistill needs torchvision, whose build must match torch's. In a folder that only the benchmark
+# reads it can't break an import.
 $(RIVAL):
 	$(BIN)/python -m pip install --quiet --no-deps --target $@ torchdistill==1.1.5 torchvision==0.28.0
 
@@ -48,6 +52,9 @@ types: setup
 
 test: lint types
 	$(BIN)/pytest
+
+test-slow: setup
+	$(BIN)/pytest -m slow
 
 bench: setup $(RIVAL)
 	$(BIN)/python tests/benchmarks/run.py $(NAMES)
