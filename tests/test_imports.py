@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "kdsweep"
 ORDER = [
     "errors",
     "trial_id",
+    "metric_names",
     "core",
     "config",
     "drafting",
