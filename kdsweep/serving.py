@@ -92,10 +92,10 @@ class Classifier:
 
         from kdsweep.core.data.tokenize import TokenizedSplit, encode
         from kdsweep.core.evaluation.predict import predict
-        from kdsweep.core.models.inputs import reads_token_types
+        from kdsweep.core.models.inputs import input_format_of
 
-        token_types = reads_token_types(self.model)
-        found = encode(self.tokenizer, columns, self.max_length, token_types, self.truncation)
+        input_format = input_format_of(self.model, self.max_length, self.truncation)
+        found = encode(self.tokenizer, columns, input_format)
         tokens = TokenizedSplit(
             input_ids=found.ids,
             token_type_ids=found.types,

@@ -21,7 +21,7 @@ from kdsweep.cli import main
 from kdsweep.config import load_space
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
@@ -382,7 +382,7 @@ def test_other_families_convert_too(family: str, tiny: Callable[..., str], tmp_p
         "validation", ([text for text, _ in sentences(40)],), np.zeros(40, dtype=np.int64), "rows"
     )
     tokens = tokenize_split(
-        rows, tokenizer, max_length=16, token_types=reads_token_types(model), cache=tmp_path
+        rows, tokenizer, InputFormat(16, token_types=reads_token_types(model)), cache=tmp_path
     )
     convert(model, tmp_path / "model.onnx")
     checked = check_equal(model, OnnxModel(tmp_path / "model.onnx"), tokens)

@@ -27,7 +27,7 @@ from mlflow import MlflowClient
 from transformers import pipeline
 
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation.metrics import log_probabilities
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json
@@ -228,8 +228,7 @@ def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(
     tokens = tokenize_split(
         Split("x", (texts,), np.zeros(70, dtype=np.int64), "x"),
         classifier.tokenizer,
-        max_length=12,
-        token_types=True,
+        InputFormat(12, token_types=True),
         cache=tmp_path,
     )
     probabilities = np.exp(

@@ -12,7 +12,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.evaluation.metrics import score
 from kdsweep.core.files import publishing
-from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.inputs import input_format_of
 from kdsweep.core.models.loading import (
     load_classifier,
     load_tokenizer,
@@ -160,16 +160,10 @@ def _validation(
     tokenizer = load_tokenizer(
         str(folder), trust_remote_code=student.settings.student.trust_remote_code
     )
-    task, length = student.settings.task, student.settings.training.max_length
-    rows, cut = load_task(task, cache).validation, task.truncation
-    return tokenize_split(
-        rows,
-        tokenizer,
-        max_length=length,
-        token_types=reads_token_types(model),
-        cache=cache,
-        truncation=cut,
-    )
+    task, max_length = student.settings.task, student.settings.training.max_length
+    rows = load_task(task, cache).validation
+    input_format = input_format_of(model, max_length, task.truncation)
+    return tokenize_split(rows, tokenizer, input_format, cache=cache)
 
 
 # --- what was written ------------------------------------------------------------------------------------------------

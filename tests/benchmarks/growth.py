@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.student import load_student
 from kdsweep.core.objective.distillation_loss import distillation_loss
@@ -81,8 +81,7 @@ def _read(chosen: TrialSettings, folder: Path) -> tuple[TokenizedSplit, PreTrain
     return tokenize_split(
         data.train,
         tokenizer,
-        max_length=length,
-        token_types=reads_token_types(student),
+        InputFormat(length, token_types=reads_token_types(student)),
         cache=folder / "cache",
     ), student
 

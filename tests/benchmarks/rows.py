@@ -23,7 +23,7 @@ from kdsweep.core.data.batches import evaluation_batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
 from kdsweep.core.device import to_device
 from kdsweep.core.evaluation import metrics as evaluate
 from kdsweep.core.files import fingerprint, write_array
@@ -201,7 +201,7 @@ def tokenizing_arms(folder: Path, rows: int) -> dict[str, Callable[[], float]]:
         cache = folder / f"cache {next(turn)}"
         took = seconds(
             lambda: tokenize_split(
-                split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache
+                split, tokenizer, InputFormat(MAX_LENGTH, token_types=True), cache=cache
             )
         )
         shutil.rmtree(cache)
@@ -291,7 +291,7 @@ def validation_tokens(folder: Path, source: str, rows: int, max_length: int) -> 
     )
     validation = load_task(task, folder).validation
     return tokenize_split(
-        validation, load_tokenizer(MINILM), max_length=max_length, token_types=True, cache=folder
+        validation, load_tokenizer(MINILM), InputFormat(max_length, token_types=True), cache=folder
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from kdsweep.core.data import loading
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings
 from kdsweep.core.teachers.artifact import Teacher
@@ -82,7 +82,7 @@ def prepare(task: TaskSettings, cache: Path, tokenizer_source: str) -> dict[str,
     loaded = resident("VmHWM")
     began = time.perf_counter()
     for split in (data.train, data.validation):
-        tokenize_split(split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache)
+        tokenize_split(split, tokenizer, InputFormat(MAX_LENGTH, token_types=True), cache=cache)
     spent["tokenize"] = time.perf_counter() - began
     return spent | {"before": before, "loaded": loaded, "peak": resident("VmHWM")}
 
@@ -92,7 +92,7 @@ def slot(task: TaskSettings, cache: Path, tokenizer_source: str, seed: int, step
     data = load_task(task, cache)
     tokenizer = load_tokenizer(tokenizer_source)
     train, validation = (
-        tokenize_split(split, tokenizer, max_length=MAX_LENGTH, token_types=True, cache=cache)
+        tokenize_split(split, tokenizer, InputFormat(MAX_LENGTH, token_types=True), cache=cache)
         for split in (data.train, data.validation)
     )
     logits, validation_logits = (

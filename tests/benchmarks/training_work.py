@@ -17,7 +17,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_sc
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
 from kdsweep.core.device import pick_device
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.student import load_student
@@ -170,8 +170,7 @@ def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) 
     tokens = tokenize_split(
         data.train,
         tokenizer,
-        max_length=settings.training.max_length,
-        token_types=reads_token_types(student),
+        InputFormat(settings.training.max_length, token_types=reads_token_types(student)),
         cache=cache,
     )
     student.to(pick_device())  # type: ignore[arg-type]

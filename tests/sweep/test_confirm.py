@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.compare.statistics import compare_pairs, mean_score
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json
 from kdsweep.core.trial_folder import TrialFolder
@@ -186,7 +186,7 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
     data = load_task_of(home)
     tokenizer = AutoTokenizer.from_pretrained(student)
     tokens = tokenize_split(
-        data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache"
+        data.test, tokenizer, InputFormat(24, token_types=True), cache=tmp_path / "cache"
     )
     logits = predict(
         AutoModelForSequenceClassification.from_pretrained(student), tokens, torch.float32

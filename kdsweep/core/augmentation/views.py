@@ -1,85 +1,28 @@
-"""The rows that a trial trains on: those of train, text without labels, and views of train (`kdsweep.core.augmentation.word_edits`).
+"""Views of train: copies of its rows with edited words (`kdsweep.core.augmentation.word_edits`).
 
-A view is made once, for whoever trains on it: its texts lie in the cache, and tokens and the teacher's logits are known by their content.
+A view is made once for all trials. Its texts are kept in the cache, and the keys of its tokens and
+of the teacher's logits are hashes of those texts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-import numpy as np
-
 from kdsweep.core.augmentation.word_edits import chosen, draws, view
 from kdsweep.core.data.row_store import map_texts, publish_texts
-from kdsweep.core.data.rows import Say, Split, TaskData
-from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.data.rows import Say, Split
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.models.describing import model_fingerprint
-from kdsweep.core.models.loading import load_masked_lm, load_tokenizer
-from kdsweep.core.models.student import student_source
-from kdsweep.core.settings import AugmentSettings, TrialSettings
-from kdsweep.core.teachers.artifact import Teacher
+from kdsweep.core.models.loading import load_masked_lm
+from kdsweep.core.settings import AugmentSettings
 from kdsweep.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from kdsweep.core.augmentation.masked_lm import MaskedWords
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """The same rows for the student and for each of its teachers: a mask may be another token to each."""
-
-    student: Split
-    teachers: tuple[Split, ...]
-
-
-def training_parts(
-    settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say
-) -> tuple[Part, ...]:
-    """All rows that the trial trains on, train first. Fine-tuning has no use for rows without a label."""
-    parts = [Part(data.train, (data.train,) * len(teachers))]
-    if settings.task.unlabelled is not None and settings.is_taught:
-        more, _ = load_unlabelled(settings.task, data, cache, say=say)
-        parts.append(Part(more, (more,) * len(teachers)))
-    augment = settings.augment
-    if augment is None or not (settings.is_taught or augment.in_finetuning):
-        return tuple(parts)
-    token, theirs = "", [""] * len(teachers)
-    if augment.mask > 0:
-        source = student_source(settings.student, teachers[0].folder if teachers else None)
-        token = mask_token(
-            load_tokenizer(source, trust_remote_code=settings.student.trust_remote_code), source
-        )
-        theirs = [
-            mask_token(load_tokenizer(str(teacher.folder)), "the teacher") for teacher in teachers
-        ]
-    for number in range(augment.views):
-        views = {
-            one: cached_view(data.train, augment, number, one, cache, say)
-            for one in dict.fromkeys([token, *theirs])
-        }
-        mine = (
-            views[token] if settings.is_taught else replace(views[token], labels=data.train.labels)
-        )
-        parts.append(Part(mine, tuple(views[one] for one in theirs)))
-    return tuple(parts)
-
-
-def with_parts(data: TaskData, parts: tuple[Part, ...], teacher: int) -> TaskData:
-    """The task's rows and the parts, as this teacher reads them, each a split by its name."""
-    return replace(
-        data, splits=data.splits | {part.student.name: part.teachers[teacher] for part in parts}
-    )
-
-
-def joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The rows of all of them; a single one as it is, memory-mapped or not."""
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 def mask_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:

@@ -54,6 +54,13 @@ def map_array(path: Path) -> np.ndarray:
     return mapped
 
 
+def joined_arrays(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """The rows of all arrays, one after the other. A single array is returned as it is, so that a
+    memory-mapped one stays in its file.
+    """
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
 class MappedTexts(Sequence[str]):
     """Texts that lie in a file; those that are asked for are read. A slice is a list."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,10 @@ class TaskData:
     label_names: tuple[str, ...]
     splits: dict[str, Split]
     notes: tuple[str, ...]
+
+    def with_splits(self, *splits: Split) -> TaskData:
+        """The same task with these splits as well; one of the same name takes the old one's place."""
+        return replace(self, splits=self.splits | {split.name: split for split in splits})
 
     @property
     def train(self) -> Split:

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
     from kdsweep.core.settings import Truncation
 
 
+@dataclass(frozen=True)
+class InputFormat:
+    """How a model reads a row: at most `max_length` tokens, special ones included, and which of a
+    longer text are kept; with `token_types` where the model tells the first text from the second.
+    """
+
+    max_length: int
+    token_types: bool
+    truncation: Truncation = "head"
+
+
 @dataclass(frozen=True, eq=False)
 class TokenizedSplit:
     """One split as one model reads it: all tokens in a row, memory-mapped. Row i is `input_ids[offsets[i]:offsets[i + 1]]`."""
@@ -109,11 +120,9 @@ SECONDS_BETWEEN_LINES = 10.0
 def tokenize_split(
     split: Split,
     tokenizer: PreTrainedTokenizerBase,
+    input_format: InputFormat,
     *,
-    max_length: int,
-    token_types: bool,
     cache: Path,
-    truncation: Truncation = "head",
     say: Say = lambda line: None,
 ) -> TokenizedSplit:
     """Tokenize once, for as long as rows, tokenizer, length and truncation stay what they are; afterwards map the files into memory."""
@@ -121,9 +130,9 @@ def tokenize_split(
         "tokens 1",
         split.key,
         tokenizer_fingerprint(tokenizer),
-        max_length,
-        token_types,
-        *([] if truncation == "head" else [truncation]),
+        input_format.max_length,
+        input_format.token_types,
+        *([] if input_format.truncation == "head" else [input_format.truncation]),
     )
     folder = cache / "tokens" / key
     if not folder.is_dir():
@@ -134,14 +143,12 @@ def tokenize_split(
             if not folder.is_dir():
                 say(f"tokenizing {split.name}: {len(split):,} rows")
                 with publishing(folder) as beside:
-                    _tokenize_into(
-                        beside, split, tokenizer, max_length, token_types, truncation, say
-                    )
+                    _tokenize_into(beside, split, tokenizer, input_format, say)
     lengths = folder / "lengths.npy"
     return TokenizedSplit(
         input_ids=np.load(folder / "input_ids.npy", mmap_mode="r"),
         token_type_ids=np.load(folder / "token_type_ids.npy", mmap_mode="r")
-        if token_types
+        if input_format.token_types
         else None,
         offsets=map_array(folder / "offsets.npy"),
         labels=split.labels,
@@ -166,9 +173,7 @@ def _tokenize_into(
     folder: Path,
     split: Split,
     tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    token_types: bool,
-    truncation: Truncation,
+    input_format: InputFormat,
     say: Say,
 ) -> None:
     small = _backend_does_it_all(tokenizer) and max(tokenizer.get_vocab().values()) < 1 << 16
@@ -179,18 +184,13 @@ def _tokenize_into(
         )
         types = (
             files.enter_context(GrowingArray(folder / "token_type_ids.npy", np.int8))
-            if token_types
+            if input_format.token_types
             else None
         )
         for start in range(0, len(split), ROWS_A_TOKENIZER_CALL):
             end = min(start + ROWS_A_TOKENIZER_CALL, len(split))
-            made = encode(
-                tokenizer,
-                [list(column[start:end]) for column in split.texts],
-                max_length,
-                token_types,
-                truncation,
-            )
+            columns = [list(column[start:end]) for column in split.texts]
+            made = encode(tokenizer, columns, input_format)
             ids.append(made.ids)
             if types is not None and made.types is not None:
                 types.append(made.types)
@@ -207,31 +207,27 @@ def _tokenize_into(
 def encode(
     tokenizer: PreTrainedTokenizerBase,
     texts: list[list[str]],
-    max_length: int,
-    token_types: bool,
-    truncation: Truncation = "head",
+    input_format: InputFormat,
 ) -> Tokens:
     """Rows of one text or two, each a column in `texts`, as a model reads them: with its special tokens, at most `max_length` in all."""
-    if truncation != "head":
+    if input_format.truncation != "head":
         (column,) = texts
-        return _encode_cut(tokenizer, column, max_length, token_types, truncation)
-    return (_encode_by_backend if _backend_does_it_all(tokenizer) else _encode_by_call)(
-        tokenizer, texts, max_length, token_types
-    )
+        return _encode_cut(tokenizer, column, input_format)
+    if _backend_does_it_all(tokenizer):
+        return _encode_by_backend(tokenizer, texts, input_format)
+    return _encode_by_call(tokenizer, texts, input_format)
 
 
 def _encode_cut(
     tokenizer: PreTrainedTokenizerBase,
     column: list[str],
-    max_length: int,
-    token_types: bool,
-    truncation: Truncation,
+    input_format: InputFormat,
 ) -> Tokens:
     """The end of a long text, or a quarter of its beginning and three of its end, after Sun, Qiu, Xu, Huang (2019), "How to Fine-Tune BERT
     for Text Classification?" (https://arxiv.org/abs/1905.05583)."""
     before, after = _special_tokens(tokenizer)
-    room = max_length - len(before) - len(after)
-    kept_of_head = room // 4 if truncation == "head_tail" else 0
+    room = input_format.max_length - len(before) - len(after)
+    kept_of_head = room // 4 if input_format.truncation == "head_tail" else 0
     plain = tokenizer(
         column,
         add_special_tokens=False,
@@ -247,7 +243,7 @@ def _encode_cut(
     lengths = np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
     types = (
-        np.zeros(len(ids), dtype=np.int8) if token_types else None
+        np.zeros(len(ids), dtype=np.int8) if input_format.token_types else None
     )  # one text: all its tokens are of the first
     return Tokens(ids, types, lengths, sum(len(ids) > room for ids in plain))
 
@@ -282,11 +278,11 @@ def _backend_does_it_all(tokenizer: PreTrainedTokenizerBase) -> bool:
 
 
 def _encode_by_backend(
-    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], input_format: InputFormat
 ) -> Tokens:
     """The Rust tokenizer's answers as they are: the way through a dictionary of lists takes half as long again."""
     tokenizer(
-        *(column[:1] for column in texts), truncation=True, max_length=max_length
+        *(column[:1] for column in texts), truncation=True, max_length=input_format.max_length
     )  # it tells its Rust half how to truncate
     backend = cast(Any, tokenizer).backend_tokenizer
     encodings = backend.encode_batch_fast(
@@ -303,30 +299,33 @@ def _encode_by_backend(
             dtype=np.int8,
             count=total,
         )
-        if token_types
+        if input_format.token_types
         else None
     )
     return Tokens(
         ids,
         types,
         lengths,
-        sum(bool(encodings[i].overflowing) for i in np.flatnonzero(lengths >= max_length)),
+        sum(
+            bool(encodings[i].overflowing)
+            for i in np.flatnonzero(lengths >= input_format.max_length)
+        ),
     )
 
 
 def _encode_by_call(
-    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], max_length: int, token_types: bool
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], input_format: InputFormat
 ) -> Tokens:
     """What any tokenizer can do."""
     how: dict[str, Any] = {
         "truncation": True,
-        "max_length": max_length,
-        "return_token_type_ids": token_types,
+        "max_length": input_format.max_length,
+        "return_token_type_ids": input_format.token_types,
     }
     encoded = tokenizer(*texts, **how, return_attention_mask=False, return_overflowing_tokens=False)
     rows = encoded["input_ids"]
     lengths = np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
-    full, truncated = np.flatnonzero(lengths == max_length), 0
+    full, truncated = np.flatnonzero(lengths == input_format.max_length), 0
     if len(full):  # only a row of full length can have lost something: read those again, whole
         whole = tokenizer(
             *([column[i] for i in full] for column in texts),
@@ -334,11 +333,11 @@ def _encode_by_call(
             return_attention_mask=False,
             verbose=False,
         )
-        truncated = sum(len(row) > max_length for row in whole["input_ids"])
+        truncated = sum(len(row) > input_format.max_length for row in whole["input_ids"])
     ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32)
     types = (
         np.fromiter(chain.from_iterable(encoded["token_type_ids"]), dtype=np.int8)
-        if token_types
+        if input_format.token_types
         else None
     )
     return Tokens(ids, types, lengths, truncated)

@@ -7,6 +7,8 @@ import inspect
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kdsweep.core.data.tokenize import InputFormat
+from kdsweep.core.settings import Truncation
 from kdsweep.errors import ModelError
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
@@ -18,6 +20,13 @@ def reads_token_types(model: PreTrainedModel) -> bool:
         "token_type_ids" in inspect.signature(model.forward).parameters
         and getattr(model.config, "type_vocab_size", 0) > 1
     )
+
+
+def input_format_of(
+    model: PreTrainedModel, max_length: int, truncation: Truncation = "head"
+) -> InputFormat:
+    """How this model reads rows of at most `max_length` tokens."""
+    return InputFormat(max_length, reads_token_types(model), truncation)
 
 
 def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

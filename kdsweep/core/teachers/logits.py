@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import fold_numbers
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.device import resolve_precision
 from kdsweep.core.evaluation.metrics import by_split, judge
 from kdsweep.core.evaluation.predict import predict
@@ -23,9 +22,9 @@ from kdsweep.core.files import (
     write_array,
     write_json,
 )
-from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.inputs import input_format_of
 from kdsweep.core.models.loading import load_tokenizer
-from kdsweep.core.settings import SPLITS, Metric, Truncation
+from kdsweep.core.settings import SPLITS, Metric
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher
 from kdsweep.errors import TeacherError
 
@@ -74,8 +73,7 @@ def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say:
         model,
         load_tokenizer(str(teacher.folder)),
         rows,
-        max_length=teacher.max_length,
-        truncation=teacher.truncation,
+        input_format_of(model, teacher.max_length, teacher.truncation),
         cache=cache,
         say=say,
     )
@@ -146,16 +144,12 @@ def answers_of_model(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Split,
+    input_format: InputFormat,
     *,
-    max_length: int,
-    truncation: Truncation,
     cache: Path,
     say: Say = lambda line: None,
 ) -> np.ndarray:
-    how: dict[str, Any] = {"max_length": max_length, "truncation": truncation}
-    tokens = tokenize_split(
-        rows, tokenizer, token_types=reads_token_types(model), cache=cache, say=say, **how
-    )
+    tokens = tokenize_split(rows, tokenizer, input_format, cache=cache, say=say)
     return predict(model, tokens, resolve_precision("auto", model.device))
 
 

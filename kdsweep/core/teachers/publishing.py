@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import publishing, write_json
 from kdsweep.core.models.describing import parameter_count, size_mb
-from kdsweep.core.models.inputs import check_fits, check_length, reads_token_types
+from kdsweep.core.models.inputs import check_fits, check_length, input_format_of
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model, with_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher, find_teacher
@@ -60,10 +59,8 @@ def publish_teacher(
         _reorder_outputs(model, order, str(source))
     with_labels(model.config, data.label_names, data.kind)
 
-    how: dict[str, Any] = {"max_length": teacher.training.max_length, "truncation": task.truncation}
-    tokens = tokenize_split(
-        data.validation, tokenizer, token_types=reads_token_types(model), cache=cache, **how
-    )
+    input_format = input_format_of(model, teacher.training.max_length, task.truncation)
+    tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(teacher.training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits)
@@ -71,7 +68,7 @@ def publish_teacher(
         check_beats_mean(task.metric, data, logits)
     else:
         check_beats_majority(task.metric, data, logits, order)
-    train_logits = answers_of_model(model, tokenizer, data.train, cache=cache, **how)
+    train_logits = answers_of_model(model, tokenizer, data.train, input_format, cache=cache)
     for rows in data.splits.values():
         logits_file(key, rows, cache).unlink(missing_ok=True)  # of a teacher that was removed
     shutil.rmtree(cache / "logits" / key, ignore_errors=True)
@@ -83,7 +80,8 @@ def publish_teacher(
         "size_mb": size_mb(model),
         **latency(model, tokens),
         **sureness(train_logits, data.kind),
-        **how,
+        "max_length": input_format.max_length,
+        "truncation": input_format.truncation,
         "seconds": seconds,
         "training_folder": None if training_folder is None else str(training_folder),
     }

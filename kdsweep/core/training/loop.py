@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,9 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 
 from kdsweep import __version__
-from kdsweep.core.augmentation.views import Part, joined, training_parts, with_parts
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.mapped_arrays import joined_arrays
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.tokenize import TokenizedSplit, joined_tokens, tokenize_split
 from kdsweep.core.device import (
@@ -33,7 +32,7 @@ from kdsweep.core.device import (
 )
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.files import locked, publishing
-from kdsweep.core.models.inputs import check_length, reads_token_types
+from kdsweep.core.models.inputs import check_length, input_format_of
 from kdsweep.core.models.loading import load_tokenizer, save_model
 from kdsweep.core.models.student import load_student, student_source
 from kdsweep.core.objective.inner_states import Matching, check_same_tokens
@@ -50,6 +49,7 @@ from kdsweep.core.training.dropout import cheap_dropout
 from kdsweep.core.training.micro_batches import MicroBatches
 from kdsweep.core.training.optimizer import AdamW
 from kdsweep.core.training.state import TrainingState, check_same_rows
+from kdsweep.core.training.training_rows import TrainingRows, training_rows
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import Interrupted, TrialDiverged
 
@@ -143,21 +143,12 @@ def _train(
         for one in settings.teachers
     ]
     teacher = teachers[0] if teachers else None  # the one that gives layers and inner states
-    parts = training_parts(settings, data, teachers, cache, say)
-    data_keys |= {part.student.name: part.student.key for part in parts}
+    rows = training_rows(settings, data, teachers, cache, say)
+    data_keys |= rows.keys
     if saved is not None:
         check_same_rows(saved["data"], data_keys, place)
     heard = teachers if settings.needs_logits else []
-    read = [with_parts(data, parts, i) for i in range(len(heard))]  # by each of them
-    logits = [
-        joined(
-            [
-                teacher_logits(one, read[i], cache=cache, split=part.student.name, say=say)
-                for part in parts
-            ]
-        )
-        for i, one in enumerate(heard)
-    ]
+    logits = [_logits_for(one, data, rows.teachers[i], cache, say) for i, one in enumerate(heard)]
     validation_logits = [
         teacher_logits(one, data, cache=cache, split="validation") for one in heard
     ]
@@ -181,28 +172,21 @@ def _train(
     model.to(device)
 
     def tokenized(split: Split) -> TokenizedSplit:
-        how: dict[str, Any] = {
-            "max_length": training.max_length,
-            "truncation": settings.task.truncation,
-        }
-        return tokenize_split(
-            split, tokenizer, token_types=reads_token_types(model), cache=cache, say=say, **how
-        )
+        input_format = input_format_of(model, training.max_length, settings.task.truncation)
+        return tokenize_split(split, tokenizer, input_format, cache=cache, say=say)
 
     train_tokens, validation_tokens = (
-        joined_tokens([tokenized(part.student) for part in parts]),
+        joined_tokens([tokenized(split) for split in rows.student]),
         tokenized(data.validation),
     )
 
     # 3. What is minimised, and what moves: optimizer, schedules, and the steps at which to evaluate.
     matching = (
-        match_inner_states(settings, model, tokenizer, teacher, data, parts, cache, say)
+        match_inner_states(settings, model, tokenizer, teacher, data, rows, cache, say)
         if settings.distill.online
         else None
     )
-    objective = Objective(
-        settings, model, joined([part.student.labels for part in parts]), logits, matching, dtype
-    )
+    objective = Objective(settings, model, rows.labels, logits, matching, dtype)
     steps_an_epoch = math.ceil(len(train_tokens) / training.batch_size)
     total_steps = steps_an_epoch * training.epochs
     evaluate_at = evaluation_steps(steps_an_epoch, training.epochs, training.evaluations_per_epoch)
@@ -348,7 +332,7 @@ def match_inner_states(
     tokenizer: PreTrainedTokenizerBase,
     teacher: Teacher | None,
     data: TaskData,
-    parts: Sequence[Part],
+    rows: TrainingRows,
     cache: Path,
     say: Say,
 ) -> Matching:
@@ -361,19 +345,23 @@ def match_inner_states(
     check_same_tokens(settings.distill, tokenizer, reading)
     length = settings.training.max_length
     check_length(beside, reading, length, str(teacher.folder))
-    how: dict[str, Any] = {
-        "max_length": length,
-        "token_types": reads_token_types(beside),
-        "cache": cache,
-        "truncation": settings.task.truncation,
-        "say": say,
-    }
-    return Matching(
-        settings.distill,
-        model,
-        beside,
-        joined_tokens([tokenize_split(part.teachers[0], reading, **how) for part in parts]),
-    )
+    input_format = input_format_of(beside, length, settings.task.truncation)
+    tokens = [
+        tokenize_split(split, reading, input_format, cache=cache, say=say)
+        for split in rows.teachers[0]
+    ]
+    return Matching(settings.distill, model, beside, joined_tokens(tokens))
+
+
+def _logits_for(
+    teacher: Teacher, data: TaskData, splits: Sequence[Split], cache: Path, say: Say
+) -> np.ndarray:
+    """The teacher's logits for all rows of the splits, fp32 [rows, classes]."""
+    data = data.with_splits(*splits)
+    logits = [
+        teacher_logits(teacher, data, cache=cache, split=split.name, say=say) for split in splits
+    ]
+    return joined_arrays(logits)
 
 
 def evaluation_steps(steps_an_epoch: int, epochs: int, evaluations_an_epoch: int) -> set[int]:

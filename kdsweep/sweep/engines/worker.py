@@ -174,7 +174,6 @@ def _teach(
     say: Callable[[str], None],
     stopwatch: Stopwatch,
 ) -> None:
-    from kdsweep.core.augmentation.views import Part, with_parts
     from kdsweep.core.data.loading import load_task
     from kdsweep.core.data.unlabelled import load_unlabelled
     from kdsweep.core.teachers.logits import teacher_logits
@@ -194,13 +193,8 @@ def _teach(
             for split in data.splits if job.judge_test else ("train", "validation"):
                 teacher_logits(teacher, data, cache=job.cache, split=split, say=say)
             if more is not None:
-                teacher_logits(
-                    teacher,
-                    with_parts(data, (Part(more, (more,)),), 0),
-                    cache=job.cache,
-                    split=more.name,
-                    say=say,
-                )
+                with_more = data.with_splits(more)
+                teacher_logits(teacher, with_more, cache=job.cache, split=more.name, say=say)
 
 
 # --- a slot's process ------------------------------------------------------------------------------------------------

@@ -16,17 +16,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import TrialSettings, train
-from kdsweep.core.augmentation.views import (
-    cached_view,
-    joined,
-    mask_token,
-    training_parts,
-    with_parts,
-)
+from kdsweep.core.augmentation.views import cached_view, mask_token
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, without_labels
-from kdsweep.core.data.tokenize import joined_tokens, tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, joined_tokens, tokenize_split
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.objective.distillation_loss import UNLABELLED
@@ -35,6 +29,7 @@ from kdsweep.core.teachers.artifact import teacher_key
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.training import loop as training
 from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.training.training_rows import training_rows
 from kdsweep.errors import DataError, Interrupted, ModelError, SettingsConflict
 
 UNLABELLED_ROWS = [(f"{text} film", "") for text, _ in sentences(90, seed=7)]
@@ -206,10 +201,10 @@ def test_joined_tokens_are_those_of_one_split_with_all_rows(
     texts = [text for part in parts for text in part.texts[0]]
     whole = Split("whole", (texts,), np.zeros(len(texts), dtype=np.int64), "whole")
     tokenizer = load_tokenizer(tiny("bert", layers=2))
-    how: dict[str, Any] = {"max_length": 12, "token_types": True, "cache": tmp_path}
-    one, together = (
-        tokenize_split(whole, tokenizer, **how),
-        joined_tokens([tokenize_split(part, tokenizer, **how) for part in parts]),
+    input_format = InputFormat(12, token_types=True)
+    one = tokenize_split(whole, tokenizer, input_format, cache=tmp_path)
+    together = joined_tokens(
+        [tokenize_split(part, tokenizer, input_format, cache=tmp_path) for part in parts]
     )
     assert len(together) == len(one)
     assert together.lengths.tolist() == one.lengths.tolist()
@@ -243,7 +238,7 @@ def test_a_distilled_student_reads_them_and_a_fine_tuned_one_does_not(
         "richer": 2 * -(-(rows + 90) // 16),
     }  # an epoch goes over all rows
     monkeypatch.setattr(
-        "kdsweep.core.augmentation.views.load_unlabelled", None
+        "kdsweep.core.training.training_rows.load_unlabelled", None
     )  # to call it would fail
     both = [
         metrics(replace_alpha(settings), tmp_path / name, cache)
@@ -322,14 +317,11 @@ def test_logits_of_a_teacher_that_was_removed_are_forgotten(
     data = load_task(settings.task, tmp_path)
 
     def logits() -> list[np.ndarray]:
-        parts = training_parts(settings, data, [teacher], tmp_path, silent)
+        (splits,) = training_rows(settings, data, [teacher], tmp_path, silent).teachers
+        with_all = data.with_splits(*splits)
         return [
-            np.array(
-                teacher_logits(
-                    teacher, with_parts(data, parts, 0), cache=tmp_path, split=part.student.name
-                )
-            )
-            for part in parts
+            np.array(teacher_logits(teacher, with_all, cache=tmp_path, split=split.name))
+            for split in splits
         ]
 
     before = logits()
@@ -379,26 +371,25 @@ def test_views_are_labelled_by_the_teacher_alone_and_in_fine_tuning_by_their_row
     augment = {"views": 2, "ngram": 0.5}
     taught = make(augment=augment)
     data = load_task(taught.task, cache)
-    parts = training_parts(taught, data, [], cache, silent)
-    assert [part.student.name for part in parts] == ["train", "view 1", "view 2"]
+    rows = training_rows(taught, data, [], cache, silent)
+    splits = rows.student
+    assert [split.name for split in splits] == ["train", "view 1", "view 2"]
     assert all(
-        set(part.student.labels.tolist()) == {UNLABELLED} and len(part.student) == len(data.train)
-        for part in parts[1:]
+        set(split.labels.tolist()) == {UNLABELLED} and len(split) == len(data.train)
+        for split in splits[1:]
     )
-    assert list(parts[1].student.texts[0]) != list(parts[2].student.texts[0])
-    assert joined([part.student.labels for part in parts[:1]]) is data.train.labels
+    assert list(splits[1].texts[0]) != list(splits[2].texts[0])
 
     alone = {"alpha": 1.0, "teacher": None}
-    assert training_parts(make(**alone, augment=augment), data, [], cache, silent)[1:] == ()
-    asked = training_parts(
-        make(**alone, augment=augment | {"in_finetuning": True}), data, [], cache, silent
-    )
-    assert [part.student.labels.tolist() for part in asked] == [data.train.labels.tolist()] * 3
-    assert [part.student.key for part in asked] == [
-        part.student.key for part in parts
-    ]  # the same texts
-    still = training_parts(make(augment=augment | {"in_finetuning": True}), data, [], cache, silent)
-    assert set(still[1].student.labels.tolist()) == {UNLABELLED}
+    only_train = training_rows(make(**alone, augment=augment), data, [], cache, silent)
+    assert only_train.student == (data.train,)
+    assert only_train.labels is data.train.labels
+    in_finetuning = augment | {"in_finetuning": True}
+    asked = training_rows(make(**alone, augment=in_finetuning), data, [], cache, silent)
+    assert [split.labels.tolist() for split in asked.student] == [data.train.labels.tolist()] * 3
+    assert asked.keys == rows.keys  # the same texts
+    still = training_rows(make(augment=in_finetuning), data, [], cache, silent)
+    assert set(still.student[1].labels.tolist()) == {UNLABELLED}
 
 
 def test_a_view_is_made_once_and_is_another_with_another_share_seed_or_number(
@@ -456,18 +447,16 @@ def test_every_teacher_and_the_student_have_their_own_masks_in_the_same_places(
     )
     teachers = [prepare_teacher(settings.task, one, cache) for one in settings.teachers]
     data = load_task(settings.task, cache)
-    parts = training_parts(settings, data, teachers, cache, silent)
-    assert [list(one.texts[0]) for one in parts[0].teachers] == [list(data.train.texts[0])] * 2
-    mine, (theirs, others) = (
-        list(parts[1].student.texts[0]),
-        (list(one.texts[0]) for one in parts[1].teachers),
-    )
+    rows = training_rows(settings, data, teachers, cache, silent)
+    assert [splits[0] for splits in rows.teachers] == [data.train] * 2
+    mine = list(rows.student[1].texts[0])
+    theirs, others = (list(splits[1].texts[0]) for splits in rows.teachers)
     assert mine == others == [text.replace("[MASK]", "[UNK]") for text in theirs]
     assert any("[UNK]" in text for text in mine) and mine != theirs
 
     for number, (teacher, texts) in enumerate(zip(teachers, (theirs, others), strict=True)):
         logits = teacher_logits(
-            teacher, with_parts(data, parts, number), cache=cache, split="view 1"
+            teacher, data.with_splits(*rows.teachers[number]), cache=cache, split="view 1"
         )
         model, reads = (
             AutoModelForSequenceClassification.from_pretrained(teacher.folder).eval(),

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from kdsweep.core.data.batches import batches, evaluation_batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.settings import SPLITS, TaskSettings
 from kdsweep.errors import DataError
 
@@ -189,8 +189,7 @@ def test_half_an_emoji_is_replaced_before_a_tokenizer_sees_it(
     tokenize_split(
         data.train,
         AutoTokenizer.from_pretrained(tiny("bert")),
-        max_length=16,
-        token_types=False,
+        InputFormat(16, token_types=False),
         cache=tmp_path,
     )
 
@@ -502,7 +501,7 @@ def test_tokens_are_the_tokenizers_own_row_by_row(
     tokenizer = AutoTokenizer.from_pretrained(tiny("bert"))
     texts = [text for text, _ in ROWS]
     tokens = tokenize_split(
-        split_of(texts), tokenizer, max_length=8, token_types=True, cache=tmp_path
+        split_of(texts), tokenizer, InputFormat(8, token_types=True), cache=tmp_path
     )
     rows = np.array([0, 51, 119, 3])
     batch = tokens.batch(rows)
@@ -531,8 +530,7 @@ def test_tokens_are_mapped_into_memory_and_made_once(
         return tokenize_split(
             split_of(list(texts)),
             tokenizer,
-            max_length=max_length,
-            token_types=False,
+            InputFormat(max_length, token_types=False),
             cache=tmp_path,
             say=said.append,
         )
@@ -562,7 +560,7 @@ def test_pairs_tell_their_texts_apart_for_bert_and_not_for_distilbert(
         assert reads_token_types(load_classifier(tiny(family), ("a", "b"))) is expected
         tokenizer = AutoTokenizer.from_pretrained(tiny(family))
         batch = tokenize_split(
-            pair, tokenizer, max_length=16, token_types=expected, cache=tmp_path
+            pair, tokenizer, InputFormat(16, token_types=expected), cache=tmp_path
         ).batch(np.array([0, 1]))
         assert ("token_type_ids" in batch) is expected
         if expected:  # [CLS] the film was fine [SEP] yes [SEP] and padding; [CLS] a plot [SEP] no the actor is dull [SEP]
@@ -583,7 +581,7 @@ def test_only_rows_that_lost_tokens_count_as_truncated(
         "the film was very very fine",
     ]  # 4, 6, 7 and 8 tokens
     tokens = tokenize_split(
-        split_of(texts), tokenizer, max_length=6, token_types=False, cache=tmp_path
+        split_of(texts), tokenizer, InputFormat(6, token_types=False), cache=tmp_path
     )
     assert tokens.lengths.tolist() == [4, 6, 6, 6]
     assert tokens.truncated == 2

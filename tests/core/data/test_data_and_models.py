@@ -16,7 +16,7 @@ from conftest import make_model, sentences, write_csv
 from kdsweep.core.data.batches import batches, evaluation_batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.models.inputs import check_length, reads_token_types
 from kdsweep.core.models.layers import keep_layers, kept_layers
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
@@ -175,7 +175,7 @@ def test_tokens_are_made_once_and_pairs_are_told_apart_where_the_model_can(
     assert not reads_token_types(distilbert)
     tokenizer = load_tokenizer(tiny("bert"))
     first = tokenize_split(
-        data.train, tokenizer, max_length=16, token_types=True, cache=tmp_path / "cache"
+        data.train, tokenizer, InputFormat(16, token_types=True), cache=tmp_path / "cache"
     )
     assert isinstance(first.input_ids, np.memmap)
     batch = first.batch(np.arange(4))
@@ -193,14 +193,13 @@ def test_tokens_are_made_once_and_pairs_are_told_apart_where_the_model_can(
     tokenize_split(
         data.train,
         tokenizer,
-        max_length=16,
-        token_types=True,
+        InputFormat(16, token_types=True),
         cache=tmp_path / "cache",
         say=said.append,
     )
     assert not said
     assert tokenize_split(
-        data.train, tokenizer, max_length=5, token_types=True, cache=tmp_path / "cache"
+        data.train, tokenizer, InputFormat(5, token_types=True), cache=tmp_path / "cache"
     ).truncated == len(data.train)
 
 

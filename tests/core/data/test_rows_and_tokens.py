@@ -22,7 +22,7 @@ from kdsweep.core.data.batches import BATCHES_A_POOL, batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import GrowingArray, MappedTexts
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.settings import TaskSettings
 
 ROWS = sentences(120)
@@ -372,8 +372,7 @@ def assert_as_called(
     made = tokenize_split(
         Split("x", columns, np.zeros(len(columns[0]), np.int64), key),
         tokenizer,
-        max_length=max_length,
-        token_types=token_types,
+        InputFormat(max_length, token_types=token_types),
         cache=cache,
     )
     truncated = 0
@@ -435,8 +434,7 @@ def test_tokens_take_two_bytes_where_the_vocabulary_allows_and_four_where_not(
         made = tokenize_split(
             Split("x", (["fine plot"],), np.zeros(1, np.int64), "x"),
             tokenizer,
-            max_length=8,
-            token_types=False,
+            InputFormat(8, token_types=False),
             cache=tmp_path,
         )
         assert made.input_ids.dtype == dtype
@@ -448,7 +446,7 @@ def test_tokens_take_two_bytes_where_the_vocabulary_allows_and_four_where_not(
 
 def test_tokens_of_an_earlier_version_are_still_read(tmp_path: Path) -> None:
     split, tokenizer = Split("x", (CORPUS,), np.zeros(len(CORPUS), np.int64), "x"), word_piece()
-    now = tokenize_split(split, tokenizer, max_length=8, token_types=True, cache=tmp_path)
+    now = tokenize_split(split, tokenizer, InputFormat(8, token_types=True), cache=tmp_path)
     rows, folder = np.arange(len(CORPUS)), tmp_path / "tokens" / now.key
     lengths, batch = (
         now.lengths.tolist(),
@@ -458,7 +456,7 @@ def test_tokens_of_an_earlier_version_are_still_read(tmp_path: Path) -> None:
     np.save(folder / "input_ids.npy", ids)
     (folder / "lengths.npy").unlink()
     then = tokenize_split(
-        split, tokenizer, max_length=8, token_types=True, cache=tmp_path, say=pytest.fail
+        split, tokenizer, InputFormat(8, token_types=True), cache=tmp_path, say=pytest.fail
     )
     assert then.lengths.tolist() == lengths
     assert all((then.batch(rows)[name] == array).all() for name, array in batch.items())
@@ -470,7 +468,7 @@ def test_long_work_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.Monkey
     said: list[str] = []
     split = Split("train", (CORPUS,), np.zeros(len(CORPUS), np.int64), "x")
     tokenize_split(
-        split, word_piece(), max_length=8, token_types=True, cache=tmp_path, say=said.append
+        split, word_piece(), InputFormat(8, token_types=True), cache=tmp_path, say=said.append
     )
     assert said == [
         "tokenizing train: 124 rows",

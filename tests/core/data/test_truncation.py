@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings, Truncation
 from kdsweep.core.teachers.artifact import teacher_key
@@ -48,10 +48,8 @@ def tokenized(
     return tokenize_split(
         split,
         tokenizer,
-        max_length=max_length,
-        token_types=token_types,
+        InputFormat(max_length, token_types=token_types, truncation=truncation),
         cache=cache,
-        truncation=truncation,
     )
 
 
@@ -83,8 +81,7 @@ def test_each_has_tokens_of_its_own_and_the_heads_are_where_they_always_were(
     plain = tokenize_split(
         Split("x", ([LONG],), np.zeros(1, dtype=np.int64), "x"),
         tokenizer,
-        max_length=10,
-        token_types=True,
+        InputFormat(10, token_types=True),
         cache=tmp_path,
     )
     keys = [

@@ -17,7 +17,7 @@ import torch
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation.metrics import calibration_error
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
@@ -84,7 +84,7 @@ def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_la
     )
     torch.manual_seed(settings.seed)
     model, tokenizer = load_student(settings.student, data.label_names, teacher.folder)
-    tokens = tokenize_split(data.train, tokenizer, max_length=24, token_types=True, cache=cache)
+    tokens = tokenize_split(data.train, tokenizer, InputFormat(24, token_types=True), cache=cache)
     mine, theirs = predict(model, tokens, torch.float32), teacher_logits(teacher, data, cache=cache)
     steps = math.ceil(len(tokens) / 16)
     for epoch, alpha in enumerate([0.2, 0.6]):
@@ -170,7 +170,7 @@ def test_agreement_divergence_and_calibration_are_those_of_the_student_that_is_k
         load_tokenizer(str(tmp_path / "student")),
     )
     tokens = tokenize_split(
-        data.validation, tokenizer, max_length=24, token_types=True, cache=cache
+        data.validation, tokenizer, InputFormat(24, token_types=True), cache=cache
     )
     mine = predict(model, tokens, torch.float32)
     theirs = teacher_logits(

@@ -12,7 +12,7 @@ import torch
 from conftest import sentences
 
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation import metrics as evaluate
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
 from kdsweep.core.evaluation.latency import latency
@@ -75,8 +75,7 @@ def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(
     tokens = tokenize_split(
         Split("x", (texts,), np.zeros(40, dtype=np.int64), "x"),
         tokenizer,
-        max_length=24,
-        token_types=False,
+        InputFormat(24, token_types=False),
         cache=tmp_path,
     )
     model.train()
@@ -101,8 +100,7 @@ def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick
     tokens = tokenize_split(
         Split("x", (["fine film"] * 3,), np.zeros(3, dtype=np.int64), "x"),
         tokenizer,
-        max_length=24,
-        token_types=False,
+        InputFormat(24, token_types=False),
         cache=tmp_path,
     )
     calls: list[int] = []

@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.objective.inner_states import (
@@ -131,8 +131,7 @@ def matched(
     tokens = tokenize_split(
         load_task(make().task).train,
         load_tokenizer(teacher),
-        max_length=24,
-        token_types=reads_token_types(models[1]),
+        InputFormat(24, token_types=reads_token_types(models[1])),
         cache=cache,
     )
     matching = Matching(DistillSettings.model_validate(distill), models[0], models[1], tokens)

@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
@@ -488,7 +488,7 @@ def test_the_student_s_folder_is_loaded_by_transformers_alone_and_scores_as_told
         AutoTokenizer.from_pretrained(tmp_path / "student"),
     )
     tokens = tokenize_split(
-        data.validation, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache"
+        data.validation, tokenizer, InputFormat(24, token_types=True), cache=tmp_path / "cache"
     )
     judged = judge("accuracy", data.validation.labels, predict(model, tokens, torch.float32))
     assert judged["accuracy"] == result.best.metrics["validation/accuracy"]

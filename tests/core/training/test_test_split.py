@@ -15,7 +15,7 @@ import torch
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
@@ -89,7 +89,7 @@ def test_the_best_evaluation_s_weights_are_judged_on_it_once(
         load_tokenizer(str(place.student)),
     )
     tokens = tokenize_split(
-        data.test, tokenizer, max_length=24, token_types=True, cache=tmp_path / "cache"
+        data.test, tokenizer, InputFormat(24, token_types=True), cache=tmp_path / "cache"
     )
     logits = place.read_test_logits()
     assert logits.dtype == np.float32 and logits.shape == (len(data.test), 2)
