@@ -102,6 +102,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def first_few(names: Iterable[object], most: int = 8) -> str:
+    """`a, b, c and 9 more`: at most `most` names, with commas."""
+    listed = [str(name) for name in names]
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return ", ".join(listed[:most]) + more
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says in its first line, or its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from kdsweep.core.data.splits import RawRows, as_text
+from kdsweep.core.data.raw_rows import RawRows, as_text
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError
 

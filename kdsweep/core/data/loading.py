@@ -10,11 +10,12 @@ import numpy as np
 
 from kdsweep import __version__
 from kdsweep.core.data.labels import read_labels
+from kdsweep.core.data.raw_rows import clean_rows
 from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.sources import DATA_SUFFIXES, local_path
-from kdsweep.core.data.splits import clean_rows, fold_numbers, hold_out, limit_rows
+from kdsweep.core.data.splits import fold_numbers, hold_out, limit_rows
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError

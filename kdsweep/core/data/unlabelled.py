@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from kdsweep.core.data.loading import kept_in, stamps_of
+from kdsweep.core.data.raw_rows import RawRows, clean_rows
 from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split, TaskData, texts_key, without_labels
 from kdsweep.core.data.sources import local_path
-from kdsweep.core.data.splits import RawRows, clean_rows, nearest
+from kdsweep.core.data.splits import rows_of_lowest_hash
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import SplitNames, TaskSettings
 from kdsweep.errors import DataError
@@ -116,7 +117,7 @@ def _read_unlabelled(
             f"task.dataset: {source.dataset} has no row whose text is not in the task's own splits; it can teach nothing new"
         )
     rows = rows.take(np.flatnonzero(fresh))
-    rows = rows if limit is None else nearest(rows, limit)
+    rows = rows if limit is None else rows_of_lowest_hash(rows, limit)
     return Split(
         "unlabelled",
         rows.texts,
