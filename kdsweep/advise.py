@@ -15,8 +15,9 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from kdsweep.config import Plan, SearchSpace
-from kdsweep.config.space import TeacherValues
-from kdsweep.config.values import AnyOf, ScheduleValue, each_number
+from kdsweep.config.extremes import numbers_in
+from kdsweep.config.teacher_values import TeacherValues
+from kdsweep.config.values import AnyOf, ScheduleValue
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
 from kdsweep.core.models.describing import parameter_count
@@ -285,14 +286,14 @@ def kind_of(space: SearchSpace, strategy: str) -> Kind:
             if all(_is_rising_step(option) for option in moving) and len(moving) == len(options)
             else "combined"
         )
-    return "finetune" if all(number == 1 for _, number in each_number(alpha)) else "distill"
+    return "finetune" if all(number == 1 for number in numbers_in(alpha)) else "distill"
 
 
 def _is_rising_step(option: ScheduleValue) -> bool:
     values = option.fields.get("values")
     if option.shape != "step" or not isinstance(values, list) or len(values) != 2:
         return False
-    first, last = ([number for _, number in each_number(value)] for value in values)
+    first, last = (numbers_in(value) for value in values)
     return max(first) < min(last)
 
 

@@ -1,46 +1,81 @@
-"""YAML files with the place of every key, so that an error can name file and line.
+"""YAML files with the line of every key, so that an error can name file and line.
 
-A Document is plain data plus a place for each path into it. Overlays (`embedded`, a sweep's `set`, `--set`) replace values
-and bring their own places along.
+A Document is plain data and the origin (file and line) of each path into it. Overlays
+(`embedded`, a sweep's `set`, `--set`) replace values and bring their own origins along.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import NamedTuple
 
-from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML, MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from kdsweep.errors import SpaceError, did_you_mean
+from kdsweep.errors import SpaceError, did_you_mean, first_line
 
 LARGEST_FILE = 1_000_000
 MOST_NODES = 50_000
 DEEPEST = 24
 LARGEST_NUMBER = 2**63 - 1
+TOO_DEEP = f"is nested more than {DEEPEST} levels deep: that is no search space or sweep"
 
-Path_ = tuple[str | int, ...]
-Place = tuple[str, int | None]
-Model = TypeVar("Model", bound=BaseModel)
+Scalar = bool | int | float | str | None
+# What YAML and JSON hold.
+Plain = Scalar | list["Plain"] | dict[str, "Plain"]
+# The keys and list indices that lead to a value.
+KeyPath = tuple[str | int, ...]
+
+
+class Origin(NamedTuple):
+    """Where a value is written: a file (or `--set ...`), and a line from 1 if there is one."""
+
+    file: str
+    line: int | None
+
+
+Origins = dict[KeyPath, Origin]
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value that replaces the one at `path`; `origins` are relative to it."""
+
+    path: KeyPath
+    value: Plain
+    origins: Origins
 
 
 @dataclass
 class Document:
-    """What a file says (`data`) and where it says it (`places`: path -> file and line)."""
+    """What a file says (`data`) and where it says it (`origins`)."""
 
     file: str
-    data: dict[str, Any]
-    places: dict[Path_, Place] = field(default_factory=dict)
+    data: dict[str, Plain]
+    origins: Origins = field(default_factory=dict)
 
-    def error(self, path: Path_, message: str) -> SpaceError:
-        """An error at `path`, or at its nearest parent that stands in a file."""
+    def error(self, path: KeyPath, message: str) -> SpaceError:
+        """An error at `path`, or at its nearest parent with an origin."""
         for length in range(len(path), -1, -1):
-            if path[:length] in self.places:
-                return SpaceError(*self.places[path[:length]], message)
+            if path[:length] in self.origins:
+                return SpaceError(*self.origins[path[:length]], message)
         return SpaceError(self.file, 1, message)
+
+    def at(self, *path: str) -> Plain:
+        """The value at these keys, or None if there is none."""
+        here: Plain = self.data
+        for key in path:
+            if not isinstance(here, dict):
+                return None
+            here = here.get(key)
+        return here
+
+    def origins_under(self, key: str) -> Origins:
+        """The origins of a top-level section, relative to it."""
+        return {path[1:]: origin for path, origin in self.origins.items() if path[:1] == (key,)}
 
     def take_out(self, key: str) -> Document | None:
         """Remove a top-level section; return it as a document of its own."""
@@ -49,65 +84,88 @@ class Document:
         section = self.data.pop(key)
         if not isinstance(section, dict):
             raise self.error((key,), f"{key}: expected a mapping of keys, not {show(section)}")
-        places = {path[1:]: place for path, place in self.places.items() if path[:1] == (key,)}
+        origins = self.origins_under(key)
         self._forget((key,))
-        return Document(self.file, section, places)
+        return Document(self.file, section, origins)
 
-    def replace(self, path: Path_, value: Any, places: dict[Path_, Place]) -> None:
-        """Let `value` take the place of what is at `path`; None takes the key out.
+    def replace(self, override: Override) -> None:
+        """Put the value at the override's path; None removes the key.
 
-        A number in the path is an index where there is a list, else a key. What is wrong with the path itself is said at
-        the place of the override.
+        A number in the path is an index where the data has a list, else a key. If the path itself
+        is wrong, the error names the override's origin.
         """
-        origin = places[()]
-        here: Any = self.data
-        inside: Path_ = ()
-        for key in path[:-1]:
-            inside = (*inside, self._part(here, inside, key, origin))
-            if isinstance(here, dict) and here.get(inside[-1]) is None:
-                here[inside[-1]] = {}
-                self.places[inside] = origin
-            here = here[inside[-1]]
-            if not isinstance(here, dict | list):
-                raise SpaceError(
-                    *origin, f"{dotted(inside)} is {show(here)}, so nothing can be set inside it"
-                )
-        last = self._part(here, inside, path[-1], origin)
-        if value is None and isinstance(here, dict):
-            here.pop(last, None)
-        else:
-            here[last] = value
+        origin = override.origins[()]
+        here: Plain = self.data
+        inside: KeyPath = ()
+        for key in override.path[:-1]:
+            here, inside = self._step_into(here, inside, key, origin)
+        *_, key = override.path
+        last = self._set(here, inside, key, override.value, origin)
         inside = (*inside, last)
         self._forget(inside)
-        self.places |= {inside + inner: place for inner, place in places.items()}
+        for path, written_at in override.origins.items():
+            self.origins[inside + path] = written_at
+
+    def _step_into(
+        self, here: Plain, inside: KeyPath, key: str | int, origin: Origin
+    ) -> tuple[Plain, KeyPath]:
+        """What `key` leads to, made where a mapping has nothing there, and its path."""
+        found: Plain
+        if isinstance(here, list):
+            index = _index(here, inside, key, origin)
+            inside, found = (*inside, index), here[index]
+        else:
+            assert isinstance(here, dict)
+            inside = (*inside, str(key))
+            if here.get(str(key)) is None:
+                here[str(key)] = {}
+                self.origins[inside] = origin
+            found = here[str(key)]
+        if not isinstance(found, dict | list):
+            raise SpaceError(
+                *origin, f"{dotted(inside)} is {show(found)}, so nothing can be set inside it"
+            )
+        return found, inside
 
     @staticmethod
-    def _part(
-        here: dict[str, Any] | list[Any], inside: Path_, key: str | int, origin: Place
-    ) -> Any:
-        """The key or index that `key` means in `here`."""
-        if isinstance(here, dict):
-            return str(key)
-        index = int(key) if re.fullmatch(r"[0-9]{1,6}", str(key)) else len(here)
-        if index >= len(here):
-            raise SpaceError(
-                *origin,
-                f"{dotted(inside)} is a list of {len(here)}: it has no {str(key)[:60]!r} (the first is 0)",
-            )
-        return index
+    def _set(
+        here: Plain, inside: KeyPath, key: str | int, value: Plain, origin: Origin
+    ) -> str | int:
+        """Set or remove the last key of an override; returns it as the data has it."""
+        if isinstance(here, list):
+            index = _index(here, inside, key, origin)
+            here[index] = value
+            return index
+        assert isinstance(here, dict)
+        if value is None:
+            here.pop(str(key), None)
+        else:
+            here[str(key)] = value
+        return str(key)
 
-    def _forget(self, path: Path_) -> None:
-        for known in [known for known in self.places if known[: len(path)] == path]:
-            del self.places[known]
+    def _forget(self, path: KeyPath) -> None:
+        for known in [known for known in self.origins if known[: len(path)] == path]:
+            del self.origins[known]
 
 
-def dotted(path: Path_) -> str:
+def _index(here: list[Plain], inside: KeyPath, key: str | int, origin: Origin) -> int:
+    index = int(key) if re.fullmatch(r"[0-9]{1,6}", str(key)) else len(here)
+    if index >= len(here):
+        raise SpaceError(
+            *origin,
+            f"{dotted(inside)} is a list of {len(here)}: it has no {str(key)[:60]!r} "
+            "(the first is 0)",
+        )
+    return index
+
+
+def dotted(path: KeyPath) -> str:
     return ".".join(map(str, path))
 
 
-def show(value: Any) -> str:
-    """A value as it would stand in a message: short, on one line."""
-    if isinstance(value, dict):
+def show(value: object) -> str:
+    """A value as it stands in a message: short, on one line."""
+    if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list):
         return "a list"
@@ -117,104 +175,101 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+# --- files ---
+
+
 def read_document(path: Path | str) -> Document:
-    """Read a YAML file (1.2: `1e-5` is a number, `no` is a word). Raises SpaceError with file and line."""
+    """A YAML 1.2 file: `1e-5` is a number, `no` is a word. Raises SpaceError with file and line."""
     file = str(path)
-    where = Path(path)
-    try:
-        if where.is_dir():
-            raise SpaceError(file, None, "is a folder; expected a YAML file")
-        with where.open("rb") as opened:
-            raw = opened.read(LARGEST_FILE + 1)  # not its size: a device such as /dev/zero has none
-        if len(raw) > LARGEST_FILE:
-            raise SpaceError(
-                file,
-                None,
-                f"is larger than {LARGEST_FILE // 1_000_000} MB: that is no search space or sweep",
-            )
-    except (FileNotFoundError, NotADirectoryError):
-        near = (
-            did_you_mean(where.name, [other.name for other in where.parent.glob("*.y*ml")])
-            if where.parent.is_dir()
-            else ""
-        )
-        raise SpaceError(file, None, f"there is no such file{near}") from None
-    except (OSError, ValueError) as error:
-        raise SpaceError(
-            file, None, f"can't be read: {getattr(error, 'strerror', None) or error}"
-        ) from error
+    raw = _read_bytes(Path(path), file)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise SpaceError(file, line, "is not UTF-8 text; expected a YAML file") from error
-    value, places = parse_yaml(text, file)
+    value, origins = parse_yaml(text, file)
     if not isinstance(value, dict):
         raise SpaceError(file, 1, f"expected a mapping of keys, not {show(value)}")
-    return Document(file, value, places)
+    return Document(file, value, origins)
 
 
-def parse_yaml(text: str, file: str, *, numbered: bool = True) -> tuple[Any, dict[Path_, Place]]:
-    """Plain data, and the place of each path. Without `numbered`, places have no line (the text is an argument, no file)."""
+def _read_bytes(path: Path, file: str) -> bytes:
+    try:
+        if path.is_dir():
+            raise SpaceError(file, None, "is a folder; expected a YAML file")
+        # We read up to the limit instead of asking for the size: /dev/zero has none.
+        with path.open("rb") as opened:
+            raw = opened.read(LARGEST_FILE + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        near = ""
+        if path.parent.is_dir():
+            near = did_you_mean(path.name, [other.name for other in path.parent.glob("*.y*ml")])
+        raise SpaceError(file, None, f"there is no such file{near}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise SpaceError(file, None, f"can't be read: {reason}") from error
+    if len(raw) > LARGEST_FILE:
+        limit = LARGEST_FILE // 1_000_000
+        raise SpaceError(file, None, f"is larger than {limit} MB: that is no search space or sweep")
+    return raw
+
+
+def parse_yaml(text: str, file: str, *, numbered: bool = True) -> tuple[Plain, Origins]:
+    """Plain data, and the origin of each path.
+
+    Without `numbered`, origins have no line: the text is an argument, not a file.
+    """
     yaml = YAML(typ="safe", pure=True)
+    builder = _Builder(yaml, file, numbered)
     try:
         node = yaml.compose(text)
-        builder = _Builder(yaml, file, numbered)
         value = None if node is None else builder.build(node, ())
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
+        line = None if mark is None else mark.line + 1
         problem = " ".join(str(part) for part in (error.context, error.problem) if part)
-        if "\\t" in problem or "\t" in _line(text, mark):
+        if "\\t" in problem or (line is not None and "\t" in _line(text, line)):
             problem += "; YAML indents with spaces, not tabs"
-        raise SpaceError(
-            file, mark.line + 1 if mark and numbered else None, f"is no YAML: {problem}"
-        ) from error
+        raise SpaceError(file, line if numbered else None, f"is no YAML: {problem}") from error
     except RecursionError:
-        raise SpaceError(
-            file,
-            None,
-            f"is nested more than {DEEPEST} levels deep: that is no search space or sweep",
-        ) from None
+        raise SpaceError(file, None, TOO_DEEP) from None
     except (YAMLError, ValueError) as error:
-        line = (
-            text[: error.position].count("\n") + 1
-            if hasattr(error, "position") and numbered
-            else None
-        )
-        reason = (
-            getattr(error, "reason", None)
-            or (str(error).strip().splitlines() or [type(error).__name__])[0]
-        )
+        line = None
+        if hasattr(error, "position") and numbered:
+            line = text[: error.position].count("\n") + 1
+        reason = getattr(error, "reason", None) or first_line(error)
         raise SpaceError(file, line, f"is no YAML: {reason}") from error
-    return value, builder.places
+    return value, builder.origins
 
 
-def _line(text: str, mark: Any) -> str:
+def _line(text: str, number: int) -> str:
     lines = text.splitlines()
-    return lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    return lines[number - 1] if number <= len(lines) else ""
 
 
 class _Builder:
+    """Plain data from YAML's nodes, within limits that no real space or sweep reaches."""
+
     def __init__(self, yaml: YAML, file: str, numbered: bool) -> None:
-        self.yaml, self.file, self.numbered, self.nodes = yaml, file, numbered, 0
-        self.places: dict[Path_, Place] = {}
+        self.yaml = yaml
+        self.file = file
+        self.numbered = numbered
+        self.nodes = 0
+        self.origins: Origins = {}
 
-    def place(self, node: Node) -> Place:
-        return (self.file, node.start_mark.line + 1 if self.numbered else None)
+    def origin(self, node: Node) -> Origin:
+        return Origin(self.file, node.start_mark.line + 1 if self.numbered else None)
 
-    def build(self, node: Node, path: Path_) -> Any:
+    def build(self, node: Node, path: KeyPath) -> Plain:
         self.nodes += 1
         if len(path) > DEEPEST:
-            raise SpaceError(
-                *self.place(node),
-                f"is nested more than {DEEPEST} levels deep: that is no search space or sweep",
-            )
+            raise SpaceError(*self.origin(node), TOO_DEEP)
         if self.nodes > MOST_NODES:
             raise SpaceError(
-                *self.place(node),
+                *self.origin(node),
                 f"holds more than {MOST_NODES:,} values: that is no search space or sweep",
             )
-        self.places.setdefault(path, self.place(node))
+        self.origins.setdefault(path, self.origin(node))
         match node:
             case MappingNode():
                 return self._mapping(node, path)
@@ -223,149 +278,54 @@ class _Builder:
             case ScalarNode():
                 return self._scalar(node)
         raise SpaceError(
-            *self.place(node), "holds something that is neither a mapping, a list nor a value"
+            *self.origin(node), "holds something that is neither a mapping, a list nor a value"
         )
 
-    def _mapping(self, node: MappingNode, path: Path_) -> dict[str, Any]:
-        out: dict[str, Any] = {}
+    def _mapping(self, node: MappingNode, path: KeyPath) -> dict[str, Plain]:
+        out: dict[str, Plain] = {}
         for key_node, value_node in node.value:
             key = key_node.value if isinstance(key_node, ScalarNode) else None
             if not isinstance(key, str):
-                raise SpaceError(*self.place(key_node), "a key must be a word")
+                raise SpaceError(*self.origin(key_node), "a key must be a word")
             if key in out:
-                raise SpaceError(*self.place(key_node), f"key {key!r} is there twice")
-            self.places[(*path, key)] = self.place(key_node)
+                raise SpaceError(*self.origin(key_node), f"key {key!r} is there twice")
+            self.origins[(*path, key)] = self.origin(key_node)
             out[key] = self.build(value_node, (*path, key))
         return out
 
-    def _scalar(self, node: ScalarNode) -> Any:
+    def _scalar(self, node: ScalarNode) -> Scalar:
         try:
-            value = self.yaml.constructor.construct_object(node)
+            value: object = self.yaml.constructor.construct_object(node)
         except ValueError as error:
             raise SpaceError(
-                *self.place(node), f"is no YAML: {show(node.value)} can't be read as a value"
+                *self.origin(node), f"is no YAML: {show(node.value)} can't be read as a value"
             ) from error
         if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
             raise SpaceError(
-                *self.place(node),
-                f"a whole number must be at most {LARGEST_NUMBER} (64 bits), not {show(node.value)}",
+                *self.origin(node),
+                f"a whole number must be at most {LARGEST_NUMBER} (64 bits), "
+                f"not {show(node.value)}",
             )
-        if isinstance(value, str | int | float | bool) or value is None:
+        if value is None or isinstance(value, str | int | float | bool):
             return value
-        return node.value  # dates and the like stay text
+        # Dates and the like stay text.
+        return str(node.value)
 
 
-def split_assignment(text: str) -> tuple[Path_, Any, dict[Path_, Place]]:
+# --- overrides ---
+
+
+def split_assignment(text: str) -> Override:
     """`key.path=value` of a `--set`, its value read as YAML."""
-    origin = "--set " + " ".join((text if len(text) <= 80 else text[:77] + "...").split())
+    shortened = text if len(text) <= 80 else text[:77] + "..."
+    file = "--set " + " ".join(shortened.split())
     key, equals, value = text.partition("=")
     path = split_path(key.strip())
     if not equals or not all(path):
-        raise SpaceError(origin, None, "expected key.path=value, such as training.epochs=2")
-    parsed, places = parse_yaml(value, origin, numbered=False)
-    return path, parsed, places or {(): (origin, None)}
+        raise SpaceError(file, None, "expected key.path=value, such as training.epochs=2")
+    parsed, origins = parse_yaml(value, file, numbered=False)
+    return Override(path, parsed, origins or {(): Origin(file, None)})
 
 
 def split_path(key: str) -> tuple[str, ...]:
     return tuple(key.split("."))
-
-
-def validate(model: type[Model], document: Document) -> Model:
-    """The document as `model`. Raises SpaceError for its first broken rule, by line, and counts the others."""
-    try:
-        return model.model_validate(document.data)
-    except ValidationError as error:
-        broken = [
-            details
-            for details in error.errors(include_url=False)
-            if details["type"] != "default_factory_not_called"
-        ]  # for another mistake
-        found = [
-            _broken_rule(document, details)
-            for details in broken
-            if not _said_inside(details, error)
-        ]
-    found.sort(key=lambda broken: (broken.line is None, broken.line or 0))
-    first = found[0]
-    others = sorted(
-        {str(other.line) for other in found[1:] if other.line and other.line != first.line}, key=int
-    )
-    more = (
-        f" (more to mend in line{'s' if len(others) > 1 else ''} {', '.join(others)})"
-        if others
-        else ""
-    )
-    raise SpaceError(first.file, first.line, first.rule + more)
-
-
-def _said_inside(details: Any, error: ValidationError) -> bool:
-    """Whether `details` only says that a mapping isn't text, where another error says what is wrong inside the mapping."""
-    if details["type"] != "string_type" or not isinstance(details["input"], dict):
-        return False
-    whole = details["loc"][:-1]  # without the name of the union's member
-    return any(
-        other["loc"][: len(whole)] == whole and len(other["loc"]) > len(details["loc"])
-        for other in error.errors(include_url=False)
-    )
-
-
-def _broken_rule(document: Document, details: Any) -> SpaceError:
-    # Pydantic puts the names of union members into the path; only what is in the document is a place.
-    path: Path_ = ()
-    here: Any = document.data
-    for part in details["loc"]:
-        inside = (isinstance(here, dict) and part in here) or (
-            isinstance(here, list) and isinstance(part, int) and part < len(here)
-        )
-        if inside:
-            path, here = (*path, part), here[part]
-        elif part == details["loc"][-1] and details["type"] == "missing":
-            name = dotted((*path, part))
-            return document.error(path, f"{name} is missing")
-    name = dotted(path)
-    if details["type"] == "unknown_key":
-        path = (*path, details["ctx"]["name"])
-    if details["type"] == "union_tag_invalid":
-        path = (*path, "type")
-    return document.error(path, f"{name + ': ' if name else ''}{rule(details, here)}")
-
-
-def rule(details: Any, value: Any) -> str:
-    """The rule that `value` breaks, from pydantic's account of it, in plain words."""
-    context = details.get("ctx", {})
-    message = str(details["msg"]).removeprefix("Value error, ")
-    if details["type"] in _PLAIN_RULES:
-        message = _PLAIN_RULES[details["type"]].format(**context)
-    if details["type"] == "literal_error":
-        message += did_you_mean(str(value), re.findall(r"'([^']*)'", str(context["expected"])))
-    if details["type"] == "union_tag_invalid":
-        known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
-        message = f"unknown type {str(context['tag'])!r}{did_you_mean(str(context['tag']), known) or '; known here: ' + ', '.join(known)}"
-    said = (
-        details["type"] in {"unknown_key", "unknown_shape"}
-        or isinstance(value, dict | list)
-        or repr(value) in message
-    )
-    return message if said else f"{message}, not {show(value)}"
-
-
-_PLAIN_RULES = {
-    "int_type": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "string_type": "must be text",
-    "bool_type": "must be true or false",
-    "dict_type": "must be a mapping of keys",
-    "union_tag_not_found": "'type' is missing",
-    "model_type": "must be a mapping of keys",
-    "model_attributes_type": "must be a mapping of keys",
-    "list_type": "must be a list",
-    "tuple_type": "must be a list",
-    "literal_error": "must be {expected}",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "must have at least {min_length}",
-    "too_long": "must have at most {max_length}",
-}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from kdsweep.config.loading import Document, Path_, Place, read_document, split_path, validate
+from kdsweep.config.broken_rules import validate
+from kdsweep.config.loading import Document, Override, Plain, read_document, split_path
 from kdsweep.core.schedules import Number
 from kdsweep.core.settings import Name, Strict, Text, as_tuple
 from kdsweep.errors import did_you_mean
@@ -51,7 +53,7 @@ class NoPruner(Strict):
 
 
 class MedianPruner(Strict):
-    """Stops a trial that is below the median of the others at the same evaluation."""
+    """Stops a trial whose metric is below the median of the others at the same evaluation."""
 
     type: Literal["median"]
     startup_trials: Annotated[int, Field(ge=0)] = 5
@@ -59,7 +61,10 @@ class MedianPruner(Strict):
 
 
 class HyperbandPruner(Strict):
-    """Li et al. (2018), https://arxiv.org/abs/1603.06560; a resource is one evaluation."""
+    """Hyperband, Li et al. (2018), https://arxiv.org/abs/1603.06560.
+
+    One evaluation is one unit of its resource.
+    """
 
     type: Literal["hyperband"]
     min_evaluations: Count = 1
@@ -67,7 +72,10 @@ class HyperbandPruner(Strict):
 
 
 class AshaPruner(Strict):
-    """Asynchronous successive halving, Li et al. (2020), https://arxiv.org/abs/1810.05934; a resource is one evaluation."""
+    """Asynchronous successive halving, Li et al. (2020), https://arxiv.org/abs/1810.05934.
+
+    One evaluation is one unit of its resource.
+    """
 
     type: Literal["asha"] = "asha"
     min_evaluations: Count = 1
@@ -75,7 +83,10 @@ class AshaPruner(Strict):
 
 
 class Budget(Strict):
-    """What ends a sweep before its trials do. `patience`: a strategy ends when its last N trials brought nothing better."""
+    """What ends a sweep before all its trials are done.
+
+    patience: a strategy ends when its last N trials didn't improve on its best.
+    """
 
     hours: Annotated[Number, Field(gt=0)] | None = None
     gpu_hours: Annotated[Number, Field(gt=0)] | None = None
@@ -83,7 +94,7 @@ class Budget(Strict):
 
 
 class AutoEngine(Strict):
-    """All GPUs of this machine, one trial on each; with one GPU or none, this process."""
+    """All GPUs of this machine, one trial on each; this process if it has one GPU or none."""
 
     type: Literal["auto"] = "auto"
 
@@ -94,35 +105,35 @@ class InlineEngine(Strict):
     type: Literal["inline"]
 
 
-def _words(value: Any) -> Any:
+def _words(value: object) -> object:
     if isinstance(value, str):
         try:
             return tuple(shlex.split(value))
         except ValueError as error:
-            raise ValueError(
-                f"command is no line that a shell could split: {str(error).lower()}"
-            ) from None
+            reason = str(error).lower()
+            raise ValueError(f"command is no line that a shell could split: {reason}") from None
     return tuple(value) if isinstance(value, list) else value
 
 
 def _address(value: str) -> str:
     if value in ("local", "head", "auto") or re.fullmatch(r"(ray://)?[^\s/:@]+:\d{1,5}", value):
         return value
-    raise ValueError(
-        "address is local, head, auto, HOST:PORT or ray://HOST:PORT"
-        + did_you_mean(value, ["local", "head", "auto"])
-    )
+    hint = did_you_mean(value, ["local", "head", "auto"])
+    raise ValueError(f"address is local, head, auto, HOST:PORT or ray://HOST:PORT{hint}")
 
 
 class RayEngine(Strict):
-    """A warm process a slot, on this machine or on a cluster.
+    """One warm process for each slot, on this machine or on a cluster.
 
-    address: `local`, this machine; `head`, a cluster that begins here and that machines join by `kdsweep worker`; or a Ray
-    cluster that is there: `auto`, HOST:PORT or ray://HOST:PORT.
-    gpus_per_trial: a GPU or a fraction of one (0.25 packs four trials on each); 0 for CPU threads alone; null: 1 where there
-    are GPUs. cpus_per_trial: CPU cores a trial has, and how many threads it uses.
-    gpus, cpus: what this machine has to give (`local`); null: all. slots: at most so many at once; null: as many as there are.
-    listen: the address of this machine that other machines of the cluster reach (`head`); null: found by itself.
+    address: `local`, this machine; `head`, a cluster that starts here and that machines join with
+    `kdsweep worker`; or a Ray cluster that is running already: `auto`, HOST:PORT or
+    ray://HOST:PORT.
+    gpus_per_trial: a GPU or a fraction of one (0.25 packs four trials on each); 0 for CPU threads
+    only; null: 1 on a machine with GPUs. cpus_per_trial: CPU cores and threads of a trial.
+    gpus, cpus: what this machine offers (`local`); null: all. slots: at most this many at once;
+    null: as many as fit.
+    listen: the address of this machine that the other machines of the cluster can reach (`head`);
+    null: found automatically.
     """
 
     type: Literal["ray"]
@@ -138,7 +149,8 @@ class RayEngine(Strict):
     def _own_machine(self) -> RayEngine:
         if self.address != "local" and (self.gpus is not None or self.cpus is not None):
             raise ValueError(
-                f"'gpus' and 'cpus' say what this machine gives to 'address: local'; with {self.address!r} the machines that join say it"
+                "'gpus' and 'cpus' say what this machine offers with 'address: local'; with "
+                f"{self.address!r} each machine that joins says it"
             )
         if self.address != "head" and self.listen is not None:
             raise ValueError("'listen' is for 'address: head', where other machines join")
@@ -146,7 +158,10 @@ class RayEngine(Strict):
 
 
 class Confirm(Strict):
-    """The best trial of each strategy is trained again with so many fresh seeds and judged once on the test split; 0: not at all."""
+    """The best trial of each strategy is trained again with this many fresh seeds.
+
+    Each of these runs is judged once on the test split. 0: no confirmation.
+    """
 
     seeds: Annotated[int, Field(ge=0)] = 5
 
@@ -158,8 +173,9 @@ class Keep(Strict):
 
 
 class OnDone(Strict):
-    """Whom to tell when the sweep is over: a command, with the report on its standard input, or a webhook, by POST.
+    """What to notify when the sweep ends.
 
+    A command gets the report on its standard input, a webhook gets it by POST.
     command: words, or one string that is split as a shell would; no shell runs it.
     """
 
@@ -170,43 +186,49 @@ class OnDone(Strict):
     def _one_of_both(self) -> OnDone:
         if (self.command is None) == (self.webhook is None):
             raise ValueError("on_done is either {command: [WORD, ...]} or {webhook: https://...}")
-        # The rules for the address are kept here and not at its key: a message about a key shows its value, and this one is a secret.
+        # A message about a key shows its value, and this one is a secret. So the rule for the
+        # address is checked here and not at its key.
         if self.webhook is not None and not re.fullmatch(r"https?://[^\s/?#]+\S*", self.webhook):
             raise ValueError(
-                "webhook must be an address that begins with https:// or http:// and has no blank in it"
+                "webhook must be an address that starts with https:// or http:// and has no "
+                "blank in it"
             )
         return self
 
-    def shown(self) -> dict[str, Any]:
-        """What may be written where others read: the secret of a webhook is its path, that of a command one of its words."""
+    def shown(self) -> dict[str, Plain]:
+        """What may be written where others can read it.
+
+        The secret of a webhook is its path, that of a command is one of its words.
+        """
         if self.webhook is not None:
             return {"command": None, "webhook": without_path(self.webhook)}
         assert self.command is not None
-        return {
-            "command": [self.command[0], *(["***"] if len(self.command) > 1 else [])],
-            "webhook": None,
-        }
+        hidden = ["***"] if len(self.command) > 1 else []
+        return {"command": [self.command[0], *hidden], "webhook": None}
 
 
 def without_path(address: str) -> str:
-    """`https://host/***` for an address whose user, password, path and query are nobody's business."""
+    """`https://host/***`: an address without its user, password, path and query."""
     scheme, _, rest = address.partition("://")
-    return f"{scheme}://{re.split(r'[/?#]', rest, maxsplit=1)[0].rpartition('@')[2]}/***"
+    host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return f"{scheme}://{host}/***"
 
 
-def _usual_pruner(given: dict[str, Any]) -> NoPruner | AshaPruner:
+def _usual_pruner(given: dict[str, Sequence[str]]) -> NoPruner | AshaPruner:
     return NoPruner(type="none") if len(given.get("objective", ())) > 1 else AshaPruner()
 
 
-# What may be an objective beside the task's metric, and what a student is measured by for it; less of it is better.
+# What may be an objective beside the task's metric -> the student's figure that measures it.
+# Less of each is better.
 COSTS = {"latency": "latency_ms", "size": "size_mb", "parameters": "parameters"}
 
 
 class SweepConfig(Strict):
     """How many trials, how they are chosen, where they run, and what is kept.
 
-    objective: what the sampler looks for: the task's metric (by its name, or `metric`), and any of `COSTS` beside it; empty: the metric alone.
-    With several there is no pruner: Optuna has none that weighs them.
+    objective: what the sampler optimizes: the task's metric (by its name, or `metric`), and any of
+    `COSTS` beside it; empty: the metric alone. With several there is no pruner: Optuna has none
+    for several objectives.
     """
 
     name: Name | None = None
@@ -237,30 +259,30 @@ class SweepConfig(Strict):
 SWEEP_KEYS = frozenset(SweepConfig.model_fields) - {"name"}
 
 
-def sweep_document(
-    path: Path | str | None,
-) -> tuple[Document, list[tuple[Path_, Any, dict[Path_, Place]]]]:
-    """A sweep file as data, and what its `set` overrides, each with its place."""
+def sweep_document(path: Path | str | None) -> tuple[Document, list[Override]]:
+    """A sweep file as data, and what its `set` overrides in the space."""
     if path is None:
         return Document("the default sweep", {}), []
     document = read_document(path)
     section = document.take_out("set")
-    overrides: list[tuple[Path_, Any, dict[Path_, Place]]] = []
-    for key, value in (section.data if section else {}).items():
-        assert section is not None
-        places = {
-            inner[1:]: place for inner, place in section.places.items() if inner[:1] == (key,)
-        }
+    overrides: list[Override] = []
+    if section is None:
+        return document, overrides
+    for key, value in section.data.items():
         keys = split_path(key)
         if not all(keys) or keys[0] in SWEEP_KEYS or keys[0] == "name":
             raise section.error(
                 (key,),
-                f"set: {key!r} is no key of a search space; 'set' overrides the space (set: {{training.epochs: 2}})",
+                f"set: {key!r} is no key of a search space; 'set' overrides the space "
+                "(set: {training.epochs: 2})",
             )
-        overrides.append((keys, value, places))
+        overrides.append(Override(keys, value, section.origins_under(key)))
     return document, overrides
 
 
 def load_sweep(path: Path | str | None = None) -> SweepConfig:
-    """A sweep from its file (its `set` is for the space, see `load`), or the default one. Raises SpaceError with file and line."""
+    """A sweep from its file, or the default one. Raises SpaceError with file and line.
+
+    Its `set` is for the space: see `kdsweep.config.load`.
+    """
     return validate(SweepConfig, sweep_document(path)[0])

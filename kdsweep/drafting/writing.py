@@ -183,8 +183,11 @@ def _as_written(data: str, file: Path) -> str:
 
 def _check_reads_back(draft: Draft, content: str) -> None:
     """A name or path that YAML would change is never written."""
-    document = Document(str(draft.file), *parse_yaml(content, str(draft.file)))
-    written = dict(document.data["task"])
+    data, origins = parse_yaml(content, str(draft.file))
+    assert isinstance(data, dict) and isinstance(data["task"], dict)
+    document = Document(str(draft.file), data, origins)
+    # `build_space` makes paths absolute in place.
+    written = dict(data["task"])
     build_space(document)
     if written != draft.task or document.data["name"] != draft.name:
         changed = next((key for key in draft.task if written.get(key) != draft.task[key]), "name")

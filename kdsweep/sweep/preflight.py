@@ -17,8 +17,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.config import Plan, SearchSpace, trials_of
-from kdsweep.config.space import TeacherValues, is_whole
-from kdsweep.config.values import Parameter, count_points, each_number
+from kdsweep.config.extremes import numbers_in, plain_values
+from kdsweep.config.parameters import Parameter, count_points
+from kdsweep.config.setting_types import is_whole
+from kdsweep.config.teacher_values import TeacherValues
 from kdsweep.core.augmentation.masked_lm import ROWS_A_BATCH, MaskedWords, offered_words
 from kdsweep.core.augmentation.views import mask_token
 from kdsweep.core.augmentation.word_edits import chosen as chosen_words
@@ -99,14 +101,14 @@ def check_models(
                 check_same_tokens(matched, student.tokenizer, teachers[source].tokenizer)
                 check_match(matched, student.model, teachers[source].model)
         if (augment := space.strategies[strategy].augment) is not None:
-            if any(share > 0 for _, share in each_number(augment.mask)):
+            if any(share > 0 for share in numbers_in(augment.mask)):
                 for candidate in [
                     *students,
                     *(teachers.values() if space.may_be_taught(strategy) else ()),
                 ]:
                     mask_token(candidate.tokenizer, candidate.source)
             masked_lms |= (
-                {str(source) for _, source in each_number(augment.masked_lm.model)}
+                {str(source) for _, source in plain_values(augment.masked_lm.model)}
                 if augment.masked_lm
                 else set()
             )
@@ -157,7 +159,7 @@ def _constants(space: SearchSpace, name: str) -> list[Any]:
 def _constants_of(space: SearchSpace, strategy: str, name: str) -> list[Any]:
     found = [
         value
-        for _, value in each_number(
+        for _, value in plain_values(
             space.values(strategy).get(name, getattr(TrainingSettings(), name))
         )
     ]
@@ -511,7 +513,7 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
     augment = space.strategies[strategy].augment
     if augment is None or augment.masked_lm is None or space.most_views(strategy) == 0:
         return 0.0
-    share = max(number for _, number in each_number(augment.masked_lm.share))
+    share = max(numbers_in(augment.masked_lm.share))
     chosen_rows = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_A_BATCH)).astype(
         int
     )
@@ -519,7 +521,7 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
     draws = [random.Random(int(i)) for i in chosen_rows]
     chosen = [chosen_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
     slowest = 0.0
-    for source in dict.fromkeys(str(source) for _, source in each_number(augment.masked_lm.model)):
+    for source in dict.fromkeys(str(source) for _, source in plain_values(augment.masked_lm.model)):
         model, tokenizer = describe_masked_lm(source)
         offers = MaskedWords(
             type(model)(model.config).eval() if model.device.type == "meta" else model, tokenizer, 1

@@ -24,7 +24,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.config import SearchSpace, SweepConfig, trials_of
-from kdsweep.config.values import Parameter, each_number
+from kdsweep.config.extremes import numbers_in
+from kdsweep.config.parameters import Parameter
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.settings import TrainingSettings, TrialSettings
 from kdsweep.errors import KdsweepError, without_password
@@ -488,7 +489,7 @@ class Studies:
         values = self.space.values(strategy)
 
         def largest(name: str) -> int:
-            numbers = [number for _, number in each_number(values[name])] if name in values else []
+            numbers = numbers_in(values[name]) if name in values else []
             return round(max(numbers, default=getattr(TrainingSettings(), name)))
 
         return largest("epochs") * largest("evaluations_per_epoch")

@@ -12,6 +12,7 @@ import pytest
 from kdsweep.config import SpaceError, load, load_space, load_sweep
 from kdsweep.config.loading import (
     Document,
+    Origin,
     dotted,
     parse_yaml,
     read_document,
@@ -120,7 +121,7 @@ def test_each_key_and_item_has_its_line(tmp_path: Path) -> None:
     document = read_document(
         write(tmp_path, "# a comment\n\na:\n  b: 1\n  c:\n    - x\n    - {d: 2}\n")
     )
-    lines = {dotted(path): line for path, (_, line) in document.places.items()}
+    lines = {dotted(path): line for path, (_, line) in document.origins.items()}
     assert lines == {"": 3, "a": 3, "a.b": 4, "a.c": 5, "a.c.0": 6, "a.c.1": 7, "a.c.1.d": 7}
 
 
@@ -142,9 +143,9 @@ def test_a_value_is_shown_short_and_on_one_line() -> None:
 
 
 def replaced(data: dict[str, Any], *assignments: str) -> Document:
-    document = Document("f", data, {(): ("f", 1)})
+    document = Document("f", data, {(): Origin("f", 1)})
     for text in assignments:
-        document.replace(*split_assignment(text))
+        document.replace(split_assignment(text))
     return document
 
 
@@ -327,7 +328,7 @@ def test_the_first_broken_line_is_said_and_the_others_counted(tmp_path: Path) ->
     error = error_of(write(tmp_path, text))
     assert (error.line, error.rule) == (
         2,
-        "task.dataset: must be text, not 3 (more to mend in line 3)",
+        "task.dataset: must be text, not 3 (more mistakes in line 3)",
     )
 
 

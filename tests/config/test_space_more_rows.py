@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kdsweep.config import SearchSpace, SpaceError, load_space
-from kdsweep.config.values import Parameter
+from kdsweep.config.parameters import Parameter
 
 SPACE = """\
 name: small

@@ -9,7 +9,7 @@ import pytest
 
 from kdsweep.config import SpaceError, load, load_space, load_sweep
 from kdsweep.config.loading import parse_yaml
-from kdsweep.config.values import Parameter
+from kdsweep.config.parameters import Parameter
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))

@@ -246,7 +246,7 @@ def test_an_engine_runs_here_or_on_a_cluster_by_address(address: str, space: Pat
         ("{type: ray, gpus_per_trial: 2}", "gpus_per_trial"),
         ("{type: ray, gpus_per_trial: -0.5}", "gpus_per_trial"),
         ("{type: ray, cpus_per_trial: 0}", "cpus_per_trial"),
-        ("{type: ray, address: auto, gpus: 2}", "'gpus' and 'cpus' say what this machine gives"),
+        ("{type: ray, address: auto, gpus: 2}", "'gpus' and 'cpus' say what this machine offers"),
         ("{type: ray, listen: 10.0.0.1}", "'listen' is for 'address: head'"),
         ("{type: inline, slots: 2}", "unknown key 'slots'"),
         ("{type: ray, gpu_per_trial: 1}", "did you mean 'gpus_per_trial'"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kdsweep.config import SearchSpace, SpaceError, load, load_space
-from kdsweep.config.values import Parameter
+from kdsweep.config.parameters import Parameter
 
 SST2 = Path(__file__).parents[2] / "search_spaces" / "sst2.yaml"
 SPACE = """\

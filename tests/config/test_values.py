@@ -8,22 +8,17 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from kdsweep.config.values import (
-    AnyOf,
-    Choices,
+from kdsweep.config.extremes import crossing_boundaries, extremes, plain_values
+from kdsweep.config.parameters import (
     NotAdmitted,
     Parameter,
-    Range,
-    ScheduleValue,
-    Value,
     admit,
     count_points,
-    crossing_boundaries,
-    each_number,
-    extremes,
+    options_of,
     parameters,
     settle,
 )
+from kdsweep.config.values import AnyOf, Choices, Range, ScheduleValue, Value
 from kdsweep.core.schedules import parse_schedule
 
 adapter: TypeAdapter[Any] = TypeAdapter(Value)
@@ -218,7 +213,7 @@ def test_the_labels_of_options_say_what_they_are(value: Any, labels: tuple[str, 
 
 
 def test_labels_never_collide() -> None:
-    found = read(EVERY_KIND["look-alikes"]).options("t")
+    found = options_of(read(EVERY_KIND["look-alikes"]), "t")
     assert len(found) == 3
     assert [option for option, _ in found.values()] == ["x_1", "x", "x"]
 
@@ -452,9 +447,9 @@ def test_counting_billions_of_points_lists_none_of_them() -> None:
 
 
 def test_each_number_is_found_with_its_path_but_not_the_boundaries_of_a_step() -> None:
-    assert dict(each_number(read(HEAT))) == {("any_of", 0, "low"): 1.0, ("any_of", 0, "high"): 10.0, ("any_of", 1, "start", "low"): 4.0,
+    assert dict(plain_values(read(HEAT))) == {("any_of", 0, "low"): 1.0, ("any_of", 0, "high"): 10.0, ("any_of", 1, "start", "low"): 4.0,
                                              ("any_of", 1, "start", "high"): 10.0, ("any_of", 1, "end"): 1.0}  # fmt: skip
-    assert [number for _, number in each_number(read(STEPS))] == [0.0, 0.5, 0.6, 1.0]
+    assert [number for _, number in plain_values(read(STEPS))] == [0.0, 0.5, 0.6, 1.0]
 
 
 def test_extremes_hold_each_end_choice_and_option() -> None:

@@ -111,20 +111,23 @@ def test_every_sampler_goes_on_after_trials_of_each_kind(
     [
         (
             ("objective=[latency, accuracy]",),
-            "objective: the task's metric comes first: accuracy (or 'metric', whatever it is), not 'latency'",
+            "objective: the task's metric comes first: accuracy (or 'metric', which means any "
+            "task's), not 'latency'",
         ),
         (
             ("objective=[accuracy, latancy]",),
-            "objective: what stands beside accuracy is what a student costs, not 'latancy'; did you mean 'latency'?",
+            "objective: beside accuracy comes what a student costs, not 'latancy'; "
+            "did you mean 'latency'?",
         ),
         (("trials=none",), "trials: must be a whole number, not 'none'"),
         (
             ("objective=[accuracy, size, size]",),
-            "objective: each may stand once, not [accuracy, size, size]",
+            "objective: names one of them twice: [accuracy, size, size]",
         ),
         (
             (BOTH, "pruner={type: median}"),
-            "pruner: median can't weigh several objectives (accuracy, latency); leave 'pruner' out, or say {type: none}",
+            "pruner: median can't weigh several objectives (accuracy, latency); leave 'pruner' "
+            "out, or set it to {type: none}",
         ),
     ],
 )
