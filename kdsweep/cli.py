@@ -71,7 +71,7 @@ def _completing_trials(
     from kdsweep.sweep.folders import Home
 
     folder = Home(_home_of(context)).sweep(str(context.params.get("name")))
-    return [name for name in folder.trial_names() if name.startswith(incomplete)]
+    return [one.name for one in folder.started_trials() if one.name.startswith(incomplete)]
 
 
 def _completing_files(
@@ -206,9 +206,9 @@ def run(
     load(
         space, sweep, embedded=embedded, assignments=assignments, name=name
     )  # a mistake in a file is said before torch is imported
-    from kdsweep.sweep.startup_timer import Beginning, process_began, without_collecting
+    from kdsweep.sweep.startup_timer import StartupTimer, process_started, without_collecting
 
-    beginning = Beginning(process_began())
+    startup_timer = StartupTimer(process_started())
     with without_collecting():
         from kdsweep.sweep import run as run_sweep
         from kdsweep.terminal import observing, show_report
@@ -223,7 +223,7 @@ def run(
             assignments=assignments,
             fresh=fresh,
             observer=observer,
-            beginning=beginning,
+            startup_timer=startup_timer,
         )
     if as_json:
         _print_json(report)

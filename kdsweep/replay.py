@@ -29,8 +29,6 @@ from kdsweep.errors import (
     Interrupted,
     KdsweepError,
     TrialDiverged,
-    UnknownSweep,
-    did_you_mean,
 )
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -38,7 +36,6 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.swept_trial import SweptTrial
 
 COMPARED_VERSIONS = ("torch", "transformers", "numpy")
-MOST_SHOWN = 12
 Verdict = Literal["identical", "different"]
 
 
@@ -60,27 +57,6 @@ class Difference:
         return apart if math.isfinite(apart) else math.inf
 
 
-def find_trial(folder: SweepFolder, name: str) -> SweptTrial:
-    """The folder of trial STRATEGY-NUMBER, or of STRATEGY-NUMBER-seed-INDEX. Raises UnknownSweep with the names that are there."""
-    names = folder.trial_names()
-    if name not in names:
-        known = did_you_mean(name, names) or (
-            f"; there are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
-            if names
-            else ""
-        )
-        raise UnknownSweep(
-            f"sweep {folder.name!r} has no trial {name!r} (STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX){known}"
-        )
-    return SweptTrial(
-        next(
-            kind / name
-            for kind in (folder.trials, folder.confirm)
-            if (kind / name / "settings.json").exists()
-        )
-    )
-
-
 def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None) -> dict[str, Any]:
     """Train the trial again, as far as it went, and compare each metric of each evaluation.
 
@@ -89,7 +65,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     """
     observer = observer or Observer()
     folder = home.existing(sweep)
-    recorded = find_trial(folder, trial)
+    recorded = folder.trial(folder.find_trial(trial))
     result, evaluations = recorded.read_result(), recorded.read_evaluations()
     if result is not None:
         evaluations = [one for one in evaluations if one.step <= result.steps]

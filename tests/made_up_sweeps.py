@@ -8,6 +8,7 @@ from typing import Any
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.trial_id import TrialId
 
 NAMES = ("finetune", "distill", "combined", "distill_then_finetune")
 TEACHER = {
@@ -62,10 +63,11 @@ def trial(
     *,
     state: str = "complete",
     metric: str = "accuracy",
+    seed_index: int | None = None,
     **changed: Any,
 ) -> TrialRecord:
     """A trial whose curve rises to `value` over three epochs; a pruned one is stopped on its way."""
-    draw = random.Random(f"{strategy}{number}{changed.get('seed_index')}")
+    draw = random.Random(f"{strategy}{number}{seed_index}")
     chosen = settings or draw_settings(draw, strategy)
     batch = draw.choice([16, 32])
     whole = {
@@ -100,13 +102,11 @@ def trial(
         state, 50 * steps, 20.0 * max(steps, 1), best, student if state == "complete" else None
     )
     fields = {
-        "phase": "search",
         "params": {"learning_rate": 1e-5, "batch_size": batch, "student.layers": layers},
         "result": result,
     } | changed
     return TrialRecord(
-        strategy=strategy,
-        number=number,
+        TrialId(strategy, number, seed_index),
         state=state,
         settings=whole,
         evaluations=evaluations,
@@ -123,7 +123,7 @@ def outcome(
     teacher: float | None = 0.925,
 ) -> dict[str, Any]:
     """What a report says of a strategy."""
-    own = [one for one in records if one.strategy == strategy and one.phase == "search"]
+    own = [one for one in records if one.id.strategy == strategy and one.id.phase == "search"]
     complete = [one for one in own if one.state == "complete"]
     counts = {
         "complete": len(complete),
@@ -142,7 +142,7 @@ def outcome(
     value, student = best.best(metric), best.result.student if best.result else None
     assert value is not None
     found["best"] = {
-        "trial": best.number,
+        "trial": best.id.number,
         "params": best.params,
         "settings": best.settings,
         "validation": value,
@@ -272,7 +272,7 @@ def full_sweep(trials: int = 125) -> tuple[dict[str, Any], list[TrialRecord]]:
             )
             records.append(trial(name, number, value, state=state))
         best = max(
-            (one for one in records if one.strategy == name and one.state == "complete"),
+            (one for one in records if one.id.strategy == name and one.state == "complete"),
             key=lambda one: one.best("accuracy") or 0.0,
         )
         top = best.best("accuracy")
@@ -280,10 +280,9 @@ def full_sweep(trials: int = 125) -> tuple[dict[str, Any], list[TrialRecord]]:
         records += [
             trial(
                 name,
-                best.number,
+                best.id.number,
                 top + 0.002 * (i - 2),
                 best.settings,
-                phase="confirm",
                 seed_index=i,
             )
             for i in range(5)

@@ -31,7 +31,7 @@ from kdsweep.export.card import hub_name
 from kdsweep.export.onnx_format import OnnxModel, check_equal, convert
 from kdsweep.export.students import choose
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.trial_id import TrialId
 
 ASSIGNMENTS = (
     "trials=2",
@@ -112,9 +112,11 @@ def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(
         answer["label"] == data.label_names[label]
         for answer, label in zip(answers, data.validation.labels, strict=True)
     ]
-    facts = SweptTrial(
-        swept.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])
-    ).read_result()
+    facts = (
+        swept.sweep("tiny")
+        .trial(TrialId(winner["strategy"], winner["trial"], winner["seed_index"]))
+        .read_result()
+    )
     assert facts is not None
     assert facts.best is not None
     assert np.mean(right) == facts.best.metrics["validation/accuracy"]
@@ -224,7 +226,7 @@ def test_what_is_not_there_is_one_line(swept: Home, tmp_path: Path) -> None:
 
 
 def test_a_trial_without_a_student_is_one_line(copied: Home, tmp_path: Path) -> None:
-    place = SweptTrial(copied.sweep("tiny").trial("distill", 0))
+    place = copied.sweep("tiny").trial(TrialId("distill", 0))
     result = read_json(place.result)
     write_json(place.result, result | {"state": "pruned", "best": None})
     assert "distill-0 has no student: it is pruned" in refused(
@@ -293,8 +295,8 @@ def _put_back(home: Home, winner: dict[str, Any]) -> str:
     write_json(home.sweep("tiny").facts, facts | {"sweep": facts["sweep"] | {"tracking": "sqlite"}})
     made = export(home, "tiny", home.root / "student")
     write_json(home.sweep("tiny").facts, facts)
-    place = SweptTrial(
-        home.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])
+    place = home.sweep("tiny").trial(
+        TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
     shutil.copytree(made["folder"], place.student)
     place.tracked.unlink()
@@ -303,8 +305,8 @@ def _put_back(home: Home, winner: dict[str, Any]) -> str:
 
 def test_a_student_that_mlflow_has_lost_is_one_line(copied: Home, tmp_path: Path) -> None:
     winner = read_json(copied.sweep("tiny").report)["winner"]
-    place = SweptTrial(
-        copied.sweep("tiny").trial(winner["strategy"], winner["trial"], winner["seed_index"])
+    place = copied.sweep("tiny").trial(
+        TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
     write_json(place.tracked, place.read_tracked() | {"run_id": "0" * 32})
     assert "has no student of run 000" in refused(copied, tmp_path / "x")

@@ -28,6 +28,7 @@ from kdsweep.errors import DataError, KdsweepError, TrialDiverged, UnknownSweep
 from kdsweep.replay import Difference, compare, replay, threads_of
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
+from kdsweep.trial_id import TrialId
 
 ASSIGNMENTS = (
     "trials=1",
@@ -101,7 +102,7 @@ def test_a_confirming_run_is_replayed_with_what_it_answered_on_test(swept: Home)
 def test_a_number_that_differs_is_named_with_its_place_and_size_and_why_that_may_be(
     copied: Home,
 ) -> None:
-    place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
+    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
     rewrite(
         place, lambda evaluations: [evaluations[0], _changed(evaluations[1], "train/loss", 2**-12)]
     )
@@ -131,7 +132,7 @@ def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
     report["reproduce"]["versions"]["torch"] = "1.0"
     write_json(folder.report, report)
     rewrite(
-        TrialFolder(folder.trial("finetune", 0)),
+        folder.trial(TrialId("finetune", 0)),
         lambda evaluations: [_changed(one, "validation/accuracy", 0.5) for one in evaluations],
     )
     why = replay(copied, "tiny", "finetune-0")["why"]
@@ -139,7 +140,7 @@ def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
 
 
 def test_a_pruned_trial_is_trained_as_far_as_it_went(copied: Home) -> None:
-    place = TrialFolder(copied.sweep("tiny").trial("distill", 0))
+    place = copied.sweep("tiny").trial(TrialId("distill", 0))
     first = place.read_evaluations()[0]
     place.write_evaluations([first])
     place.write_result(TrialResult("pruned", first.step, first.seconds))
@@ -153,19 +154,19 @@ def test_a_trial_that_diverged_diverges_again_at_the_same_step(
     copied: Home, tmp_path: Path
 ) -> None:
     folder = copied.sweep("tiny")
-    settings = read_json(folder.trial("finetune", 0) / "settings.json") | {"learning_rate": 1e30}
+    settings = read_json(folder.trial(TrialId("finetune", 0)).settings) | {"learning_rate": 1e30}
     with pytest.raises(TrialDiverged):
         list(
             train(
                 TrialSettings.model_validate(settings),
-                folder.trial("finetune", 7),
+                folder.trial(TrialId("finetune", 7)).root,
                 cache=copied.cache,
             )
         )
     assert replay(copied, "tiny", "finetune-7")["verdict"] == "identical"
-    result = TrialFolder(folder.trial("finetune", 7)).read_result()
+    result = folder.trial(TrialId("finetune", 7)).read_result()
     assert result is not None
-    TrialFolder(folder.trial("finetune", 7)).write_result(
+    folder.trial(TrialId("finetune", 7)).write_result(
         TrialResult("diverged", result.steps + 1, 0.0)
     )
     facts = replay(copied, "tiny", "finetune-7")
@@ -176,7 +177,7 @@ def test_a_trial_that_diverged_diverges_again_at_the_same_step(
 def test_rows_that_changed_are_refused_before_anything_is_trained(
     copied: Home, tmp_path: Path
 ) -> None:
-    place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
+    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
     settings = read_json(place.settings)
     other = write_csv(tmp_path / "other.csv", sentences(200, seed=5))
     write_json(place.settings, settings | {"task": settings["task"] | {"dataset": str(other)}})
@@ -202,7 +203,7 @@ def test_a_trial_that_is_not_there_is_one_line_with_those_that_are(swept: Home) 
 
 
 def test_a_trial_that_was_never_evaluated_is_one_line(copied: Home) -> None:
-    place = TrialFolder(copied.sweep("tiny").trial("finetune", 0))
+    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
     place.write_evaluations([])
     place.write_result(TrialResult("failed", 0, 0.0, reason="out of luck"))
     with pytest.raises(KdsweepError, match="nothing was recorded"):
@@ -236,13 +237,13 @@ def test_a_place_that_can_not_be_written_is_one_line(copied: Home) -> None:
 
 
 def test_a_replay_begins_anew_and_leaves_the_recorded_trial_alone(copied: Home) -> None:
-    place = copied.sweep("tiny").trial("finetune", 0)
-    before = {file.name: file.read_bytes() for file in place.glob("*.json*")}
+    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
+    before = {file.name: file.read_bytes() for file in place.root.glob("*.json*")}
     folder = Path(replay(copied, "tiny", "finetune-0")["folder"])
     (folder / "leftover").touch()
     assert Path(replay(copied, "tiny", "finetune-0")["folder"]) == folder
     assert not (folder / "leftover").exists()
-    assert {file.name: file.read_bytes() for file in place.glob("*.json*")} == before
+    assert {file.name: file.read_bytes() for file in place.root.glob("*.json*")} == before
 
 
 def test_what_is_missing_now_is_a_difference_what_is_new_is_none_and_nan_is_itself() -> None:

@@ -36,6 +36,7 @@ from kdsweep.export import export
 from kdsweep.serving import load
 from kdsweep.sweep.folders import Home
 from kdsweep.tracking.mlflow_tracker import RunKey, Tracker
+from kdsweep.trial_id import TrialId
 
 PAIRS = """\
 name: pairs
@@ -306,19 +307,19 @@ def test_serving_needs_no_mlflow() -> None:
 
 
 @pytest.fixture
-def register(tmp_path: Path, empty_mlflow_db: Path) -> Callable[[str, RunKey, float], str]:
+def register(tmp_path: Path, empty_mlflow_db: Path) -> Callable[[str, TrialId, float], str]:
     """register(sweep, run, value): what is said when this run of this sweep, made if need be, is offered as the best."""
     shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
 
-    def offer(sweep: str, key: RunKey, value: float) -> str:
+    def offer(sweep: str, trial: TrialId, value: float) -> str:
         tracker = Tracker(
             f"sqlite:///{tmp_path}/mlflow.db",
             experiment="task",
             sweep=sweep,
             artifacts=tmp_path / "artifacts",
         )
-        tracker.write(key, state="complete")
-        return tracker.register_best("task", key, "validation/accuracy", value)
+        tracker.write(RunKey.of(trial), state="complete")
+        return tracker.register_best("task", trial, "validation/accuracy", value)
 
     return offer
 
@@ -332,18 +333,18 @@ def best(tmp_path: Path) -> tuple[str, str]:
     return str(found.version), found.tags["kdsweep.sweep"]
 
 
-CONFIRMED = RunKey("confirm", "distill", "3-seed-1")
+CONFIRMED = TrialId("distill", 3, 1)
 
 
 def test_only_a_better_student_takes_the_alias(
-    register: Callable[[str, RunKey, float], str], tmp_path: Path
+    register: Callable[[str, TrialId, float], str], tmp_path: Path
 ) -> None:
     assert (
         register("first", CONFIRMED, 0.8)
         == "registered model task: version 1 (distill-3-seed-1, validation/accuracy 0.8000) is 'best'"
     )
     for sweep, value in (("worse", 0.7), ("equal", 0.8)):
-        line = register(sweep, RunKey("search", "finetune", "0"), value)
+        line = register(sweep, TrialId("finetune", 0), value)
         assert (
             line
             == f"registered model task: version 1 of sweep first stays 'best' (validation/accuracy 0.8000, finetune-0 has {value:.4f})"
@@ -357,24 +358,22 @@ def test_only_a_better_student_takes_the_alias(
 
 
 def test_the_same_sweep_again_changes_nothing_and_a_better_student_of_it_does(
-    register: Callable[[str, RunKey, float], str], tmp_path: Path
+    register: Callable[[str, TrialId, float], str], tmp_path: Path
 ) -> None:
     register("one", CONFIRMED, 0.8)
     assert (
         register("one", CONFIRMED, 0.8)
         == "registered model task: version 1 (distill-3-seed-1) is 'best' already"
     )
-    assert "version 1 of this sweep stays 'best'" in register(
-        "one", RunKey("confirm", "distill", "4-seed-0"), 0.75
-    )
+    assert "version 1 of this sweep stays 'best'" in register("one", TrialId("distill", 4, 0), 0.75)
     assert "is 'best' now, no longer version 1 of this sweep" in register(
-        "one", RunKey("confirm", "distill", "5-seed-0"), 0.85
+        "one", TrialId("distill", 5, 0), 0.85
     )
     assert best(tmp_path) == ("2", "one")
 
 
 def test_a_version_that_a_dead_driver_made_without_its_alias_is_taken_up(
-    register: Callable[[str, RunKey, float], str], tmp_path: Path
+    register: Callable[[str, TrialId, float], str], tmp_path: Path
 ) -> None:
     register("one", CONFIRMED, 0.8)
     client = MlflowClient(
@@ -399,13 +398,13 @@ def test_a_registered_student_keeps_its_files_when_it_is_among_the_best_no_more(
     )
     before = sorted(student.iterdir())
     ids = [
-        tracker.write(RunKey("search", "distill", str(number)), state="complete")
+        tracker.write(RunKey.of(TrialId("distill", number)), state="complete")
         for number in range(2)
     ]
     for run_id in ids:
         tracker.upload_student(run_id, student, text=["review"], max_length=12)
     assert sorted(student.iterdir()) == before  # what MLflow needs stands in MLflow alone
-    tracker.register_best("task", RunKey("search", "distill", "0"), "validation/accuracy", 0.8)
+    tracker.register_best("task", TrialId("distill", 0), "validation/accuracy", 0.8)
     assert [tracker.drop_student(run_id) for run_id in ids] == ["registered", "removed"]
     kept = [
         {Path(file.path).name for file in tracker.client.list_artifacts(run_id, "student")}

@@ -19,7 +19,7 @@ def pareto(
     found: list[dict[str, Any]] = []
     for record in records:
         if (
-            record.phase == "search"
+            record.id.phase == "search"
             and record.state == "complete"
             and record.result
             and record.result.best
@@ -27,7 +27,7 @@ def pareto(
         ):
             reached = {"validation": record.result.best.metrics[f"validation/{metric}"]}
             found.append(
-                {"strategy": record.strategy, "trial": record.number}
+                {"strategy": record.id.strategy, "trial": record.id.number}
                 | reached
                 | {name: record.result.student[key] for name, key in costs.items()}
             )

@@ -51,7 +51,7 @@ def answer_questions(
     """Each question with `question`, `answer` (words; points are hundredths of the metric), `n` trials, `effect` and `ci95` in the
     metric's own unit, or None where the trials can't tell. slot_hours: what each strategy used in all; its keys are the strategies."""
     trials = [trial for record in records if (trial := _read(metric, record)) is not None]
-    strategies = list(dict.fromkeys([*slot_hours, *(record.strategy for record in records)]))
+    strategies = list(dict.fromkeys([*slot_hours, *(record.id.strategy for record in records)]))
     return [
         _which_alpha(trials),
         _lower_temperature(trials),
@@ -75,7 +75,7 @@ def _read(metric: Metric, record: TrialRecord) -> _Trial | None:
     """None where the trial belongs to no search, or never finished."""
     value = record.best(metric)
     if (
-        record.phase != "search"
+        record.id.phase != "search"
         or record.state != "complete"
         or value is None
         or not math.isfinite(value)
@@ -84,7 +84,7 @@ def _read(metric: Metric, record: TrialRecord) -> _Trial | None:
     epochs = record.settings.get("training", {}).get("epochs")
     alpha = parse_schedule(record.settings["alpha"])
     return _Trial(
-        record.strategy,
+        record.id.strategy,
         value,
         LABELS_ALONE if set(values_in_order(alpha, epochs)) == {1.0} else direction(alpha, epochs),
         direction(parse_schedule(record.settings.get("temperature", 1.0)), epochs),

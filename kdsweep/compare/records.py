@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.trial_id import TrialId
 
 
 @dataclass(frozen=True)
 class TrialRecord:
     """A trial of the search, or a run of confirm (the same settings with a fresh seed).
 
-    number: the trial's, in its strategy. seed_index: which of confirm's seeds, from 0; None in search.
     state: complete, pruned, diverged, failed or running. params: what the sampler drew, flat, with dots.
     settings: `TrialSettings` as JSON-like values.
     """
 
-    phase: Literal["search", "confirm"]
-    strategy: str
-    number: int
+    id: TrialId
     state: str
     settings: dict[str, Any]
     params: dict[str, Any] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     result: TrialResult | None = None
-    seed_index: int | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.strategy}-{self.number}" + (
-            "" if self.seed_index is None else f"-seed-{self.seed_index}"
-        )
 
     def best(self, metric: str) -> float | None:
         """The task's metric on validation, of the best evaluation; None where there is none."""

@@ -81,7 +81,7 @@ def _front_matter(student: Student, facts: dict[str, Any]) -> ModelCardData:
         base_model=base[0] if base else None,
         datasets=[_dataset(task)] if hub_name(_dataset(task)) else None,
         metrics=[metric],
-        model_name=f"{facts['sweep']}-{student.name}",
+        model_name=f"{facts['sweep']}-{student.id.name}",
         eval_results=results,
     )
 
@@ -127,8 +127,8 @@ def _body(
         "multi_label": f"A text classifier with the labels {named}, of which a text may have any number",
     }
     sections = [
-        f"# {facts['sweep']}: {student.name}\n\n{what[task.kind]}, trained by kdsweep {__version__}: "
-        f"a student of {_short(_base_model(settings))}, by the strategy `{student.strategy}`.\n\n{_usage(task)}",
+        f"# {facts['sweep']}: {student.id.name}\n\n{what[task.kind]}, trained by kdsweep {__version__}: "
+        f"a student of {_short(_base_model(settings))}, by the strategy `{student.id.strategy}`.\n\n{_usage(task)}",
         _section("Results", _results(student, found, facts), _notes(student, found, facts)),
         _section("Size and speed", _sizes(facts, found)),
         _section("Task and data", _task(task, read_json(folder.facts).get("data") or {})),
@@ -202,7 +202,7 @@ def _results(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> 
 def _notes(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
     confirm, counts = (
         facts["confirm"],
-        found["strategies"].get(student.strategy, {}).get("trials", {}),
+        found["strategies"].get(student.id.strategy, {}).get("trials", {}),
     )
     notes = [f"- {found['verdict']}"]
     if confirm and confirm.get("test"):
@@ -350,8 +350,8 @@ def _reproduce(
     sweep = shlex.quote(facts["sweep"])
     commands = [
         *([_without_home(known["command"], folder)] if known.get("command") else []),
-        f"kdsweep replay {sweep} {student.name}    # this trial again, and whether its numbers are the same",
-        f"kdsweep export {sweep} FOLDER --trial {student.name}",
+        f"kdsweep replay {sweep} {student.id.name}    # this trial again, and whether its numbers are the same",
+        f"kdsweep export {sweep} FOLDER --trial {student.id.name}",
     ]
     hashes = {
         name: value for name, value in (known.get("hashes") or {}).items() if isinstance(value, str)

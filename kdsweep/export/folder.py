@@ -131,7 +131,7 @@ def _convert(
 ) -> dict[str, Any]:
     """What was found of the ONNX files that are written into `folder`: `onnx`, and `int8` or None."""
     tokens = _validation(model, folder, student, home.cache)
-    say(f"onnx: exporting {student.name}")
+    say(f"onnx: exporting {student.id.name}")
     onnx_format.convert(model, folder / ONNX)
     whole = OnnxModel(folder / ONNX)
     say("onnx: comparing with torch")
@@ -180,19 +180,19 @@ def _facts(
     metric, result = student.settings.task.metric, student.result
     assert result.best is not None
     id2label: Any = model.config.id2label
-    best = found["strategies"].get(student.strategy, {}).get("best")
-    confirm = found["strategies"].get(student.strategy, {}).get("confirm")
+    best = found["strategies"].get(student.id.strategy, {}).get("best")
+    confirm = found["strategies"].get(student.id.strategy, {}).get("confirm")
     return {
         "sweep": sweep,
-        "trial": student.name,
-        "strategy": student.strategy,
+        "trial": student.id.name,
+        "strategy": student.id.strategy,
         "folder": str(destination),
         "labels": [id2label[i] for i in range(len(id2label))],
         "metric": metric,
         "validation": result.best.metrics[f"validation/{metric}"],
         "test": result.test[metric] if result.test else None,
         # The seeds confirm the strategy's best trial, and say nothing of another.
-        "confirm": confirm if best is not None and best["trial"] == student.number else None,
+        "confirm": confirm if best is not None and best["trial"] == student.id.number else None,
         "student": result.student,
         **converted,
     }

@@ -13,11 +13,11 @@ from kdsweep.core.files import read_json
 from kdsweep.core.settings import TaskSettings, TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, KdsweepError, did_you_mean
-from kdsweep.replay import find_trial
 from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.results import recorded, report
 from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.trial_id import TrialId
 
 IN_MLFLOW = ("kept", "registered")  # what tracked.json calls a student that is there
 MOST_SHOWN = 12
@@ -25,13 +25,10 @@ MOST_SHOWN = 12
 
 @dataclass(frozen=True)
 class Student:
-    """A trial that is complete, and so has had a student. `name` is STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX."""
+    """A trial that is complete, and so has had a student."""
 
-    name: str
-    strategy: str
-    number: int
-    seed_index: int | None
-    place: SweptTrial
+    id: TrialId
+    files: SweptTrial
     settings: TrialSettings
     result: TrialResult
 
@@ -44,32 +41,32 @@ def choose(
     Raises UnknownSweep for a trial that isn't there, KdsweepError for one that has no student.
     """
     folder = home.existing(sweep)
-    if trial is None:
-        trial = _best_of(home, sweep, strategy) if strategy is not None else _winner(sweep, found)
-    place = find_trial(folder, trial)
-    result = place.read_result()
+    if trial is not None:
+        chosen = folder.find_trial(trial)
+    elif strategy is not None:
+        chosen = _best_of(home, sweep, strategy)
+    else:
+        chosen = _winner(sweep, found)
+    files = folder.trial(chosen)
+    result = files.read_result()
     if result is None or result.state != "complete" or result.best is None:
         raise KdsweepError(
-            f"{trial} has no student: it is {result.state if result else 'still running'}; {_those_kept(folder)}"
+            f"{chosen.name} has no student: it is {result.state if result else 'still running'}; {_those_kept(folder)}"
         )
-    base, _, index = (
-        trial.rpartition("-seed-") if place.root.parent == folder.confirm else (trial, "", "")
-    )
-    name, _, number = base.rpartition("-")
-    settings = TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
-    return Student(trial, name, int(number), int(index) if index else None, place, settings, result)
+    settings = TrialSettings.model_validate_json(files.settings.read_text(encoding="utf-8"))
+    return Student(chosen, files, settings, result)
 
 
-def _winner(sweep: str, found: dict[str, Any]) -> str:
+def _winner(sweep: str, found: dict[str, Any]) -> TrialId:
     winner = found["winner"]
     if winner is None:
         raise KdsweepError(
             f"sweep {sweep!r} has no student yet: no trial has finished; see `kdsweep status {sweep}`"
         )
-    return _name(winner["strategy"], winner["trial"], winner["seed_index"])
+    return TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
 
 
-def _best_of(home: Home, sweep: str, strategy: str) -> str:
+def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
     plan, studies = recorded(home, sweep)
     if strategy not in plan.space.strategies:
         raise KdsweepError(
@@ -80,17 +77,13 @@ def _best_of(home: Home, sweep: str, strategy: str) -> str:
         plan.space.task.metric, finished(folder, confirmations(plan, folder, studies, strategy))
     )
     if run is not None:
-        return run.name
+        return run.id
     best = studies.progress(strategy).best
     if best is None:
         raise KdsweepError(
             f"no trial of {strategy} has finished in sweep {sweep!r}; see `kdsweep status {sweep}`"
         )
-    return _name(strategy, best[0], None)
-
-
-def _name(strategy: str, number: int, seed_index: int | None) -> str:
-    return f"{strategy}-{number}" + ("" if seed_index is None else f"-seed-{seed_index}")
+    return TrialId(strategy, best[0])
 
 
 # --- what is said of it ----------------------------------------------------------------------------------------------
@@ -125,19 +118,19 @@ def check_rows(home: Home, folder: SweepFolder, task: TaskSettings) -> None:
 
 def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None:
     """Fill the folder `into` with the student's files. Raises KdsweepError where it wasn't kept, TrackingUnreachable where MLflow is away."""
-    place = student.place
-    if place.student.exists():
+    files = student.files
+    if files.student.exists():
         try:
-            shutil.copytree(place.student, into, dirs_exist_ok=True)
+            shutil.copytree(files.student, into, dirs_exist_ok=True)
             return
         except OSError:
-            if place.student.exists():  # else the sweep at work sent it to MLflow just now
+            if files.student.exists():  # else the sweep at work sent it to MLflow just now
                 raise
-    tracked = place.read_tracked()
+    tracked = files.read_tracked()
     if tracked["student"] not in IN_MLFLOW:
-        again = f"`kdsweep replay {folder.name} {student.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
+        again = f"`kdsweep replay {folder.name} {student.id.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
         raise KdsweepError(
-            f"the student of {student.name} wasn't kept; {_those_kept(folder)}; {again}"
+            f"the student of {student.id.name} wasn't kept; {_those_kept(folder)}; {again}"
         )
     from kdsweep.tracking.mlflow_tracker import download
 
@@ -154,9 +147,9 @@ def _those_kept(folder: SweepFolder) -> str:
 
 
 def _kept(folder: SweepFolder) -> Iterator[str]:
-    for name in folder.trial_names():
-        place = find_trial(folder, name)
-        if place.result.exists() and (
-            place.student.exists() or place.read_tracked()["student"] in IN_MLFLOW
+    for trial in folder.started_trials():
+        files = folder.trial(trial)
+        if files.result.exists() and (
+            files.student.exists() or files.read_tracked()["student"] in IN_MLFLOW
         ):
-            yield name
+            yield trial.name

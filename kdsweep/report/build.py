@@ -87,8 +87,8 @@ def _more_tests(
     """For each split that is judged beside test (`task.splits.more_tests`): the teacher's score or None, and each strategy's by seed."""
     found: dict[str, dict[str, Any]] = {}
     runs = sorted(
-        (one for one in records if one.phase == "confirm" and one.result and one.result.test),
-        key=lambda one: one.seed_index or 0,
+        (one for one in records if one.id.phase == "confirm" and one.result and one.result.test),
+        key=lambda one: one.id.seed_index or 0,
     )
     for run in runs:
         for name, value in (run.result.test or {}).items() if run.result else ():
@@ -97,7 +97,7 @@ def _more_tests(
                 of_teacher = ((teacher or {}).get("test") or {}).get(name)
                 found.setdefault(split, {"teacher": of_teacher, "strategies": {}})[
                     "strategies"
-                ].setdefault(run.strategy, []).append(value)
+                ].setdefault(run.id.strategy, []).append(value)
     return found
 
 
@@ -113,9 +113,9 @@ def _confirm(
         (
             one
             for one in records
-            if one.phase == "confirm" and one.strategy == strategy and one.result
+            if one.id.phase == "confirm" and one.id.strategy == strategy and one.result
         ),
-        key=lambda one: one.seed_index or 0,
+        key=lambda one: one.id.seed_index or 0,
     )
     if not runs:
         return None

@@ -232,7 +232,7 @@ def _learning_curves(material: Material) -> Chart | None:
     )
     panels, rows = [], []
     for name, trials in measured.items():
-        best = next((one for one in trials if one.number == material.best_trial(name)), None)
+        best = next((one for one in trials if one.id.number == material.best_trial(name)), None)
         layout = layout_of(
             axis_of("epoch", range=[0, 1.02 * last]),
             axis_of(f"validation {material.metric}", range=frame),
@@ -247,7 +247,7 @@ def _learning_curves(material: Material) -> Chart | None:
                 name,
                 str(len(trials) - stopped),
                 str(stopped),
-                "–" if best is None else str(best.number),
+                "–" if best is None else str(best.id.number),
                 reached,
             )
         )
@@ -281,7 +281,7 @@ def _curves_of(
     data = []
     if whole := curves(
         (one for one in trials if one.state == "complete" and one is not best),
-        lambda one: f"trial {one.number}",
+        lambda one: f"trial {one.id.number}",
     ):
         data.append(
             joined(
@@ -294,7 +294,7 @@ def _curves_of(
         )
     if stopped := curves(
         (one for one in trials if one.state != "complete"),
-        lambda one: f"trial {one.number}, {one.state}",
+        lambda one: f"trial {one.id.number}, {one.state}",
     ):
         sizes = [
             size
@@ -315,7 +315,7 @@ def _curves_of(
         )
     if seeds := curves(
         (one for one in material.confirmed[strategy] if one.evaluations),
-        lambda one: f"trial {one.number} again, seed {one.seed_index}",
+        lambda one: f"trial {one.id.number} again, seed {one.id.seed_index}",
     ):
         data.append(
             joined(
@@ -328,12 +328,12 @@ def _curves_of(
         )
     if best is not None:
         marker = {"symbol": look.symbol, "size": 8, "color": color}
-        thick = curves([best], lambda one: f"trial {one.number}, the best")
+        thick = curves([best], lambda one: f"trial {one.id.number}, the best")
         data.append(
             joined(
                 thick,
                 mode="lines+markers",
-                name=f"best: trial {best.number}",
+                name=f"best: trial {best.id.number}",
                 line={"color": color, "width": 3},
                 marker=marker,
             )
@@ -361,7 +361,7 @@ def _best_so_far(material: Material) -> Chart | None:
         for one, seconds in zip(trials, spent[name], strict=True):
             value = reached.get(id(one))
             if value is not None and (not steps or value > steps[-1][1]):
-                steps.append((seconds / size, value, f"trial {one.number}"))
+                steps.append((seconds / size, value, f"trial {one.id.number}"))
         if not steps:
             continue
         look, total = material.looks[name], spent[name][-1] / size
@@ -448,7 +448,9 @@ def _scheduled(material: Material, what: str, title: str) -> Chart | None:
         axis_of(f"mean {what} over training"),
     )
     ranked = sorted(trials, key=lambda entry: -entry[1])[:TOP]
-    rows = tuple((one.name, number(value), in_words(one.settings[what])) for one, value in ranked)
+    rows = tuple(
+        (one.id.name, number(value), in_words(one.settings[what])) for one, value in ranked
+    )
     top, value = ranked[0]
     skipped = (
         " Trials that learn from the labels alone are left out: no temperature acts on them."
@@ -457,7 +459,7 @@ def _scheduled(material: Material, what: str, title: str) -> Chart | None:
     )
     caption = (
         f"{len(trials)} complete trial{'s'[: len(trials) != 1]}; the thicker the curve, the better the {material.metric}. "
-        f"The best, {top.name}, reached {value:.4f} with {in_words(top.settings[what])}.{skipped}"
+        f"The best, {top.id.name}, reached {value:.4f} with {in_words(top.settings[what])}.{skipped}"
     )
     return Chart(
         what,
@@ -487,7 +489,7 @@ def _by_band(trials: Sequence[tuple[TrialRecord, float]], what: str) -> list[Fig
         data.append(
             joined(
                 (
-                    (*sample(one.settings, what), f"{shown(one.name)}: {value:.4f}")
+                    (*sample(one.settings, what), f"{shown(one.id.name)}: {value:.4f}")
                     for one, value in own
                 ),
                 mode="lines",
@@ -508,12 +510,12 @@ def _against(
     """The metric of each trial against something of it, and the teacher's line."""
     data = []
     for name, look in material.looks.items():
-        own = [(one, value) for one, value in trials if one.strategy == name]
+        own = [(one, value) for one, value in trials if one.id.strategy == name]
         if own:
             marker = {"color": look.color, "symbol": look.symbol, "size": 8, "opacity": 0.85}
             x, text = (
                 [float(f"{cost(one):.5g}") for one, _ in own],
-                [f"trial {one.number}" for one, _ in own],
+                [f"trial {one.id.number}" for one, _ in own],
             )
             said = "%{text}<br>%{x:.3~g}: %{y:.4f}"
             data.append(
@@ -551,11 +553,16 @@ def _learning_rate(material: Material) -> Chart | None:
     panel = Panel("", *_against(material, trials, lambda one: peak_rate(one.settings), axis))
     ranked = sorted(trials, key=lambda entry: -entry[1])[:TOP]
     rows = tuple(
-        (one.name, number(value), rate_in_words(peak_rate(one.settings))) for one, value in ranked
+        (one.id.name, number(value), rate_in_words(peak_rate(one.settings)))
+        for one, value in ranked
     )
     best = {
         name: next(
-            (one for one, _ in sorted(trials, key=lambda entry: -entry[1]) if one.strategy == name),
+            (
+                one
+                for one, _ in sorted(trials, key=lambda entry: -entry[1])
+                if one.id.strategy == name
+            ),
             None,
         )
         for name in material.looks
@@ -672,9 +679,9 @@ def _all_settings(material: Material) -> Chart | None:
     trials = material.complete
     if len(trials) < 2:
         return None
-    names = [name for name in material.looks if any(one.strategy == name for one, _ in trials)]
+    names = [name for name in material.looks if any(one.id.strategy == name for one, _ in trials)]
     dimensions = (
-        [_dimension("strategy", [one.strategy for one, _ in trials], names)]
+        [_dimension("strategy", [one.id.strategy for one, _ in trials], names)]
         if len(names) > 1
         else []
     )
@@ -710,7 +717,7 @@ def _all_settings(material: Material) -> Chart | None:
         "rangefont": {"size": 10},
     }
     data["line"] = {
-        "color": [at[one.strategy] for one, _ in trials],
+        "color": [at[one.id.strategy] for one, _ in trials],
         "colorscale": _steps(material, names),
         "cmin": -0.5,
         "cmax": len(names) - 0.5,
@@ -720,7 +727,7 @@ def _all_settings(material: Material) -> Chart | None:
     caption = f"{len(trials)} complete trials, a line each, from its settings to its result at the right. Drag along an axis to keep the trials that cross it there."
     rows = tuple(
         (
-            one.name,
+            one.id.name,
             number(value),
             *(in_words(one.settings[what]) for what in head[2:4]),
             rate_in_words(peak_rate(one.settings)),
@@ -822,7 +829,7 @@ def _cost(material: Material) -> Chart | None:
         known = [(one, value) for one, value in trials if id(one) in costs]
         if not known:
             continue
-        front = pareto([(costs[id(one)], value, one.name) for one, value in known])
+        front = pareto([(costs[id(one)], value, one.id.name) for one, value in known])
         data, layout = _against(
             material,
             known,

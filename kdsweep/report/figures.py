@@ -105,9 +105,9 @@ class Material:
 
     def _by_strategy(self, phase: str) -> dict[str, list[TrialRecord]]:
         found: dict[str, list[TrialRecord]] = {name: [] for name in self.report["strategies"]}
-        for record in sorted(self.records, key=lambda one: (one.number, one.seed_index or 0)):
-            if record.phase == phase and record.strategy in found:
-                found[record.strategy].append(record)
+        for record in sorted(self.records, key=lambda one: (one.id.number, one.id.seed_index or 0)):
+            if record.id.phase == phase and record.id.strategy in found:
+                found[record.id.strategy].append(record)
         return found
 
     @cached_property

@@ -219,8 +219,8 @@ def _hours(hours: float) -> str:
 def _trial(metric: str, record: TrialRecord) -> dict[str, Any]:
     settings, result = record.settings, record.result
     return {
-        "name": record.name,
-        "phase": record.phase,
+        "name": record.id.name,
+        "phase": record.id.phase,
         "state": record.state,
         "value": record.best(metric),
         "alpha": in_words(settings["alpha"]),

@@ -15,7 +15,7 @@ PURPOSES = ("training", "evaluating", "start", "saving", "asking", "waiting", "l
 SECONDS_BETWEEN_SAVES = 1.0
 
 
-class Clock:
+class SweepClock:
     """Told what the slots do each time that it changes; adds up the time in between."""
 
     def __init__(self, file: Path, budget: Budget) -> None:

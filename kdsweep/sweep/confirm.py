@@ -15,31 +15,20 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.studies import Studies, derived_seed
-from kdsweep.sweep.swept_trial import SweptTrial
-from kdsweep.sweep.tracking_sync import Trial
+from kdsweep.trial_id import TrialId
 
 
 @dataclass(frozen=True)
-class Confirmation:
-    """One such run: trial `number` of the strategy with confirm's seed `seed_index`."""
+class ConfirmRun:
+    """One such run: the best trial of a strategy with one of confirm's seeds."""
 
-    strategy: str
-    number: int
-    seed_index: int
+    id: TrialId
     settings: TrialSettings = field(compare=False)
-
-    @property
-    def name(self) -> str:
-        return f"{self.strategy}-{self.number}-seed-{self.seed_index}"
-
-    @property
-    def key(self) -> Trial:
-        return Trial(self.strategy, self.number, self.seed_index)
 
 
 def confirmations(
     plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
-) -> list[Confirmation]:
+) -> list[ConfirmRun]:
     """Every run that confirms the strategy's best trial, done or not; none while the search may still find a better one."""
     progress = studies.progress(strategy)
     if (
@@ -51,16 +40,14 @@ def confirmations(
         return []
     number = progress.best[0]
     settings = TrialSettings.model_validate_json(
-        folder.trial(strategy, number).joinpath("settings.json").read_text(encoding="utf-8")
+        folder.trial(TrialId(strategy, number)).settings.read_text(encoding="utf-8")
     )
     seeds = [
         derived_seed("confirm", plan.sweep.sampler.seed, i) for i in range(plan.sweep.confirm.seeds)
     ]
     return [
-        Confirmation(
-            strategy,
-            number,
-            i,
+        ConfirmRun(
+            TrialId(strategy, number, i),
             TrialSettings.model_validate(
                 settings.model_dump() | {"seed": seed, "judge_test": True}
             ),
@@ -69,24 +56,20 @@ def confirmations(
     ]
 
 
-def finished(folder: SweepFolder, runs: Iterable[Confirmation]) -> dict[Confirmation, TrialResult]:
+def finished(folder: SweepFolder, runs: Iterable[ConfirmRun]) -> dict[ConfirmRun, TrialResult]:
     """How those ended that have."""
-    results = {run: place_of(folder, run).read_result() for run in runs}
+    results = {run: folder.trial(run.id).read_result() for run in runs}
     return {run: result for run, result in results.items() if result is not None}
 
 
-def best_confirmed(metric: str, results: Mapping[Confirmation, TrialResult]) -> Confirmation | None:
+def best_confirmed(metric: str, results: Mapping[ConfirmRun, TrialResult]) -> ConfirmRun | None:
     """The run whose student reached most on validation: the one that is kept. The test split has no say in it."""
     reached = {
         run: result.best.metrics[f"validation/{metric}"]
         for run, result in results.items()
         if result.state == "complete" and result.best
     }
-    return max(reached, key=lambda run: (reached[run], -run.seed_index), default=None)
-
-
-def place_of(folder: SweepFolder, run: Confirmation) -> SweptTrial:
-    return run.key.place(folder)
+    return max(reached, key=lambda run: (reached[run], -(run.id.seed_index or 0)), default=None)
 
 
 class Confirm:
@@ -94,17 +77,17 @@ class Confirm:
 
     def __init__(self, plan: Plan, folder: SweepFolder, studies: Studies) -> None:
         self.plan, self.folder, self.studies = plan, folder, studies
-        self._left: dict[str, deque[Confirmation]] = {}
+        self._left: dict[str, deque[ConfirmRun]] = {}
         self._ended = 0
 
-    def ready(self, *, teacher: bool) -> list[deque[Confirmation]]:
+    def ready(self, *, teacher: bool) -> list[deque[ConfirmRun]]:
         """What is left of each strategy whose search is over; without the teacher, of those that never need it."""
         for strategy in self.plan.space.strategies:
             if strategy not in self._left and (
                 runs := confirmations(self.plan, self.folder, self.studies, strategy)
             ):
                 self._left[strategy] = deque(
-                    run for run in runs if not place_of(self.folder, run).result.exists()
+                    run for run in runs if not self.folder.trial(run.id).result.exists()
                 )
                 self._ended += len(runs) - len(self._left[strategy])
         return [
@@ -113,18 +96,18 @@ class Confirm:
             if runs and (teacher or not runs[0].settings.needs_teacher)
         ]
 
-    def take(self, *, teacher: bool) -> Confirmation | None:
+    def take(self, *, teacher: bool) -> ConfirmRun | None:
         """The next one: all strategies with one seed, then with the next, so that what there is can be compared."""
         ready = self.ready(teacher=teacher)
-        return min(ready, key=lambda runs: runs[0].seed_index).popleft() if ready else None
+        return min(ready, key=lambda runs: runs[0].id.seed_index or 0).popleft() if ready else None
 
-    def begun(self) -> list[Confirmation]:
+    def begun(self) -> list[ConfirmRun]:
         """Those that an earlier driver began and that this one hasn't taken up yet."""
         return [
             run
             for runs in self.ready(teacher=True)
             for run in runs
-            if place_of(self.folder, run).settings.exists()
+            if self.folder.trial(run.id).settings.exists()
         ]
 
     def left(self) -> int:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
@@ -25,8 +25,8 @@ from kdsweep.core.teachers.logits import teacher_test
 from kdsweep.core.training.loop import cached_teacher
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
-from kdsweep.sweep.budget import Clock, say_use, use_of_slots
-from kdsweep.sweep.confirm import Confirm, Confirmation, best_confirmed, confirmations, finished
+from kdsweep.sweep.budget import SweepClock, say_use, use_of_slots
+from kdsweep.sweep.confirm import Confirm, ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.opening import open_engine
 from kdsweep.sweep.engines.worker import (
@@ -44,14 +44,15 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import build_report, open_studies, read_records
-from kdsweep.sweep.startup_timer import Beginning, without_collecting
-from kdsweep.sweep.studies import Ticket
+from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
+from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
-from kdsweep.sweep.tracking_sync import Mirror, Students, Trial
+from kdsweep.sweep.tracking_sync import Mirror, Students
 from kdsweep.tracking.mlflow_tracker import Point, RunKey, Tracker, flat
+from kdsweep.trial_id import TrialId
 
-TEACHER = "teacher"
-Work = Ticket | Confirmation
+TEACHER: Literal["teacher"] = "teacher"
+Work = SearchTrial | ConfirmRun
 MOST_DEATHS = 3
 
 
@@ -70,14 +71,14 @@ class Driver:
     """One sweep being run. The caller holds the sweep's lock."""
 
     def __init__(
-        self, plan: Plan, home: Home, observer: Observer, beginning: Beginning | None = None
+        self, plan: Plan, home: Home, observer: Observer, startup_timer: StartupTimer | None = None
     ) -> None:
         self.plan, self.home, self.observer = plan, home, observer
-        self.beginning = beginning or Beginning()
+        self.startup_timer = startup_timer or StartupTimer()
         self.folder = home.sweep(plan.name)
         self.metric = f"validation/{plan.space.task.metric}"
         self.stop = _Stop(observer)
-        self.clock = Clock(self.folder.clock, plan.sweep.budget)
+        self.clock = SweepClock(self.folder.clock, plan.sweep.budget)
         self.running: dict[str, _Running] = {}
         self.waiting: deque[Work] = deque()  # what was begun and goes on when a slot is free
         self.fatal: Exception | None = None
@@ -88,19 +89,19 @@ class Driver:
 
     def run(self) -> dict[str, Any]:
         self.clock.start()
-        self.beginning.enter("databases")
+        self.startup_timer.enter("databases")
         self._write_facts()
         self.studies = open_studies(self.plan, self.home, self.observer.say)
         self.confirm = Confirm(self.plan, self.folder, self.studies)
         with without_collecting():  # MLflow imports much of itself when it opens a database
             self.mirror = self._open_mirror()
-        self.beginning.enter("data")
+        self.startup_timer.enter("data")
         with self.stop.listening():
             try:
                 self._show_data()
                 self._take_up()
                 if self._work_left():
-                    self.beginning.enter("slots")
+                    self.startup_timer.enter("slots")
                     with open_engine(
                         self.plan.sweep, self.folder, self._hear, self.observer.say
                     ) as self.engine:
@@ -187,11 +188,11 @@ class Driver:
         for strategy in self.plan.space.strategies:
             for number in self.studies.open_trials(strategy):
                 ticket = self.studies.go_on(strategy, number)
-                place = self._place(ticket)
-                if (result := place.read_result()) is None:
+                files = self._files(ticket)
+                if (result := files.read_result()) is None:
                     self.waiting.append(ticket)
                     continue
-                for i, evaluation in enumerate(place.read_evaluations()):
+                for i, evaluation in enumerate(files.read_evaluations()):
                     if evaluation.step <= result.steps:
                         self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
                 self._finish(ticket)
@@ -200,8 +201,8 @@ class Driver:
                 self.folder, confirmations(self.plan, self.folder, self.studies, strategy)
             )
             for trial in [
-                *(Trial(strategy, number) for number in self.studies.progress(strategy).ended),
-                *(run.key for run in confirmed),
+                *(TrialId(strategy, number) for number in self.studies.progress(strategy).ended),
+                *(run.id for run in confirmed),
             ]:
                 if self.mirror.is_behind(trial):
                     self.mirror.trial(trial)
@@ -212,7 +213,7 @@ class Driver:
         begun: list[Work] = []
         while engine.free and not self.draining and (running := self._next()) is not None:
             self.running[running.job.name] = running
-            self.beginning.enter(
+            self.startup_timer.enter(
                 "teacher" if isinstance(running.job, TeacherJob) else "first trial"
             )
             engine.begin(running.job)
@@ -221,8 +222,8 @@ class Driver:
         self._tick()
         self.studies.write_told()
         for work in begun:
-            self._place(work).claim(work.settings)
-            self.mirror.trial(_key(work))
+            self._files(work).claim(work.settings)
+            self.mirror.trial(work.id)
             self._show_progress()
         engine.want(
             0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun)
@@ -247,7 +248,7 @@ class Driver:
         work = self._next_work()
         if work is None:
             return None
-        if isinstance(work, Confirmation) and self.teacher_ready and not self.teacher_judged:
+        if isinstance(work, ConfirmRun) and self.teacher_ready and not self.teacher_judged:
             self.teacher_judged = True
             self.waiting.append(work)
             return _Running(
@@ -256,7 +257,7 @@ class Driver:
                 )
             )
         return _Running(
-            TrialJob(work.name, work.settings, self._place(work).root, self.home.cache), work
+            TrialJob(work.id, work.settings, self._files(work).root, self.home.cache), work
         )
 
     def _next_work(self) -> Work | None:
@@ -306,7 +307,7 @@ class Driver:
     def _hear(self, event: Event) -> None:
         match event:
             case Step():
-                if (line := self.beginning.first_step()) is not None:
+                if (line := self.startup_timer.first_step()) is not None:
                     self.observer.say(line)
                 self.observer.step(event.name, event.step, event.total_steps)
                 self._watch()
@@ -331,13 +332,13 @@ class Driver:
             return
         running.evaluations += 1
         running.last = evaluation
-        prune = isinstance(work, Ticket) and self.studies.report(
+        prune = isinstance(work, SearchTrial) and self.studies.report(
             work, running.evaluations, evaluation.metrics[self.metric]
         )
-        self.mirror.trial(_key(work))
-        if prune and not self._place(work).result.exists():
+        self.mirror.trial(work.id)
+        if prune and not self._files(work).result.exists():
             running.pruned_at = evaluation
-            self.engine.stop(work.name, save=False)
+            self.engine.stop(work.id.name, save=False)
 
     def _ended(self, running: _Running, event: Ended) -> None:
         work = running.work
@@ -348,17 +349,17 @@ class Driver:
             assert isinstance(running.job, TeacherJob)
             self._teacher_ended(running.job, event)
             return
-        place = self._place(work)
+        files = self._files(work)
         at = running.pruned_at or running.last
         steps, seconds = (at.step, at.seconds) if at else (0, 0.0)
         if event.how in ("saved", "fatal"):
             self.waiting.appendleft(work)
             return
         if event.how == "dropped":
-            place.write_result(TrialResult("pruned", steps, seconds))
+            files.write_result(TrialResult("pruned", steps, seconds))
         elif event.how == "failed":
-            place.write_error(event.trace or "")
-            place.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
+            files.write_error(event.trace or "")
+            files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
         self._finish(work)
 
     def _lost(self, running: _Running, reason: str) -> None:
@@ -373,18 +374,18 @@ class Driver:
                     f"teacher: the process that made it died {MOST_DEATHS} times: {reason}"
                 )
             return
-        work, place = running.work, self._place(running.work)
-        self.folder.remove_half_written(work.name)
-        deaths = place.write_lost(reason)
+        work, files = running.work, self._files(running.work)
+        self.folder.remove_half_written(work.id.name)
+        deaths = files.write_lost(reason)
         if deaths < MOST_DEATHS:
             self.observer.say(
-                f"{work.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})"
+                f"{work.id.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})"
             )
             self.waiting.appendleft(work)
-            self.mirror.trial(_key(work))
+            self.mirror.trial(work.id)
         else:
             steps, seconds = (running.last.step, running.last.seconds) if running.last else (0, 0.0)
-            place.write_result(
+            files.write_result(
                 TrialResult(
                     "failed",
                     steps,
@@ -396,12 +397,12 @@ class Driver:
 
     def _finish(self, work: Work) -> None:
         """Tell what the result says. It stands in the folder already: a driver that dies here ends the trial again."""
-        result = self._place(work).read_result()
+        result = self._files(work).read_result()
         assert result is not None
         value = (
             result.best.metrics[self.metric] if result.state == "complete" and result.best else None
         )
-        if isinstance(work, Ticket):
+        if isinstance(work, SearchTrial):
             costs = (
                 [(result.student or {})[COSTS[name]] for name in self.plan.sweep.costs]
                 if value is not None
@@ -410,8 +411,8 @@ class Driver:
             self.studies.tell(work, result.state, value, result.reason, costs)
         else:
             self.confirm.ended()
-        self.mirror.trial(_key(work))
-        self._keep_students(work.strategy, _key(work))
+        self.mirror.trial(work.id)
+        self._keep_students(work.id.strategy, work.id)
         self._show_progress()
         shown = (
             f"{self.plan.space.task.metric} {value:.4f}"
@@ -419,26 +420,26 @@ class Driver:
             else result.reason or f"after {result.steps} steps"
         )
         tested = f", {result.test[self.plan.space.task.metric]:.4f} on test" if result.test else ""
-        settled = f"; {_settled(work)}" if isinstance(work, Ticket) else ""
+        settled = f"; {_settled(work)}" if isinstance(work, SearchTrial) else ""
         self.observer.say(
-            f"{work.name}: {result.state}, {shown}{tested} ({result.seconds:.0f} s{settled})"
+            f"{work.id.name}: {result.state}, {shown}{tested} ({result.seconds:.0f} s{settled})"
         )
 
-    def _keep_students(self, strategy: str, ended: Trial | None = None) -> None:
+    def _keep_students(self, strategy: str, ended: TrialId | None = None) -> None:
         """Let the best students of the search keep their checkpoints, and of the runs that confirm its best trial the best one."""
         most = self.plan.sweep.keep.students
         kept = tuple(
-            Trial(strategy, number) for number in self.studies.progress(strategy).order[:most]
+            TrialId(strategy, number) for number in self.studies.progress(strategy).order[:most]
         )
         searched = ended if ended and ended.seed_index is None else None
         self.mirror.students(Students(strategy, "search"), kept, searched)
         runs = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
         best = best_confirmed(self.plan.space.task.metric, runs) if most else None
         confirmed = ended if ended and ended.seed_index is not None else None
-        self.mirror.students(Students(strategy, "confirm"), (best.key,) if best else (), confirmed)
+        self.mirror.students(Students(strategy, "confirm"), (best.id,) if best else (), confirmed)
 
-    def _place(self, work: Work) -> SweptTrial:
-        return _key(work).place(self.folder)
+    def _files(self, work: Work) -> SweptTrial:
+        return self.folder.trial(work.id)
 
     def _show_data(self) -> None:
         self.data = load_task(self.plan.space.task, self.home.cache, say=self.observer.say)
@@ -494,10 +495,9 @@ class Driver:
     def _teacher_ended(self, job: TeacherJob, event: Ended) -> None:
         if event.how in ("failed", "diverged"):
             self.fatal = TeacherError(f"teacher: {event.reason}")
-            if event.trace:
-                write_atomically(
-                    self.folder.root / "error.txt", lambda file: file.write(event.trace.encode())
-                )  # type: ignore[union-attr]
+            if (trace := event.trace) is not None:
+                file = self.folder.root / "error.txt"
+                write_atomically(file, lambda stream: stream.write(trace.encode()))
         if event.how != "complete":
             self._forget_teacher_job(job)
             return
@@ -566,7 +566,7 @@ class Driver:
         run = (
             RunKey(TEACHER)
             if alone
-            else RunKey(TEACHER, TEACHER, fingerprint(settings.model_dump(mode="json"))[:6])
+            else RunKey(TEACHER, teacher=fingerprint(settings.model_dump(mode="json"))[:6])
         )
 
         def send() -> None:
@@ -604,7 +604,7 @@ class Driver:
             else "paused"
         )
         if not over:
-            self.mirror.pause(frozenset(map(_key, [*self.waiting, *self.confirm.begun()])))
+            self.mirror.pause(frozenset(work.id for work in [*self.waiting, *self.confirm.begun()]))
         ended = time.time_ns() // 1_000_000
         self.mirror.once("end", lambda: self._send_end(state, report, ended))
         unsent = self.mirror.close()
@@ -626,10 +626,11 @@ class Driver:
 
     def _a_reason(self) -> str:
         """What the first trial that has one says about its end, and where to read on."""
-        for folder in sorted(self.folder.trials.iterdir()):
-            place = SweptTrial(folder)
-            if (result := place.read_result()) is not None and result.reason:
-                return f" ({folder.name}: {result.reason}; {place.error if place.error.exists() else folder})"
+        for trial in self.folder.started_trials():
+            files = self.folder.trial(trial)
+            if (result := files.read_result()) is not None and result.reason:
+                shown = files.error if files.error.exists() else files.root
+                return f" ({trial.name}: {result.reason}; {shown})"
         return f" ({self.folder.trials})"
 
     def _report(self) -> dict[str, Any]:
@@ -672,18 +673,14 @@ class Driver:
         """The winner's student is a registered model, unless an earlier sweep's is better."""
         winner = report["winner"]
         if self.plan.sweep.keep.students and winner is not None:
-            trial = Trial(winner["strategy"], winner["trial"], winner["seed_index"])
-            result = trial.place(self.folder).read_result()
+            trial = TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
+            result = self.folder.trial(trial).read_result()
             assert result is not None and result.best is not None
             self.observer.say(
                 self.mirror.tracker.register_best(
-                    self.plan.experiment, trial.key, self.metric, result.best.metrics[self.metric]
+                    self.plan.experiment, trial, self.metric, result.best.metrics[self.metric]
                 )
             )
-
-
-def _key(work: Work) -> Trial:
-    return work.key if isinstance(work, Confirmation) else Trial(work.strategy, work.number)
 
 
 def _sweep_params(plan: Plan) -> dict[str, Any]:
@@ -694,7 +691,7 @@ def _sweep_params(plan: Plan) -> dict[str, Any]:
     )
 
 
-def _settled(ticket: Ticket) -> str:
+def _settled(ticket: SearchTrial) -> str:
     return ", ".join(
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in ticket.params.items()

@@ -10,10 +10,16 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kdsweep.core.files import read_json, write_private
 from kdsweep.errors import SweepLocked, UnknownSweep, did_you_mean
+from kdsweep.trial_id import Phase, TrialId
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.swept_trial import SweptTrial
+
+MOST_SHOWN = 12
 
 
 class Home:
@@ -88,20 +94,41 @@ class SweepFolder:
         self.confirm = root / "confirm"
         self.page = root / "report.html"
 
-    def trial(self, strategy: str, number: int, seed_index: int | None = None) -> Path:
-        """A trial's folder; with `seed_index`, that of a run that confirms it."""
-        name = f"{strategy}-{number}"
-        return (
-            self.trials / name if seed_index is None else self.confirm / f"{name}-seed-{seed_index}"
-        )
+    def trial(self, trial: TrialId) -> SweptTrial:
+        """The files of this trial, started or not."""
+        # Imports torch, which tab completion and `kdsweep list` do without.
+        from kdsweep.sweep.swept_trial import SweptTrial
 
-    def trial_names(self) -> list[str]:
-        """Every trial and every run of confirm that was begun, by the name of its folder."""
-        return [
-            file.parent.name
-            for kind in (self.trials, self.confirm)
-            for file in sorted(kind.glob("*/settings.json"))
-        ]
+        return SweptTrial(self.of_phase(trial.phase) / trial.name, trial)
+
+    def of_phase(self, phase: Phase) -> Path:
+        """The folder with the trials of the search, or with those of confirm."""
+        return self.trials if phase == "search" else self.confirm
+
+    def started_trials(self) -> list[TrialId]:
+        """Every trial of the search and every run of confirm that was started, in that order."""
+        started: list[TrialId] = []
+        phases: tuple[Phase, ...] = ("search", "confirm")
+        for phase in phases:
+            for file in sorted(self.of_phase(phase).glob("*/settings.json")):
+                with contextlib.suppress(ValueError):  # a folder that a user put there
+                    started.append(TrialId.parse(file.parent.name, phase))
+        return started
+
+    def find_trial(self, name: str) -> TrialId:
+        """The started trial with this name. Raises UnknownSweep with the names that exist."""
+        started = {trial.name: trial for trial in reversed(self.started_trials())}
+        if name in started:
+            return started[name]
+        names = list(reversed(started))
+        known = did_you_mean(name, names)
+        if not known and names:
+            more = ", ..." if len(names) > MOST_SHOWN else ""
+            known = f"; there are {', '.join(names[:MOST_SHOWN])}{more}"
+        raise UnknownSweep(
+            f"sweep {self.name!r} has no trial {name!r} "
+            f"(STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX){known}"
+        )
 
     def remove_half_written(self, trial: str = "*") -> None:
         """What a killed process left of the files that it was writing, for this trial or for all. For the one who holds the lock."""

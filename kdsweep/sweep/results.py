@@ -19,10 +19,10 @@ from kdsweep.core.files import fingerprint, read_json
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import SweepLocked
 from kdsweep.sweep.budget import use_of_slots
-from kdsweep.sweep.confirm import Confirmation, best_confirmed, confirmations, finished, place_of
+from kdsweep.sweep.confirm import ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.studies import Studies
-from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.trial_id import TrialId
 
 REPRODUCED_WITH = (
     "kdsweep",
@@ -35,7 +35,7 @@ REPRODUCED_WITH = (
     "numpy",
     "scikit-learn",
 )
-Runs = dict[Confirmation, TrialResult]
+Runs = dict[ConfirmRun, TrialResult]
 
 
 def open_studies(plan: Plan, home: Home, say: Callable[[str], None] = lambda line: None) -> Studies:
@@ -48,53 +48,38 @@ def open_studies(plan: Plan, home: Home, say: Callable[[str], None] = lambda lin
 def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
     """Every trial of the search that was begun, and every run that confirms a strategy's best one."""
     folder = home.sweep(plan.name)
-    records = []
+    trials: list[TrialId] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
         for number in [*progress.ended, *sorted(progress.running)]:
-            if (
-                record := _record(folder, strategy, number, None, studies.params(strategy, number))
-            ) is not None:
-                records.append(record)
-        for run in confirmations(plan, folder, studies, strategy):
-            if (
-                record := _record(
-                    folder,
-                    strategy,
-                    run.number,
-                    run.seed_index,
-                    studies.params(strategy, run.number),
-                )
-            ) is not None:
-                records.append(record)
-    return records
+            trials.append(TrialId(strategy, number))
+        trials += [run.id for run in confirmations(plan, folder, studies, strategy)]
+    return [
+        _record(folder, trial, studies.params(trial))
+        for trial in trials
+        if folder.trial(trial).settings.exists()
+    ]
 
 
-def _record(
-    folder: SweepFolder, strategy: str, number: int, seed_index: int | None, params: dict[str, Any]
-) -> TrialRecord | None:
-    place = SweptTrial(folder.trial(strategy, number, seed_index))
-    if not place.settings.exists():
-        return None
-    result, evaluations = place.read_result(), place.read_evaluations()
+def _record(folder: SweepFolder, trial: TrialId, params: dict[str, Any]) -> TrialRecord:
+    files = folder.trial(trial)
+    result, evaluations = files.read_result(), files.read_evaluations()
     return TrialRecord(
-        phase="search" if seed_index is None else "confirm",
-        strategy=strategy,
-        number=number,
+        trial,
         state=result.state if result else "running",
-        settings=read_json(place.settings),
+        settings=read_json(files.settings),
         params=params,
         evaluations=tuple(one for one in evaluations if result is None or one.step <= result.steps),
         result=result,
-        seed_index=seed_index,
     )
 
 
 def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnswers | None:
     """What the confirmed students, and the teacher, answered on the test split; None where nothing was asked."""
+    folder = home.sweep(plan.name)
     students = {
         strategy: {
-            run.seed_index: place_of(home.sweep(plan.name), run).read_test_logits()
+            run.id.seed_index or 0: folder.trial(run.id).read_test_logits()
             for run, result in runs.items()
             if result.test
         }
@@ -151,7 +136,9 @@ def _outcome(
 ) -> dict[str, Any]:
     progress = studies.progress(strategy)
     seconds = sum(
-        record.result.seconds for record in records if record.strategy == strategy and record.result
+        record.result.seconds
+        for record in records
+        if record.id.strategy == strategy and record.result
     )
     found: dict[str, Any] = {
         "trials": {
@@ -166,12 +153,13 @@ def _outcome(
     if progress.best is None:
         return found
     number, value = progress.best
-    place = SweptTrial(folder.trial(strategy, number))
-    result = place.read_result()
+    trial = TrialId(strategy, number)
+    files = folder.trial(trial)
+    result = files.read_result()
     best = {
         "trial": number,
-        "params": studies.params(strategy, number),
-        "settings": read_json(place.settings),
+        "params": studies.params(trial),
+        "settings": read_json(files.settings),
         "validation": value,
         "student": result.student if result else None,
         "teachers": result.best.metrics.get(f"teachers/{plan.space.task.metric}")
@@ -199,7 +187,7 @@ def _winner(
         strategy = max(means, key=lambda name: means[name])
         run = best_confirmed(metric, confirmed[strategy])
         assert run is not None
-        return {"strategy": strategy, "trial": run.number, "seed_index": run.seed_index}
+        return {"strategy": strategy, "trial": run.id.number, "seed_index": run.id.seed_index}
     found = {
         strategy: entry["best"]
         for strategy, entry in strategies.items()
@@ -262,7 +250,7 @@ def status(home: Home, name: str) -> dict[str, Any]:
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
         results = [
-            SweptTrial(folder.trial(strategy, number)).read_result() for number in progress.ended
+            folder.trial(TrialId(strategy, number)).read_result() for number in progress.ended
         ]
         confirmed = list(finished(folder, confirmations(plan, folder, studies, strategy)).values())
         seconds += [result.seconds for result in [*results, *confirmed] if result]

@@ -11,7 +11,7 @@ from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.startup_timer import Beginning, without_collecting
+from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     assignments: tuple[str, ...] = (),
     fresh: bool = False,
     observer: Observer | None = None,
-    beginning: Beginning | None = None,
+    startup_timer: StartupTimer | None = None,
 ) -> dict[str, Any]:
     """Run a sweep, or go on with it; return its report (what `report.json` holds).
 
@@ -33,23 +33,23 @@ def run(
     budget, and Interrupted when it was stopped by a signal; everything is saved then.
     """
     plan = load(space, sweep, embedded=embedded, assignments=assignments, name=name)
-    observer, beginning = observer or Observer(), beginning or Beginning()
+    observer, startup_timer = observer or Observer(), startup_timer or StartupTimer()
     place = Home(home)
     folder = place.sweep(plan.name)
     if not fresh and (report := _finished_report(plan, place)) is not None:
         observer.say(f"{plan.name}: all trials are done; nothing to run")
         return report
     _check_same_sweep(plan, folder, fresh)
-    beginning.enter("data")
+    startup_timer.enter("data")
     load_task(
         plan.space.task, place.cache, publish=False
     )  # before torch is imported: a mistake in the data is said within a second or two
-    beginning.enter("imports")
+    startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
         from kdsweep.sweep.preflight import check_models
 
-    beginning.enter("models")
+    startup_timer.enter("models")
     check_models(
         plan.space, place.cache
     )  # whatever is wrong with data or models is said before anything is written
@@ -58,7 +58,7 @@ def run(
             if fresh and folder.facts.exists():
                 archived = archive(place, folder)
                 observer.say(f"{plan.name}: the sweep that had this name is now {archived}")
-            return Driver(plan, place, observer, beginning).run()
+            return Driver(plan, place, observer, startup_timer).run()
         except OSError as error:
             where = error.filename or place.root
             raise KdsweepError(

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-class Beginning:
-    """Seconds by part, from `began` (time.monotonic; now without it) to the first step of the first job that takes one."""
+class StartupTimer:
+    """Seconds by part, from `started` (time.monotonic; now without it) to the first step of the first job that takes one."""
 
-    def __init__(self, began: float | None = None) -> None:
-        self._began = self._since = time.monotonic() if began is None else began
+    def __init__(self, started: float | None = None) -> None:
+        self._started = self._since = time.monotonic() if started is None else started
         self._part: str | None = "imports"
         self._parts: dict[str, float] = {}
 
@@ -33,7 +33,7 @@ class Beginning:
         parts = [
             f"{part} {seconds:.1f} s" for part, seconds in self._parts.items() if seconds >= 0.05
         ]
-        return f"first step after {self._since - self._began:.1f} s: {', '.join(parts)}"
+        return f"first step after {self._since - self._started:.1f} s: {', '.join(parts)}"
 
     def _count(self) -> None:
         assert self._part is not None
@@ -42,7 +42,7 @@ class Beginning:
         self._since = now
 
 
-def process_began() -> float:
+def process_started() -> float:
     """When this process was started, as time.monotonic counts; now, where the system doesn't tell."""
     try:
         ticks = int(

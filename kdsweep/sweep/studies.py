@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,6 +30,7 @@ from kdsweep.config.parameters import Parameter
 from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.settings import TrainingSettings, TrialSettings
 from kdsweep.errors import KdsweepError, without_password
+from kdsweep.trial_id import TrialId
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -43,18 +45,13 @@ FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
 @dataclass(frozen=True)
-class Ticket:
+class SearchTrial:
     """A trial that was asked for."""
 
-    strategy: str
-    number: int
+    id: TrialId
     settings: TrialSettings
     params: dict[str, Any]
-    trial: optuna.Trial = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        return f"{self.strategy}-{self.number}"
+    optuna_trial: optuna.Trial = field(repr=False)
 
 
 @dataclass
@@ -221,41 +218,41 @@ class Studies:
         """Numbers of trials that were asked for and never told: a driver died."""
         return sorted(self.progress(strategy).running)
 
-    def ask(self, strategy: str) -> Ticket:
+    def ask(self, strategy: str) -> SearchTrial:
         """A new trial."""
         opened = self._opened(strategy)
         window = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
         with opened.memory.only(window, best=lambda: opened.progress.order[:BEST_TO_LEARN_FROM]):
             opened.study.sampler = self._sampler(opened.progress.started)
-            ticket = self._ticket(strategy, opened.study.ask())
-        self._patiently(lambda: self._keep(opened, ticket))
-        opened.progress.running.add(ticket.number)
-        return ticket
+            trial = self._search_trial(strategy, opened.study.ask())
+        self._patiently(lambda: self._keep(opened, trial))
+        opened.progress.running.add(trial.id.number)
+        return trial
 
-    def _keep(self, opened: _Opened, ticket: Ticket) -> None:
+    def _keep(self, opened: _Opened, trial: SearchTrial) -> None:
         """Write a new trial, all of it at once; where the database went away while that was done, look for it first."""
         trials = (
             self.storage.get_all_trials(opened.kept_id, deepcopy=False)
-            if ticket.number in opened.kept_trials
+            if trial.id.number in opened.kept_trials
             else []
         )
-        opened.kept_trials[ticket.number] = -1  # being written
-        found = next((trial._trial_id for trial in trials if trial.number == ticket.number), None)
-        template = opened.memory.get_trial(ticket.trial._trial_id)
-        opened.kept_trials[ticket.number] = (
+        opened.kept_trials[trial.id.number] = -1  # being written
+        found = next((one._trial_id for one in trials if one.number == trial.id.number), None)
+        template = opened.memory.get_trial(trial.optuna_trial._trial_id)
+        opened.kept_trials[trial.id.number] = (
             self.storage.create_new_trial(opened.kept_id, template_trial=template)
             if found is None
             else found
         )
 
-    def go_on(self, strategy: str, number: int) -> Ticket:
+    def go_on(self, strategy: str, number: int) -> SearchTrial:
         """A trial that was asked for earlier, with the values it was given then."""
         opened = self._opened(strategy)
         opened.study.sampler = self._sampler(number)
         trial_id = opened.memory.get_trial_id_from_study_id_trial_number(
             opened.study._study_id, number
         )
-        return self._ticket(strategy, optuna.Trial(opened.study, trial_id))
+        return self._search_trial(strategy, optuna.Trial(opened.study, trial_id))
 
     def _patiently(self, call: Callable[[], T]) -> T:
         """What `call` returns; while the database is away it is called again and again, for up to ten minutes."""
@@ -285,7 +282,7 @@ class Studies:
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
 
-    def _ticket(self, strategy: str, trial: optuna.Trial) -> Ticket:
+    def _search_trial(self, strategy: str, trial: optuna.Trial) -> SearchTrial:
         def suggest(parameter: Parameter) -> Any:
             domain = parameter.domain
             if isinstance(domain, tuple):
@@ -305,36 +302,33 @@ class Studies:
         settings = self.space.settle(
             strategy, suggest, derived_seed("trial", self.config.sampler.seed, trial.number)
         )
-        return Ticket(strategy, trial.number, settings, trial.params, trial)
+        return SearchTrial(TrialId(strategy, trial.number), settings, trial.params, trial)
 
-    def report(self, ticket: Ticket, evaluation: int, value: float) -> bool:
+    def report(self, trial: SearchTrial, evaluation: int, value: float) -> bool:
         """Tell the value of a trial's evaluation (counted from 1); whether the trial should be pruned."""
         if self.config.costs:  # Optuna keeps no evaluations of a study with several objectives
             return False
-        opened = self._opened(ticket.strategy)
-        trial_id, kept_id = ticket.trial._trial_id, opened.kept_trials[ticket.number]
+        opened = self._opened(trial.id.strategy)
+        trial_id, kept_id = trial.optuna_trial._trial_id, opened.kept_trials[trial.id.number]
         before = opened.memory.get_trial(trial_id)
         if evaluation not in before.intermediate_values:
-            ticket.trial.report(value, evaluation)
+            trial.optuna_trial.report(value, evaluation)
             self._patiently(
                 lambda: self.storage.set_trial_intermediate_value(kept_id, evaluation, value)
             )
         with opened.memory.only(TRIALS_TO_PRUNE_AGAINST):
-            prune = ticket.trial.should_prune()
-        for name, attribute in opened.memory.get_trial(
-            trial_id
-        ).system_attrs.items():  # how far the pruner let it come
+            prune = trial.optuna_trial.should_prune()
+        # How far the pruner let it come.
+        after = opened.memory.get_trial(trial_id).system_attrs
+        for name, attribute in after.items():
             if before.system_attrs.get(name) != attribute:
-                self._patiently(
-                    lambda name=name, attribute=attribute: self.storage.set_trial_system_attr(
-                        kept_id, name, attribute
-                    )
-                )  # type: ignore[misc]
+                keep = partial(self.storage.set_trial_system_attr, kept_id, name, attribute)
+                self._patiently(keep)
         return prune
 
     def tell(
         self,
-        ticket: Ticket,
+        trial: SearchTrial,
         state: str,
         value: float | None = None,
         reason: str | None = None,
@@ -346,28 +340,28 @@ class Studies:
 
         A diverged trial is PRUNED for Optuna, not FAILED: samplers pass failed trials over, and would go there again.
         """
-        opened = self._opened(ticket.strategy)
+        opened = self._opened(trial.id.strategy)
         optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(
             state, TrialState.PRUNED
         )
         attributes = {STATE: state} | ({REASON: reason} if reason else {})
         for name, text in attributes.items():
-            ticket.trial.set_user_attr(name, text)
+            trial.optuna_trial.set_user_attr(name, text)
         opened.study.tell(
-            ticket.trial,
+            trial.optuna_trial,
             [value, *costs] if state == "complete" and value is not None else None,
             optuna_state,
         )
-        told = opened.memory.get_trial(ticket.trial._trial_id)
+        told = opened.memory.get_trial(trial.optuna_trial._trial_id)
 
         def write() -> None:
-            kept_id = opened.kept_trials[ticket.number]
+            kept_id = opened.kept_trials[trial.id.number]
             for name, text in attributes.items():
                 self.storage.set_trial_user_attr(kept_id, name, text)
             self.storage.set_trial_state_values(kept_id, told.state, told.values)
 
         self._told.append(write)
-        opened.progress.end(ticket.number, state, value)
+        opened.progress.end(trial.id.number, state, value)
 
     def write_told(self) -> None:
         """Keep the ends that were told. Apart from `tell`, so that a freed slot has its next trial before this is written."""
@@ -381,10 +375,11 @@ class Studies:
     def progress(self, strategy: str) -> Progress:
         return self._opened(strategy).progress
 
-    def params(self, strategy: str, number: int) -> dict[str, Any]:
-        opened = self._opened(strategy)
+    def params(self, trial: TrialId) -> dict[str, Any]:
+        """What the sampler drew for the trial, or for the one that a run of confirm repeats."""
+        opened = self._opened(trial.strategy)
         trial_id = opened.memory.get_trial_id_from_study_id_trial_number(
-            opened.study._study_id, number
+            opened.study._study_id, trial.number
         )
         return dict(opened.memory.get_trial(trial_id).params)
 

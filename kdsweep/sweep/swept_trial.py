@@ -8,6 +8,7 @@ from typing import Any
 
 from kdsweep.core.files import read_json, write_atomically, write_json
 from kdsweep.core.trial_folder import TrialFolder
+from kdsweep.trial_id import TrialId
 
 NOTHING_TRACKED: dict[str, Any] = {"run_id": None, "evaluations": 0, "state": None, "student": None}
 
@@ -18,8 +19,9 @@ class SweptTrial(TrialFolder):
     error.txt      the stack trace of what made it fail
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, id: TrialId) -> None:
         super().__init__(root)
+        self.id = id
         self.tracked = root / "tracked.json"
         self.lost = root / "lost.json"
         self.error = root / "error.txt"

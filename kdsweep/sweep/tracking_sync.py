@@ -12,37 +12,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from kdsweep.core.files import write_json
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import TrackingUnreachable
 from kdsweep.sweep.folders import SweepFolder
-from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.mlflow_tracker import Point, RunKey, Tracker, trial_params
+from kdsweep.trial_id import Phase, TrialId
 
-Phase = Literal["search", "confirm"]
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 60.0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """A trial, or with `seed_index` a run that confirms it, whose run in MLflow may be behind."""
-
-    strategy: str
-    number: int
-    seed_index: int | None = None
-
-    @property
-    def key(self) -> RunKey:
-        if self.seed_index is None:
-            return RunKey("search", self.strategy, str(self.number))
-        return RunKey("confirm", self.strategy, f"{self.number}-seed-{self.seed_index}")
-
-    def place(self, folder: SweepFolder) -> SweptTrial:
-        """Where its files are."""
-        return SweptTrial(folder.trial(self.strategy, self.number, self.seed_index))
 
 
 @dataclass(frozen=True)
@@ -60,7 +39,7 @@ class Once:
     name: str
 
 
-Item = Trial | Students | Once
+Item = TrialId | Students | Once
 
 
 class Mirror:
@@ -74,19 +53,19 @@ class Mirror:
         self._waiting: OrderedDict[Item, Any] = OrderedDict()
         self._busy = self._closing = self._away = self._over = False
         self._refused: set[Item] = set()
-        self._paused: frozenset[Trial] = frozenset()
-        self._held: dict[Students, set[Trial]] = self._find_held()
+        self._paused: frozenset[TrialId] = frozenset()
+        self._held: dict[Students, set[TrialId]] = self._find_held()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
         self._thread.start()
 
     # --- from the driver's thread ------------------------------------------------------------------------------------
 
-    def trial(self, trial: Trial) -> None:
+    def trial(self, trial: TrialId) -> None:
         """The trial began, was evaluated or ended."""
         self._put(trial, None)
 
     def students(
-        self, students: Students, kept: tuple[Trial, ...], ended: Trial | None = None
+        self, students: Students, kept: tuple[TrialId, ...], ended: TrialId | None = None
     ) -> None:
         """These are the best students now; trial `ended` may have brought another."""
         with self._changed:
@@ -96,18 +75,18 @@ class Mirror:
     def once(self, name: str, send: Callable[[], None]) -> None:
         self._put(Once(name), send)
 
-    def pause(self, open_trials: frozenset[Trial]) -> None:
+    def pause(self, open_trials: frozenset[TrialId]) -> None:
         """The sweep stops before these are over: their runs wait."""
         self._paused = open_trials
         for trial in open_trials:
             self._put(trial, None)
 
-    def is_behind(self, trial: Trial) -> bool:
+    def is_behind(self, trial: TrialId) -> bool:
         """Whether an ended trial was not sent whole."""
-        place = self._place(trial)
-        tracked = place.read_tracked()
+        files = self.folder.trial(trial)
+        tracked = files.read_tracked()
         return tracked["state"] is None or (
-            place.student.exists() and tracked["state"] == "complete"
+            files.student.exists() and tracked["state"] == "complete"
         )
 
     def close(self, patience: float = 20.0) -> int:
@@ -189,20 +168,20 @@ class Mirror:
 
     def _send(self, item: Item, value: Any) -> None:
         match item:
-            case Trial():
+            case TrialId():
                 self._send_trial(item)
             case Students():
                 self._send_students(item, value)
             case Once():
                 value()
 
-    def _send_trial(self, trial: Trial) -> None:
-        place = self._place(trial)
-        if not place.settings.exists():
+    def _send_trial(self, trial: TrialId) -> None:
+        files = self.folder.trial(trial)
+        if not files.settings.exists():
             return  # asked for and not begun
-        tracked, result = place.read_tracked(), place.read_result()
+        tracked, result = files.read_tracked(), files.read_result()
         evaluations = [
-            one for one in place.read_evaluations() if result is None or one.step <= result.steps
+            one for one in files.read_evaluations() if result is None or one.step <= result.steps
         ]
         points = [
             Point(name, value, one.timestamp, one.step)
@@ -210,11 +189,11 @@ class Mirror:
             for name, value in one.metrics.items()
         ]
         tags: dict[str, str] = {}
-        if lost := place.read_lost():
+        if lost := files.read_lost():
             tags["kdsweep.attempts"] = str(len(lost) + (result is None or result.state != "failed"))
         ended = None
         if result is not None:
-            ended = int(place.result.stat().st_mtime * 1000)
+            ended = int(files.result.stat().st_mtime * 1000)
             tags["kdsweep.state"] = result.state
             if result.reason:
                 tags["kdsweep.reason"] = result.reason
@@ -232,12 +211,12 @@ class Mirror:
             once |= {f"test/{name}": value for name, value in (result.test or {}).items()}
             points += [Point(name, value, ended, 0) for name, value in once.items()]
         settings = (
-            TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
+            TrialSettings.model_validate_json(files.settings.read_text(encoding="utf-8"))
             if tracked["run_id"] is None
             else None
         )
         run_id = self.tracker.write(
-            trial.key,
+            RunKey.of(trial),
             params=trial_params(settings) if settings else {},
             tags=tags,
             points=points,
@@ -248,7 +227,7 @@ class Mirror:
             ended=ended,
         )
         write_json(
-            place.tracked,
+            files.tracked,
             tracked
             | {
                 "run_id": run_id,
@@ -257,61 +236,43 @@ class Mirror:
             },
         )
 
-    def _send_students(self, students: Students, kept: tuple[Trial, ...]) -> None:
+    def _send_students(self, students: Students, kept: tuple[TrialId, ...]) -> None:
         for trial in sorted(
             self._held[students], key=lambda trial: (trial.number, trial.seed_index or 0)
         ):
-            place = self._place(trial)
-            tracked = place.read_tracked()
+            files = self.folder.trial(trial)
+            tracked = files.read_tracked()
             if trial in kept:
-                if place.student.exists() and tracked["state"] == "complete":
+                if files.student.exists() and tracked["state"] == "complete":
                     settings = TrialSettings.model_validate_json(
-                        place.settings.read_text(encoding="utf-8")
+                        files.settings.read_text(encoding="utf-8")
                     )
                     how: dict[str, Any] = {
                         "text": settings.task.text,
                         "max_length": settings.training.max_length,
                         "truncation": settings.task.truncation,
                     }
-                    self.tracker.upload_student(tracked["run_id"], place.student, **how)
+                    self.tracker.upload_student(tracked["run_id"], files.student, **how)
                     self.tracker.tag(tracked["run_id"], {"kdsweep.student": "kept"})
-                    write_json(place.tracked, tracked | {"student": "kept"})
-                    shutil.rmtree(place.student)
+                    write_json(files.tracked, tracked | {"student": "kept"})
+                    shutil.rmtree(files.student)
                 continue
             if tracked["student"] == "kept":
                 write_json(
-                    place.tracked,
+                    files.tracked,
                     tracked | {"student": self.tracker.drop_student(tracked["run_id"])},
                 )
-            shutil.rmtree(place.student, ignore_errors=True)
+            shutil.rmtree(files.student, ignore_errors=True)
             with self._changed:
                 self._held[students].discard(trial)
 
-    def _find_held(self) -> dict[Students, set[Trial]]:
+    def _find_held(self) -> dict[Students, set[TrialId]]:
         """The trials whose student is on this disk or in MLflow, of each strategy and phase."""
-        held: dict[Students, set[Trial]] = {}
-        phases: tuple[tuple[Phase, Path], ...] = (
-            ("search", self.folder.trials),
-            ("confirm", self.folder.confirm),
-        )
-        for phase, folders in phases:
-            for folder in folders.glob("*"):
-                place, trial = SweptTrial(folder), _trial_of(folder.name, phase)
-                if place.result.exists() and (
-                    place.student.exists() or place.read_tracked()["student"] == "kept"
-                ):
-                    held.setdefault(Students(trial.strategy, phase), set()).add(trial)
+        held: dict[Students, set[TrialId]] = {}
+        for trial in self.folder.started_trials():
+            files = self.folder.trial(trial)
+            if files.result.exists() and (
+                files.student.exists() or files.read_tracked()["student"] == "kept"
+            ):
+                held.setdefault(Students(trial.strategy, trial.phase), set()).add(trial)
         return held
-
-    def _place(self, trial: Trial) -> SweptTrial:
-        return trial.place(self.folder)
-
-
-def _trial_of(folder: str, phase: Phase) -> Trial:
-    """The trial that a folder of this name holds."""
-    seed_index = None
-    if phase == "confirm":
-        folder, _, index = folder.rpartition("-seed-")
-        seed_index = int(index)
-    strategy, _, number = folder.rpartition("-")
-    return Trial(strategy, int(number), seed_index)

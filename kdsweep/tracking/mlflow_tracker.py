@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault(
@@ -47,6 +47,7 @@ from kdsweep.core.files import fingerprint, on_network_file_system, write_ahead
 from kdsweep.core.settings import TrialSettings, Truncation
 from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, without_password
 from kdsweep.serving import write_settings
+from kdsweep.trial_id import Phase, TrialId
 
 warnings.filterwarnings("ignore", module="mlflow")
 logging.getLogger("mlflow.store.db").setLevel(
@@ -67,15 +68,51 @@ STATUS = {
 
 @dataclass(frozen=True)
 class RunKey:
-    """Which run: `phase` (sweep, teacher, search, confirm), and for a trial its strategy and number; in confirm NUMBER-seed-INDEX."""
+    """One of a sweep's runs: its own, a teacher's or a trial's.
 
-    phase: str
-    strategy: str = ""
-    trial: str = ""
+    teacher: which one, where a sweep has several.
+    """
+
+    phase: Literal["sweep", "teacher"] | Phase
+    trial: TrialId | None = None
+    teacher: str = ""
+
+    @classmethod
+    def of(cls, trial: TrialId) -> RunKey:
+        return cls(trial.phase, trial)
 
     @property
     def name(self) -> str:
-        return f"{self.strategy}-{self.trial}" if self.strategy else self.phase
+        if self.trial is not None:
+            return self.trial.name
+        return f"{self.phase}-{self.teacher}" if self.teacher else self.phase
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What MLflow's tags say of it."""
+        tags: dict[str, str] = {"kdsweep.phase": self.phase}
+        if self.trial is not None:
+            tags["kdsweep.strategy"] = self.trial.strategy
+            tags["kdsweep.trial"] = self.trial.number_and_seed
+        elif self.teacher:
+            tags["kdsweep.strategy"] = self.phase
+            tags["kdsweep.trial"] = self.teacher
+        return tags
+
+    @classmethod
+    def from_tags(cls, tags: Mapping[str, str]) -> RunKey | None:
+        """The run that has these tags; None where it isn't one of a sweep's."""
+        strategy = tags.get("kdsweep.strategy", "")
+        trial = tags.get("kdsweep.trial", "")
+        match tags.get("kdsweep.phase"):
+            case "sweep":
+                return cls("sweep")
+            case "teacher":
+                return cls("teacher", teacher=trial)
+            case "search" | "confirm" as phase:
+                with contextlib.suppress(ValueError):
+                    return cls.of(TrialId.parse(f"{strategy}-{trial}", phase))
+        return None
 
 
 @dataclass(frozen=True)
@@ -118,8 +155,9 @@ class Tracker:
                 self.client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
                 experiment_id = self._experiment().experiment_id
                 self._runs = {
-                    _key(run): _Known(run.info.run_id, run.info.status)
+                    key: _Known(run.info.run_id, run.info.status)
                     for run in self._search(experiment_id)
+                    if (key := RunKey.from_tags(run.data.tags)) is not None
                 }
                 self._experiment_id = experiment_id
             yield self.client
@@ -227,26 +265,20 @@ class Tracker:
             return known.run_id
 
     def _own_tags(self, key: RunKey) -> dict[str, str]:
-        tags = {
-            "kdsweep.phase": key.phase,
+        tags = key.tags | {
             "kdsweep.sweep": self.sweep,
             "mlflow.user": _user(),
             "mlflow.source.name": "kdsweep",
         }
-        if key.strategy:
-            tags |= {
-                "kdsweep.strategy": key.strategy,
-                "kdsweep.trial": key.trial,
-                "mlflow.runColor": self._color(key.strategy),
-            }
+        if "kdsweep.strategy" in tags:
+            tags["mlflow.runColor"] = self._color(tags["kdsweep.strategy"])
         parent = self._runs.get(RunKey("sweep"))
         return tags | ({"mlflow.parentRunId": parent.run_id} if parent else {})
 
     def _color(self, strategy: str) -> str:
         """One colour a strategy in MLflow's charts, in the order in which strategies appear."""
-        strategies = list(
-            dict.fromkeys([key.strategy for key in self._runs if key.strategy] + [strategy])
-        )
+        known = [key.tags.get("kdsweep.strategy") for key in self._runs]
+        strategies = list(dict.fromkeys([*filter(None, known), strategy]))
         return COLORS[strategies.index(strategy) % len(COLORS)]
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
@@ -396,13 +428,14 @@ class Tracker:
 
     # --- the registry ------------------------------------------------------------------------------------------------
 
-    def register_best(self, model: str, key: RunKey, metric: str, value: float) -> str:
+    def register_best(self, model: str, trial: TrialId, metric: str, value: float) -> str:
         """Let the student of this run (of the search, or one that confirms it) be version `best` of the registered model, if it
         beats the one that is; what was done, in a line.
 
         value: what it reaches on validation, as the earlier versions' were; of two that are level the earlier one stays.
         """
         with self._reaching() as client:
+            key = RunKey.of(trial)
             run_id, tag = self._runs[key].run_id, f"kdsweep.{metric}"
             self._make_registered_model(model)
             best = self._best_version(model)
@@ -415,8 +448,8 @@ class Tracker:
             tags = {
                 tag: repr(value),
                 "kdsweep.sweep": self.sweep,
-                "kdsweep.strategy": key.strategy,
-                "kdsweep.trial": key.trial,
+                "kdsweep.strategy": trial.strategy,
+                "kdsweep.trial": trial.number_and_seed,
             }
             made_before = client.search_model_versions(
                 f"name = '{model}' and run_id = '{run_id}'"
@@ -515,15 +548,6 @@ def download(uri: str, run_id: str, name: str, folder: Path) -> None:
     for file in list(found.iterdir()):
         file.rename(folder / file.name)
     found.rmdir()
-
-
-def _key(run: Run) -> RunKey:
-    tags = run.data.tags
-    return RunKey(
-        tags.get("kdsweep.phase", ""),
-        tags.get("kdsweep.strategy", ""),
-        tags.get("kdsweep.trial", ""),
-    )
 
 
 def _knock(uri: str) -> None:

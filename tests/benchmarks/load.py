@@ -153,13 +153,13 @@ def fill(folder: Path, home: Home, trials: int) -> None:
     )
     studies = open_studies(plan, home)
     for number in range(trials):
-        ticket = studies.ask("finetune")
+        trial = studies.ask("finetune")
         reached = (
             0.4 + number * 0.618 % 1 / 10
         )  # below what null trials reach: the best one has a folder
         for evaluation in (1, 2, 3):
-            studies.report(ticket, evaluation, reached if evaluation == 3 else 0.4)
-        studies.tell(ticket, "complete", reached)
+            studies.report(trial, evaluation, reached if evaluation == 3 else 0.4)
+        studies.tell(trial, "complete", reached)
         studies.write_told()
 
 

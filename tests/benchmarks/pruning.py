@@ -85,7 +85,7 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
     for number in range(settings):
         file = folder / f"{space.stem}-{strategy}-{number}.json"
         begun = number in studies.progress(strategy).running
-        ticket = studies.go_on(strategy, number) if begun else studies.ask(strategy)
+        trial = studies.go_on(strategy, number) if begun else studies.ask(strategy)
         if not file.exists():
             place = folder / "trial"
             shutil.rmtree(place, ignore_errors=True)
@@ -93,10 +93,10 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
             with patch.object(TrialFolder, "save_state"):  # nobody interrupts it
                 found = [
                     (one.step, one.metrics[metric])
-                    for one in train(ticket.settings, place, cache=folder / "cache")
+                    for one in train(trial.settings, place, cache=folder / "cache")
                 ]
             file.write_text(
-                json.dumps({"params": ticket.params, "evaluations": found}), encoding="utf-8"
+                json.dumps({"params": trial.params, "evaluations": found}), encoding="utf-8"
             )
         kept = json.loads(file.read_text(encoding="utf-8"))
         yield (
@@ -144,25 +144,25 @@ def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Re
     """One study to its end, as the driver runs it on one slot."""
     studies, out = Studies(f"sqlite:///{database}", plan.name, plan.space, plan.sweep), Replayed()
     while studies.trials_left(strategy):
-        ticket = studies.ask(strategy)
-        evaluations = nearest(curves, ticket.params).evaluations
+        trial = studies.ask(strategy)
+        evaluations = nearest(curves, trial.params).evaluations
         pruned_at = next(
             (
                 i
                 for i, (_, value) in enumerate(evaluations[:-1], 1)
-                if studies.report(ticket, i, value)
+                if studies.report(trial, i, value)
             ),
             None,
         )
         if pruned_at is not None:
-            studies.tell(ticket, "pruned")
+            studies.tell(trial, "pruned")
             out.pruned += 1
         else:
             studies.report(
-                ticket, len(evaluations), evaluations[-1][1]
+                trial, len(evaluations), evaluations[-1][1]
             )  # the last one prunes nothing any more
             reached = max(value for _, value in evaluations)
-            studies.tell(ticket, "complete", reached)
+            studies.tell(trial, "complete", reached)
             out.best = max(out.best, reached)
         out.steps += evaluations[(pruned_at or len(evaluations)) - 1][0]
         studies.write_told()

@@ -253,7 +253,7 @@ def sweep(
 def in_order(sweep: SweepFolder) -> list[str]:
     """The trials' names as they were begun."""
     return sorted(
-        sweep.trial_names(),
+        [trial.name for trial in sweep.started_trials()],
         key=lambda name: TrialFolder(sweep.trials / name).settings.stat().st_mtime_ns,
     )
 

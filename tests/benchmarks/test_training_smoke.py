@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import training
-from training_work import Arm, Clock, Work, prepare
+from training_work import Arm, SweepClock, Work, prepare
 from transformers import BertForSequenceClassification
 
 from kdsweep.core.settings import TrialSettings
@@ -126,7 +126,7 @@ def test_the_measurement_compares_kdsweep_with_every_arm(
 def test_a_clock_counts_only_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([10.0, 14.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
-    clock = Clock(warm_up=2, steps=3)
+    clock = SweepClock(warm_up=2, steps=3)
     for _ in range(6):
         clock.step()
     assert clock.seconds == 4.0

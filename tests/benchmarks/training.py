@@ -14,7 +14,7 @@ from measuring import Row, median, ratios, take_turns
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from training_work import Arm, Clock, Work, prepare
+from training_work import Arm, SweepClock, Work, prepare
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
 from kdsweep.core.device import to_device
@@ -59,7 +59,7 @@ TRIAL = {
 # --- the arms that need nothing but kdsweep and torch ----------------------------------------------------------------
 
 
-def kdsweep(work: Work, clock: Clock) -> PreTrainedModel:
+def kdsweep(work: Work, clock: SweepClock) -> PreTrainedModel:
     """The core's own loop, with everything that it does beside a step; its evaluation comes after the timed steps."""
 
     def on_step(step: int, total_steps: int) -> bool:
@@ -74,7 +74,7 @@ def kdsweep(work: Work, clock: Clock) -> PreTrainedModel:
     return student
 
 
-def bare(work: Work, clock: Clock) -> PreTrainedModel:
+def bare(work: Work, clock: SweepClock) -> PreTrainedModel:
     """The least that a step can be: kdsweep's batches, ready-made and in memory, and the teacher's logits beside them."""
     student = work.student()
     ready = []
@@ -105,7 +105,7 @@ def bare(work: Work, clock: Clock) -> PreTrainedModel:
     return student
 
 
-def padded(work: Work, clock: Clock) -> PreTrainedModel:
+def padded(work: Work, clock: SweepClock) -> PreTrainedModel:
     """As tutorials do it: every row padded to the greatest length, the teacher asked in every step, AdamW as it comes."""
     student = work.student()
     rows = [

@@ -11,21 +11,23 @@ from typing import Any
 import torch
 from textbrewer import BasicDistiller, DistillationConfig, GeneralDistiller, TrainingConfig
 from torch.utils.data import DataLoader
-from training_work import Clock, Work
+from training_work import SweepClock, Work
 from transformers import DataCollatorWithPadding, PreTrainedModel, get_linear_schedule_with_warmup
 
 
-def textbrewer(work: Work, clock: Clock) -> PreTrainedModel:
+def textbrewer(work: Work, clock: SweepClock) -> PreTrainedModel:
     """What its notebook and its README recommend for one teacher and one task."""
     return _distill(GeneralDistiller, work, clock)
 
 
-def textbrewer_caching(work: Work, clock: Clock) -> PreTrainedModel:
+def textbrewer_caching(work: Work, clock: SweepClock) -> PreTrainedModel:
     """Its option `is_caching_logits`: batches and the teacher's logits are kept in memory, before the first step; epochs repeat the same batches."""
     return _distill(BasicDistiller, work, clock, is_caching_logits=True)
 
 
-def _distill(distiller_class: type, work: Work, clock: Clock, **options: object) -> PreTrainedModel:
+def _distill(
+    distiller_class: type, work: Work, clock: SweepClock, **options: object
+) -> PreTrainedModel:
     student = work.student()
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay

@@ -13,7 +13,7 @@ import time
 
 import torch
 from measuring import OUT
-from training_work import Clock, Work
+from training_work import SweepClock, Work
 from transformers import DataCollatorWithPadding, PreTrainedModel, get_linear_schedule_with_warmup
 
 # Where `pip install --no-deps --target` put it, if it isn't installed as usual.
@@ -107,7 +107,7 @@ train:
 register_scheduler(get_linear_schedule_with_warmup)
 
 
-def torchdistill(work: Work, clock: Clock) -> PreTrainedModel:
+def torchdistill(work: Work, clock: SweepClock) -> PreTrainedModel:
     student = work.student()
     file = work.new_folder() / "kd.yaml"
     file.write_text(
@@ -135,7 +135,7 @@ def torchdistill(work: Work, clock: Clock) -> PreTrainedModel:
     return student
 
 
-def train_one_epoch(box: DistillationBox, log_freq: int, clock: Clock) -> None:
+def train_one_epoch(box: DistillationBox, log_freq: int, clock: SweepClock) -> None:
     """The example's function of this name."""
     metric_logger = MetricLogger(delimiter="  ")
     metric_logger.add_meter("lr", SmoothedValue(window_size=1, fmt="{value}"))

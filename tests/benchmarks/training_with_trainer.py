@@ -10,7 +10,7 @@ import accelerate  # noqa: F401  Trainer needs it and says so only once it is ma
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from training_work import Clock, Work
+from training_work import SweepClock, Work
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -52,14 +52,14 @@ class DistillationTrainer(Trainer):
 
 
 class Ticking(TrainerCallback):
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: SweepClock) -> None:
         self.clock = clock
 
     def on_step_end(self, *arguments: object, **more: object) -> None:  # type: ignore[override]
         self.clock.step()
 
 
-def trainer(work: Work, clock: Clock) -> PreTrainedModel:
+def trainer(work: Work, clock: SweepClock) -> PreTrainedModel:
     student, folder = work.student(), work.new_folder()
     arguments = TrainingArguments(
         output_dir=str(folder),

@@ -29,7 +29,7 @@ from kdsweep.core.training.loop import prepare_teacher
 VALIDATION_ROWS = 256
 
 
-class Clock:
+class SweepClock:
     """The seconds of `steps` optimizer steps that come after `warm_up` others."""
 
     def __init__(self, warm_up: int, steps: int) -> None:
@@ -117,8 +117,8 @@ class Work:
     def new_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def clock(self) -> Clock:
-        return Clock(self.warm_up, self.steps)
+    def clock(self) -> SweepClock:
+        return SweepClock(self.warm_up, self.steps)
 
     def batches(self) -> list[np.ndarray]:
         """The row numbers of kdsweep's batches."""
@@ -149,8 +149,8 @@ class Work:
         return values | {"labels": int(self.data.train.labels[row])}
 
 
-# An arm trains one student as `Work` says, calls `Clock.step` after each optimizer step, and returns the student.
-Arm = Callable[[Work, Clock], PreTrainedModel]
+# An arm trains one student as `Work` says, calls `SweepClock.step` after each optimizer step, and returns the student.
+Arm = Callable[[Work, SweepClock], PreTrainedModel]
 
 
 def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) -> Work:

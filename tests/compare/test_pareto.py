@@ -5,6 +5,7 @@ from __future__ import annotations
 from kdsweep.compare.pareto import pareto
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.trial_id import TrialId
 
 
 def record(
@@ -14,21 +15,14 @@ def record(
     size: float = 1.0,
     *,
     strategy: str = "distill",
-    **changes: object,
+    seed_index: int | None = None,
+    state: str = "complete",
 ) -> TrialRecord:
     best = Evaluation(1, 1.0, {"validation/accuracy": accuracy}, 1.0, 0)
     result = TrialResult(
         "complete", 1, 1.0, best, {"latency_ms": latency, "size_mb": size, "parameters": 10.0}
     )
-    plain = {
-        "phase": "search",
-        "strategy": strategy,
-        "number": number,
-        "state": "complete",
-        "settings": {},
-        "result": result,
-    }
-    return TrialRecord(**(plain | changes))  # type: ignore[arg-type]
+    return TrialRecord(TrialId(strategy, number, seed_index), state, settings={}, result=result)
 
 
 def test_a_student_is_there_unless_another_is_nowhere_worse_and_somewhere_better() -> None:
@@ -39,7 +33,7 @@ def test_a_student_is_there_unless_another_is_nowhere_worse_and_somewhere_better
         record(3, 0.84, 4.0),  # beaten by 2
         record(4, 0.85, 4.0, strategy="finetune"),  # as 2: both stay
         record(5, 0.50, 1.0),
-        record(6, 0.99, 0.5, phase="confirm"),
+        record(6, 0.99, 0.5, seed_index=0),
         record(7, 0.99, 0.5, state="pruned"),
     ]
     front = pareto("accuracy", {"latency": "latency_ms"}, records)

@@ -13,6 +13,7 @@ from kdsweep.compare.questions import answer_questions, cost_of_a_factor_of_2, d
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.trial_id import TrialId
 
 RISING = {"shape": "linear", "start": 0.2, "end": 0.8}
 FALLING = {"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2}
@@ -34,6 +35,7 @@ def trial(
     alpha: Any = 0.5,
     temperature: Any = 4.0,
     rate: Any = 2.0e-5,
+    seed_index: int | None = None,
     **changed: Any,
 ) -> TrialRecord:
     settings = {"training": {"epochs": 5}}
@@ -54,13 +56,11 @@ def trial(
         )
     )
     fields = {
-        "phase": "search",
         "state": "complete",
         "result": TrialResult("complete", 10, 120.0),
     } | changed
     return TrialRecord(
-        strategy=strategy,
-        number=next(numbers),
+        TrialId(strategy, next(numbers), seed_index),
         settings=settings,
         evaluations=evaluations,
         **fields,
@@ -182,7 +182,7 @@ def test_pruned_failed_and_confirm_runs_are_no_evidence() -> None:
     others += [
         trial(None, alpha=RISING),
         trial(float("nan"), alpha=RISING),
-        trial(0.1, alpha=RISING, phase="confirm", seed_index=0),
+        trial(0.1, alpha=RISING, seed_index=0),
     ]
     assert ask(good + others, {"combined": 1.0}) == ask(good, {"combined": 1.0})
 

@@ -11,6 +11,7 @@ from kdsweep.compare.records import TestAnswers, TrialRecord
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.report.build import summarize
 from kdsweep.report.sentences import as_markdown, more_tests_in_words
+from kdsweep.trial_id import TrialId
 
 ANSWERED = {
     "right": np.array([[0.0, 1], [1, 0], [0, 1], [1, 0]]),
@@ -31,14 +32,11 @@ def run(strategy: str, seed: int, accuracy: float, beside: float | None) -> Tria
     best = Evaluation(1, 1.0, {"validation/accuracy": accuracy}, 1.0, 0)
     result = TrialResult("complete", 1, 1.0, best, {"latency_ms": 1.0}, test=test)
     return TrialRecord(
-        "confirm",
-        strategy,
-        0,
+        TrialId(strategy, 0, seed),
         "complete",
         SETTINGS,
         evaluations=(best,),
         result=result,
-        seed_index=seed,
     )
 
 

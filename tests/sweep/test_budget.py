@@ -10,7 +10,7 @@ import pytest
 from kdsweep.config.sweep import Budget
 from kdsweep.core.files import read_json
 from kdsweep.sweep import budget as clock_module
-from kdsweep.sweep.budget import Clock, say_use, use_of_slots
+from kdsweep.sweep.budget import SweepClock, say_use, use_of_slots
 
 
 class Hands:
@@ -29,8 +29,8 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> Hands:
     return Hands(monkeypatch)
 
 
-def started(file: Path, **budget: Any) -> Clock:
-    clock = Clock(file, Budget(**budget))
+def started(file: Path, **budget: Any) -> SweepClock:
+    clock = SweepClock(file, Budget(**budget))
     clock.start()
     return clock
 

@@ -29,7 +29,8 @@ from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.results import status
-from kdsweep.sweep.tracking_sync import Mirror, Trial
+from kdsweep.sweep.tracking_sync import Mirror
+from kdsweep.trial_id import TrialId
 
 SEEDS = 3
 THREE = (
@@ -86,7 +87,8 @@ def test_the_report_can_be_computed_again_from_the_answers_that_are_kept(done: D
     data = load_task_of(home)
     answers = {
         strategy: {
-            i: TrialFolder(home.sweep("tiny").trial(strategy, found["best"]["trial"], i))
+            i: home.sweep("tiny")
+            .trial(TrialId(strategy, found["best"]["trial"], i))
             .read_test_logits()
             .argmax(axis=1)
             for i in range(SEEDS)
@@ -272,7 +274,7 @@ def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_comma
     )
     original = Mirror._send_trial
 
-    def send(mirror: Mirror, trial: Trial) -> None:
+    def send(mirror: Mirror, trial: TrialId) -> None:
         if trial.seed_index == 1:
             raise TrackingUnreachable("tracking: away")
         original(mirror, trial)

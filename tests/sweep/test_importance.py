@@ -11,7 +11,7 @@ import pytest
 
 from kdsweep.config import SweepConfig
 from kdsweep.config.space import load_space
-from kdsweep.sweep.studies import Studies, Ticket
+from kdsweep.sweep.studies import SearchTrial, Studies
 
 SPACE = """\
 name: small
@@ -42,11 +42,11 @@ def studies(tmp_path: Path) -> Studies:
 
 
 def told(
-    studies: Studies, strategy: str, count: int, value: Callable[[Ticket], float]
+    studies: Studies, strategy: str, count: int, value: Callable[[SearchTrial], float]
 ) -> dict[str, float] | None:
     for _ in range(count):
-        ticket = studies.ask(strategy)
-        studies.tell(ticket, "complete", value(ticket))
+        trial = studies.ask(strategy)
+        studies.tell(trial, "complete", value(trial))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return studies.importance(strategy)
@@ -57,7 +57,7 @@ def test_the_parameter_that_decides_has_the_greatest_share(studies: Studies) -> 
         studies,
         "two",
         30,
-        lambda ticket: 0.5 + 0.4 * ticket.params["alpha"] + 0.01 * ticket.params["temperature"],
+        lambda trial: 0.5 + 0.4 * trial.params["alpha"] + 0.01 * trial.params["temperature"],
     )
     assert shares is not None and list(shares) == ["alpha", "temperature"]
     assert shares["alpha"] > 0.8 and sum(shares.values()) == pytest.approx(1)
@@ -69,7 +69,7 @@ def test_parameters_that_only_some_trials_have_count_too(studies: Studies) -> No
         studies,
         "some",
         40,
-        lambda ticket: 0.5 + 0.3 * ticket.params.get("alpha", 0.0) + 0.001 * noise.random(),
+        lambda trial: 0.5 + 0.3 * trial.params.get("alpha", 0.0) + 0.001 * noise.random(),
     )
     assert shares is not None and {"alpha.any_of", "alpha", "alpha.start", "learning_rate"} <= set(
         shares
@@ -79,9 +79,9 @@ def test_parameters_that_only_some_trials_have_count_too(studies: Studies) -> No
 
 
 def test_the_same_trials_give_the_same_shares(studies: Studies) -> None:
-    assert told(
-        studies, "two", 12, lambda ticket: ticket.params["alpha"] ** 2
-    ) == studies.importance("two")
+    assert told(studies, "two", 12, lambda trial: trial.params["alpha"] ** 2) == studies.importance(
+        "two"
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,10 @@ def test_nothing_is_said_where_the_trials_cant_tell(
 ) -> None:
     assert (
         told(
-            studies, strategy, count, lambda ticket: ticket.number / 100 if value is None else value
+            studies,
+            strategy,
+            count,
+            lambda trial: trial.id.number / 100 if value is None else value,
         )
         is None
     )
@@ -106,7 +109,7 @@ def test_nothing_is_said_where_the_trials_cant_tell(
 
 def test_trials_of_which_most_are_level_bring_no_error(studies: Studies) -> None:
     draws = iter([0.7] * 11 + [0.6])
-    shares = told(studies, "some", 12, lambda ticket: next(draws))
+    shares = told(studies, "some", 12, lambda trial: next(draws))
     assert shares is None or sum(shares.values()) == pytest.approx(1)
 
 
@@ -114,4 +117,4 @@ def test_failed_and_pruned_trials_are_left_out(studies: Studies) -> None:
     for state in ("failed", "pruned", "diverged") * 3:
         studies.tell(studies.ask("two"), state)
     assert studies.importance("two") is None
-    assert told(studies, "two", 8, lambda ticket: ticket.params["temperature"]) is not None
+    assert told(studies, "two", 8, lambda trial: trial.params["temperature"]) is not None

@@ -16,6 +16,7 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.studies import Studies
 from kdsweep.terminal import show_report
+from kdsweep.trial_id import TrialId
 
 BOTH = "objective=[accuracy, latency]"
 
@@ -51,7 +52,7 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     for trial in study.trials:
         result = json.loads(
-            (Path(home.sweep("tiny").trial("distill", trial.number)) / "result.json").read_text()
+            home.sweep("tiny").trial(TrialId("distill", trial.number)).result.read_text()
         )
         assert trial.values == [
             result["best"]["metrics"]["validation/accuracy"],
@@ -92,10 +93,10 @@ def test_every_sampler_goes_on_after_trials_of_each_kind(
     for i, state in enumerate(
         ("complete", "diverged", "failed", "complete", "complete", "complete", "complete")
     ):
-        ticket = studies.ask("distill")
-        assert not studies.report(ticket, 1, 0.5)
+        trial = studies.ask("distill")
+        assert not studies.report(trial, 1, 0.5)
         studies.tell(
-            ticket,
+            trial,
             state,
             0.5 + i / 100 if state == "complete" else None,
             costs=[10.0 - i] if state == "complete" else [],

@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.terminal import show_report
+from kdsweep.trial_id import TrialId
 
 FEW = (
     "trials=1",
@@ -53,7 +54,7 @@ def test_every_teacher_is_made_before_its_trials_recorded_and_told(
     assert report["strategies"]["finetune"]["best"]["teachers"] is None
     assert "Seeds of the teacher: " in told and ": seed 0 " in told
     settings = json.loads(
-        (Home(tmp_path).sweep("tiny").trial("distill", 0, None) / "settings.json").read_text()
+        Home(tmp_path).sweep("tiny").trial(TrialId("distill", 0)).settings.read_text()
     )
     assert [one["weight"] for one in settings["further_teachers"]] == [2.0]
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'mlflow.db'}")

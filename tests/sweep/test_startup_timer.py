@@ -12,38 +12,38 @@ from typing import Any
 
 import pytest
 
-from kdsweep.sweep.startup_timer import Beginning, process_began, without_collecting
+from kdsweep.sweep.startup_timer import StartupTimer, process_started, without_collecting
 
 
 def test_the_parts_add_up_to_the_time_until_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([2.0, 2.5, 6.5, 7.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(now))
-    beginning = Beginning(began=0.0)
+    startup_timer = StartupTimer(started=0.0)
     for part in ("data", "imports", "first trial"):
-        beginning.enter(part)
+        startup_timer.enter(part)
     assert (
-        beginning.first_step()
+        startup_timer.first_step()
         == "first step after 7.0 s: imports 6.0 s, data 0.5 s, first trial 0.5 s"
     )
 
 
 def test_only_the_first_step_is_told() -> None:
-    beginning = Beginning()
-    assert beginning.first_step() is not None
-    beginning.enter("another trial")
-    assert beginning.first_step() is None
+    startup_timer = StartupTimer()
+    assert startup_timer.first_step() is not None
+    startup_timer.enter("another trial")
+    assert startup_timer.first_step() is None
 
 
 def test_a_process_knows_when_it_began() -> None:
     before = time.monotonic()
-    code = "import time; time.sleep(2); from kdsweep.sweep.startup_timer import process_began; print(process_began())"
+    code = "import time; time.sleep(2); from kdsweep.sweep.startup_timer import process_started; print(process_started())"
     began = float(
         subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True
         ).stdout
     )
     assert before - 0.02 <= began < before + 1.9
-    assert process_began() < before
+    assert process_started() < before
 
 
 def test_garbage_is_collected_again_after_imports_and_not_where_it_was_off() -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdsweep.errors import DataError, Interrupted, SettingsConflict, TeacherError, TrialDiverged
 from kdsweep.sweep.engines.process_reaper import MARK
 from kdsweep.sweep.startup_timer import without_collecting
+from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
     from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
@@ -37,10 +38,14 @@ LEAVING = "leaving"  # a file in a machine's session folder: nothing new may beg
 
 @dataclass(frozen=True)
 class TrialJob:
-    name: str
+    id: TrialId
     settings: TrialSettings
     folder: Path
     cache: Path
+
+    @property
+    def name(self) -> str:
+        return self.id.name
 
 
 @dataclass(frozen=True)

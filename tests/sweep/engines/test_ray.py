@@ -28,12 +28,13 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
-from kdsweep.sweep.budget import Clock
+from kdsweep.sweep.budget import SweepClock
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.opening import open_engine
 from kdsweep.sweep.engines.ray_cluster import check_place
 from kdsweep.sweep.engines.worker import Ended, Evaluated, Event, Place, TrialJob
 from kdsweep.sweep.folders import Home
+from kdsweep.trial_id import TrialId
 
 ray.cloudpickle.register_pickle_by_value(
     sys.modules[__name__]
@@ -79,7 +80,7 @@ def place_trials(
     )
     sweep = SweepConfig.model_validate({"engine": {"type": "ray", **engine}})
     left = [
-        TrialJob(f"finetune-{i}", settings, tmp_path / f"finetune-{i}", tmp_path)
+        TrialJob(TrialId("finetune", i), settings, tmp_path / f"finetune-{i}", tmp_path)
         for i in range(trials)
     ]
     with open_engine(
@@ -360,7 +361,7 @@ def test_time_that_is_up_saves_every_running_trial_and_more_time_goes_on_with_th
     evaluated = tmp_path / "sweeps" / "tiny" / "trials"
     with monkeypatch.context() as patched:
 
-        def is_over(clock: Clock) -> bool:
+        def is_over(clock: SweepClock) -> bool:
             clock.over |= (
                 sum(
                     len(file.read_text().splitlines()) for file in evaluated.glob("*/metrics.jsonl")
@@ -369,7 +370,7 @@ def test_time_that_is_up_saves_every_running_trial_and_more_time_goes_on_with_th
             )  # of 48 a trial
             return clock.over
 
-        patched.setattr(Clock, "is_over", is_over)
+        patched.setattr(SweepClock, "is_over", is_over)
         assert run(space, home=tmp_path, assignments=SIX)["state"] == "stopped"
     running = [
         trial
