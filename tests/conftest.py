@@ -58,6 +58,15 @@ def write_csv(
     return path
 
 
+def file_times(*folders: Path) -> dict[Path, int]:
+    """Every file under these folders with the time when it was last written.
+
+    Equal before and after some work, they show that the work wrote nothing there.
+    """
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return {file: file.stat().st_mtime_ns for file in files}
+
+
 def make_model(
     folder: Path,
     family: str = "bert",

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from conftest import SPACE
+from conftest import SPACE, file_times
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -238,16 +238,14 @@ def test_the_best_student_of_all_is_registered(
 
 
 def test_run_twice_does_nothing_the_second_time(
-    space: Path, done: tuple[Home, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
+    space: Path, done: tuple[Home, dict[str, Any], list[str]]
 ) -> None:
     home, report, _ = done
-    monkeypatch.setattr(
-        "kdsweep.core.training.loop.train",
-        lambda *_, **__: pytest.fail("a finished sweep must not train"),
-    )
-    before, observer = identity_of_trials(home), Lines()
+    trials = home.sweep("tiny").trials
+    before, written, observer = identity_of_trials(home), file_times(trials, home.cache), Lines()
     assert run(space, home=home.root, assignments=TRIALS, observer=observer) == report
     assert identity_of_trials(home) == before
+    assert file_times(trials, home.cache) == written
     assert observer.lines == ["tiny: all trials are done; nothing to run"]
 
 
@@ -269,15 +267,12 @@ def test_the_same_space_and_seed_in_another_home_give_identical_trials_and_metri
 
 
 def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
-    space: Path, done: tuple[Home, dict[str, Any], list[str]], monkeypatch: pytest.MonkeyPatch
+    space: Path, done: tuple[Home, dict[str, Any], list[str]]
 ) -> None:
     home, _, said = done
     assert any("fine-tuning" in line for line in said)
-    monkeypatch.setattr(
-        "kdsweep.core.teachers.logits.predict",
-        lambda *_: pytest.fail("the teacher must not be run again"),
-    )
     observer = Lines()
+    written = file_times(home.cache / "teachers", home.cache / "logits")
     run(
         space,
         home=home.root,
@@ -287,6 +282,7 @@ def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
     )
     assert any("from the cache" in line for line in observer.lines)
     assert not any("fine-tuning" in line for line in observer.lines)
+    assert file_times(home.cache / "teachers", home.cache / "logits") == written
 
 
 def test_an_extended_sweep_keeps_its_trials(
@@ -326,13 +322,7 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
     )
 
 
-def test_a_sweep_of_pure_fine_tuning_loads_no_teacher(
-    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "kdsweep.core.training.loop.prepare_teacher",
-        lambda *_, **__: pytest.fail("no strategy needs a teacher"),
-    )
+def test_a_sweep_of_pure_fine_tuning_makes_no_teacher(space: Path, tmp_path: Path) -> None:
     report = run(
         space,
         home=tmp_path,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sentences, write_csv
+from conftest import file_times, sentences, write_csv
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
@@ -22,7 +21,7 @@ from kdsweep.core.files import fingerprint
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
-from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, teacher_key
+from kdsweep.core.teachers.artifact import find_teacher, frozen_teacher, teacher_key
 from kdsweep.core.teachers.checks import check_frozen
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.training.loop import cached_teacher, prepare_teacher
@@ -54,12 +53,9 @@ def settings(tiny: Callable[..., str]) -> Callable[..., TeacherSettings]:
     return build
 
 
-def fail(*_: Any, **__: Any) -> None:
+def no_step(step: int, total_steps: int) -> bool:
+    """As `on_step`: fails the test at the first step that is taken."""
     pytest.fail("a teacher was trained again")
-
-
-def no_more_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "train", fail)
 
 
 # --- what a teacher is known by --------------------------------------------------------------------------------------
@@ -132,7 +128,6 @@ def test_teachers_of_several_epochs_come_from_one_run(
     task: TaskSettings,
     settings: Callable[..., TeacherSettings],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The run stops where the first teacher is ready, and goes on from there for a later one: 3 epochs in all."""
     steps: list[int] = []
@@ -155,10 +150,9 @@ def test_teachers_of_several_epochs_come_from_one_run(
 
     # The first epoch's weights were kept by the same run, which is not taken up again for them.
     no_more = [settings(epoch=2), settings(epoch=3)]
-    with monkeypatch.context() as patch:
-        no_more_training(patch)
-        assert [prepare_teacher(task, one, tmp_path) for one in no_more] == [second, last]
-    first = prepare_teacher(task, settings(epoch=1), tmp_path, on_step=fail)
+    again = [prepare_teacher(task, one, tmp_path, on_step=no_step) for one in no_more]
+    assert again == [second, last]
+    first = prepare_teacher(task, settings(epoch=1), tmp_path, on_step=no_step)
     assert first.validation["accuracy"] == pytest.approx(told[0], abs=1e-6)
     weights = [
         load_classifier(str(one.folder), ("neg", "pos")).state_dict()["classifier.weight"]
@@ -203,7 +197,6 @@ def test_the_best_of_several_seeds_is_one_of_the_teachers_and_says_what_all_reac
     task: TaskSettings,
     settings: Callable[..., TeacherSettings],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seeded = settings(seeds=3, training={"seed": 4} | QUICK)
     stops = iter([False] * 60 + [True])
@@ -212,36 +205,35 @@ def test_the_best_of_several_seeds_is_one_of_the_teachers_and_says_what_all_reac
     assert cached_teacher(task, seeded, tmp_path) is None
     found = prepare_teacher(task, seeded, tmp_path)
     alone = [
-        prepare_teacher(task, settings(training={"seed": seed} | QUICK), tmp_path, on_step=fail)
+        prepare_teacher(task, settings(training={"seed": seed} | QUICK), tmp_path, on_step=no_step)
         for seed in (4, 5, 6)
     ]
     scores = [one.validation["accuracy"] for one in alone]
     assert found.selected == dict(zip((4, 5, 6), scores, strict=True))
     assert replace(found, selected=None) == alone[int(np.argmax(scores))]
     assert len(set(scores)) > 1  # or the choice would be no choice
-    no_more_training(monkeypatch)
-    assert (
-        prepare_teacher(task, seeded, tmp_path) == found == cached_teacher(task, seeded, tmp_path)
-    )
+    written = file_times(tmp_path / "teachers")
+    assert prepare_teacher(task, seeded, tmp_path, on_step=no_step) == found
+    assert cached_teacher(task, seeded, tmp_path) == found
+    assert file_times(tmp_path / "teachers") == written
 
 
 def test_a_seed_that_learned_nothing_is_passed_over_and_only_all_of_them_are_an_error(
     task: TaskSettings,
     settings: Callable[..., TeacherSettings],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = sys.modules["kdsweep.core.training.loop"]
-    publish, said = module.publish_teacher, []
+    said: list[str] = []
+    first_step = iter([True])
 
-    def refuse(*arguments: Any, teacher: TeacherSettings, **more: Any) -> Teacher:
-        if teacher.training.seed == 0:
+    def refuse_the_first_seed(step: int, total_steps: int) -> bool:
+        if next(first_step, False):
             raise TeacherError("teacher: it has nothing to teach")
-        return publish(*arguments, teacher=teacher, **more)
+        return False
 
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "publish_teacher", refuse)
-        found = prepare_teacher(task, settings(seeds=2), tmp_path, say=said.append)
+    found = prepare_teacher(
+        task, settings(seeds=2), tmp_path, say=said.append, on_step=refuse_the_first_seed
+    )
     assert (
         found.selected is not None
         and found.selected[0] is None
@@ -302,7 +294,6 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
     task: TaskSettings,
     settings: Callable[..., TeacherSettings],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folded = settings(folds=2)
     stops = iter([False] * 75 + [True])
@@ -320,7 +311,7 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
         left_out = TaskSettings.model_validate(
             task.model_dump() | {"left_out": {"fold": fold, "of": 2}}
         )
-        without = prepare_teacher(left_out, settings(), tmp_path, on_step=fail)
+        without = prepare_teacher(left_out, settings(), tmp_path, on_step=no_step)
         assert made.folds[fold] == without.key
         seen = set(load_task(left_out, tmp_path).train.texts[0])
         model, tokenizer = (
@@ -335,7 +326,7 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
             np.testing.assert_allclose(logits[i], theirs, atol=1e-4)
 
     # Validation and test are labelled by the teacher of all rows.
-    whole = prepare_teacher(task, settings(), tmp_path, on_step=fail)
+    whole = prepare_teacher(task, settings(), tmp_path, on_step=no_step)
     assert made.key == whole.key and made.folder == whole.folder
     for split in ("validation", "test"):
         np.testing.assert_array_equal(
@@ -344,9 +335,9 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
         )
     assert not np.array_equal(teacher_logits(whole, data, cache=tmp_path), logits)
     assert made.margin != whole.margin
-    no_more_training(monkeypatch)
-    monkeypatch.setattr("kdsweep.core.teachers.logits.predict", fail)
-    assert prepare_teacher(task, folded, tmp_path) == made
+    written = file_times(tmp_path / "teachers", tmp_path / "logits")
+    assert prepare_teacher(task, folded, tmp_path, on_step=no_step) == made
+    assert file_times(tmp_path / "teachers", tmp_path / "logits") == written
 
 
 def test_a_teacher_that_memorises_is_sure_of_what_it_has_seen_and_right_by_chance_out_of_fold(

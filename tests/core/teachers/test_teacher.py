@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import sentences, write_csv
+from conftest import file_times, sentences, write_csv
 from safetensors.torch import load_file, save_file
 
 from kdsweep.core.data.loading import load_task
@@ -85,21 +84,14 @@ def forward(source: Path, data: TaskData) -> np.ndarray:
 # --- made once -------------------------------------------------------------------------------------------------------
 
 
-def test_a_teacher_is_fine_tuned_once_and_then_comes_from_the_cache(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_teacher_is_fine_tuned_once_and_then_comes_from_the_cache(made: Made) -> None:
     teacher, task, settings, cache = made
     assert teacher.validation["accuracy"] > 0.9
-    times = {file: file.stat().st_mtime_ns for file in teacher.folder.iterdir()}
-    monkeypatch.setattr(
-        sys.modules["kdsweep.core.training.loop"],
-        "train",
-        lambda *a, **k: pytest.fail("the teacher was trained again"),
-    )
-    assert (
-        prepare_teacher(task, settings, cache) == teacher == cached_teacher(task, settings, cache)
-    )
-    assert {file: file.stat().st_mtime_ns for file in teacher.folder.iterdir()} == times
+    written, said = file_times(cache / "teachers"), []
+    assert prepare_teacher(task, settings, cache, say=said.append) == teacher
+    assert cached_teacher(task, settings, cache) == teacher
+    assert not any("fine-tuning" in line for line in said)
+    assert file_times(cache / "teachers") == written
 
 
 def test_the_cached_folder_is_a_model_that_names_the_classes(made: Made) -> None:
@@ -373,22 +365,18 @@ def test_rows_longer_than_the_checkpoint_reads_are_refused(made: Made, tmp_path:
 # --- logits ----------------------------------------------------------------------------------------------------------
 
 
-def test_logits_are_the_teachers_own_and_computed_once(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logits_are_the_teachers_own_and_computed_once(made: Made, tmp_path: Path) -> None:
     data, said = load_task(made[1]), []
     logits = teacher_logits(made[0], data, cache=tmp_path, say=said.append)
     assert isinstance(logits, np.memmap) and logits.dtype == np.float32
     np.testing.assert_allclose(logits, forward(made[0].folder, data), atol=1e-4)
-    [file] = (tmp_path / "logits").iterdir()
-    modified = file.stat().st_mtime_ns
-    monkeypatch.setattr(
-        "kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again")
-    )
+    written = file_times(tmp_path / "logits")
+    assert len(written) == 1
     np.testing.assert_array_equal(
         teacher_logits(made[0], data, cache=tmp_path, say=said.append), logits
     )
-    assert file.stat().st_mtime_ns == modified
+    assert file_times(tmp_path / "logits") == written
+    assert sum("teacher's logits: computing" in line for line in said) == 1
 
 
 def test_a_file_with_other_logits_is_refused(made: Made, tmp_path: Path) -> None:
@@ -411,7 +399,7 @@ def test_a_frozen_teacher_is_in_eval_mode_without_gradients(made: Made) -> None:
 
 
 def test_logits_of_validation_and_test_are_kept_apart_and_judged(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, tmp_path: Path
 ) -> None:
     data = load_task(made[1])
     assert teacher_test(made[0], data, "accuracy", cache=tmp_path) is None
@@ -424,13 +412,12 @@ def test_logits_of_validation_and_test_are_kept_apart_and_judged(
     assert judge("accuracy", data.validation.labels, np.asarray(validation)) == pytest.approx(
         made[0].validation, abs=1e-5
     )
-    monkeypatch.setattr(
-        "kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again")
-    )
+    written = file_times(tmp_path / "logits")
+    assert len(written) == 2
     assert teacher_test(made[0], data, "accuracy", cache=tmp_path) == judge(
         "accuracy", data.test.labels, np.asarray(test)
     )
-    assert len(list((tmp_path / "logits").iterdir())) == 2
+    assert file_times(tmp_path / "logits") == written
 
 
 # --- its facts -------------------------------------------------------------------------------------------------------
@@ -456,16 +443,11 @@ def test_its_facts_say_how_sure_it_is_on_train_and_how_calibrated_and_quick(made
     }
 
 
-def test_making_a_teacher_leaves_its_logits_for_train_in_the_cache(
-    made: Made, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "kdsweep.core.teachers.logits.predict", lambda *a, **k: pytest.fail("the teacher ran again")
-    )
-    data = load_task(made[1])
-    np.testing.assert_allclose(
-        teacher_logits(made[0], data, cache=made[3]), forward(made[0].folder, data), atol=1e-4
-    )
+def test_making_a_teacher_leaves_its_logits_for_train_in_the_cache(made: Made) -> None:
+    data, said = load_task(made[1]), []
+    logits = teacher_logits(made[0], data, cache=made[3], say=said.append)
+    assert said == []  # nothing was computed
+    np.testing.assert_allclose(logits, forward(made[0].folder, data), atol=1e-4)
 
 
 def test_a_teacher_of_an_earlier_version_is_still_one(made: Made, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, make_model, sentences, write_csv
+from conftest import WORDS, file_times, make_model, sentences, write_csv
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -121,8 +120,8 @@ def test_stopping_the_iteration_gives_the_trial_up_and_starting_again_goes_on(
         list(train(make(seed=6), tmp_path / "parts", cache=cache))
 
 
-def test_a_trial_does_not_go_on_with_other_rows_than_it_began_with(
-    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_whose_rows_changed_is_refused_before_a_teacher_is_made(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
     file = write_csv(tmp_path / "reviews.csv", sentences(300))
     settings = make(
@@ -133,20 +132,14 @@ def test_a_trial_does_not_go_on_with_other_rows_than_it_began_with(
         list(
             train(settings, tmp_path / "parts", cache=cache, on_step=lambda step, total: step == 7)
         )
+    teachers = file_times(cache / "teachers")
     write_csv(file, sentences(301))
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(
-            SettingsConflict,
-            match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh",
-        ),
+    with pytest.raises(
+        SettingsConflict,
+        match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh",
     ):
-        patch.setattr(
-            sys.modules["kdsweep.core.training.loop"],
-            "prepare_teacher",
-            lambda *_, **__: pytest.fail("a teacher for rows that are no trial's"),
-        )
         list(train(settings, tmp_path / "parts", cache=cache))
+    assert file_times(cache / "teachers") == teachers
     write_csv(file, sentences(300))
     assert metrics(train(settings, tmp_path / "parts", cache=cache)) == whole
 
@@ -170,21 +163,25 @@ def test_a_conflict_of_rows_names_the_split(changed: str, named: str, tmp_path: 
         )
 
 
-def test_no_trial_runs_the_teacher_and_pure_fine_tuning_loads_none(
-    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_trial_reads_the_cached_logits_and_never_the_teacher_s_weights(
+    make: Callable[..., TrialSettings], tmp_path: Path
 ) -> None:
+    cache = tmp_path / "cache"
     list(train(make(), tmp_path / "first", cache=cache))
-    monkeypatch.setattr(
-        "kdsweep.core.teachers.artifact.load_classifier",
-        lambda *_, **__: pytest.fail("a trial must not load the teacher"),
-    )
+    logits = file_times(cache / "logits")
+    [weights] = (cache / "teachers").glob("*/model.safetensors")
+    weights.unlink()
     list(train(make(alpha=0.5, temperature=7.0), tmp_path / "second", cache=cache))
-    monkeypatch.setattr(
-        sys.modules["kdsweep.core.training.loop"],
-        "prepare_teacher",
-        lambda *_, **__: pytest.fail("pure fine-tuning needs no teacher"),
-    )
-    list(train(make(alpha=1.0), tmp_path / "third", cache=cache))
+    assert file_times(cache / "logits") == logits
+
+
+def test_fine_tuning_makes_no_teacher_even_where_the_settings_name_one(
+    make: Callable[..., TrialSettings], tmp_path: Path
+) -> None:
+    settings = make(alpha=1.0)
+    assert settings.teacher is not None
+    list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))
+    assert not (tmp_path / "cache" / "teachers").exists()
 
 
 def test_accumulation_gives_equal_results(
@@ -433,7 +430,6 @@ def test_a_diverged_trial_says_so_in_its_result_and_is_not_trained_again(
     make: Callable[..., TrialSettings],
     cache: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     training = {
         "epochs": 1,
@@ -454,25 +450,28 @@ def test_a_diverged_trial_says_so_in_its_result_and_is_not_trained_again(
         None,
     )
     assert not (tmp_path / "student").exists()
-    monkeypatch.setattr(
-        sys.modules["kdsweep.core.training.loop"],
-        "load_student",
-        lambda *_, **__: pytest.fail("trained again"),
-    )
+    written, steps = file_times(tmp_path), []
     with pytest.raises(TrialDiverged, match="at step 1"):
-        list(train(settings, tmp_path, cache=cache))
+        list(train(settings, tmp_path, cache=cache, on_step=lambda step, _: steps.append(step)))
+    assert (file_times(tmp_path), steps) == (written, [])
 
 
-def test_a_finished_trial_tells_its_evaluations_without_training(
-    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_finished_trial_yields_its_evaluations_without_reading_its_data(
+    make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
-    evaluations = list(train(make(), tmp_path, cache=cache))
-    monkeypatch.setattr(
-        sys.modules["kdsweep.core.training.loop"], "load_task", lambda *_: pytest.fail("read again")
+    file = write_csv(tmp_path / "reviews.csv", sentences(300))
+    settings = make(
+        alpha=1.0, task={"dataset": str(file), "text": "text", "label": "label", "holdout": 0.2}
     )
-    assert list(train(make(), tmp_path, cache=cache)) == evaluations
+    folder = tmp_path / "trial"
+    evaluations = list(train(settings, folder, cache=cache))
+    file.unlink()
+    written = file_times(folder)
+    assert list(train(settings, folder, cache=cache)) == evaluations
+    other = settings.model_copy(update={"seed": 1})
     with pytest.raises(SettingsConflict, match="holds a trial with other settings"):
-        list(train(make(temperature=4.0), tmp_path, cache=cache))
+        list(train(other, folder, cache=cache))
+    assert file_times(folder) == written
 
 
 def test_the_student_s_folder_is_loaded_by_transformers_alone_and_scores_as_told(

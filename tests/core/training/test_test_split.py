@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import file_times
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import InputFormat, tokenize_split
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.trial_folder import TrialFolder, TrialResult
 from kdsweep.errors import SettingsConflict
-
-Tokenized = list[str]
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +32,12 @@ def make(plain_trial: dict[str, Any]) -> Callable[..., TrialSettings]:
     return build
 
 
-@pytest.fixture
-def tokenized(monkeypatch: pytest.MonkeyPatch) -> Tokenized:
-    """The names of the splits that were tokenized, by whomever: no model reads rows otherwise."""
-    names: Tokenized = []
-
-    def listening(split: Split, *arguments: Any, **keywords: Any) -> Any:
-        names.append(split.name)
-        return tokenize_split(split, *arguments, **keywords)
-
-    for module in ("training.loop", "teachers.publishing", "teachers.logits"):
-        monkeypatch.setattr(sys.modules[f"kdsweep.core.{module}"], "tokenize_split", listening)
-    return names
+def first_tokenized(settings: TrialSettings, cache: Path, split: str) -> bool:
+    """Whether no model has read the split yet: its tokens are not in the cache until now."""
+    rows, said = load_task(settings.task).splits[split], []
+    tokenizer = load_tokenizer(settings.student.model)
+    tokenize_split(rows, tokenizer, InputFormat(24, True), cache=cache, say=said.append)
+    return said == [f"tokenizing {split}: {len(rows):,} rows"]
 
 
 def result(folder: Path) -> TrialResult:
@@ -57,16 +48,19 @@ def result(folder: Path) -> TrialResult:
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0])
 def test_it_is_not_read_unless_the_settings_ask_for_it(
-    alpha: float, make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path
+    alpha: float, make: Callable[..., TrialSettings], tmp_path: Path
 ) -> None:
-    list(train(make(alpha=alpha), tmp_path / "trial", cache=tmp_path / "cache"))
-    assert {"train", "validation"} == set(tokenized)
+    settings, cache = make(alpha=alpha), tmp_path / "cache"
+    list(train(settings, tmp_path / "trial", cache=cache))
+    assert not first_tokenized(settings, cache, "train")
+    assert not first_tokenized(settings, cache, "validation")
+    assert first_tokenized(settings, cache, "test")
     assert result(tmp_path / "trial").test is None
     assert not TrialFolder(tmp_path / "trial").test_logits.exists()
 
 
 def test_the_best_evaluation_s_weights_are_judged_on_it_once(
-    make: Callable[..., TrialSettings], tokenized: Tokenized, tmp_path: Path
+    make: Callable[..., TrialSettings], tmp_path: Path
 ) -> None:
     # A learning rate that jumps up late spoils the student after its best evaluation.
     spoiled = {"shape": "step", "values": [2e-3, 1.0], "at": 0.7}
@@ -82,7 +76,6 @@ def test_the_best_evaluation_s_weights_are_judged_on_it_once(
         TrialFolder(tmp_path / "trial"),
         load_task(settings.task),
     )
-    assert tokenized.count("test") == 1
     assert found.best is not None and found.best.step < evaluations[-1].step
     model, tokenizer = (
         load_classifier(str(place.student), data.label_names),
@@ -96,10 +89,10 @@ def test_the_best_evaluation_s_weights_are_judged_on_it_once(
     np.testing.assert_array_equal(logits, predict(model, tokens, torch.float32))
     assert found.test == judge("f1", data.test.labels, logits)
     assert {"loss", "accuracy", "f1"} < found.test.keys()
-    list(
-        train(settings, tmp_path / "trial", cache=tmp_path / "cache")
-    )  # finished: told again, not judged again
-    assert tokenized.count("test") == 1
+    # A finished trial yields its evaluations again and is not judged again.
+    written = file_times(place.root)
+    list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))
+    assert file_times(place.root) == written
 
 
 def test_judging_on_it_changes_nothing_else(
