@@ -22,7 +22,7 @@ from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import locked, read_json
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training.loop import train
+from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import (
     DataError,

@@ -22,7 +22,7 @@ from kdsweep.cli import main
 from kdsweep.config.sweep import InlineEngine
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training.loop import train
+from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import DataError, KdsweepError, TrialDiverged, UnknownSweep
 from kdsweep.replay import Difference, compare, replay, threads_of

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kdsweep.core.objective.distillation_loss import DistillationLoss, distillation_loss
     from kdsweep.core.schedules import Schedule, parse_schedule
     from kdsweep.core.settings import TrialSettings
-    from kdsweep.core.training.loop import train
+    from kdsweep.core.trial import train
     from kdsweep.core.trial_folder import Evaluation
 
 __all__ = [
@@ -29,7 +29,7 @@ _HOME_OF = {
     "DistillationLoss": "objective.distillation_loss",
     "distillation_loss": "objective.distillation_loss",
     "Evaluation": "trial_folder",
-    "train": "training.loop",
+    "train": "trial",
     "Schedule": "schedules",
     "parse_schedule": "schedules",
     "TrialSettings": "settings",

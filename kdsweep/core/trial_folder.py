@@ -1,10 +1,10 @@
-"""A trial's folder: what is in it, and how a trial is saved so that it goes on as if nothing had happened.
+"""A trial's folder: what is in it, and how it is written and read.
 
 settings.json     the trial's settings, written first
-metrics.jsonl     one evaluation a line
-checkpoint/       state.pt: everything that the next step depends on; gone when the trial is complete
-test_logits.npy   what that student answers on the test split; there only where the settings ask for it
-student/          the best student, a Hugging Face folder; there only when the trial is complete
+metrics.jsonl     one evaluation per line
+checkpoint/       state.pt: everything that the next step depends on; removed when the trial ends
+test_logits.npy   the student's logits for the test split, if the settings ask for them
+student/          the best student, a Hugging Face folder, once the trial is complete
 result.json       written last: a trial that has it is over
 """
 
@@ -14,10 +14,11 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypedDict
 
 import numpy as np
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.files import publishing, read_json, write_array, write_atomically, write_json
@@ -30,8 +31,8 @@ from kdsweep.errors import SettingsConflict
 class Evaluation:
     """What was measured after `step` optimizer steps.
 
-    `metrics` has `train/...` (means since the evaluation before) and `validation/...`; `seconds` is the trial's own time so far,
-    over all its attempts; `timestamp` is in milliseconds since 1970.
+    `metrics` has `train/...` (means since the last evaluation) and `validation/...`. `seconds` is
+    the trial's own time so far, over all its attempts. `timestamp` is in milliseconds since 1970.
     """
 
     step: int
@@ -43,11 +44,14 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """How a trial ended: `complete`, `diverged`, or as whoever iterates says (`pruned`, `failed`); `reason` where it is none of one's wishes.
+    """How a trial ended.
 
-    `best` is the evaluation whose weights are in `student/`; `student` has `parameters`, `size_mb`, `latency_ms` and `latency_p95_ms`.
-    `test` is what the same weights reach on the test split, where the settings asked for it.
-    `micro_batch` is the rows of a micro-batch where it had to be halved for want of memory, else None.
+    `state`: `complete`, `diverged`, or what the caller decided (`pruned`, `failed`).
+    `best`: the evaluation whose weights are in `student/`.
+    `student`: its `parameters`, `size_mb`, `latency_ms` and `latency_p95_ms`.
+    `reason`: why the trial diverged or failed.
+    `micro_batch`: the rows of a micro-batch, if memory ran out and they were halved.
+    `test`: what the same weights reach on the test split, if the settings ask for it.
     """
 
     state: str
@@ -58,6 +62,26 @@ class TrialResult:
     reason: str | None = None
     micro_batch: int | None = None
     test: dict[str, float] | None = None
+
+
+class SavedState(TypedDict):
+    """What `checkpoint/state.pt` holds. `data`: the content hash of each split, by its name."""
+
+    step: int
+    data: dict[str, str]
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    projection: dict[str, Tensor] | None
+    scheduler: dict[str, Any]
+    scaler: dict[str, Any]
+    halvings: int
+    random: dict[str, Tensor]
+    sums: Tensor
+    summed: int
+    evaluations: list[dict[str, Any]]
+    best_index: int | None
+    best_weights: dict[str, Tensor] | None
+    seconds: float
 
 
 class TrialFolder:
@@ -73,14 +97,19 @@ class TrialFolder:
         self.test_logits = root / "test_logits.npy"
 
     def claim(self, settings: TrialSettings) -> None:
-        """Make the folder this trial's. Raises SettingsConflict where it is another's."""
+        """Make the folder this trial's. Raises SettingsConflict if it is another trial's."""
         wanted = settings.model_dump(mode="json")
         if not self.settings.exists():
             write_json(self.settings, wanted)
         elif read_json(self.settings) != wanted:
             raise SettingsConflict(
-                f"{self.root} holds a trial with other settings; give each trial a folder of its own"
+                f"{self.root} holds a trial with other settings; give each trial its own folder"
             )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial has a result, whatever it is."""
+        return self.result.exists()
 
     def read_result(self) -> TrialResult | None:
         if not self.result.exists():
@@ -106,14 +135,28 @@ class TrialFolder:
         lines = "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations)
         write_atomically(self.metrics, lambda file: file.write(lines.encode()))
 
-    def save_state(self, state: dict[str, Any]) -> None:
+    def save_state(self, state: SavedState) -> None:
         write_atomically(self.state, lambda file: _save_tensors(state, file))
 
-    def load_state(self) -> dict[str, Any] | None:
+    def load_state(self) -> SavedState | None:
         if not self.state.exists():
             return None
-        state: dict[str, Any] = torch.load(self.state, map_location="cpu", weights_only=True)
+        state: SavedState = torch.load(self.state, map_location="cpu", weights_only=True)
         return state
+
+    def check_same_rows(self, keys: dict[str, str]) -> None:
+        """Raise SettingsConflict if the trial was saved with other rows in one of these splits."""
+        if not self.state.exists():
+            return
+        # Mapped, so that the weights beside the keys are not read.
+        state: SavedState = torch.load(self.state, map_location="cpu", weights_only=True, mmap=True)
+        saved = state["data"]
+        if changed := [name for name, key in saved.items() if keys.get(name, key) != key]:
+            raise SettingsConflict(
+                f"{self.root} holds a trial that started with other rows: "
+                f"{' and '.join(changed)} changed since; restore the data, "
+                "or start over with --fresh"
+            )
 
     def save_student(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str
@@ -126,7 +169,7 @@ class TrialFolder:
         write_array(self.test_logits, logits)
 
     def read_test_logits(self) -> np.ndarray:
-        """What the student answered on the test split, fp32 [rows, classes]."""
+        """The student's logits for the test split, fp32 [rows, classes]."""
         found: np.ndarray = np.load(self.test_logits)
         return found
 
@@ -134,12 +177,11 @@ class TrialFolder:
         shutil.rmtree(self.state.parent, ignore_errors=True)
 
 
-def _save_tensors(state: dict[str, Any], file: BinaryIO) -> None:
+def _save_tensors(state: SavedState, file: BinaryIO) -> None:
     try:
         torch.save(state, file)
     except RuntimeError as error:
-        if isinstance(
-            error.__context__, OSError
-        ):  # a full disk: torch's own error says no more than "unexpected pos"
+        # A full disk, of which torch's own error says no more than "unexpected pos".
+        if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise

@@ -22,7 +22,7 @@ from kdsweep.core.files import fingerprint, read_json, write_atomically, write_j
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.teachers.logits import teacher_test
-from kdsweep.core.training.loop import cached_teacher
+from kdsweep.core.teachers.selection import cached_teacher
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
 from kdsweep.sweep.budget import SweepClock, say_use, use_of_slots

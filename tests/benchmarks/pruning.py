@@ -19,7 +19,7 @@ from unittest.mock import patch
 from measuring import Row, median
 
 from kdsweep.config import Plan, load
-from kdsweep.core.training.loop import train
+from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.sweep.studies import Studies
 

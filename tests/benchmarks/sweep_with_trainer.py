@@ -26,7 +26,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training.loop import evaluation_steps
+from kdsweep.core.training.step_plan import evaluation_steps
 
 
 class DistillationTrainer(Trainer):

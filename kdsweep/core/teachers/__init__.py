@@ -1,1 +1,1 @@
-"""The teacher: fine-tuning, selection, checks, the artifact and its logits."""
+"""The teacher: fine-tuning, selection, checks, publishing, the artifact and its logits."""

@@ -92,7 +92,7 @@ def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) ->
     return logits
 
 
-def drop_logits(teacher: Teacher, data: TaskData, cache: Path) -> None:
+def drop_fold_logits(teacher: Teacher, data: TaskData, cache: Path) -> None:
     """Let its folds label train again."""
     _fold_logits_file(teacher, data.train, cache).unlink(missing_ok=True)
 

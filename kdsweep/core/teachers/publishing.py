@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.tokenize import tokenize_split
@@ -28,51 +29,45 @@ from kdsweep.core.teachers.logits import answers_of_model, logits_file, write_lo
 from kdsweep.errors import TeacherError
 
 
-def publish_teacher(
-    source: Path | str,
-    folder: Path,
-    *,
-    key: str,
-    task: TaskSettings,
-    teacher: TeacherSettings,
-    data: TaskData,
-    cache: Path,
-    seconds: float,
-    training_folder: Path | None,
-) -> Teacher:
-    """Judge the model in `source` on validation and, if it can be trusted, put it into `folder` with the task's label order,
-    and its logits for train into the cache.
+@dataclass(frozen=True)
+class Candidate:
+    """A model that becomes a teacher if it can be trusted.
 
-    Raises TeacherError with its accuracy where it doesn't beat the majority class clearly.
+    `source` is its folder, or its name on the Hub. `seconds` is what its fine-tuning took, in
+    `training_folder`; a checkpoint has neither.
     """
-    order = check_labels(teacher, data) if teacher.checkpoint else None
-    own_names = (
-        data.label_names if order is None else tuple(data.label_names[i] for i in np.argsort(order))
-    )
-    model = load_classifier(
-        str(source), own_names, kind=data.kind, trust_remote_code=teacher.trust_remote_code
-    )
-    tokenizer = load_tokenizer(str(source), trust_remote_code=teacher.trust_remote_code)
-    check_fits(model, tokenizer, str(source))
-    check_length(model, tokenizer, teacher.training.max_length, str(source))
-    if order is not None and order != list(range(len(order))):
-        _reorder_outputs(model, order, str(source))
-    with_labels(model.config, data.label_names, data.kind)
 
-    input_format = input_format_of(model, teacher.training.max_length, task.truncation)
+    key: str
+    source: str
+    task: TaskSettings
+    teacher: TeacherSettings
+    data: TaskData
+    seconds: float = 0.0
+    training_folder: Path | None = None
+
+
+def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
+    """Judge the model on validation, then put it into the cache with its logits for train.
+
+    Its outputs are in the task's label order there. Raises TeacherError with what it reached if it
+    doesn't clearly beat the majority class.
+    """
+    key, task, data = candidate.key, candidate.task, candidate.data
+    order = check_labels(candidate.teacher, data) if candidate.teacher.checkpoint else None
+    model, tokenizer = _load_in_task_order(candidate, order)
+    training = candidate.teacher.training
+    input_format = input_format_of(model, training.max_length, task.truncation)
     tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     model.to(pick_device())
-    logits = predict(model, tokens, resolve_precision(teacher.training.precision, model.device))
+    logits = predict(model, tokens, resolve_precision(training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits)
     if data.kind == "regression":
         check_beats_mean(task.metric, data, logits)
     else:
         check_beats_majority(task.metric, data, logits, order)
     train_logits = answers_of_model(model, tokenizer, data.train, input_format, cache=cache)
-    for rows in data.splits.values():
-        logits_file(key, rows, cache).unlink(missing_ok=True)  # of a teacher that was removed
-    shutil.rmtree(cache / "logits" / key, ignore_errors=True)
-    write_logits(logits_file(key, data.train, cache), train_logits)
+    _replace_logits(key, data, train_logits, cache)
+    folder = candidate.training_folder
     facts = {
         "key": key,
         "validation": validation,
@@ -82,20 +77,48 @@ def publish_teacher(
         **sureness(train_logits, data.kind),
         "max_length": input_format.max_length,
         "truncation": input_format.truncation,
-        "seconds": seconds,
-        "training_folder": None if training_folder is None else str(training_folder),
+        "seconds": candidate.seconds,
+        "training_folder": None if folder is None else str(folder),
     }
-    with publishing(folder) as beside:
+    with publishing(cache / "teachers" / key) as beside:
         save_model(model, tokenizer, beside)
         write_json(beside / "teacher.json", facts)
-    found = find_teacher(folder)
+    found = find_teacher(cache / "teachers" / key)
     assert found is not None
     return found
 
 
+def _load_in_task_order(
+    candidate: Candidate, order: list[int] | None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model, whose output i means the task's class i; it was output `order[i]` before."""
+    source, teacher, data = candidate.source, candidate.teacher, candidate.data
+    own_names = data.label_names
+    if order is not None:
+        own_names = tuple(data.label_names[i] for i in np.argsort(order))
+    model = load_classifier(
+        source, own_names, kind=data.kind, trust_remote_code=teacher.trust_remote_code
+    )
+    tokenizer = load_tokenizer(source, trust_remote_code=teacher.trust_remote_code)
+    check_fits(model, tokenizer, source)
+    check_length(model, tokenizer, teacher.training.max_length, source)
+    if order is not None and order != list(range(len(order))):
+        _reorder_outputs(model, order, source)
+    with_labels(model.config, data.label_names, data.kind)
+    return model, tokenizer
+
+
+def _replace_logits(key: str, data: TaskData, train_logits: np.ndarray, cache: Path) -> None:
+    """Write the logits for train, and drop all that a removed teacher of this key left behind."""
+    for rows in data.splits.values():
+        logits_file(key, rows, cache).unlink(missing_ok=True)
+    shutil.rmtree(cache / "logits" / key, ignore_errors=True)
+    write_logits(logits_file(key, data.train, cache), train_logits)
+
+
 @torch.no_grad()
 def _reorder_outputs(model: PreTrainedModel, order: list[int], source: str) -> None:
-    """Let output i be what was output order[i]."""
+    """Move output order[i] to i."""
     heads = [
         module
         for _, module in model.named_modules()
@@ -103,7 +126,8 @@ def _reorder_outputs(model: PreTrainedModel, order: list[int], source: str) -> N
     ]
     if not heads:
         raise TeacherError(
-            f"teacher.checkpoint: the outputs of {source} can't be put into the task's order: it has no linear output layer"
+            f"teacher.checkpoint: the outputs of {source} can't be put into the task's order, "
+            "because it has no linear output layer; use a checkpoint whose labels have that order"
         )
     head = heads[-1]
     head.weight.copy_(head.weight[order].clone())

@@ -1,12 +1,12 @@
-"""Which teacher it is, where more than one is fine-tuned for it: the best of several seeds, and folds that label what they haven't seen.
+"""Which teacher the settings mean if several are fine-tuned for it.
 
-Each of them is made like any other teacher and is kept in the cache by itself, so that an interruption costs none of those that were
-made. Which were made and what came of it is written last, beside them.
+It is the best of several seeds, or the teacher of all rows with one more for each fold, which
+labels the rows that it hasn't seen. Each of them is made like any other teacher and cached by
+itself, so an interruption loses none that is done. A record of which they are is written last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,15 +19,14 @@ from kdsweep.core.evaluation.fidelity import sureness
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.settings import Fold, TaskSettings, TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, teacher_key
-from kdsweep.core.teachers.logits import drop_logits, teacher_logits
+from kdsweep.core.teachers.fine_tuning import make_teacher
+from kdsweep.core.teachers.logits import drop_fold_logits, teacher_logits
+from kdsweep.core.training.callbacks import Callbacks, OnStep, be_quiet, never_stop
 from kdsweep.errors import TeacherError, TrialDiverged
 
-# Fine-tunes one teacher, or takes it from the cache.
-Make = Callable[[TaskSettings, TeacherSettings], Teacher]
 
-
-def find_selected(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
-    """The teacher with all that belongs to it if it was made before, or None."""
+def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
+    """The teacher, if it was made before with all that belongs to it."""
     key, folder = teacher_key(task, teacher, load_task(task, cache)), cache / "teachers"
     if teacher.folds is None and teacher.seeds == 1:
         return find_teacher(folder / key)
@@ -37,12 +36,10 @@ def find_selected(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> 
     facts = read_json(record)
     found = find_teacher(folder / facts["teacher"])
     if found is None or any(find_teacher(folder / fold) is None for fold in facts["folds"]):
-        return None  # one was removed by hand: it is made again
-    selected = (
-        None
-        if facts["selected"] is None
-        else {int(seed): reached for seed, reached in facts["selected"].items()}
-    )
+        return None  # the user removed one: it is made again
+    selected = facts["selected"]
+    if selected is not None:
+        selected = {int(seed): reached for seed, reached in selected.items()}
     return replace(
         found,
         selected=selected,
@@ -52,18 +49,28 @@ def find_selected(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> 
     )
 
 
-def select(
-    task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make, say: Say
+def prepare_teacher(
+    task: TaskSettings,
+    teacher: TeacherSettings,
+    cache: Path,
+    *,
+    on_step: OnStep = never_stop,
+    say: Say = be_quiet,
 ) -> Teacher:
-    """The teacher that the settings mean. Raises TeacherError where none of those that were fine-tuned for it has learned enough."""
-    if (found := find_selected(task, teacher, cache)) is not None:
+    """The teacher from the cache; what isn't there yet is made, checked and selected first.
+
+    Raises TeacherError if no model that was made for it learned enough, and Interrupted if
+    `on_step` asked to stop.
+    """
+    if (found := cached_teacher(task, teacher, cache)) is not None:
         return found
+    callbacks = Callbacks(on_step, say)
     if teacher.folds is not None:
-        made = _with_folds(task, teacher, cache, make, say)
+        made = _with_folds(task, teacher, cache, callbacks)
     elif teacher.seeds > 1:
-        made = _best_of_seeds(task, teacher, make, say)
+        made = _best_of_seeds(task, teacher, cache, callbacks)
     else:
-        return make(task, teacher)
+        return make_teacher(task, teacher, cache, callbacks)
     facts = {
         "teacher": made.key,
         "selected": made.selected,
@@ -71,79 +78,82 @@ def select(
         "margin": made.margin,
         "entropy": made.entropy,
     }
-    write_json(
-        cache / "teachers" / f"{teacher_key(task, teacher, load_task(task, cache))}.json", facts
-    )
+    key = teacher_key(task, teacher, load_task(task, cache))
+    write_json(cache / "teachers" / f"{key}.json", facts)
     return made
 
 
-def _best_of_seeds(task: TaskSettings, teacher: TeacherSettings, make: Make, say: Say) -> Teacher:
-    """Fine-tuning large models fails for some seeds and not for others (Dodge et al. 2020, https://arxiv.org/abs/2002.06305): a seed that
-    learned nothing is passed over, and is an error only where all are such. Of equals the first is taken."""
+def _best_of_seeds(
+    task: TaskSettings, teacher: TeacherSettings, cache: Path, callbacks: Callbacks
+) -> Teacher:
+    """The best on validation; the first one of equals.
+
+    Fine-tuning large models fails for some seeds and not for others (Dodge et al. 2020,
+    https://arxiv.org/abs/2002.06305). A seed that learned nothing is skipped. If all of them
+    learned nothing, that is an error.
+    """
+    say, metric = callbacks.say, task.metric
     made: dict[int, Teacher] = {}
     reached: dict[int, float | None] = {}
     failed: TeacherError | TrialDiverged | None = None
-    for seed in range(teacher.training.seed, teacher.training.seed + teacher.seeds):
+    first = teacher.training.seed
+    for seed in range(first, first + teacher.seeds):
         say(f"teacher: seed {seed}, {len(reached) + 1} of {teacher.seeds}")
-        one = teacher.model_copy(
-            update={"seeds": 1, "training": teacher.training.model_copy(update={"seed": seed})}
-        )
+        training = teacher.training.model_copy(update={"seed": seed})
+        one = teacher.model_copy(update={"seeds": 1, "training": training})
         try:
-            made[seed] = make(task, one)
+            made[seed] = make_teacher(task, one, cache, callbacks)
         except (TeacherError, TrialDiverged) as error:
             failed, reached[seed] = error, None
-            say(f"teacher: seed {seed} is passed over: {error}")
+            say(f"teacher: seed {seed} is skipped: {error}")
         else:
-            reached[seed] = made[seed].validation[task.metric]
+            reached[seed] = made[seed].validation[metric]
     if not made:
         assert failed is not None
         raise failed
-    best = max(made, key=lambda seed: made[seed].validation[task.metric])
-    say(
-        f"teacher: seed {best} is the best of {teacher.seeds}: validation {task.metric} {made[best].validation[task.metric]:.4f}"
-    )
+    best = max(made, key=lambda seed: made[seed].validation[metric])
+    score = made[best].validation[metric]
+    say(f"teacher: seed {best} is the best of {teacher.seeds}: validation {metric} {score:.4f}")
     return replace(made[best], selected=reached)
 
 
 def _with_folds(
-    task: TaskSettings, teacher: TeacherSettings, cache: Path, make: Make, say: Say
+    task: TaskSettings, teacher: TeacherSettings, cache: Path, callbacks: Callbacks
 ) -> Teacher:
-    """The teacher of all rows, and beside it one for each fold of train, fine-tuned without that fold, which labels it.
+    """The teacher of all rows, and one for each fold of train, which is fine-tuned without that
+    fold and labels it.
 
-    Rows of validation and test are labelled by the teacher of all rows: it has not seen them either, it is the one that `model: teacher`
-    takes layers from, and it is better than any of the others, which had fewer rows.
+    Validation and test are labelled by the teacher of all rows. It hasn't seen them either, `model:
+    teacher` takes layers from it, and it is better than the others, which had fewer rows.
     """
     assert teacher.folds is not None
     if task.left_out is not None:
         raise TeacherError(
-            "teacher.folds: the task leaves a fold out itself (task.left_out); give one of the two"
+            "teacher.folds: the task leaves out a fold itself (task.left_out); use one of the two"
         )
+    on_step, say = callbacks.on_step, callbacks.say
     data = load_task(task, cache)
     check_folds(data, teacher.folds)
     one = teacher.model_copy(update={"folds": None})
-    whole = select(task, one, cache, make, say)
+    whole = prepare_teacher(task, one, cache, on_step=on_step, say=say)
     keys = []
     for fold in range(teacher.folds):
         say(f"teacher: without fold {fold + 1} of {teacher.folds}")
-        keys.append(
-            select(
-                task.model_copy(update={"left_out": Fold(fold=fold, of=teacher.folds)}),
-                one,
-                cache,
-                make,
-                say,
-            ).key
-        )
+        without = task.model_copy(update={"left_out": Fold(fold=fold, of=teacher.folds)})
+        keys.append(prepare_teacher(without, one, cache, on_step=on_step, say=say).key)
     made = replace(whole, folds=tuple(keys))
-    drop_logits(made, data, cache)  # of folds that were removed
-    sure = sureness(np.asarray(teacher_logits(made, data, cache=cache, say=say)))
-    return replace(made, margin=sure["margin"], entropy=sure["entropy"])
+    drop_fold_logits(made, data, cache)
+    logits = teacher_logits(made, data, cache=cache, say=say)
+    sure = sureness(np.asarray(logits), data.kind)
+    return replace(made, margin=sure.get("margin"), entropy=sure.get("entropy"))
 
 
 def check_folds(data: TaskData, folds: int) -> None:
-    """Raise TeacherError where a fold would have no row."""
+    """Raise TeacherError if a fold would have no row."""
     rows = np.bincount(fold_numbers(data.train.texts, folds), minlength=folds)
     if not rows.all():
+        empty = int((rows == 0).sum())
         raise TeacherError(
-            f"teacher.folds: {folds} folds of {len(data.train):,} rows leave {int((rows == 0).sum())} without a row; ask for fewer"
+            f"teacher.folds: with {folds} folds of {len(data.train):,} rows, {empty} have no row; "
+            "set fewer folds"
         )

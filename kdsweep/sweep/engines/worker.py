@@ -168,7 +168,7 @@ def perform(
 
 
 def _core_train() -> Train:
-    from kdsweep.core.training.loop import train
+    from kdsweep.core.trial import train
 
     return train
 
@@ -182,7 +182,7 @@ def _teach(
     from kdsweep.core.data.loading import load_task
     from kdsweep.core.data.unlabelled import load_unlabelled
     from kdsweep.core.teachers.logits import teacher_logits
-    from kdsweep.core.training.loop import prepare_teacher
+    from kdsweep.core.teachers.selection import prepare_teacher
 
     with stopwatch("training"):
         data = load_task(job.task, job.cache, say=say)
@@ -285,7 +285,7 @@ class Worker:
                 import torch
 
                 # A warm worker: what the first job needs is imported before it comes.
-                import kdsweep.core.training.loop  # noqa: F401
+                import kdsweep.core.trial  # noqa: F401
 
             torch.set_num_threads(self._threads)
         while True:

@@ -27,8 +27,8 @@ from kdsweep.core.objective.distillation_loss import UNLABELLED
 from kdsweep.core.settings import AugmentSettings, TaskSettings
 from kdsweep.core.teachers.artifact import teacher_key
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training import loop as training
-from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
+from kdsweep.core.training import prepare as preparing
 from kdsweep.core.training.training_rows import training_rows
 from kdsweep.errors import DataError, Interrupted, ModelError, SettingsConflict
 
@@ -266,7 +266,7 @@ def test_the_teachers_logits_for_them_are_right_and_cached(
     teacher = prepare_teacher(settings.task, settings.teacher, cache)
     data = load_task(settings.task, cache)
     seen: list[np.ndarray] = []
-    original = training.Objective
+    original = preparing.Objective
 
     def spy(
         settings: TrialSettings,
@@ -278,7 +278,7 @@ def test_the_teachers_logits_for_them_are_right_and_cached(
         seen.extend([labels, *logits])
         return original(settings, model, labels, logits, *rest)
 
-    monkeypatch.setattr(training, "Objective", spy)
+    monkeypatch.setattr(preparing, "Objective", spy)
     metrics(settings, tmp_path / "trial", cache)
     labels, logits = seen
     assert labels.tolist() == [*data.train.labels, *[UNLABELLED] * 90]

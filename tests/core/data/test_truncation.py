@@ -22,7 +22,7 @@ from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings, Truncation
 from kdsweep.core.teachers.artifact import teacher_key
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import ModelError
 from kdsweep.serving import load, write_settings

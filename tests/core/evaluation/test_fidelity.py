@@ -22,7 +22,8 @@ from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.models.student import load_student
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import STEPS_A_SAMPLE, prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
+from kdsweep.core.training.loop import STEPS_PER_SAMPLE
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted
 
@@ -89,7 +90,7 @@ def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_la
     for epoch, alpha in enumerate([0.2, 0.6]):
         shares = []
         for position, rows in enumerate(batches(tokens.lengths, 16, settings.seed, epoch)):
-            if (epoch * steps + position) % STEPS_A_SAMPLE and position + 1 < steps:
+            if (epoch * steps + position) % STEPS_PER_SAMPLE and position + 1 < steps:
                 continue
             task = distill = 0.0
             for row in rows:

@@ -20,7 +20,7 @@ from kdsweep.core.objective.distillation_loss import UNLABELLED
 from kdsweep.core.objective.objective import check_same_rows_answered, mixed
 from kdsweep.core.objective.teacher_mixture import mixture, teacher_weights
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import TeacherError
 

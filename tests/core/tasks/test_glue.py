@@ -17,7 +17,7 @@ from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.teachers.logits import teacher_logits, teacher_test
-from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 
 SPACES = Path(__file__).parents[3] / "search_spaces"

@@ -25,7 +25,7 @@ from kdsweep.core.evaluation.metrics import judge, score
 from kdsweep.core.settings import METRICS, TaskSettings, TeacherSettings, TrialSettings
 from kdsweep.core.tasks.predictions import answers, kind_of
 from kdsweep.core.teachers.checks import check_beats_majority, check_beats_mean
-from kdsweep.core.training.loop import prepare_teacher
+from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import DataError, TeacherError
 from kdsweep.serving import load

@@ -24,7 +24,7 @@ from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.artifact import find_teacher, frozen_teacher, teacher_key
 from kdsweep.core.teachers.checks import check_frozen
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import cached_teacher, prepare_teacher
+from kdsweep.core.teachers.selection import cached_teacher, prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, TeacherError
 
@@ -239,7 +239,7 @@ def test_a_seed_that_learned_nothing_is_passed_over_and_only_all_of_them_are_an_
         and found.selected[0] is None
         and found.selected[1] == found.validation["accuracy"]
     )
-    assert "teacher: seed 0 is passed over: teacher: it has nothing to teach" in said
+    assert "teacher: seed 0 is skipped: teacher: it has nothing to teach" in said
     with pytest.raises(TeacherError, match="doesn't clearly beat the majority"):
         prepare_teacher(
             task, settings(seeds=2, training={"learning_rate": 1e-9, "epochs": 1}), tmp_path
@@ -376,11 +376,11 @@ def test_folds_that_can_not_be_are_refused(
     settings: Callable[..., TeacherSettings], task: TaskSettings, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        TeacherError, match=r"teacher.folds: 900 folds of 1\d\d rows leave \d+ without a row"
+        TeacherError, match=r"teacher.folds: with 900 folds of 1\d\d rows, \d+ have no row"
     ):
         prepare_teacher(task, settings(folds=900), tmp_path)
     left_out = TaskSettings.model_validate(task.model_dump() | {"left_out": {"fold": 0, "of": 2}})
-    with pytest.raises(TeacherError, match="the task leaves a fold out itself"):
+    with pytest.raises(TeacherError, match="the task leaves out a fold itself"):
         prepare_teacher(left_out, settings(folds=2), tmp_path)
     with pytest.raises(ValueError, match=r"fold \(2\) counts from 0 and must be below of \(2\)"):
         TaskSettings.model_validate(task.model_dump() | {"left_out": {"fold": 2, "of": 2}})

@@ -22,7 +22,7 @@ from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, teacher_key
 from kdsweep.core.teachers.checks import check_beats_majority
 from kdsweep.core.teachers.logits import teacher_logits, teacher_test
-from kdsweep.core.training.loop import cached_teacher, prepare_teacher
+from kdsweep.core.teachers.selection import cached_teacher, prepare_teacher
 from kdsweep.errors import Interrupted, ModelError, TeacherError
 
 TRAINING = {

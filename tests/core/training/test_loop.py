@@ -25,8 +25,8 @@ from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import StudentSettings, TaskSettings
 from kdsweep.core.teachers.artifact import frozen_teacher
 from kdsweep.core.teachers.logits import teacher_logits
-from kdsweep.core.training.loop import evaluation_steps, learning_rates, prepare_teacher
-from kdsweep.core.training.state import check_same_rows
+from kdsweep.core.teachers.selection import prepare_teacher
+from kdsweep.core.training.step_plan import StepPlan, evaluation_steps, learning_rates
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, SettingsConflict, TeacherError, TrialDiverged
 
@@ -136,7 +136,7 @@ def test_a_trial_whose_rows_changed_is_refused_before_a_teacher_is_made(
     write_csv(file, sentences(301))
     with pytest.raises(
         SettingsConflict,
-        match=r"parts holds a trial that began with other rows: .*; put the data back .*--fresh",
+        match=r"parts holds a trial that started with other rows: .*; restore the data, .*--fresh",
     ):
         list(train(settings, tmp_path / "parts", cache=cache))
     assert file_times(cache / "teachers") == teachers
@@ -153,14 +153,13 @@ def test_a_trial_whose_rows_changed_is_refused_before_a_teacher_is_made(
     ],
 )
 def test_a_conflict_of_rows_names_the_split(changed: str, named: str, tmp_path: Path) -> None:
-    saved = {"train": "a", "validation": "b"}
-    check_same_rows(saved, dict(saved), TrialFolder(tmp_path))
+    saved, folder = {"train": "a", "validation": "b"}, TrialFolder(tmp_path)
+    folder.check_same_rows({"train": "c"})  # nothing is saved yet
+    folder.save_state({"data": saved})  # type: ignore[typeddict-item]
+    folder.check_same_rows(saved)
+    now = {name: "x" if changed in (name, "both") else key for name, key in saved.items()}
     with pytest.raises(SettingsConflict, match=f"other rows: {named} since"):
-        check_same_rows(
-            saved,
-            {name: "x" if changed in (name, "both") else key for name, key in saved.items()},
-            TrialFolder(tmp_path),
-        )
+        folder.check_same_rows(now)
 
 
 def test_a_trial_reads_the_cached_logits_and_never_the_teacher_s_weights(
@@ -503,10 +502,10 @@ def test_the_student_s_folder_is_loaded_by_transformers_alone_and_scores_as_told
 def rates(settings: TrialSettings, steps_an_epoch: int) -> list[float]:
     """The learning rate of each step, as the loop would take them."""
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    total = steps_an_epoch * settings.training.epochs
-    scheduler = learning_rates(optimizer, settings, steps_an_epoch, total)
+    plan = StepPlan.of(settings.training, steps_an_epoch * settings.training.batch_size)
+    scheduler = learning_rates(optimizer, settings, plan)
     found = []
-    for _ in range(total):
+    for _ in range(plan.total_steps):
         found.append(scheduler.get_last_lr()[0])
         optimizer.step()
         scheduler.step()

@@ -104,7 +104,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
         model.register_forward_hook(found.after_forward)
         return model.double(), tokenizer
 
-    monkeypatch.setattr(sys.modules["kdsweep.core.training.loop"], "load_student", load)
+    monkeypatch.setattr("kdsweep.core.training.prepare.load_student", load)
     return found
 
 
@@ -269,8 +269,7 @@ def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
     monkeypatch.setattr(memory, "after_forward", after_forward)
     # In the garbage collector's place, which would hide a cycle.
     monkeypatch.setattr(
-        sys.modules["kdsweep.core.training.loop"],
-        "free_memory",
+        "kdsweep.core.training.loop.free_memory",
         lambda device: at_retry.append(held[-1]() is None),
     )
     memory.room, memory.in_backward = 8, True

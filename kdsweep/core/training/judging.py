@@ -1,0 +1,52 @@
+"""What is measured of a student: on validation while it trains, and once when it is done."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kdsweep import metric_names
+from kdsweep.core.evaluation.fidelity import fidelity
+from kdsweep.core.evaluation.latency import latency
+from kdsweep.core.evaluation.metrics import by_split, judge
+from kdsweep.core.evaluation.predict import predict
+from kdsweep.core.models.describing import parameter_count, size_mb
+from kdsweep.core.training.prepare import PreparedTrial
+from kdsweep.errors import TrialDiverged
+
+
+def judge_validation(trial: PreparedTrial, step: int) -> dict[str, float]:
+    """`validation/...` of the student as it is after `step` steps.
+
+    Raises TrialDiverged if its logits are not finite: the last step broke the weights, and the next
+    one's loss would show it.
+    """
+    task, tokens = trial.settings.task, trial.validation_tokens
+    logits = predict(trial.model, tokens, trial.dtype)
+    if not np.isfinite(logits).all():
+        raise TrialDiverged(step)
+    judged = judge(task.metric, tokens.labels, logits)
+    if trial.rows.answers.validation is not None:
+        judged |= fidelity(trial.rows.answers.validation, logits, task.kind)
+    return {metric_names.validation(name): value for name, value in judged.items()}
+
+
+def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:
+    """What the student reaches on the test split and those beside it, and its logits for test."""
+    data = trial.rows.data
+    tests = {
+        name: trial.student.tokenized(split)
+        for name, split in {"test": data.test, **data.more_tests}.items()
+    }
+    logits = {name: predict(trial.model, tokens, trial.dtype) for name, tokens in tests.items()}
+    metric = trial.settings.task.metric
+    judged = {name: judge(metric, tests[name].labels, logits[name]) for name in tests}
+    return by_split(judged), logits["test"]
+
+
+def measure_student(trial: PreparedTrial) -> dict[str, float]:
+    """How large the student is and how long it takes for one row."""
+    return {
+        "parameters": float(parameter_count(trial.model)),
+        "size_mb": size_mb(trial.model),
+        **latency(trial.model, trial.validation_tokens),
+    }

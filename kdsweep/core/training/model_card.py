@@ -1,0 +1,30 @@
+"""The README.md beside a student's weights."""
+
+from __future__ import annotations
+
+from kdsweep import __version__, metric_names
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.trial_folder import Evaluation
+
+
+def model_card(settings: TrialSettings, best: Evaluation) -> str:
+    """The student's model card: Markdown with the metadata that the Hugging Face Hub reads."""
+    task = settings.task
+    subset = f" ({task.subset})" if task.subset else ""
+    teacher = "none (fine-tuned on labels)"
+    if settings.needs_logits:
+        teacher = " + ".join(one.source for one in settings.teachers)
+    reached = best.metrics[metric_names.validation(task.metric)]
+    return (
+        "---\n"
+        "library_name: transformers\n"
+        "pipeline_tag: text-classification\n"
+        "tags: [kdsweep, distillation]\n"
+        "---\n"
+        f"# A student trained by kdsweep {__version__}\n\n"
+        f"- dataset: {task.dataset}{subset}\n"
+        f"- student: {settings.student.model}{settings.student.shape}\n"
+        f"- teacher: {teacher}\n"
+        f"- validation {task.metric}: {reached:.4f} (step {best.step})\n\n"
+        f"## Settings\n\n```json\n{settings.model_dump_json(indent=2)}\n```\n"
+    )

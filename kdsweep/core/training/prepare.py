@@ -1,0 +1,214 @@
+"""Everything that the steps of a trial need, built once before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from kdsweep.core.data.batches import batches
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import Say, Split, TaskData
+from kdsweep.core.data.tokenize import (
+    InputFormat,
+    SomeTokens,
+    TokenizedSplit,
+    joined_tokens,
+    tokenize_split,
+)
+from kdsweep.core.device import FiniteWatch, pick_device, resolve_precision
+from kdsweep.core.models.inputs import check_length, input_format_of
+from kdsweep.core.models.loading import load_tokenizer
+from kdsweep.core.models.student import load_student, student_source
+from kdsweep.core.objective.inner_states import Matching, check_same_tokens
+from kdsweep.core.objective.objective import Objective
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.teachers.artifact import Teacher, frozen_teacher
+from kdsweep.core.training.micro_batches import MicroBatches
+from kdsweep.core.training.optimizer import AdamW
+from kdsweep.core.training.step_plan import StepPlan, learning_rates
+from kdsweep.core.training.teacher_answers import TeacherAnswers, teacher_answers
+from kdsweep.core.training.training_rows import TrainingRows, training_rows
+from kdsweep.core.trial_folder import TrialFolder
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedRows:
+    """What the trial learns from: its task, its training rows and its teachers' answers."""
+
+    data: TaskData
+    train: TrainingRows
+    answers: TeacherAnswers
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The content hash of each split that the trial depends on, by the split's name."""
+        return _task_keys(self.data) | self.train.keys
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A model with its tokenizer, which turns a split into this model's inputs."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    input_format: InputFormat
+    cache: Path
+    say: Say
+
+    def tokenized(self, split: Split) -> TokenizedSplit:
+        return tokenize_split(
+            split, self.tokenizer, self.input_format, cache=self.cache, say=self.say
+        )
+
+    def joined(self, splits: Sequence[Split]) -> SomeTokens:
+        """All rows of these splits, in their order."""
+        return joined_tokens([self.tokenized(split) for split in splits])
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedTrial:
+    """All that a step, an evaluation and the end of a trial need.
+
+    The value is frozen; the model, the optimizer, the learning rates, the scaler, the micro-batches
+    and the watch in it change with each step, and `TrainingState` saves and restores them.
+    """
+
+    settings: TrialSettings
+    folder: TrialFolder
+    device: torch.device
+    dtype: torch.dtype
+    rows: PreparedRows
+    student: Reader
+    train_tokens: SomeTokens
+    validation_tokens: TokenizedSplit
+    objective: Objective
+    plan: StepPlan
+    optimizer: AdamW
+    scheduler: LRScheduler
+    scaler: torch.amp.GradScaler
+    micro_batches: MicroBatches
+    finite_watch: FiniteWatch
+
+    @property
+    def model(self) -> PreTrainedModel:
+        return self.student.model
+
+    def batches_from(self, step: int) -> Iterator[np.ndarray]:
+        """The row numbers of each batch from this step on, to the end of the trial."""
+        first_epoch, position = divmod(step, self.plan.steps_per_epoch)
+        batch_size, seed = self.settings.training.batch_size, self.settings.seed
+        for epoch in range(first_epoch, self.plan.epochs):
+            order = batches(self.train_tokens.lengths, batch_size, seed, epoch)
+            for i in range(position, len(order)):
+                yield order[i]
+            position = 0
+
+
+def prepare(
+    settings: TrialSettings,
+    folder: TrialFolder,
+    teachers: Sequence[Teacher],
+    cache: Path,
+    say: Say,
+) -> PreparedTrial:
+    """Read the rows, load the student, and set up its objective and its optimizer.
+
+    The order matters: new weights draw from torch's global generator, which is seeded once. Raises
+    SettingsConflict if `folder` holds a trial that started with other rows.
+    """
+    rows = _prepare_rows(settings, folder, teachers, cache, say)
+    torch.manual_seed(settings.seed)
+    device, training = pick_device(), settings.training
+    dtype = resolve_precision(training.precision, device)
+    student = _load_student(settings, rows.data, teachers, cache, say)
+    student.model.to(device)
+    train_tokens = student.joined(rows.train.student)
+    validation_tokens = student.tokenized(rows.data.validation)
+
+    matching = None
+    if settings.distill.online:
+        matching = _match_inner_states(settings, student, teachers[0], rows)
+    objective = Objective(
+        settings, student.model, rows.train.labels, rows.answers.train, matching, dtype
+    )
+    plan = StepPlan.of(training, len(train_tokens))
+    optimizer = AdamW(
+        student.model,
+        training.weight_decay,
+        layer_decay=training.layer_decay,
+        beside=matching.projection if matching else None,
+    )
+    return PreparedTrial(
+        settings=settings,
+        folder=folder,
+        device=device,
+        dtype=dtype,
+        rows=rows,
+        student=student,
+        train_tokens=train_tokens,
+        validation_tokens=validation_tokens,
+        objective=objective,
+        plan=plan,
+        optimizer=optimizer,
+        scheduler=learning_rates(optimizer, settings, plan),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
+        micro_batches=MicroBatches(training.batch_size, training.accumulation_steps),
+        finite_watch=FiniteWatch(device),
+    )
+
+
+def check_rows(settings: TrialSettings, folder: TrialFolder, cache: Path, say: Say) -> TaskData:
+    """The task's rows. Raises SettingsConflict if the trial was saved with other ones."""
+    data = load_task(settings.task, cache, say=say)
+    folder.check_same_rows(_task_keys(data))
+    return data
+
+
+def _prepare_rows(
+    settings: TrialSettings,
+    folder: TrialFolder,
+    teachers: Sequence[Teacher],
+    cache: Path,
+    say: Say,
+) -> PreparedRows:
+    data = check_rows(settings, folder, cache, say)
+    train = training_rows(settings, data, teachers, cache, say)
+    folder.check_same_rows(_task_keys(data) | train.keys)
+    return PreparedRows(data, train, teacher_answers(settings, data, train, teachers, cache, say))
+
+
+def _task_keys(data: TaskData) -> dict[str, str]:
+    return {split.name: split.key for split in (data.train, data.validation)}
+
+
+def _load_student(
+    settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say
+) -> Reader:
+    max_length = settings.training.max_length
+    teacher_folder = teachers[0].folder if teachers else None
+    model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
+    source = student_source(settings.student, teacher_folder)
+    check_length(model, tokenizer, max_length, source)
+    input_format = input_format_of(model, max_length, settings.task.truncation)
+    return Reader(model, tokenizer, input_format, cache, say)
+
+
+def _match_inner_states(
+    settings: TrialSettings, student: Reader, teacher: Teacher, rows: PreparedRows
+) -> Matching:
+    """The terms that run the teacher beside the student, on the same tokens."""
+    model = frozen_teacher(teacher, rows.data.label_names, rows.data.kind)
+    tokenizer = load_tokenizer(str(teacher.folder))
+    check_same_tokens(settings.distill, student.tokenizer, tokenizer)
+    max_length = settings.training.max_length
+    check_length(model, tokenizer, max_length, str(teacher.folder))
+    input_format = input_format_of(model, max_length, settings.task.truncation)
+    reader = Reader(model, tokenizer, input_format, student.cache, student.say)
+    tokens = reader.joined(rows.train.teachers[0])
+    return Matching(settings.distill, student.model, model, tokens)

@@ -1,0 +1,74 @@
+"""A trial from its settings alone: its teachers are made ready, then its student trains."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+from kdsweep.core.data.rows import Say
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.teachers.selection import prepare_teacher
+from kdsweep.core.timing import Stopwatch
+from kdsweep.core.training.callbacks import Callbacks, OnStep, be_quiet, never_stop
+from kdsweep.core.training.loop import run_trial
+from kdsweep.core.training.prepare import check_rows
+from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
+
+
+def train(
+    settings: TrialSettings,
+    folder: Path | str,
+    *,
+    cache: Path | str | None = None,
+    on_step: OnStep = never_stop,
+    say: Say = be_quiet,
+    stopwatch: Stopwatch | None = None,
+) -> Generator[Evaluation, None, TrialResult]:
+    """Train a student and yield an `Evaluation` each time it is evaluated; stop iterating to prune.
+
+    A trial that was interrupted resumes from its checkpoint, after it has yielded its earlier
+    evaluations again. When the iteration ends by itself, `folder` has `student/` (the weights of
+    the best evaluation) and `result.json`. The generator returns the same result. What several
+    trials share (tokens, the teachers and their logits) is kept in `cache`.
+
+    A step that runs out of memory is repeated with micro-batches of half as many rows, and so are
+    all steps after it. `stopwatch` counts the trial's own time, not the time that the caller spends
+    between two evaluations.
+
+    Raises Interrupted if `on_step` asked to stop (the state is saved), TrialDiverged if the loss is
+    not finite, OutOfMemory if smaller micro-batches didn't help, SettingsConflict if `folder` holds
+    another trial or one that started with other rows, and DataError, ModelError or TeacherError for
+    data and models that can't be used.
+    """
+    stopwatch = stopwatch or Stopwatch()
+    callbacks = Callbacks(on_step, say)
+    trial = _train(
+        settings, TrialFolder(Path(folder)), Path(cache or default_cache()), callbacks, stopwatch
+    )
+    return stopwatch.timing(trial)
+
+
+def _train(
+    settings: TrialSettings,
+    folder: TrialFolder,
+    cache: Path,
+    callbacks: Callbacks,
+    stopwatch: Stopwatch,
+) -> Generator[Evaluation, None, TrialResult]:
+    folder.claim(settings)
+    teachers = []
+    if not folder.is_over:
+        # First of all, because other rows would ask for another teacher.
+        check_rows(settings, folder, cache, callbacks.say)
+        teachers = [
+            prepare_teacher(
+                settings.task, teacher, cache, on_step=callbacks.on_step, say=callbacks.say
+            )
+            for teacher in settings.teachers
+        ]
+    return (yield from run_trial(settings, folder, teachers, cache, callbacks, stopwatch))
+
+
+def default_cache() -> Path:
+    return Path(os.environ.get("KDSWEEP_HOME", "runs")) / "cache"
