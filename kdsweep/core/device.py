@@ -1,4 +1,4 @@
-"""The one place that knows what a GPU is: where to compute, in which precision, and how not to wait for it."""
+"""All that is different on a GPU: where to compute, in which precision, and how not to wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from kdsweep.errors import ModelError, TrialDiverged
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-# torch has an error class only for a GPU's memory that its own allocator couldn't get; all others say it in words.
+# torch has an error class only for GPU memory that its own allocator couldn't get. All other errors
+# say it in words.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -34,16 +35,13 @@ def gpu_count() -> int:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """What matrix products are computed in. `auto` is bf16 where the GPU has it, else fp32.
+    """The dtype of matrix products. `auto` is bf16 if the GPU supports it, else fp32.
 
-    Raises ModelError where the device can't do what was asked for.
+    Raises ModelError if the device doesn't support the precision.
     """
     if precision == "auto":
-        return (
-            torch.bfloat16
-            if device.type == "cuda" and torch.cuda.is_bf16_supported()
-            else torch.float32
-        )
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if has_bf16 else torch.float32
     if precision == "fp16" and device.type != "cuda":
         raise ModelError("training.precision: fp16 needs a GPU; use auto, fp32 or bf16")
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -60,7 +58,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> contextlib.AbstractCon
 
 
 def to_device(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, Tensor]:
-    """Copy a batch over; on a GPU from pinned memory, without waiting."""
+    """Copy a batch to the device; to a GPU from pinned memory, without waiting."""
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     if device.type != "cuda":
         return tensors
@@ -70,7 +68,7 @@ def to_device(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, 
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The generators that dropout draws from."""
+    """The state of the generators that dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -92,17 +90,18 @@ def is_out_of_memory(error: BaseException) -> bool:
 def unless_out_of_memory(
     work: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result | None:
-    """What `work` returns, or None where memory ran out; then nothing that it made is held any more."""
+    """What `work` returns, or None if memory ran out; then nothing that it made is alive."""
     try:
         return work(*args, **kwargs)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-    return None  # past the except clause: the error is gone, and with its traceback the frames that held tensors
+    # Here the error is gone, and so is its traceback, whose frames hold tensors.
+    return None
 
 
 def free_memory(device: torch.device) -> None:
-    """Give back what nobody holds, so that the next to ask for memory gets it in one piece."""
+    """Release unused memory, so that the next allocation finds it in one piece."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -111,8 +110,8 @@ def free_memory(device: torch.device) -> None:
 class FiniteWatch:
     """Raises TrialDiverged with the first step whose loss is not finite.
 
-    On a CPU that is at once. On a GPU the losses come back through pinned memory while the next steps are on their way, so
-    nothing waits; the step in the error is still the first one.
+    On a CPU it raises at once. On a GPU nothing waits: the losses come back through pinned memory
+    while the next steps run. The error still names the first such step.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -133,7 +132,7 @@ class FiniteWatch:
             self._judge()
 
     def drain(self) -> None:
-        """Look at every loss so far; waits for the GPU."""
+        """Check every loss so far; waits for the GPU."""
         while self._on_their_way:
             self._on_their_way[0][2].synchronize()
             self._judge()

@@ -1,4 +1,4 @@
-"""Where a trial's time goes: seconds by purpose."""
+"""Where a trial's time goes, in seconds by purpose."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 
 
 class Stopwatch:
-    """Seconds by purpose: each second counts for one, and none while the watch stands still, as it does at first.
+    """Seconds by purpose. Each second counts for one purpose, or for none if the watch is stopped.
 
-    One thread switches it, any thread may read it.
+    It starts stopped. One thread switches it; any thread may read it.
     """
 
     def __init__(self) -> None:
-        # Sums, purpose, and since when. Replaced as a whole, so that another thread never reads a part of it.
+        # Sums, purpose, and since when. Replaced as a whole, so that no other thread reads a part.
         self._state: tuple[dict[str, float], Purpose | None, float] = (
             dict.fromkeys(get_args(Purpose), 0.0),
             None,
@@ -28,19 +28,19 @@ class Stopwatch:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What was counted until now, for all four purposes."""
+        """What was counted so far, for all four purposes."""
         sums, purpose, since = self._state
         return sums | (
             {} if purpose is None else {purpose: sums[purpose] + time.monotonic() - since}
         )
 
     def switch(self, purpose: Purpose | None) -> None:
-        """Count for `purpose` from now on; for None, stand still."""
+        """Count for `purpose` from now on; None stops the watch."""
         self._state = (self.seconds, purpose, time.monotonic())
 
     @contextmanager
     def __call__(self, purpose: Purpose | None) -> Iterator[None]:
-        """Count for `purpose` inside, and afterwards for what it was before."""
+        """Count for `purpose` inside, and then for the previous one again."""
         before = self._state[1]
         self.switch(purpose)
         try:
@@ -49,7 +49,10 @@ class Stopwatch:
             self.switch(before)
 
     def timing(self, work: Generator[Item, None, Result]) -> Generator[Item, None, Result]:
-        """Count while `work` runs, for "start" until it switches; what passes while it's suspended at a yield is not its time."""
+        """Count while `work` runs, for "start" until it switches.
+
+        The time between a yield and the next resumption is the caller's and is not counted.
+        """
         with self("start"), closing(work):
             while True:
                 try:

@@ -6,13 +6,14 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
+from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks, OnStep, be_quiet, never_stop
-from kdsweep.core.training.loop import run_trial
-from kdsweep.core.training.prepare import check_rows
+from kdsweep.core.training.loop import finished_trial, run_trial
+from kdsweep.core.training.prepare import task_keys
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 
 
@@ -57,17 +58,17 @@ def _train(
     stopwatch: Stopwatch,
 ) -> Generator[Evaluation, None, TrialResult]:
     folder.claim(settings)
-    teachers = []
-    if not folder.is_over:
-        # First of all, because other rows would ask for another teacher.
-        check_rows(settings, folder, cache, callbacks.say)
-        teachers = [
-            prepare_teacher(
-                settings.task, teacher, cache, on_step=callbacks.on_step, say=callbacks.say
-            )
-            for teacher in settings.teachers
-        ]
-    return (yield from run_trial(settings, folder, teachers, cache, callbacks, stopwatch))
+    if folder.is_over:
+        return (yield from finished_trial(folder))
+    task, on_step, say = settings.task, callbacks.on_step, callbacks.say
+    data = load_task(task, cache, say=say)
+    # Before the teachers, because other rows would ask for other ones.
+    folder.check_same_rows(task_keys(data))
+    teachers = [
+        prepare_teacher(task, teacher, cache, on_step=on_step, say=say)
+        for teacher in settings.teachers
+    ]
+    return (yield from run_trial(settings, folder, data, teachers, cache, callbacks, stopwatch))
 
 
 def default_cache() -> Path:

@@ -10,7 +10,6 @@ from pathlib import Path
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep import metric_names
-from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.files import locked, publishing
 from kdsweep.core.models.loading import save_model
@@ -31,13 +30,16 @@ from kdsweep.errors import TrialDiverged
 
 
 def make_teacher(
-    task: TaskSettings, teacher: TeacherSettings, cache: Path, callbacks: Callbacks
+    task: TaskSettings,
+    teacher: TeacherSettings,
+    data: TaskData,
+    cache: Path,
+    callbacks: Callbacks,
 ) -> Teacher:
     """The teacher of one seed and of all rows: from the cache, or made first.
 
     If two processes need the same teacher, one makes it and the other waits.
     """
-    data = load_task(task, cache, say=callbacks.say)
     key = teacher_key(task, teacher, data)
     folder = cache / "teachers" / key
     if (found := find_teacher(folder)) is not None:
@@ -53,8 +55,8 @@ def make_teacher(
             candidate = Candidate(key, teacher.checkpoint, task, teacher, data)
             return publish_teacher(candidate, cache)
         work = TrialFolder(cache / "teachers" / f"{run}-training")
-        fine_tuning = FineTuning(task, teacher, work, cache, callbacks)
-        seconds = fine_tuning.run(len(data.train))
+        fine_tuning = FineTuning(task, teacher, data, work, cache, callbacks)
+        seconds = fine_tuning.run()
         weights = fine_tuning.weights
         candidate = Candidate(key, str(weights), task, teacher, data, seconds, work.root)
         made = publish_teacher(candidate, cache)
@@ -76,6 +78,7 @@ class FineTuning:
 
     task: TaskSettings
     teacher: TeacherSettings
+    data: TaskData
     folder: TrialFolder
     cache: Path
     callbacks: Callbacks
@@ -87,28 +90,28 @@ class FineTuning:
             return self.folder.student
         return self._after_epoch(self.teacher.epoch)
 
-    def run(self, rows: int) -> float:
-        """Train on these many rows until `weights` exist; returns the seconds that it took.
+    def run(self) -> float:
+        """Train until `weights` exist; returns the seconds that it took.
 
-        The weights move to the cache. If the user removed them there, a run that is past them has
-        to start over.
+        The weights move to the cache. If the user removed them there, a run that is past them
+        starts over.
         """
         if self.folder.is_over and not self.weights.exists():
             shutil.rmtree(self.folder.root)
-        seconds = self._train(rows)
+        seconds = self._train()
         if not self.weights.exists():
             shutil.rmtree(self.folder.root)
-            seconds = self._train(rows)
+            seconds = self._train()
         return seconds
 
-    def _train(self, rows: int) -> float:
+    def _train(self) -> float:
         say, metric = self.callbacks.say, self.task.metric
-        epochs = self.teacher.training.epochs
+        rows, epochs = len(self.data.train), self.teacher.training.epochs
         say(f"teacher: fine-tuning {self.teacher.model} on {rows:,} rows, {epochs} epochs")
         callbacks = replace(self.callbacks, on_epoch=self._keep_epoch)
         settings = fine_tuning_settings(self.task, self.teacher)
         seconds = 0.0
-        trial = run_trial(settings, self.folder, (), self.cache, callbacks, Stopwatch())
+        trial = run_trial(settings, self.folder, self.data, (), self.cache, callbacks, Stopwatch())
         try:
             with closing(trial):
                 for evaluation in trial:

@@ -27,7 +27,10 @@ from kdsweep.errors import TeacherError, TrialDiverged
 
 def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
     """The teacher, if it was made before with all that belongs to it."""
-    key, folder = teacher_key(task, teacher, load_task(task, cache)), cache / "teachers"
+    return _cached(teacher_key(task, teacher, load_task(task, cache)), teacher, cache / "teachers")
+
+
+def _cached(key: str, teacher: TeacherSettings, folder: Path) -> Teacher | None:
     if teacher.folds is None and teacher.seeds == 1:
         return find_teacher(folder / key)
     record = folder / f"{key}.json"
@@ -62,15 +65,17 @@ def prepare_teacher(
     Raises TeacherError if no model that was made for it learned enough, and Interrupted if
     `on_step` asked to stop.
     """
-    if (found := cached_teacher(task, teacher, cache)) is not None:
+    data = load_task(task, cache, say=say)
+    key = teacher_key(task, teacher, data)
+    if (found := _cached(key, teacher, cache / "teachers")) is not None:
         return found
     callbacks = Callbacks(on_step, say)
     if teacher.folds is not None:
-        made = _with_folds(task, teacher, cache, callbacks)
+        made = _with_folds(task, teacher, data, cache, callbacks)
     elif teacher.seeds > 1:
-        made = _best_of_seeds(task, teacher, cache, callbacks)
+        made = _best_of_seeds(task, teacher, data, cache, callbacks)
     else:
-        return make_teacher(task, teacher, cache, callbacks)
+        return make_teacher(task, teacher, data, cache, callbacks)
     facts = {
         "teacher": made.key,
         "selected": made.selected,
@@ -78,13 +83,16 @@ def prepare_teacher(
         "margin": made.margin,
         "entropy": made.entropy,
     }
-    key = teacher_key(task, teacher, load_task(task, cache))
     write_json(cache / "teachers" / f"{key}.json", facts)
     return made
 
 
 def _best_of_seeds(
-    task: TaskSettings, teacher: TeacherSettings, cache: Path, callbacks: Callbacks
+    task: TaskSettings,
+    teacher: TeacherSettings,
+    data: TaskData,
+    cache: Path,
+    callbacks: Callbacks,
 ) -> Teacher:
     """The best on validation; the first one of equals.
 
@@ -102,7 +110,7 @@ def _best_of_seeds(
         training = teacher.training.model_copy(update={"seed": seed})
         one = teacher.model_copy(update={"seeds": 1, "training": training})
         try:
-            made[seed] = make_teacher(task, one, cache, callbacks)
+            made[seed] = make_teacher(task, one, data, cache, callbacks)
         except (TeacherError, TrialDiverged) as error:
             failed, reached[seed] = error, None
             say(f"teacher: seed {seed} is skipped: {error}")
@@ -118,7 +126,11 @@ def _best_of_seeds(
 
 
 def _with_folds(
-    task: TaskSettings, teacher: TeacherSettings, cache: Path, callbacks: Callbacks
+    task: TaskSettings,
+    teacher: TeacherSettings,
+    data: TaskData,
+    cache: Path,
+    callbacks: Callbacks,
 ) -> Teacher:
     """The teacher of all rows, and one for each fold of train, which is fine-tuned without that
     fold and labels it.
@@ -132,7 +144,6 @@ def _with_folds(
             "teacher.folds: the task leaves out a fold itself (task.left_out); use one of the two"
         )
     on_step, say = callbacks.on_step, callbacks.say
-    data = load_task(task, cache)
     check_folds(data, teacher.folds)
     one = teacher.model_copy(update={"folds": None})
     whole = prepare_teacher(task, one, cache, on_step=on_step, say=say)

@@ -1,8 +1,10 @@
 """Dropout whose random numbers are cheap on a CPU.
 
-torch draws each element of a mask on a CPU by itself, about 9 ns an element: an eighth of a small student's step. Here 16 random
-bits an element come in bulk from numpy's SFC64, at less than a tenth of that. The probability is p to the nearest 1/65536, and
-what is kept is scaled by what is really kept, so that the expectation is exact. On a GPU torch's own dropout is fused and stays.
+On a CPU torch draws each element of a mask by itself, at about 9 ns per element: an eighth of a
+small student's step. Here 16 random bits per element come in bulk from NumPy's SFC64, which takes
+less than a tenth of that. The probability is p to the nearest 1/65536. Kept elements are scaled by
+the share that is really kept, so the expectation is exact. On a GPU torch's own dropout is fused
+and stays in use.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 LEVELS = 1 << 16
-SMALLEST = 1 << 12  # elements: below, handing a mask over costs more than torch's own
+# Elements: for smaller tensors, building a mask here costs more than torch's own dropout.
+SMALLEST = 1 << 12
 
 
 class BulkDropout(TorchFunctionMode):
-    """Inside, `functional.dropout` and the dropout of attention draw their masks in bulk, whatever model calls them.
+    """Inside, `functional.dropout` and attention's dropout draw their masks in bulk, for any model.
 
-    The masks follow from one number of torch's CPU generator, drawn on entry: whoever saves and restores that generator's state
-    gets the same masks again.
+    All masks follow from one number, which is drawn from torch's CPU generator on entry. Restoring
+    that generator's state gives the same masks again.
     """
 
     def __enter__(self) -> BulkDropout:
@@ -44,7 +47,7 @@ class BulkDropout(TorchFunctionMode):
         return function(*args, **kwargs)
 
     def mask(self, like: Tensor, probability: float) -> Tensor:
-        """0 with `probability`, else 1 / (1 - probability): of the shape and type of `like`."""
+        """0 with `probability`, else 1 / (1 - probability), in the shape and dtype of `like`."""
         dropped = round(probability * LEVELS)
         bits = self._random.random_raw(math.ceil(like.numel() / 4)).view(np.uint16)[: like.numel()]
         kept = torch.from_numpy(bits >= dropped).view(like.shape)
@@ -68,13 +71,12 @@ class BulkDropout(TorchFunctionMode):
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
-        """softmax(query key^T * scale + mask), dropped, times value: what torch does itself on a CPU where there is dropout."""
-        if (
-            not 0 < dropout_p < 1 - 1 / LEVELS
-            or is_causal
-            or enable_gqa
-            or (attn_mask is not None and attn_mask.dtype not in (torch.bool, query.dtype))
-        ):
+        """dropout(softmax(query key^T * scale + mask)) value, as torch computes it on a CPU.
+
+        It has the parameters of `functional.scaled_dot_product_attention`, whose place it takes.
+        """
+        known_mask = attn_mask is None or attn_mask.dtype in (torch.bool, query.dtype)
+        if not 0 < dropout_p < 1 - 1 / LEVELS or is_causal or enable_gqa or not known_mask:
             return functional.scaled_dot_product_attention(
                 query,
                 key,
@@ -85,19 +87,17 @@ class BulkDropout(TorchFunctionMode):
                 scale=scale,
                 enable_gqa=enable_gqa,
             )
-        scores = (
-            query * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-        ) @ key.transpose(-2, -1)
-        if attn_mask is not None:
-            scores = (
-                scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
-                if attn_mask.dtype == torch.bool
-                else scores + attn_mask
-            )
+        if scale is None:
+            scale = 1 / math.sqrt(query.shape[-1])
+        scores = (query * scale) @ key.transpose(-2, -1)
+        if attn_mask is not None and attn_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
+        elif attn_mask is not None:
+            scores = scores + attn_mask
         weights = scores.softmax(dim=-1)
         return (weights * self.mask(weights, dropout_p)) @ value
 
 
 def cheap_dropout(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """What to run a forward pass of training in, on this device."""
+    """The context for a forward pass of training on this device."""
     return BulkDropout() if device.type == "cpu" else contextlib.nullcontext()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kdsweep import metric_names
+from kdsweep.core.data.rows import TaskData
 from kdsweep.core.device import (
     free_memory,
     random_state,
@@ -40,16 +41,17 @@ TrialRun = Generator[Evaluation, None, TrialResult]
 def run_trial(
     settings: TrialSettings,
     folder: TrialFolder,
+    data: TaskData,
     teachers: Sequence[Teacher],
     cache: Path,
     callbacks: Callbacks,
     stopwatch: Stopwatch,
 ) -> TrialRun:
-    """Train a student with teachers that are ready; see `kdsweep.core.train`."""
+    """Train a student on rows and with teachers that are ready; see `kdsweep.core.train`."""
     folder.claim(settings)
     if folder.is_over:
-        return (yield from _finished_trial(folder))
-    trial = prepare(settings, folder, teachers, cache, callbacks.say)
+        return (yield from finished_trial(folder))
+    trial = prepare(settings, folder, data, teachers, cache, callbacks.say)
     state = TrainingState(trial, stopwatch)
     state.restore()
     with _unchanged_random_state(trial):
@@ -68,8 +70,8 @@ def run_trial(
     return result
 
 
-def _finished_trial(folder: TrialFolder) -> TrialRun:
-    """What the trial yielded when it ran, and its result."""
+def finished_trial(folder: TrialFolder) -> TrialRun:
+    """Yield what the trial yielded when it ran; returns its result or raises its TrialDiverged."""
     result = folder.read_result()
     assert result is not None
     yield from folder.read_evaluations()
@@ -81,7 +83,7 @@ def _finished_trial(folder: TrialFolder) -> TrialRun:
 def _train(
     trial: PreparedTrial, state: TrainingState, callbacks: Callbacks
 ) -> Iterator[Evaluation]:
-    """Take all steps that are left; yield every evaluation but the last, which the result follows."""
+    """Take all steps that are left, and yield every evaluation but the last."""
     plan = trial.plan
     for batch in trial.batches_from(state.step):
         moving = _take_step(trial, state, batch, callbacks)

@@ -1,11 +1,14 @@
 """AdamW whose cost doesn't grow with the vocabulary.
 
-Loshchilov, Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2. A batch reads some hundred rows of the word
-embedding, which is two thirds of a small student's weights: the other rows have no gradient. On a CPU only those that are read
-get a gradient, are normed, clipped and updated. What the others go through meanwhile (their moments fade, and with them the
-weights still move and decay) is made up when they are next read: without a gradient all of a row's elements share their factors,
-so that a few numbers a row are enough. The weights are those of the dense update but for rounding. On a GPU, where memory is
-fast and each kernel costs a launch, the dense update stays.
+Loshchilov, Hutter (2019), "Decoupled Weight Decay Regularization", algorithm 2.
+
+The word embedding holds two thirds of a small student's weights, but a batch reads only some
+hundred of its rows; the other rows have no gradient. On a CPU only the rows that a batch reads get
+a gradient and are clipped and updated. An unread row still changes in the dense update: its moments
+fade, and its weights move by them and decay. That is applied when the row is next read. Without a
+gradient all elements of a row share the same factors, so a few numbers per row are enough. The
+weights equal those of the dense update except for rounding. On a GPU, where memory is fast and each
+kernel costs a launch, the dense update stays in use.
 """
 
 from __future__ import annotations
@@ -22,17 +25,20 @@ from transformers import PreTrainedModel
 from kdsweep.core.models.layers import depths
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-MOMENTS = ("exp_avg", "exp_avg_sq")  # torch's names in the optimizer's state
+# torch's names in the optimizer's state.
+MOMENTS = ("exp_avg", "exp_avg_sq")
 ROWS_AT_ONCE = 4096
 
 
 class AdamW(torch.optim.AdamW):
-    """Over all weights of `model`, and those of `beside` that are trained with it. Matrices decay, biases and norms don't; the learning
-    rate is 1 until a scheduler says otherwise, and `layer_decay` times that of the layer above in each layer
-    (Howard, Ruder 2018, "Universal Language Model Fine-tuning", section 3.2: discriminative fine-tuning).
+    """Optimizes all weights of `model`, and those of `beside`, which is trained with it.
 
-    A step is `read` with its tokens, forward and backward passes, `clip`, `step`, `zero_grad`. Before anybody but the next step looks
-    at the weights, `settle` brings all of them up to date.
+    Matrices decay; biases and norms don't. The learning rate is 1 until a scheduler changes it.
+    Each layer learns at `layer_decay` times the rate of the layer above it (Howard, Ruder 2018,
+    "Universal Language Model Fine-tuning", section 3.2: discriminative fine-tuning).
+
+    A step calls `read` with its tokens, runs the forward and backward passes, and calls `clip`,
+    `step` and `zero_grad`. Call `settle` before anything but the next step reads the weights.
     """
 
     def __init__(
@@ -43,9 +49,9 @@ class AdamW(torch.optim.AdamW):
         layer_decay: float = 1.0,
         beside: nn.Module | None = None,
     ) -> None:
-        groups = decayed_groups(model, weight_decay, layer_decay) + (
-            decayed_groups(beside, weight_decay) if beside else []
-        )
+        groups = decayed_groups(model, weight_decay, layer_decay)
+        if beside is not None:
+            groups += decayed_groups(beside, weight_decay)
         super().__init__(groups, lr=1.0, betas=BETAS, eps=EPSILON, fused=True)
         self._weights = [parameter for group in self.param_groups for parameter in group["params"]]
         embedding = model.get_input_embeddings()
@@ -58,17 +64,18 @@ class AdamW(torch.optim.AdamW):
             self._own_tokens = own_tokens(model, module.num_embeddings)
 
     def read(self, *input_ids: np.ndarray) -> None:
-        """The next step reads these tokens, and what the model may put beside them."""
+        """Announce the tokens of the next step; the model may add special tokens of its own."""
         if self._rows is not None:
             self._rows.read(
                 np.unique(np.concatenate([self._own_tokens, *(part.ravel() for part in input_ids)]))
             )
 
     def clip(self, longest: float) -> None:
-        """Scale all gradients down together until they are no longer than this, in the L2 norm."""
-        nn.utils.clip_grad_norm_(
-            self._weights if self._rows is None else [*self._weights, self._rows.leaf], longest
-        )
+        """Scale all gradients down together until their L2 norm is at most this."""
+        weights = self._weights
+        if self._rows is not None:
+            weights = [*weights, self._rows.leaf]
+        nn.utils.clip_grad_norm_(weights, longest)
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         super().step()
@@ -76,6 +83,7 @@ class AdamW(torch.optim.AdamW):
             self._rows.step()
 
     def settle(self) -> None:
+        """Bring all weights up to date."""
         if self._rows is not None:
             self._rows.settle()
 
@@ -90,7 +98,7 @@ class AdamW(torch.optim.AdamW):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Also what was saved by a machine of the other kind."""
+        """A state that was saved on a CPU also loads on a GPU, and the other way round."""
         super().load_state_dict(
             {name: value for name, value in state_dict.items() if name != "rows"}
         )
@@ -105,8 +113,14 @@ class AdamW(torch.optim.AdamW):
 def decayed_groups(
     model: nn.Module, weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict[str, Any]]:
-    """Matrices decay, biases and the weights of norms don't; a group for each depth where the layers learn at different rates."""
-    depth = depths(model, model.config.model_type) if layer_decay != 1 else {}  # type: ignore[arg-type,union-attr]
+    """One group for what decays (matrices) and one for what doesn't (biases, the weights of norms).
+
+    If the layers learn at different rates, there are two groups for each depth.
+    """
+    depth: dict[str, int] = {}
+    if layer_decay != 1:
+        assert isinstance(model, PreTrainedModel)
+        depth = depths(model, model.config.model_type)
     top = max(depth.values(), default=0)
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -122,7 +136,7 @@ def decayed_groups(
 
 
 def rows_are_read_by_number(model: PreTrainedModel) -> bool:
-    """Whether the word embedding is used for nothing but looking up a batch's own tokens, on a CPU."""
+    """Whether a CPU computes here and the word embedding only looks up the tokens of a batch."""
     weight = model.get_input_embeddings().weight
     names = [
         name
@@ -138,7 +152,10 @@ def rows_are_read_by_number(model: PreTrainedModel) -> bool:
 
 
 def own_tokens(model: PreTrainedModel, rows: int) -> np.ndarray:
-    """The tokens, of `rows` in all, that the model's config knows by their role: Longformer and BigBird pad a batch once more themselves."""
+    """The tokens below `rows` that the model's config names by their role.
+
+    Models such as Longformer and BigBird pad a batch once more themselves.
+    """
     named = [value for name, value in model.config.to_dict().items() if name.endswith("_token_id")]
     numbers = {
         number
@@ -150,7 +167,11 @@ def own_tokens(model: PreTrainedModel, rows: int) -> np.ndarray:
 
 
 class RowEmbedding(nn.Embedding):
-    """An embedding that, while `leaf` is there, looks up in it what of the weights was read for a step: fp32 [rows read, width]."""
+    """An embedding that reads from `leaf` while there is one: a step's rows, fp32 [rows, width].
+
+    `row_in_leaf` [vocabulary] has the position of each row in the leaf, or -1, with which a look-up
+    fails.
+    """
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__(
@@ -162,25 +183,26 @@ class RowEmbedding(nn.Embedding):
         self.weight = embedding.weight
         self.train(embedding.training)
         self.leaf: Tensor | None = None
-        self.place = torch.full(
-            (embedding.num_embeddings,), -1
-        )  # where in the leaf a row is; an error to look up where it is not
+        self.row_in_leaf = torch.full((embedding.num_embeddings,), -1)
 
     def forward(self, input: Tensor) -> Tensor:
         if self.leaf is None:
             return super().forward(input)
-        padding = -1 if self.padding_idx is None else int(self.place[self.padding_idx])
-        return functional.embedding(self.place[input], self.leaf, None if padding < 0 else padding)
+        padding = -1 if self.padding_idx is None else int(self.row_in_leaf[self.padding_idx])
+        return functional.embedding(
+            self.row_in_leaf[input], self.leaf, None if padding < 0 else padding
+        )
 
 
-# What is pending for a row since its last step, fp64 each: the product of the decays; the factors of its first and second moment;
-# the sum of the steps' sizes by which the old moments' ratio moves it; and that sum with each step's epsilon as its weight.
+# What is pending for a row since its last step, in fp64: the product of the decays; the factors of
+# its first and of its second moment; the sum of the step sizes by which the ratio of its old
+# moments moves it; and that sum weighted by each step's epsilon.
 DECAY, FADE, FADE_OF_SQUARES, MOVED, EPSILONS = range(5)
 NOTHING_PENDING = torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0], dtype=torch.float64)
 
 
 class _Rows:
-    """The embedding's part of the optimizer. The moments are in the optimizer's own state, under its own names."""
+    """The embedding's part of the optimizer. The moments stay in the optimizer's own state."""
 
     def __init__(
         self, optimizer: AdamW, weight: Tensor, module: RowEmbedding | None = None
@@ -195,19 +217,18 @@ class _Rows:
         self.resume(None)
 
     def packed(self) -> dict[str, Tensor]:
-        """The state to be saved: moments of those rows that have any, which are few where the data set is small."""
+        """The state to save. Only the rows that batches have read have moments."""
         seen = self.state["exp_avg_sq"].any(dim=1).nonzero().squeeze(1)
         moments = {moment: self.state[moment][seen] for moment in MOMENTS}
         return {"pending": self.pending, "step": self.state["step"], "seen": seen, **moments}
 
     def resume(self, packed: dict[str, Tensor] | None) -> None:
-        """Go on from a state that was saved, or from weights that are up to date."""
+        """Continue from a saved state, or from weights that are up to date."""
         device = self.weight.device
-        self.pending = (
-            NOTHING_PENDING[:, None].repeat(1, len(self.weight))
-            if packed is None
-            else packed["pending"]
-        ).to(device)
+        pending = NOTHING_PENDING[:, None].repeat(1, len(self.weight))
+        if packed is not None:
+            pending = packed["pending"]
+        self.pending = pending.to(device)
         self.state = self.optimizer.state[self.weight]
         if "exp_avg" not in self.state:
             self.state |= {"step": torch.tensor(0.0)} | {
@@ -217,39 +238,39 @@ class _Rows:
             self.state["step"] = packed["step"]
             for moment in MOMENTS:
                 self.state[moment].detach()[packed["seen"].to(device)] = packed[moment].to(device)
-        self.moving = self.state["exp_avg_sq"].any(
-            dim=1
-        )  # the others have no moments: nothing but decay reaches them
+        # The other rows have no moments: only decay changes them.
+        self.moving = self.state["exp_avg_sq"].any(dim=1)
 
     @torch.no_grad()
     def read(self, rows: np.ndarray) -> None:
         assert self.module is not None
-        self._put_away()  # what was read for a step that was not taken
+        # Drop the rows of a step that was announced and not taken.
+        self._drop_leaf()
         self.rows = torch.from_numpy(rows)
         leaf, self.mean, self.mean_square = self._up_to_date(self.rows)
         self.leaf = leaf.requires_grad_(self.weight.requires_grad)
         self.module.leaf = self.leaf
-        self.module.place[self.rows] = torch.arange(len(self.rows))
+        self.module.row_in_leaf[self.rows] = torch.arange(len(self.rows))
 
     @torch.no_grad()
     def step(self) -> None:
-        """Update what was read, and note what the other rows will have to make up for."""
+        """Update the rows that were read, and add this step to what is pending for the others."""
         assert self.module is not None
-        if self.leaf.grad is None:  # frozen: nothing moves, read or not
-            self._put_away()
+        # Without a gradient the embedding is frozen: no row moves, read or not.
+        if self.leaf.grad is None:
+            self._drop_leaf()
             return
         group = self.optimizer.param_groups[self.group]
-        rate, decay, (beta, beta_of_squares) = (
-            group["lr"],
-            1 - group["lr"] * group["weight_decay"],
-            BETAS,
-        )
+        rate = group["lr"]
+        decay = 1 - rate * group["weight_decay"]
+        beta, beta_of_squares = BETAS
         self.state["step"] += 1
         step = int(self.state["step"])
         size, root = rate / (1 - beta**step), math.sqrt(1 - beta_of_squares**step)
 
         pending = self.pending
-        pending[FADE].mul_(beta).clamp_(min=1e-150)  # smaller numbers would soon be slow ones
+        # Smaller numbers would soon be denormal, which are slow.
+        pending[FADE].mul_(beta).clamp_(min=1e-150)
         pending[FADE_OF_SQUARES].mul_(beta_of_squares)
         pending[[DECAY, MOVED, EPSILONS]] *= decay
         root_faded = pending[FADE_OF_SQUARES].sqrt()
@@ -267,26 +288,25 @@ class _Rows:
             .mul_(decay)
             .addcdiv_(self.mean, self.mean_square.sqrt().div_(root).add_(EPSILON), value=-size)
         )
-        self._put(self.rows, leaf, self.mean, self.mean_square)
+        self._write(self.rows, leaf, self.mean, self.mean_square)
         self.moving[self.rows] = True
-        self._put_away()
+        self._drop_leaf()
 
-    def _put_away(self) -> None:
+    def _drop_leaf(self) -> None:
         if self.module is not None and self.module.leaf is not None:
-            self.module.place[self.rows] = -1
+            self.module.row_in_leaf[self.rows] = -1
             self.module.leaf = None
 
     @torch.no_grad()
     def settle(self) -> None:
         for rows in self.moving.nonzero().squeeze(1).split(ROWS_AT_ONCE):
-            self._put(rows, *self._up_to_date(rows))
-        self.weight.detach().mul_(
-            self.pending[DECAY].to(self.weight.dtype).unsqueeze(-1)
-        )  # what was put just now has 1 there
+            self._write(rows, *self._up_to_date(rows))
+        # The rows that were just written have a pending decay of 1.
+        self.weight.detach().mul_(self.pending[DECAY].to(self.weight.dtype).unsqueeze(-1))
         self.pending[:] = NOTHING_PENDING[:, None].to(self.pending.device)
 
     def _up_to_date(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """These rows of weights, first and second moments: with what was pending."""
+        """The weights, first and second moments of these rows, with what was pending for them."""
         pending = self.pending[:, rows]
         decay, fade, fade_of_squares, moved = pending[:4].to(self.weight.dtype).unsqueeze(-1)
         epsilon = (
@@ -302,7 +322,7 @@ class _Rows:
         )
         return weight, mean.mul_(fade), mean_square.mul_(fade_of_squares)
 
-    def _put(self, rows: Tensor, weight: Tensor, mean: Tensor, mean_square: Tensor) -> None:
+    def _write(self, rows: Tensor, weight: Tensor, mean: Tensor, mean_square: Tensor) -> None:
         self.weight.detach()[rows] = weight
         self.state["exp_avg"][rows], self.state["exp_avg_sq"][rows] = mean, mean_square
         self.pending[:, rows] = NOTHING_PENDING[:, None].to(self.pending.device)

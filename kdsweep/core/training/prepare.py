@@ -12,7 +12,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.batches import batches
-from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.tokenize import (
     InputFormat,
@@ -48,7 +47,7 @@ class PreparedRows:
     @property
     def keys(self) -> dict[str, str]:
         """The content hash of each split that the trial depends on, by the split's name."""
-        return _task_keys(self.data) | self.train.keys
+        return task_keys(self.data) | self.train.keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,29 +112,33 @@ class PreparedTrial:
 def prepare(
     settings: TrialSettings,
     folder: TrialFolder,
+    data: TaskData,
     teachers: Sequence[Teacher],
     cache: Path,
     say: Say,
 ) -> PreparedTrial:
-    """Read the rows, load the student, and set up its objective and its optimizer.
+    """Collect the rows, load the student, and set up its objective and its optimizer.
 
     The order matters: new weights draw from torch's global generator, which is seeded once. Raises
     SettingsConflict if `folder` holds a trial that started with other rows.
     """
-    rows = _prepare_rows(settings, folder, teachers, cache, say)
+    train_rows = training_rows(settings, data, teachers, cache, say)
+    folder.check_same_rows(task_keys(data) | train_rows.keys)
+    answers = teacher_answers(settings, data, train_rows, teachers, cache, say)
+    rows = PreparedRows(data, train_rows, answers)
     torch.manual_seed(settings.seed)
     device, training = pick_device(), settings.training
     dtype = resolve_precision(training.precision, device)
-    student = _load_student(settings, rows.data, teachers, cache, say)
+    student = _load_student(settings, data, teachers, cache, say)
     student.model.to(device)
-    train_tokens = student.joined(rows.train.student)
-    validation_tokens = student.tokenized(rows.data.validation)
+    train_tokens = student.joined(train_rows.student)
+    validation_tokens = student.tokenized(data.validation)
 
     matching = None
     if settings.distill.online:
         matching = _match_inner_states(settings, student, teachers[0], rows)
     objective = Objective(
-        settings, student.model, rows.train.labels, rows.answers.train, matching, dtype
+        settings, student.model, train_rows.labels, answers.train, matching, dtype
     )
     plan = StepPlan.of(training, len(train_tokens))
     optimizer = AdamW(
@@ -163,27 +166,8 @@ def prepare(
     )
 
 
-def check_rows(settings: TrialSettings, folder: TrialFolder, cache: Path, say: Say) -> TaskData:
-    """The task's rows. Raises SettingsConflict if the trial was saved with other ones."""
-    data = load_task(settings.task, cache, say=say)
-    folder.check_same_rows(_task_keys(data))
-    return data
-
-
-def _prepare_rows(
-    settings: TrialSettings,
-    folder: TrialFolder,
-    teachers: Sequence[Teacher],
-    cache: Path,
-    say: Say,
-) -> PreparedRows:
-    data = check_rows(settings, folder, cache, say)
-    train = training_rows(settings, data, teachers, cache, say)
-    folder.check_same_rows(_task_keys(data) | train.keys)
-    return PreparedRows(data, train, teacher_answers(settings, data, train, teachers, cache, say))
-
-
-def _task_keys(data: TaskData) -> dict[str, str]:
+def task_keys(data: TaskData) -> dict[str, str]:
+    """The content hashes of the splits that every trial of the task depends on."""
     return {split.name: split.key for split in (data.train, data.validation)}
 
 

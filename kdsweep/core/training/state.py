@@ -1,4 +1,4 @@
-"""The state of a trial between two steps: what it has measured, and how it is saved and restored."""
+"""The state of a trial between two steps: what it measured, and how it is saved and restored."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class TrainingState:
             self.trial.model.load_state_dict(self.best_weights)
 
     def save(self) -> None:
-        """Write everything that the next step depends on, so that a resumed trial takes the same steps."""
+        """Write everything that the next step depends on: a resumed trial takes the same steps."""
         trial = self.trial
         matching = trial.objective.matching
         best_is_current = self.best_index is not None and self.best.step == self.step

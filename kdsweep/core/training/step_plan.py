@@ -1,4 +1,4 @@
-"""How many optimizer steps a trial takes, when it is evaluated, and the learning rate of each step."""
+"""How many optimizer steps a trial takes, when it is evaluated, and its learning rates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kdsweep.core.settings import TrainingSettings, TrialSettings
 class StepPlan:
     """`evaluate_after`: the numbers of steps done after which the student is evaluated.
 
-    `unfreeze_at`: the first step, from 0, that trains all weights; earlier ones train the head alone.
+    `unfreeze_at`: the first step, from 0, that trains all weights; earlier ones train the head.
     """
 
     steps_per_epoch: int

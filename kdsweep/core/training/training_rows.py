@@ -20,7 +20,7 @@ from kdsweep.core.teachers.artifact import Teacher
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """The splits that a trial trains on, train first, as the student and as each teacher reads them.
+    """The splits that a trial trains on, train first, as the student and each teacher read them.
 
     Row i of a split is the same row for all of them. Only the mask token in a view may differ,
     because each model has its own. `labels` are the student's.
@@ -66,7 +66,7 @@ def training_rows(
 
 
 def _mask_tokens(settings: TrialSettings, teachers: Sequence[Teacher]) -> tuple[str, list[str]]:
-    """The mask token of the student's tokenizer and of each teacher's, or "" if nothing is masked."""
+    """The mask token of the student's tokenizer and of each teacher's, "" if nothing is masked."""
     if settings.augment is None or settings.augment.mask == 0:
         return "", [""] * len(teachers)
     source = student_source(settings.student, teachers[0].folder if teachers else None)
