@@ -1,4 +1,4 @@
-"""Imports point one way, and one third-party system stands in one file. Read from the syntax tree, nothing is imported."""
+"""Imports point one way, and each third-party system has one home. Read from the syntax tree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "kdsweep"
-# What each part may import of kdsweep: itself and what stands before it.
+# What each part may import of kdsweep: itself and what comes before it.
 ORDER = [
     "errors",
     "trial_id",
@@ -28,10 +28,11 @@ ORDER = [
     "export",
     "cli",
 ]
+# The files, or the packages (with a slash), that may import a third-party system.
 ONLY_IN = {
     "optuna": ["sweep/studies.py"],
     "mlflow": ["tracking/mlflow_tracker.py"],
-    "click": ["cli.py"],
+    "click": ["cli/"],
     "rich": ["terminal.py"],
     "ray": ["sweep/engines/ray_session.py", "sweep/engines/ray_cluster.py"],
     "onnxruntime": ["export/onnx_format.py"],
@@ -73,22 +74,26 @@ def test_imports_point_one_way() -> None:
                 )
 
 
-def test_a_third_party_system_stands_in_one_file() -> None:
+def test_a_third_party_system_has_one_home() -> None:
     for file in sources():
         for module in imports(file):
             root = module.split(".")[0]
             if root in ONLY_IN:
-                assert str(file.relative_to(PACKAGE)) in ONLY_IN[root], (
+                allowed = tuple(ONLY_IN[root])
+                assert str(file.relative_to(PACKAGE)).startswith(allowed), (
                     f"{file.relative_to(PACKAGE)} must not import {module}"
                 )
 
 
-def test_the_core_knows_nothing_of_optuna_mlflow_ray_and_click() -> None:
+def test_the_core_imports_no_optuna_mlflow_ray_or_click() -> None:
     for file in sources():
         if file.relative_to(PACKAGE).parts[0] == "core":
             assert not {module.split(".")[0] for module in imports(file)} & NOT_IN_CORE, file
 
 
 def test_the_core_settings_are_read_without_torch() -> None:
-    code = "import sys, kdsweep.core.settings, kdsweep.config; assert not {'torch', 'optuna', 'mlflow', 'transformers'} & set(sys.modules)"
+    code = (
+        "import sys, kdsweep.core.settings, kdsweep.config; "
+        "assert not {'torch', 'optuna', 'mlflow', 'transformers'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from kdsweep.cli import without_passwords
+from kdsweep.cli.passwords import without_passwords
 from kdsweep.config import load
 from kdsweep.config.sweep import OnDone, SweepConfig
 from kdsweep.core.files import read_json, write_json

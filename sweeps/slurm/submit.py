@@ -16,8 +16,9 @@ from pathlib import Path
 
 import click
 
-from kdsweep.cli import hide_passwords, one_line_errors, run, without_passwords
-from kdsweep.config import load
+from kdsweep.cli.options import PlanOptions, one_line_errors, takes_plan_options
+from kdsweep.cli.passwords import hide_passwords, without_passwords
+from kdsweep.cli.sweep_commands import run
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError
@@ -28,30 +29,14 @@ KDSWEEP = str(Path(sys.executable).with_name("kdsweep"))
 MINUTES_WITHOUT_A_DRIVER = 10  # then a worker frees its GPU until the driver's job begins again
 
 
+@takes_plan_options
 @one_line_errors
-def sweep(
-    space: str,
-    sweep: str | None,
-    embedded: bool,
-    assignments: tuple[str, ...],
-    name: str | None,
-    fresh: bool,
-    home: Path,
-    as_json: bool,
-) -> None:
-    plan = load(space, sweep, embedded=embedded, assignments=assignments, name=name)
-    common = [space, *(["--sweep", sweep] if sweep else []), *(["--embedded"] if embedded else [])]
-    common += [part for text in assignments for part in ("--set", text)] + (
-        ["--name", name] if name else []
-    )
-    common += ["--home", str(Home(home).root)]
-    command = [
-        KDSWEEP,
-        "run",
-        *common,
-        *(["--fresh"] if fresh else []),
-        *(["--json"] if as_json else []),
-    ]
+def sweep(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
+    plan = options.load()
+    common = [*options.as_arguments(), "--home", str(Home(home).root)]
+    command = [KDSWEEP, "run", *common]
+    command += ["--fresh"] if fresh else []
+    command += ["--json"] if as_json else []
     if not (isinstance(plan.sweep.engine, RayEngine) and plan.sweep.engine.address == "head"):
         _become(command)
     if shutil.which("sbatch") is None:

