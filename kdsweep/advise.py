@@ -25,7 +25,7 @@ from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, ne
 from kdsweep.core.models.loading import load_config, with_labels
 from kdsweep.core.settings import StudentSettings
 from kdsweep.errors import ModelError
-from kdsweep.report.build import value_of
+from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home
 
 Kind = Literal["finetune", "distill", "combined", "distill_then_finetune"]
@@ -312,11 +312,11 @@ def sweeps_of(plan: Plan, home: Home) -> list[str]:
 
 def evidence(home: Home, name: str, advised: Kind, kinds: dict[str, Kind]) -> dict[str, Any] | None:
     """What one sweep says, and whether that is what the rule says; None where no trial finished."""
-    report = read_json(home.sweep(name).report)
+    report = Report.from_json(read_json(home.sweep(name).report))
     reached = {
-        strategy: value
-        for strategy in report["strategies"]
-        if (value := value_of(report, strategy)) is not None
+        strategy: found.reached
+        for strategy, found in report.strategies.items()
+        if found.reached is not None
     }
     if not reached:
         return None
@@ -337,23 +337,22 @@ def evidence(home: Home, name: str, advised: Kind, kinds: dict[str, Kind]) -> di
         says = f"another than the rule: {best} did best, where the rule advises {advised}; what was measured on your task counts more"
     return {
         "sweep": name,
-        "state": report["state"],
-        "metric": report["metric"],
+        "state": report.state,
+        "metric": report.metric,
         "best": best,
         "reached": reached,
         "level": level,
         "agrees": bool(agreed),
         "says": says,
-        "verdict": report["verdict"],
+        "verdict": report.verdict,
     }
 
 
-def _beats(report: dict[str, Any], winner: str, other: str) -> bool:
+def _beats(report: Report, winner: str, other: str) -> bool:
     """Whether the report shows a difference between the two."""
-    for pair in report.get("pairs", []):
-        if {pair["a"], pair["b"]} == {winner, other}:
-            return " beats " in pair["verdict"]
-    return False
+    return any(
+        pair.shows_a_difference for pair in report.pairs if {pair.a, pair.b} == {winner, other}
+    )
 
 
 # --- in words --------------------------------------------------------------------------------------------------------

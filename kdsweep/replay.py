@@ -30,6 +30,7 @@ from kdsweep.errors import (
     KdsweepError,
     TrialDiverged,
 )
+from kdsweep.report.model import Report
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
@@ -246,10 +247,9 @@ def _as_json(difference: Difference) -> dict[str, Any]:
 def reasons(folder: SweepFolder, recorded: SweptTrial, device: str, threads: int) -> list[str]:
     """What may have made the numbers others, as far as it was recorded; what certainly did comes first."""
     found = []
-    report = read_json(folder.report) if folder.report.exists() else {}
-    then = report.get("reproduce", {}).get("versions", {}) | {
-        "kdsweep": read_json(folder.facts)["kdsweep"]
-    }
+    report = Report.from_json(read_json(folder.report)) if folder.report.exists() else None
+    then = dict(report.reproduce.versions) if report and report.reproduce else {}
+    then["kdsweep"] = read_json(folder.facts)["kdsweep"]
     now = {name: version(name) for name in COMPARED_VERSIONS} | {"kdsweep": __version__}
     if other := [
         f"{name} {then[name]}, now {now[name]}"

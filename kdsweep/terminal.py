@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from kdsweep.compare.findings import Pair, ParetoEntry
+from kdsweep.core.settings import TrialSettings
+from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
 from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
 from kdsweep.sweep.budget import say_use
 from kdsweep.sweep.observer import Observer
@@ -169,36 +172,38 @@ def duration(seconds: float) -> str:
 # --- tables ----------------------------------------------------------------------------------------------------------
 
 
-def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = None) -> None:
-    """The verdict, each strategy against the teacher, every pair, and what to do next (`full_sweep`: the command for more)."""
-    console, metric = _console(), report["metric"]
+def show_report(report: Report, home: Path, *, full_sweep: str | None = None) -> None:
+    """The verdict, each strategy against the teacher, every pair, and what to do next.
+
+    full_sweep: the command that runs the full sweep.
+    """
+    console = _console()
     console.print(_strategies(report))
-    console.print(report["verdict"], markup=False)
+    console.print(report.verdict, markup=False)
     for split, words in more_tests_in_words(report).items():
         console.print(f"On {split}: {words}.", markup=False)
     for what, words in teachers_in_words(report):
         console.print(f"{what}: {words}.", markup=False)
-    if "pareto" in report:
-        console.print(_pareto(report["pareto"], metric))
-    for question in report["questions"]:
-        console.print(f"\n{question['question']}", style="bold", markup=False)
-        console.print(f"  {question['answer']}", markup=False)
-    if len(report["pairs"]) > 1:
+    if report.pareto is not None:
+        console.print(_pareto(report.pareto, report.metric))
+    for question in report.questions:
+        console.print(f"\n{question.question}", style="bold", markup=False)
+        console.print(f"  {question.answer}", markup=False)
+    if len(report.pairs) > 1:
         console.print()
-        console.print(_pairs(report["pairs"], metric))
-    at = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
+        console.print(_pairs(report.pairs, report.metric))
+    in_home = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
+    next_steps = {
+        f"kdsweep ui {report.sweep}{in_home}": (
+            "every trial, its curves and its student in MLflow's UI"
+        )
+    }
+    if full_sweep:
+        next_steps[f"{full_sweep}{in_home}"] = (
+            "the full sweep: 20 trials a strategy, all rows, 5 seeds"
+        )
     console.print("\nWhat next:", markup=False)
-    for command, why in (
-        (
-            f"kdsweep ui {report['sweep']}{at}",
-            "every trial, its curves and its student in MLflow's UI",
-        ),
-        *(
-            [(f"{full_sweep}{at}", "the full sweep: 20 trials a strategy, all rows, 5 seeds")]
-            if full_sweep
-            else []
-        ),
-    ):
+    for command, why in next_steps.items():
         console.print(f"  {command}", markup=False)
         console.print(f"    {why}", style="dim", markup=False)
 
@@ -206,27 +211,29 @@ def show_report(report: dict[str, Any], home: Path, *, full_sweep: str | None = 
 UNITS = {"latency": "ms", "size": "MB", "parameters": ""}
 
 
-def _pareto(front: list[dict[str, Any]], metric: str) -> Table:
+def _pareto(front: Sequence[ParetoEntry], metric: str) -> Table:
     table = Table(
         title="Pareto front: no other student beats one of these in everything",
         title_justify="left",
     )
-    costs = [name for name in UNITS if front and name in front[0]]
+    costs = [name for name in UNITS if front and name in front[0].costs]
     table.add_column("student", no_wrap=True)
     for name in (metric, *costs):
         table.add_column(name, justify="right")
     for one in front:
-        shown = [
-            f"{one[name]:,.0f}" if name == "parameters" else f"{one[name]:.2f} {UNITS[name]}"
-            for name in costs
-        ]
-        table.add_row(f"{one['strategy']}-{one['trial']}", f"{one['validation']:.4f}", *shown)
+        cells = [_cost(name, one.costs[name]) for name in costs]
+        table.add_row(one.id.name, f"{one.validation:.4f}", *cells)
     return table
 
 
-def _strategies(report: dict[str, Any]) -> Table:
-    metric, teacher = report["metric"], report["teacher"]
-    table = Table(title=f"{report['sweep']}: the best trial of each strategy", title_justify="left")
+def _cost(objective: str, value: float) -> str:
+    if objective == "parameters":
+        return f"{value:,.0f}"
+    return f"{value:.2f} {UNITS[objective]}"
+
+
+def _strategies(report: Report) -> Table:
+    table = Table(title=f"{report.sweep}: the best trial of each strategy", title_justify="left")
     table.add_column("strategy", no_wrap=True)
     table.add_column("settled values", min_width=16)
     for name in (
@@ -238,173 +245,135 @@ def _strategies(report: dict[str, Any]) -> Table:
         "slot\nhours",
         "trials",
     ):
-        table.add_column(name, justify="right", no_wrap=name not in ("settled values",))
+        table.add_column(name, justify="right", no_wrap=True)
+    teacher = report.teacher
     if teacher:
-        tested = "" if teacher["test"] is None else f"{teacher['test']:.4f}"
-        table.add_row(
-            "teacher",
-            metric,
-            f"{teacher['validation']:.4f}",
-            tested,
-            "",
-            _size(teacher),
-            _latency(teacher),
-            "",
-            "",
-            end_section=True,
-        )
-    top = (report["winner"] or {}).get("strategy")
-    for strategy, found in report["strategies"].items():
-        best, counts = (
-            found["best"],
-            "\n".join(f"{count} {state}" for state, count in found["trials"].items() if count),
-        )
-        if best is None:
-            table.add_row(
-                strategy,
-                "no trial finished",
-                "",
-                "",
-                "",
-                "",
-                "",
-                f"{found['slot_hours']:.2f}",
-                counts,
-            )
-            continue
-        confirm = found["confirm"]
-        retention = (
-            f"{100 * confirm['retention']:.1f}%"
-            if confirm and confirm["retention"] is not None
-            else ""
-        )
-        values = (
-            f"{best['validation']:.4f}\ntrial {best['trial']}",
-            _confirmed(confirm),
-            retention,
-            _size(best["student"]),
-            _latency(best["student"]),
-        )
-        style = "bold" if strategy == top else None
-        table.add_row(
-            strategy,
-            settled_values(best["settings"]),
-            *values,
-            f"{found['slot_hours']:.2f}",
-            counts,
-            style=style,
-        )
+        tested = "" if teacher.test is None else f"{teacher.test:.4f}"
+        reached = (report.metric, f"{teacher.validation:.4f}", tested, "")
+        costs = (_size(teacher), _latency(teacher), "", "")
+        table.add_row("teacher", *reached, *costs, end_section=True)
+    for strategy, found in report.strategies.items():
+        is_winner = report.winner is not None and report.winner.strategy == strategy
+        table.add_row(strategy, *_result_cells(found), style="bold" if is_winner else None)
     return table
 
 
-def _confirmed(confirm: dict[str, Any] | None) -> str:
-    if confirm is None or confirm["mean"] is None:
-        return "no seed finished" if confirm else ""
-    interval = f" ({confirm['ci95'][0]:.3f} to {confirm['ci95'][1]:.3f})" if confirm["ci95"] else ""
-    seeds = f"{confirm['seeds']} seed{'s' if confirm['seeds'] > 1 else ''}" + (
-        f", {confirm['failed']} failed" if confirm["failed"] else ""
+def _result_cells(found: StrategyResult) -> tuple[str, ...]:
+    """A strategy's row without its name."""
+    best, confirm, counts = found.best, found.confirm, found.trials
+    by_state = {"complete": counts.complete, "pruned": counts.pruned, "failed": counts.failed}
+    trials = "\n".join(f"{count} {state}" for state, count in by_state.items() if count)
+    spent = (f"{found.slot_hours:.2f}", trials)
+    if best is None:
+        return ("no trial finished", "", "", "", "", "", *spent)
+    retention = ""
+    if confirm and confirm.retention is not None:
+        retention = f"{100 * confirm.retention:.1f}%"
+    return (
+        settled_values(best.settings),
+        f"{best.validation:.4f}\ntrial {best.trial}",
+        _confirmed(confirm),
+        retention,
+        _size(best.student),
+        _latency(best.student),
+        *spent,
     )
-    return f"{confirm['mean']:.4f}{interval}\n{seeds}"
 
 
-def _pairs(pairs: list[dict[str, Any]], metric: str) -> Table:
+def _confirmed(confirm: ConfirmResult | None) -> str:
+    if confirm is None:
+        return ""
+    if confirm.mean is None:
+        return "no seed finished"
+    interval = f" ({confirm.ci95[0]:.3f} to {confirm.ci95[1]:.3f})" if confirm.ci95 else ""
+    seeds = f"{confirm.seeds} seed{'s' if confirm.seeds > 1 else ''}"
+    if confirm.failed:
+        seeds += f", {confirm.failed} failed"
+    return f"{confirm.mean:.4f}{interval}\n{seeds}"
+
+
+def _pairs(pairs: Sequence[Pair], metric: str) -> Table:
     table = Table(title=f"every pair, by test {metric}", title_justify="left")
     table.add_column("a - b", no_wrap=True)
     for name in ("points", "95%", "p (Holm)"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for pair in pairs:
-        points = "" if pair["difference"] is None else f"{100 * pair['difference']:+.1f}"
-        interval = (
-            f"{100 * pair['ci95'][0]:+.1f} to {100 * pair['ci95'][1]:+.1f}" if pair["ci95"] else ""
-        )
-        table.add_row(
-            f"{pair['a']} - {pair['b']}",
-            points,
-            interval,
-            "" if pair["p"] is None else f"{pair['p']:.3f}",
-            pair["verdict"],
-        )
+        points = "" if pair.difference is None else f"{100 * pair.difference:+.1f}"
+        interval = ""
+        if pair.ci95:
+            low, high = pair.ci95
+            interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
+        p_value = "" if pair.p is None else f"{pair.p:.3f}"
+        table.add_row(f"{pair.a} - {pair.b}", points, interval, p_value, pair.verdict)
     return table
 
 
-def show_reports(reports: list[dict[str, Any]], ranks: dict[str, float]) -> None:
+def show_reports(reports: Sequence[Report], ranks: dict[str, float]) -> None:
     """Several sweeps: tasks by strategies, and each strategy's average rank."""
-    console, names = (
-        _console(),
-        list(dict.fromkeys(name for report in reports for name in report["strategies"])),
-    )
+    console = _console()
+    names = list(dict.fromkeys(name for report in reports for name in report.strategies))
     table = Table(
-        title="each strategy's best trial: mean on test (95%), or what the search reached on validation (val.)",
+        title="each strategy's best trial: mean on test (95%), or what the search reached on "
+        "validation (val.)",
         title_justify="left",
     )
     table.add_column("sweep", no_wrap=True)
     for name in ("metric", "teacher", *names):
         table.add_column(name, justify="right")
     for report in reports:
-        table.add_row(
-            report["sweep"],
-            report["metric"],
-            _teacher_value(report["teacher"]),
-            *(_cell(report["strategies"].get(name)) for name in names),
-        )
+        cells = [_cell(report.strategies.get(name)) for name in names]
+        table.add_row(report.sweep, report.metric, _teacher_value(report.teacher), *cells)
     if ranks:
         table.add_section()
-        table.add_row(
-            "average rank",
-            "",
-            "",
-            *(f"{ranks[name]:.2f}" if name in ranks else "" for name in names),
-            style="bold",
-        )
+        cells = [f"{ranks[name]:.2f}" if name in ranks else "" for name in names]
+        table.add_row("average rank", "", "", *cells, style="bold")
     console.print(table)
     if not ranks:
         console.print("no strategy finished in every sweep, so there are no ranks", markup=False)
     for report in reports:
-        console.print(f"{report['sweep']}: {report['verdict']}", markup=False)
+        console.print(f"{report.sweep}: {report.verdict}", markup=False)
 
 
-def _teacher_value(teacher: dict[str, Any] | None) -> str:
+def _teacher_value(teacher: TeacherFacts | None) -> str:
     if teacher is None:
         return ""
-    return (
-        f"{teacher['validation']:.4f} val." if teacher["test"] is None else f"{teacher['test']:.4f}"
-    )
+    return f"{teacher.validation:.4f} val." if teacher.test is None else f"{teacher.test:.4f}"
 
 
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None or found["best"] is None:
-        return "" if found is None else "none finished"
-    confirm = found["confirm"]
-    if confirm is None or confirm["mean"] is None:
-        return f"{found['best']['validation']:.4f} val."
-    return f"{confirm['mean']:.4f}" + (
-        f" ({confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})" if confirm["ci95"] else ""
-    )
+def _cell(found: StrategyResult | None) -> str:
+    if found is None:
+        return ""
+    if found.best is None:
+        return "none finished"
+    confirm = found.confirm
+    if confirm is None or confirm.mean is None:
+        return f"{found.best.validation:.4f} val."
+    interval = f" ({confirm.ci95[0]:.4f} to {confirm.ci95[1]:.4f})" if confirm.ci95 else ""
+    return f"{confirm.mean:.4f}{interval}"
 
 
-def _latency(model: dict[str, Any]) -> str:
-    high = model.get("latency_p95_ms")
-    return f"{model['latency_ms']:.1f}" + (f"/{high:.1f}" if high is not None else "") + " ms"
+def _latency(model: Measured | None) -> str:
+    if model is None or model.latency_ms is None:
+        return ""
+    high = "" if model.latency_p95_ms is None else f"/{model.latency_p95_ms:.1f}"
+    return f"{model.latency_ms:.1f}{high} ms"
 
 
-def _size(model: dict[str, Any]) -> str:
-    return f"{model['parameters'] / 1e6:.1f} M\n{model['size_mb']:.0f} MB"
+def _size(model: Measured | None) -> str:
+    if model is None or model.parameters is None or model.size_mb is None:
+        return ""
+    return f"{model.parameters / 1e6:.1f} M\n{model.size_mb:.0f} MB"
 
 
-def settled_values(settings: dict[str, Any]) -> str:
+def settled_values(settings: TrialSettings) -> str:
     """alpha, temperature and learning rate of a trial, each in a word or a few."""
-    names = [("alpha", "alpha"), ("temperature", "T"), ("learning_rate", "lr")]
-    if settings["teacher"] is None or min(_numbers(settings["alpha"])) == 1:
-        names.remove(("temperature", "T"))  # no teacher, so there is nothing to soften
-    return ", ".join(f"{short} {schedule_words(settings[name])}" for name, short in names)
-
-
-def _numbers(schedule: dict[str, Any]) -> list[float]:
-    flat = [schedule.get(key) for key in ("value", "start", "end", "after")] + list(
-        schedule.get("values", [])
-    )
-    return [number for number in flat if number is not None]
+    words = {"alpha": settings.alpha}
+    if settings.teacher is not None and settings.needs_logits:
+        words["T"] = settings.temperature
+    words["lr"] = settings.learning_rate
+    dumped = {name: schedule.model_dump(mode="json") for name, schedule in words.items()}
+    return ", ".join(f"{name} {schedule_words(schedule)}" for name, schedule in dumped.items())
 
 
 def schedule_words(schedule: dict[str, Any]) -> str:

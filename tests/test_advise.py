@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import SPACE
+from made_up_sweeps import settings_of
 
 from kdsweep.advise import Vote, advise, as_lines, decide, kind_of
 from kdsweep.cli import main
+from kdsweep.compare.findings import Pair
 from kdsweep.config import load
 from kdsweep.core.files import write_json
 from kdsweep.core.models.describing import describe_model, parameter_count
+from kdsweep.report.model import (
+    BestTrial,
+    ConfirmResult,
+    Report,
+    StrategyResult,
+    TrialCounts,
+)
 from kdsweep.sweep.folders import Home
 
 KINDS = ("finetune", "distill", "combined")
@@ -198,6 +207,28 @@ def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(
 # --- after a sweep ---------------------------------------------------------------------------------------------------
 
 
+def _result(mean: float | None) -> StrategyResult:
+    """Of a strategy with this mean on test; None: no trial finished."""
+    if mean is None:
+        return StrategyResult(trials=TrialCounts(), best=None, slot_hours=0.0, confirm=None)
+    settings = settings_of()
+    return StrategyResult(
+        trials=TrialCounts(complete=1),
+        best=BestTrial(trial=0, params={}, settings=settings, validation=0.5),
+        slot_hours=0.1,
+        confirm=ConfirmResult(
+            seeds=1,
+            asked=1,
+            failed=0,
+            test=(mean,),
+            validation=(0.5,),
+            mean=mean,
+            ci95=None,
+            retention=None,
+        ),
+    )
+
+
 @pytest.fixture
 def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     """after(values, beaten) -> the evidence where a sweep left these means, and the best of them beats `beaten`."""
@@ -215,36 +246,27 @@ def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             if any(means.values())
             else ""
         )
-        strategies = {
-            strategy: {
-                "best": None if mean is None else {"validation": 0.5},
-                "confirm": None if mean is None else {"mean": mean},
-            }
-            for strategy, mean in means.items()
-        }
-        pairs = [
-            {
-                "a": best,
-                "b": other,
-                "ci95": [0.01, 0.02],
-                "verdict": f"{best} beats {other} by 1.5 points"
-                if other in beaten
-                else "no difference shown",
-            }
+        verdicts = {
+            other: f"{best} beats {other} by 1.5 points"
+            if other in beaten
+            else "no difference shown"
             for other in means
             if other != best
-        ]
-        write_json(folder.facts, {"experiment": experiment})
-        write_json(
-            folder.report,
-            {
-                "state": "done",
-                "metric": "accuracy",
-                "strategies": strategies,
-                "pairs": pairs,
-                "verdict": "as it was measured.",
-            },
+        }
+        report = Report(
+            sweep=name,
+            metric="accuracy",
+            teacher=None,
+            strategies={strategy: _result(mean) for strategy, mean in means.items()},
+            pairs=tuple(
+                Pair(best, other, 0.015, (0.01, 0.02), 0.01, 5, 5, verdict)
+                for other, verdict in verdicts.items()
+            ),
+            questions=(),
+            verdict="as it was measured.",
         )
+        write_json(folder.facts, {"experiment": experiment})
+        write_json(folder.report, report.to_json())
         return advise(load(tiny_space), tmp_path, deploy="edge", goal="size")  # the rule: distill
 
     return build

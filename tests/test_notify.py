@@ -18,18 +18,31 @@ from kdsweep.config import load
 from kdsweep.config.sweep import OnDone, SweepConfig
 from kdsweep.core.files import read_json, write_json
 from kdsweep.errors import SpaceError
+from kdsweep.report.model import Report, TrialCounts
 from kdsweep.sweep import notify as notifying
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.notify import notify, notify_once
 
-REPORT: dict[str, Any] = {
-    "sweep": "tiny",
-    "state": "done",
-    "metric": "accuracy",
-    "verdict": "«combined» beats finetune by 1.3 points (0.4 to 2.2)\nand that is all",
-    "winner": {"strategy": "combined", "trial": 3, "seed_index": 1},
-    "strategies": {"combined": {"trials": {"complete": 4, "pruned": 0, "failed": 0}}},
-}
+REPORT = Report.from_json(
+    {
+        "sweep": "tiny",
+        "state": "done",
+        "metric": "accuracy",
+        "verdict": "«combined» beats finetune by 1.3 points (0.4 to 2.2)\nand that is all",
+        "winner": {"strategy": "combined", "trial": 3, "seed_index": 1},
+        "teacher": None,
+        "strategies": {
+            "combined": {
+                "trials": {"complete": 4, "pruned": 0, "failed": 0},
+                "best": None,
+                "slot_hours": 0.1,
+                "confirm": None,
+            }
+        },
+        "pairs": [],
+        "questions": [],
+    }
+)
 SECRET = "T0/B1/s3cret"
 
 
@@ -96,8 +109,8 @@ def test_a_webhook_gets_the_verdict_as_json_that_chats_show(hook: Hook) -> None:
     assert path == f"/{SECRET}?token=s3cret"
     assert headers["Content-Type"] == "application/json"
     assert body == {
-        key: REPORT[key] for key in ("sweep", "state", "metric", "verdict", "winner")
-    } | {"text": f"tiny: {REPORT['verdict']}"}
+        key: REPORT.to_json()[key] for key in ("sweep", "state", "metric", "verdict", "winner")
+    } | {"text": f"tiny: {REPORT.verdict}"}
 
 
 def test_a_user_and_password_in_the_address_become_a_header(hook: Hook) -> None:
@@ -160,9 +173,9 @@ def test_a_command_gets_the_report_and_the_verdict(tmp_path: Path) -> None:
     got = read_json(tmp_path / "got.json")
     assert got == {
         "argument": "$HOME; s3cret",
-        "report": REPORT,
+        "report": REPORT.to_json(),
         "sweep": "tiny",
-        "verdict": REPORT["verdict"],
+        "verdict": REPORT.verdict,
     }  # no shell has read it
 
 
@@ -211,15 +224,17 @@ def test_the_end_of_a_sweep_is_told_once_and_that_of_a_longer_one_again(tmp_path
         notify_once(folder, on_done, REPORT, lambda line: None)
     assert (tmp_path / "told.txt").read_text() == "told\n"
     assert read_json(folder.facts).keys() == {"identity", "notified"}
+    trials = TrialCounts(complete=8)
+    longer = REPORT.strategies["combined"].model_copy(update={"trials": trials})
     notify_once(
         folder,
         on_done,
-        REPORT
-        | {"strategies": {"combined": {"trials": {"complete": 8, "pruned": 0, "failed": 0}}}},
+        REPORT.model_copy(update={"strategies": {"combined": longer}}),
         lambda line: None,
     )
     assert (tmp_path / "told.txt").read_text() == "told\n" * 2
-    notify_once(folder, None, REPORT | {"state": "stopped"}, lambda line: pytest.fail(line))
+    stopped = REPORT.model_copy(update={"state": "stopped"})
+    notify_once(folder, None, stopped, lambda line: pytest.fail(line))
 
 
 # --- the sweep file --------------------------------------------------------------------------------------------------

@@ -68,13 +68,13 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
     reports = [report(Home(home), name) for name in names]
     if len(reports) == 1:
         if as_json:
-            print_json(reports[0])
+            print_json(reports[0].to_json())
         else:
             show_report(reports[0], home)
         return
     ranks = rank_strategies(reports)
     if as_json:
-        print_json({"sweeps": reports, "ranks": ranks})
+        print_json({"sweeps": [one.to_json() for one in reports], "ranks": ranks})
     else:
         show_reports(reports, ranks)
 

@@ -60,7 +60,7 @@ def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
             startup_timer=startup_timer,
         )
     if as_json:
-        print_json(report)
+        print_json(report.to_json())
     else:
         show_report(report, home, full_sweep=_full_sweep(options))
 

@@ -1,52 +1,38 @@
-"""The students that no other one beats in everything: the Pareto front of the task's metric and what students cost."""
+"""The students that no other one beats in everything: a Pareto front of the metric and the costs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from kdsweep.compare.findings import ParetoEntry
 from kdsweep.compare.records import TrialRecord
 
 
 def pareto(
     metric: str, costs: Mapping[str, str], records: Sequence[TrialRecord]
-) -> list[dict[str, Any]]:
+) -> list[ParetoEntry]:
     """The front over all strategies' complete trials of the search, best metric first.
 
-    costs: objective -> the name of what a student is measured by. Each entry has `strategy`, `trial`, `validation` and the costs by
-    their objectives. Of students that are alike in everything all are there.
+    costs: objective -> the measure of a student that it stands for. Students that are equal in
+    everything are all included.
     """
-    found: list[dict[str, Any]] = []
-    for record in records:
-        if (
-            record.id.phase == "search"
-            and record.state == "complete"
-            and record.result
-            and record.result.best
-            and record.result.student
-        ):
-            reached = {"validation": record.result.best.metrics[f"validation/{metric}"]}
-            found.append(
-                {"strategy": record.id.strategy, "trial": record.id.number}
-                | reached
-                | {name: record.result.student[key] for name, key in costs.items()}
-            )
-    points = [
-        (-one["validation"], *(one[name] for name in costs)) for one in found
-    ]  # less is better in each
-    front = [
-        one
-        for one, point in zip(found, points, strict=True)
-        if not any(_beats(other, point) for other in points)
-    ]
-    return sorted(
-        front,
-        key=lambda one: (
-            -one["validation"],
-            *(one[name] for name in costs),
-            one["strategy"],
-            one["trial"],
-        ),
+    found = [one for record in records if (one := _measured(metric, costs, record)) is not None]
+    front = [one for one in found if not any(_beats(other.rank, one.rank) for other in found)]
+    return sorted(front, key=lambda one: (one.rank, one.id.strategy, one.id.number))
+
+
+def _measured(metric: str, costs: Mapping[str, str], record: TrialRecord) -> ParetoEntry | None:
+    """None unless the trial belongs to the search and is complete."""
+    result = record.result
+    if record.id.phase != "search" or record.state != "complete" or result is None:
+        return None
+    if result.best is None or not result.student:
+        return None
+    student = result.student
+    return ParetoEntry(
+        record.id,
+        result.best.metrics[f"validation/{metric}"],
+        {objective: student[measure] for objective, measure in costs.items()},
     )
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from kdsweep.compare.findings import Question
 from kdsweep.compare.records import TrialRecord
-from kdsweep.core.schedules import PerEpoch, Schedule, parse_schedule
+from kdsweep.core.schedules import PerEpoch, Schedule
 from kdsweep.core.settings import Metric
 
 LEVEL = 0.95
@@ -47,9 +48,8 @@ class _Difference(NamedTuple):
 
 def answer_questions(
     metric: Metric, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """Each question with `question`, `answer` (words; points are hundredths of the metric), `n` trials, `effect` and `ci95` in the
-    metric's own unit, or None where the trials can't tell. slot_hours: what each strategy used in all; its keys are the strategies."""
+) -> list[Question]:
+    """Every question with its answer. slot_hours: what each strategy used in all."""
     trials = [trial for record in records if (trial := _read(metric, record)) is not None]
     strategies = list(dict.fromkeys([*slot_hours, *(record.id.strategy for record in records)]))
     return [
@@ -63,9 +63,10 @@ def answer_questions(
     ]
 
 
-def _entry(question: str, answer: str, n: int, found: _Difference | None = None) -> dict[str, Any]:
-    effect, interval = (None, None) if found is None else (found.effect, [found.low, found.high])
-    return {"question": question, "answer": answer, "n": n, "effect": effect, "ci95": interval}
+def _entry(question: str, answer: str, n: int, found: _Difference | None = None) -> Question:
+    if found is None:
+        return Question(question, answer, n)
+    return Question(question, answer, n, found.effect, (found.low, found.high))
 
 
 # --- what a trial is an example of -----------------------------------------------------------------------------------
@@ -81,16 +82,22 @@ def _read(metric: Metric, record: TrialRecord) -> _Trial | None:
         or not math.isfinite(value)
     ):
         return None
-    epochs = record.settings.get("training", {}).get("epochs")
-    alpha = parse_schedule(record.settings["alpha"])
+    settings = record.settings
+    epochs = settings.training.epochs
     return _Trial(
         record.id.strategy,
         value,
-        LABELS_ALONE if set(values_in_order(alpha, epochs)) == {1.0} else direction(alpha, epochs),
-        direction(parse_schedule(record.settings.get("temperature", 1.0)), epochs),
-        max(parse_schedule(record.settings["learning_rate"]).values_taken()),
+        _alpha_kind(settings.alpha, epochs),
+        direction(settings.temperature, epochs),
+        max(settings.learning_rate.values_taken()),
         record.result.seconds if record.result else 0.0,
     )
+
+
+def _alpha_kind(alpha: Schedule, epochs: int) -> str:
+    if set(values_in_order(alpha, epochs)) == {1.0}:
+        return LABELS_ALONE
+    return direction(alpha, epochs)
 
 
 def values_in_order(schedule: Schedule, epochs: int | None = None) -> tuple[float, ...]:
@@ -112,7 +119,7 @@ def direction(schedule: Schedule, epochs: int | None = None) -> str:
 # --- alpha and temperature -------------------------------------------------------------------------------------------
 
 
-def _which_alpha(trials: Sequence[_Trial]) -> dict[str, Any]:
+def _which_alpha(trials: Sequence[_Trial]) -> Question:
     question = "does a rising, falling or constant alpha do best?"
     groups = {kind: [trial.value for trial in trials if trial.alpha == kind] for kind in ALPHAS}
     enough = sorted(
@@ -148,7 +155,7 @@ def _which_alpha(trials: Sequence[_Trial]) -> dict[str, Any]:
     )
 
 
-def _lower_temperature(trials: Sequence[_Trial]) -> dict[str, Any]:
+def _lower_temperature(trials: Sequence[_Trial]) -> Question:
     question = "does lowering the temperature during training help?"
     taught = [trial for trial in trials if trial.alpha != LABELS_ALONE]
     kinds = {
@@ -212,7 +219,7 @@ def difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> 
 # --- learning rate ---------------------------------------------------------------------------------------------------
 
 
-def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> dict[str, Any]:
+def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> Question:
     question = f"how sensitive is {strategy} to its learning rate?"
     seen = [trial for trial in trials if trial.rate > 0]
     if len(seen) < ENOUGH:
@@ -296,7 +303,7 @@ def cost_of_a_factor_of_2(octaves: np.ndarray, values: np.ndarray) -> tuple[floa
 # --- cost ------------------------------------------------------------------------------------------------------------
 
 
-def _cost(trials: Sequence[_Trial], slot_hours: Mapping[str, float]) -> dict[str, Any]:
+def _cost(trials: Sequence[_Trial], slot_hours: Mapping[str, float]) -> Question:
     total = sum(slot_hours.values())
     parts = []
     for strategy, hours in slot_hours.items():

@@ -1,12 +1,14 @@
-"""What the comparison is made from: trials as they were recorded, and what students answered on the test split."""
+"""What a comparison is made from: the trials as recorded, and the logits on the test split."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Self
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, JsonValue
 
+from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.trial_id import TrialId
 
@@ -15,34 +17,72 @@ from kdsweep.trial_id import TrialId
 class TrialRecord:
     """A trial of the search, or a run of confirm (the same settings with a fresh seed).
 
-    state: complete, pruned, diverged, failed or running. params: what the sampler drew, flat, with dots.
-    settings: `TrialSettings` as JSON-like values.
+    state: complete, pruned, diverged, failed or running. params: what the sampler drew, flat, with
+    dots.
     """
 
     id: TrialId
     state: str
-    settings: dict[str, Any]
-    params: dict[str, Any] = field(default_factory=dict)
+    settings: TrialSettings
+    params: dict[str, JsonValue] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     result: TrialResult | None = None
 
     def best(self, metric: str) -> float | None:
-        """The task's metric on validation, of the best evaluation; None where there is none."""
+        """The task's metric on validation, of the best evaluation; None if there is none."""
         values = [one.metrics[f"validation/{metric}"] for one in self.evaluations]
         return max(values, default=None)
 
 
-@dataclass(frozen=True)
-class TestAnswers:
-    """What was answered on the test split. `labels`: those of the rows (`kind_of`). `students`: for each strategy, by the index of the
-    seed, logits [rows, classes]. `teacher`: its logits [rows, classes], or None."""
+class TeacherRecord(BaseModel):
+    """A teacher as `sweep.json` keeps it.
 
-    __test__ = False  # no test, whatever pytest thinks
+    validation, test: metric -> value; `test` is None until the teacher is judged. selected: the
+    task's metric on validation by seed, where the teacher is the best of several seeds; None for a
+    seed that learned nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    validation: dict[str, float]
+    parameters: int | float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+    latency_p95_ms: float | None = None
+    test: dict[str, float] | None = None
+    name: str = "teacher"
+    selected: dict[str, float | None] | None = None
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        return cls.model_validate(data)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class TestLogits:
+    """What students put out for the rows of the test split.
+
+    labels: of the rows. students: strategy -> index of the seed -> logits [rows, classes].
+    """
+
+    __test__ = False  # pytest would collect it
 
     labels: np.ndarray
     students: dict[str, dict[int, np.ndarray]]
-    teacher: np.ndarray | None = None
 
 
-# Okabe and Ito's palette, which people with any colour vision can tell apart; a strategy has the same colour wherever it is shown.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+# Okabe and Ito's palette, which people with any kind of color vision can tell apart. A strategy has
+# the same color wherever it is shown.
+COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#F0E442",
+    "#000000",
+)

@@ -27,6 +27,7 @@ from scipy.special import (
     stdtrit,
 )  # Student's t: scipy.stats' own, without its checks, which cost fifty times as much
 
+from kdsweep.compare.findings import Estimate, Pair
 from kdsweep.core.settings import MEANS, METRICS, Metric
 
 LEVEL, POWER = 0.95, 0.8
@@ -41,33 +42,6 @@ Predicted = Mapping[
 Weighted = Callable[
     [np.ndarray], np.ndarray
 ]  # how often each example was drawn [draws, rows] -> scores of each student [students, draws]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and its 95% interval; `low` and `high` are None where one seed says nothing of the others."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two strategies on the same seeds and examples. `difference`: mean of a minus mean of b, in the metric's own unit.
-
-    p: two-sided, corrected for all pairs (Holm 1979). seeds: how many both have. seeds_needed: so many would show the difference that
-    was asked for with a power of 80%; None where no number of them would, on these test examples. ci95 is of this pair alone.
-    """
-
-    a: str
-    b: str
-    difference: float | None
-    ci95: tuple[float, float] | None
-    p: float | None
-    seeds: int
-    seeds_needed: int | None
-    verdict: str
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from kdsweep.core.files import read_json
 from kdsweep.core.settings import TaskSettings, TrialSettings
 from kdsweep.errors import without_password
 from kdsweep.export.students import Student
+from kdsweep.report.model import Report
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.terminal import schedule_words
 
@@ -36,10 +37,10 @@ HUB_NAMES = {
 
 
 def write_card(
-    file: Path, folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]
+    file: Path, folder: SweepFolder, student: Student, report: Report, facts: dict[str, Any]
 ) -> None:
-    """found: the sweep's report. facts: the export's."""
-    text = f"---\n{_front_matter(student, facts).to_yaml()}\n---\n\n{_body(folder, student, found, facts)}"
+    """facts: the export's."""
+    text = f"---\n{_front_matter(student, facts).to_yaml()}\n---\n\n{_body(folder, student, report, facts)}"
     file.write_text(without_password(text), encoding="utf-8")
 
 
@@ -116,9 +117,7 @@ def _short(source: str) -> str:
 # --- for people ------------------------------------------------------------------------------------------------------
 
 
-def _body(
-    folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]
-) -> str:
+def _body(folder: SweepFolder, student: Student, report: Report, facts: dict[str, Any]) -> str:
     settings, task = student.settings, student.settings.task
     named = ", ".join(f"`{label}`" for label in facts["labels"])
     what = {
@@ -129,12 +128,12 @@ def _body(
     sections = [
         f"# {facts['sweep']}: {student.id.name}\n\n{what[task.kind]}, trained by kdsweep {__version__}: "
         f"a student of {_short(_base_model(settings))}, by the strategy `{student.id.strategy}`.\n\n{_usage(task)}",
-        _section("Results", _results(student, found, facts), _notes(student, found, facts)),
-        _section("Size and speed", _sizes(facts, found)),
+        _section("Results", _results(student, report, facts), _notes(student, report, facts)),
+        _section("Size and speed", _sizes(facts, report)),
         _section("Task and data", _task(task, read_json(folder.facts).get("data") or {})),
-        _section("Teacher and student", _models(settings, found)),
+        _section("Teacher and student", _models(settings, report)),
         _section("Settings", _settings(settings)),
-        _reproduce(folder, student, found, facts),
+        _reproduce(folder, student, report, facts),
     ]
     return "\n\n".join(sections) + "\n"
 
@@ -163,8 +162,8 @@ load("PATH/TO/THIS/FOLDER").predict(["a long text"])
 ```"""
 
 
-def _results(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
-    metric, teacher, confirm = facts["metric"], found["teacher"], facts["confirm"]
+def _results(student: Student, report: Report, facts: dict[str, Any]) -> str:
+    metric, teacher, confirm = facts["metric"], report.teacher, facts["confirm"]
     rows: list[Sequence[Any]] = [("this student", "validation", _number(facts["validation"]), "")]
     if facts["test"] is not None:
         rows.append(("this student", "test", _number(facts["test"]), ""))
@@ -183,9 +182,9 @@ def _results(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> 
             )
         )
     if teacher:
-        rows.append(("the teacher", "validation", _number(teacher["validation"]), ""))
-        if teacher["test"] is not None:
-            rows.append(("the teacher", "test", _number(teacher["test"]), ""))
+        rows.append(("the teacher", "validation", _number(teacher.validation), ""))
+        if teacher.test is not None:
+            rows.append(("the teacher", "test", _number(teacher.test), ""))
     if facts["int8"]:
         rows.append(
             (
@@ -199,21 +198,18 @@ def _results(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> 
     return _table(("", "split", metric, "95% interval"), rows)
 
 
-def _notes(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> str:
-    confirm, counts = (
-        facts["confirm"],
-        found["strategies"].get(student.id.strategy, {}).get("trials", {}),
-    )
-    notes = [f"- {found['verdict']}"]
+def _notes(student: Student, report: Report, facts: dict[str, Any]) -> str:
+    confirm, searched = facts["confirm"], report.strategies.get(student.id.strategy)
+    notes = [f"- {report.verdict}"]
     if confirm and confirm.get("test"):
         notes.append(f"- test by seed: {', '.join(_number(value) for value in confirm['test'])}")
     if confirm and confirm.get("retention") is not None:
         notes.append(
             f"- {100 * confirm['retention']:.1f}% of the teacher's {facts['metric']} on test is kept"
         )
-    if counts.get("complete", 0) > 1:
+    if searched and searched.trials.complete > 1:
         notes.append(
-            f"- the trial was chosen among {sum(counts.values())} of its strategy by validation, so what it reaches there is flattering; test had no say"
+            f"- the trial was chosen among {searched.trials.total} of its strategy by validation, so what it reaches there is flattering; test had no say"
         )
     other = [
         f"{name} {_number(value)}"
@@ -232,8 +228,9 @@ def _notes(student: Student, found: dict[str, Any], facts: dict[str, Any]) -> st
     return "\n".join(notes)
 
 
-def _sizes(facts: dict[str, Any], found: dict[str, Any]) -> str:
-    student, teacher = facts["student"] or {}, found["teacher"]
+def _sizes(facts: dict[str, Any], report: Report) -> str:
+    student = facts["student"] or {}
+    teacher = report.teacher.to_json() if report.teacher else None
     rows = [
         (
             "this student (torch, where it was trained)",
@@ -302,7 +299,7 @@ def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
     return _table(("", ""), rows)
 
 
-def _models(settings: TrialSettings, found: dict[str, Any]) -> str:
+def _models(settings: TrialSettings, report: Report) -> str:
     student = _short(_base_model(settings)) + (
         " (the fine-tuned teacher's weights)" if settings.student.model == "teacher" else ""
     )
@@ -340,22 +337,19 @@ def _settings(settings: TrialSettings) -> str:
     return _table(("", ""), [*rows, ("seed", settings.seed)])
 
 
-def _reproduce(
-    folder: SweepFolder, student: Student, found: dict[str, Any], facts: dict[str, Any]
-) -> str:
-    known = found.get("reproduce") or {}
-    versions = known.get("versions") or {
-        name: version(name) for name in ("kdsweep", "torch", "transformers")
-    }
+def _reproduce(folder: SweepFolder, student: Student, report: Report, facts: dict[str, Any]) -> str:
+    known = report.reproduce
+    versions = known.versions if known else {}
+    if not versions:
+        versions = {name: version(name) for name in ("kdsweep", "torch", "transformers")}
     sweep = shlex.quote(facts["sweep"])
     commands = [
-        *([_without_home(known["command"], folder)] if known.get("command") else []),
+        *([_without_home(known.command, folder)] if known else []),
         f"kdsweep replay {sweep} {student.id.name}    # this trial again, and whether its numbers are the same",
         f"kdsweep export {sweep} FOLDER --trial {student.id.name}",
     ]
-    hashes = {
-        name: value for name, value in (known.get("hashes") or {}).items() if isinstance(value, str)
-    }
+    known_hashes = known.hashes if known else {}
+    hashes = {name: value for name, value in known_hashes.items() if isinstance(value, str)}
     lines = [f"versions: {', '.join(f'{name} {value}' for name, value in versions.items())}"]
     lines += (
         [f"hashes: {', '.join(f'{name} `{value}`' for name, value in hashes.items())}"]

@@ -25,6 +25,7 @@ from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
 from kdsweep.export.onnx_format import OnnxModel
 from kdsweep.export.students import Student, check_rows, choose, fetch, read_report
+from kdsweep.report.model import Report
 from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home
 
@@ -54,8 +55,8 @@ def export(
     if onnx or int8:
         onnx_format.check_packages()
     folder = home.existing(sweep)
-    found = read_report(home, sweep)
-    student = choose(home, sweep, found, trial=trial, strategy=strategy)
+    report = read_report(home, sweep)
+    student = choose(home, sweep, report, trial=trial, strategy=strategy)
     if onnx or int8:
         check_rows(home, folder, student.settings.task)
     try:
@@ -67,8 +68,8 @@ def export(
                 if onnx or int8
                 else {"onnx": None, "int8": None}
             )
-            facts = _facts(sweep, destination, student, model, found, converted)
-            write_card(beside / "README.md", folder, student, found, facts)
+            facts = _facts(sweep, destination, student, model, report, converted)
+            write_card(beside / "README.md", folder, student, report, facts)
     except OSError as error:
         raise KdsweepError(
             f"{error.filename or destination}: {error.strerror or error}; nothing was exported"
@@ -174,14 +175,17 @@ def _facts(
     destination: Path,
     student: Student,
     model: PreTrainedModel,
-    found: dict[str, Any],
+    report: Report,
     converted: dict[str, Any],
 ) -> dict[str, Any]:
     metric, result = student.settings.task.metric, student.result
     assert result.best is not None
     id2label: Any = model.config.id2label
-    best = found["strategies"].get(student.id.strategy, {}).get("best")
-    confirm = found["strategies"].get(student.id.strategy, {}).get("confirm")
+    confirm = None
+    found = report.strategies.get(student.id.strategy)
+    # The seeds confirm the strategy's best trial, and say nothing about another one.
+    if found and found.confirm and found.best and found.best.trial == student.id.number:
+        confirm = found.confirm.to_json()
     return {
         "sweep": sweep,
         "trial": student.id.name,
@@ -191,8 +195,7 @@ def _facts(
         "metric": metric,
         "validation": result.best.metrics[f"validation/{metric}"],
         "test": result.test[metric] if result.test else None,
-        # The seeds confirm the strategy's best trial, and say nothing of another.
-        "confirm": confirm if best is not None and best["trial"] == student.id.number else None,
+        "confirm": confirm,
         "student": result.student,
         **converted,
     }

@@ -6,16 +6,17 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
 from kdsweep.core.settings import TaskSettings, TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, KdsweepError, did_you_mean
+from kdsweep.report.model import Report
 from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
-from kdsweep.sweep.results import recorded, report
+from kdsweep.sweep.results import recorded
+from kdsweep.sweep.results import report as report_of
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.trial_id import TrialId
 
@@ -34,9 +35,9 @@ class Student:
 
 
 def choose(
-    home: Home, sweep: str, found: dict[str, Any], *, trial: str | None, strategy: str | None
+    home: Home, sweep: str, report: Report, *, trial: str | None, strategy: str | None
 ) -> Student:
-    """The trial of this name; or the strategy's student that is published; or, of the sweep's report `found`, the winner.
+    """The trial of this name; or the strategy's student that is published; or, the winner of its `report`.
 
     Raises UnknownSweep for a trial that isn't there, KdsweepError for one that has no student.
     """
@@ -46,7 +47,7 @@ def choose(
     elif strategy is not None:
         chosen = _best_of(home, sweep, strategy)
     else:
-        chosen = _winner(sweep, found)
+        chosen = _winner(sweep, report)
     files = folder.trial(chosen)
     result = files.read_result()
     if result is None or result.state != "complete" or result.best is None:
@@ -57,13 +58,12 @@ def choose(
     return Student(chosen, files, settings, result)
 
 
-def _winner(sweep: str, found: dict[str, Any]) -> TrialId:
-    winner = found["winner"]
-    if winner is None:
+def _winner(sweep: str, report: Report) -> TrialId:
+    if report.winner is None:
         raise KdsweepError(
             f"sweep {sweep!r} has no student yet: no trial has finished; see `kdsweep status {sweep}`"
         )
-    return TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
+    return report.winner
 
 
 def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
@@ -89,18 +89,17 @@ def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
 # --- what is said of it ----------------------------------------------------------------------------------------------
 
 
-def read_report(home: Home, sweep: str) -> dict[str, Any]:
+def read_report(home: Home, sweep: str) -> Report:
     """The sweep's report as it stands; the one that was written at its end where the data can't be read as it was any more."""
     folder = home.existing(sweep)
     try:
         plan, _ = recorded(home, sweep)
         check_rows(home, folder, plan.space.task)
-        return report(home, sweep)
+        return report_of(home, sweep)
     except DataError:
         if not folder.report.exists():
             raise
-        found: dict[str, Any] = read_json(folder.report)
-        return found
+        return Report.from_json(read_json(folder.report))
 
 
 def check_rows(home: Home, folder: SweepFolder, task: TaskSettings) -> None:

@@ -2,164 +2,219 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from kdsweep.compare.findings import Estimate, Pair, ParetoEntry
 from kdsweep.compare.questions import answer_questions
-from kdsweep.compare.records import TestAnswers, TrialRecord
-from kdsweep.compare.statistics import Estimate, Pair, compare_pairs, mean_score
+from kdsweep.compare.records import TeacherRecord, TestLogits, TrialRecord
+from kdsweep.compare.statistics import compare_pairs, mean_score
 from kdsweep.core.settings import Metric
-from kdsweep.core.tasks.predictions import answers as answered
-from kdsweep.core.tasks.predictions import kind_of
+from kdsweep.core.tasks.predictions import answers, kind_of
+from kdsweep.report.model import (
+    BestTrial,
+    ConfirmResult,
+    Importance,
+    MoreTest,
+    Report,
+    Reproduction,
+    SlotUse,
+    StrategyResult,
+    TeacherFacts,
+    TrialCounts,
+)
 from kdsweep.report.sentences import confirmed_verdict, searched_verdict
+from kdsweep.trial_id import TrialId
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What the search of one strategy found. seeds_asked: how many seeds confirm the best trial."""
+
+    trials: TrialCounts
+    best: BestTrial | None
+    slot_hours: float
+    seeds_asked: int
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """What a report holds beside the comparison; its fields are the report's."""
+
+    pareto: tuple[ParetoEntry, ...] | None = None
+    importance: dict[str, Importance | None] = field(default_factory=dict)
+    winner: TrialId | None = None
+    slots: SlotUse | None = None
+    reproduce: Reproduction | None = None
+    state: str = "done"
 
 
 def summarize(
     sweep: str,
     metric: Metric,
-    teacher: dict[str, Any] | None,
-    strategies: dict[str, Any],
+    teachers: Sequence[TeacherRecord],
+    outcomes: Mapping[str, SearchOutcome],
     records: Sequence[TrialRecord],
-    answers: TestAnswers | None,
-    teachers: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
+    test: TestLogits | None,
+    facts: SweepFacts,
+) -> Report:
     """The report of a sweep.
 
-    teacher: `validation` and, once judged, `test` (metric -> value), `parameters`, `size_mb`, `latency_ms`, or None where no strategy
-    needs one. strategies: for each `trials` (counts), `best` (trial, params, settings, validation, student, and what its `teachers`
-    reach together where they are several) or None, `slot_hours`, and `asked`, how many seeds confirm the best. teachers: all of them,
-    `teacher` among them, each with its `name`, and with `selected` where it is the best of several seeds.
+    teachers: the first one is the teacher that students are measured by; empty where no strategy
+    needs one. outcomes: by strategy.
     """
-    pairs: list[Pair] = []
-    means: dict[str, Estimate] = {}
-    if answers is not None:
-        kind = kind_of(answers.labels)
-        predicted = {
-            strategy: {i: answered(logits, kind) for i, logits in by_seed.items()}
-            for strategy, by_seed in answers.students.items()
-            if by_seed
-        }
-        means = {
-            strategy: mean_score(metric, answers.labels, by_seed)
-            for strategy, by_seed in predicted.items()
-        }
-        pairs = compare_pairs(metric, answers.labels, predicted)
-    teacher_test = teacher["test"][metric] if teacher and teacher.get("test") else None
-    outcomes = {
-        strategy: {key: found[key] for key in ("trials", "best", "slot_hours")}
-        | {
-            "confirm": _confirm(
-                metric, strategy, found["asked"], records, means.get(strategy), teacher_test
-            )
-        }
-        for strategy, found in strategies.items()
-    }
-    beside = _more_tests(metric, teacher, records)
-    return {
-        "sweep": sweep,
-        "metric": metric,
-        "teacher": None
-        if teacher is None
-        else teacher | {"validation": teacher["validation"][metric], "test": teacher_test},
-        "teachers": [
-            one | {part: one[part] and one[part][metric] for part in ("validation", "test")}
-            for one in teachers
-        ],
-        "strategies": outcomes,
-        "pairs": [asdict(pair) for pair in pairs],
-        "questions": answer_questions(
+    means, pairs = ({}, []) if test is None else _compare(metric, test)
+    shown = [_teacher(metric, one) for one in teachers]
+    teacher = shown[0] if shown else None
+    teacher_test = teacher.test if teacher else None
+    slot_hours = {strategy: found.slot_hours for strategy, found in outcomes.items()}
+    if means:
+        verdict = confirmed_verdict(metric, means, pairs, teacher_test)
+    else:
+        verdict = searched_verdict(
             metric,
-            records,
-            {strategy: found["slot_hours"] for strategy, found in strategies.items()},
-        ),
-        "verdict": confirmed_verdict(metric, means, pairs, teacher_test)
-        if means
-        else searched_verdict(metric, teacher, strategies),
-    } | ({"more_tests": beside} if beside else {})
+            teacher.validation if teacher else None,
+            {name: found.best.validation for name, found in outcomes.items() if found.best},
+        )
+    return Report(
+        sweep=sweep,
+        metric=metric,
+        teacher=teacher,
+        teachers=tuple(shown),
+        strategies={
+            strategy: StrategyResult(
+                trials=found.trials,
+                best=found.best,
+                slot_hours=found.slot_hours,
+                confirm=_confirm(
+                    metric,
+                    [one for one in records if one.id.strategy == strategy],
+                    found.seeds_asked,
+                    means.get(strategy),
+                    teacher_test,
+                ),
+            )
+            for strategy, found in outcomes.items()
+        },
+        pairs=tuple(pairs),
+        questions=tuple(answer_questions(metric, records, slot_hours)),
+        verdict=verdict,
+        more_tests=_more_tests(metric, teachers[0] if teachers else None, records),
+        pareto=facts.pareto,
+        importance=facts.importance,
+        winner=facts.winner,
+        slots=facts.slots,
+        reproduce=facts.reproduce,
+        state=facts.state,
+    )
+
+
+def _compare(metric: Metric, test: TestLogits) -> tuple[dict[str, Estimate], list[Pair]]:
+    """Each strategy's mean on the test split, and every pair."""
+    kind = kind_of(test.labels)
+    predicted = {
+        strategy: {seed: answers(logits, kind) for seed, logits in by_seed.items()}
+        for strategy, by_seed in test.students.items()
+        if by_seed
+    }
+    means = {
+        strategy: mean_score(metric, test.labels, by_seed)
+        for strategy, by_seed in predicted.items()
+    }
+    return means, compare_pairs(metric, test.labels, predicted)
+
+
+def _teacher(metric: Metric, record: TeacherRecord) -> TeacherFacts:
+    return TeacherFacts(
+        validation=record.validation[metric],
+        parameters=record.parameters,
+        size_mb=record.size_mb,
+        latency_ms=record.latency_ms,
+        latency_p95_ms=record.latency_p95_ms,
+        test=record.test[metric] if record.test else None,
+        name=record.name,
+        selected=record.selected,
+    )
 
 
 def _more_tests(
-    metric: Metric, teacher: dict[str, Any] | None, records: Sequence[TrialRecord]
-) -> dict[str, dict[str, Any]]:
-    """For each split that is judged beside test (`task.splits.more_tests`): the teacher's score or None, and each strategy's by seed."""
-    found: dict[str, dict[str, Any]] = {}
-    runs = sorted(
-        (one for one in records if one.id.phase == "confirm" and one.result and one.result.test),
-        key=lambda one: one.id.seed_index or 0,
-    )
-    for run in runs:
-        for name, value in (run.result.test or {}).items() if run.result else ():
+    metric: Metric, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
+) -> dict[str, MoreTest]:
+    """For each split that is judged beside test: the teacher's score, and each strategy's by seed."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    for run in _runs_of_confirm(records):
+        for name, value in ((run.result.test if run.result else None) or {}).items():
             split, _, judged = name.rpartition("/")
             if split and judged == metric:
-                of_teacher = ((teacher or {}).get("test") or {}).get(name)
-                found.setdefault(split, {"teacher": of_teacher, "strategies": {}})[
-                    "strategies"
-                ].setdefault(run.id.strategy, []).append(value)
-    return found
+                scores.setdefault(split, {}).setdefault(run.id.strategy, []).append(value)
+    of_teacher = (teacher.test if teacher else None) or {}
+    return {
+        split: MoreTest(
+            teacher=of_teacher.get(f"{split}/{metric}"),
+            strategies={strategy: tuple(values) for strategy, values in by_strategy.items()},
+        )
+        for split, by_strategy in scores.items()
+    }
+
+
+def _runs_of_confirm(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Those that have ended, by seed."""
+    runs = [one for one in records if one.id.phase == "confirm" and one.result]
+    return sorted(runs, key=lambda one: one.id.seed_index or 0)
 
 
 def _confirm(
     metric: Metric,
-    strategy: str,
-    asked: int,
     records: Sequence[TrialRecord],
+    asked: int,
     mean: Estimate | None,
     teacher_test: float | None,
-) -> dict[str, Any] | None:
-    runs = sorted(
-        (
-            one
-            for one in records
-            if one.id.phase == "confirm" and one.id.strategy == strategy and one.result
-        ),
-        key=lambda one: one.id.seed_index or 0,
-    )
+) -> ConfirmResult | None:
+    """records: of one strategy."""
+    runs = _runs_of_confirm(records)
     if not runs:
         return None
     results = [one.result for one in runs if one.result and one.result.test and one.result.best]
-    return {
-        "seeds": len(results),
-        "asked": asked,
-        "failed": len(runs) - len(results),
-        "test": [result.test[metric] for result in results if result.test],
-        "validation": [
+    interval = None
+    if mean and mean.low is not None and mean.high is not None:
+        interval = (mean.low, mean.high)
+    retention = None
+    if mean and teacher_test and teacher_test > 0:
+        retention = mean.value / teacher_test
+    return ConfirmResult(
+        seeds=len(results),
+        asked=asked,
+        failed=len(runs) - len(results),
+        test=tuple(result.test[metric] for result in results if result.test),
+        validation=tuple(
             result.best.metrics[f"validation/{metric}"] for result in results if result.best
-        ],
-        "mean": mean.value if mean else None,
-        "ci95": [mean.low, mean.high] if mean and mean.low is not None else None,
-        "retention": mean.value / teacher_test
-        if mean and teacher_test and teacher_test > 0
-        else None,
-    }
+        ),
+        mean=mean.value if mean else None,
+        ci95=interval,
+        retention=retention,
+    )
 
 
-def rank_strategies(reports: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Each strategy's average rank over several sweeps (1 is best; ties share), of those that all sweeps have judged alike: by the
-    confirm's test mean where every sweep has it, else by the search's validation."""
+def rank_strategies(reports: Sequence[Report]) -> dict[str, float]:
+    """Each strategy's average rank over several sweeps (1 is best; ties share).
+
+    Only strategies with a result in every sweep are ranked: on test if that was confirmed, else on
+    validation.
+    """
     from scipy.stats import rankdata
 
-    common = (
-        [
-            name
-            for name in reports[0]["strategies"]
-            if all(value_of(one, name) is not None for one in reports)
-        ]
-        if reports
-        else []
-    )
+    results = [
+        {
+            name: value
+            for name, one in report.strategies.items()
+            if (value := one.reached) is not None
+        }
+        for report in reports
+    ]
+    common = [name for name in results[0] if all(name in one for one in results)] if results else []
     if not common:
         return {}
-    ranks = [rankdata([-float(value_of(one, name) or 0.0) for name in common]) for one in reports]
+    ranks = [rankdata([-one[name] for name in common]) for one in results]
     return dict(zip(common, np.mean(ranks, axis=0).tolist(), strict=True))
-
-
-def value_of(report: dict[str, Any], strategy: str) -> float | None:
-    """What a strategy reached in a sweep: on test where that was confirmed, else on validation."""
-    found = report["strategies"].get(strategy)
-    if found is None or found["best"] is None:
-        return None
-    confirmed = found["confirm"]["mean"] if found["confirm"] else None
-    return float(found["best"]["validation"] if confirmed is None else confirmed)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from kdsweep.compare.records import TrialRecord
+from kdsweep.core.settings import TrialSettings
 from kdsweep.report.figures import (
     INK,
     Chart,
@@ -30,14 +31,16 @@ from kdsweep.report.figures import (
     teacher_at,
     trace_of,
 )
+from kdsweep.report.model import Report
 from kdsweep.report.schedule_words import (
-    hears_teacher,
+    Scheduled,
     in_words,
     mean_over_training,
     peak_rate,
     rate_in_words,
     sample,
     small,
+    weighs_teacher,
 )
 
 # How good a trial is, worst first: seen on white, on black and without colour, and no strategy's colours.
@@ -49,7 +52,7 @@ BAND_EDGES, BAND_NAMES = (
 TOP = 5
 
 
-def draw_charts(report: dict[str, Any], records: Sequence[TrialRecord]) -> list[Chart]:
+def draw_charts(report: Report, records: Sequence[TrialRecord]) -> list[Chart]:
     """Every chart that there is something to show for."""
     material = Material(report, records)
     made = (
@@ -72,14 +75,14 @@ def draw_charts(report: dict[str, Any], records: Sequence[TrialRecord]) -> list[
 def _strategies(material: Material) -> Chart | None:
     """Mean, interval and each seed on the test split; before any was confirmed, the search's best on validation."""
     confirms = {
-        name: found["confirm"]
-        for name, found in material.report["strategies"].items()
-        if found["confirm"] and found["confirm"]["mean"] is not None
+        name: found.confirm
+        for name, found in material.report.strategies.items()
+        if found.confirm and found.confirm.mean is not None
     }
     bests = {
-        name: found["best"]["validation"]
-        for name, found in material.report["strategies"].items()
-        if found["best"] is not None
+        name: found.best.validation
+        for name, found in material.report.strategies.items()
+        if found.best is not None
     }
     if not confirms and not bests:
         return None
@@ -101,8 +104,9 @@ def _strategies(material: Material) -> Chart | None:
                 "font": {"size": 13},
             }
         )
-        found = confirms.get(name, {"mean": bests.get(name), "ci95": None, "test": []})
-        mean, interval = found["mean"], found["ci95"]
+        found = confirms.get(name)
+        mean = found.mean if found and found.mean is not None else bests[name]
+        interval, seeds_reached = (found.ci95, found.test) if found else (None, ())
         marker = {"color": look.color, "symbol": look.symbol, "size": 13}
         trace = trace_of(
             [mean],
@@ -121,7 +125,7 @@ def _strategies(material: Material) -> Chart | None:
                 "color": look.color,
             }
         data.append(trace)
-        if len(found["test"]) > 1:
+        if len(seeds_reached) > 1:
             seeds = {
                 "color": look.color,
                 "symbol": "circle-open",
@@ -130,8 +134,8 @@ def _strategies(material: Material) -> Chart | None:
             }
             data.append(
                 trace_of(
-                    found["test"],
-                    [at + 0.24] * len(found["test"]),
+                    seeds_reached,
+                    [at + 0.24] * len(seeds_reached),
                     f"{name}, each seed",
                     mode="markers",
                     marker=seeds,
@@ -151,13 +155,15 @@ def _strategies(material: Material) -> Chart | None:
                 name,
                 number(mean),
                 "–" if not interval else f"{interval[0]:.4f} to {interval[1]:.4f}",
-                ", ".join(map(number, found["test"])) or "–",
+                ", ".join(map(number, seeds_reached)) or "–",
             )
         )
     split = "test" if confirms else "validation"
-    teacher = material.teacher(split)
+    teacher = material.teacher_validation
+    if confirms:
+        teacher = material.teacher.test if material.teacher else None
     everything = [value for trace in data for value in trace["x"]] + [
-        end for found in confirms.values() for end in found["ci95"] or ()
+        end for found in confirms.values() for end in found.ci95 or ()
     ]
     reach = span_of([*everything, teacher])
     line = teacher_at(teacher, across=reach)
@@ -210,7 +216,7 @@ def _learning_curves(material: Material) -> Chart | None:
     measured = {name: trials for name, trials in measured.items() if trials}
     if not measured:
         return None
-    teacher = material.teacher("validation")
+    teacher = material.teacher_validation
     everything = [
         value
         for trials in measured.values()
@@ -403,7 +409,7 @@ def _best_so_far(material: Material) -> Chart | None:
         )
     if not data:
         return None
-    teacher = material.teacher("validation")
+    teacher = material.teacher_validation
     layout = layout_of(
         axis_of(f"slot {unit} that the strategy's trials took", rangemode="tozero"),
         axis_of(f"best validation {material.metric}", range=span_of([*values, teacher], cut=True)),
@@ -424,12 +430,12 @@ def _best_so_far(material: Material) -> Chart | None:
 # --- schedules -------------------------------------------------------------------------------------------------------
 
 
-def _scheduled(material: Material, what: str, title: str) -> Chart | None:
+def _scheduled(material: Material, what: Scheduled, title: str) -> Chart | None:
     """The schedules as curves, coloured by what they reached; and that against each one's mean."""
     trials = [
         (one, value)
         for one, value in material.complete
-        if what == "alpha" or hears_teacher(one.settings)
+        if what == "alpha" or weighs_teacher(one.settings)
     ]
     if not trials:
         return None
@@ -449,7 +455,7 @@ def _scheduled(material: Material, what: str, title: str) -> Chart | None:
     )
     ranked = sorted(trials, key=lambda entry: -entry[1])[:TOP]
     rows = tuple(
-        (one.id.name, number(value), in_words(one.settings[what])) for one, value in ranked
+        (one.id.name, number(value), in_words(getattr(one.settings, what))) for one, value in ranked
     )
     top, value = ranked[0]
     skipped = (
@@ -459,7 +465,7 @@ def _scheduled(material: Material, what: str, title: str) -> Chart | None:
     )
     caption = (
         f"{len(trials)} complete trial{'s'[: len(trials) != 1]}; the thicker the curve, the better the {material.metric}. "
-        f"The best, {top.id.name}, reached {value:.4f} with {in_words(top.settings[what])}.{skipped}"
+        f"The best, {top.id.name}, reached {value:.4f} with {in_words(getattr(top.settings, what))}.{skipped}"
     )
     return Chart(
         what,
@@ -471,7 +477,7 @@ def _scheduled(material: Material, what: str, title: str) -> Chart | None:
     )
 
 
-def _by_band(trials: Sequence[tuple[TrialRecord, float]], what: str) -> list[Figure]:
+def _by_band(trials: Sequence[tuple[TrialRecord, float]], what: Scheduled) -> list[Figure]:
     values = [value for _, value in trials]
     few = len(values) < 10
     bands = np.searchsorted(
@@ -529,7 +535,7 @@ def _against(
                     hovertemplate=said,
                 )
             )
-    teacher = material.teacher("validation")
+    teacher = material.teacher_validation
     span = span_of([*(value for _, value in trials), teacher], cut=True)
     return data, layout_of(
         axis, axis_of(f"validation {material.metric}", range=span), **teacher_at(teacher)
@@ -599,7 +605,7 @@ def _rate_ticks(low: float, high: float) -> list[float]:
 def _importance(material: Material) -> Chart | None:
     shares = {
         name: found
-        for name, found in (material.report.get("importance") or {}).items()
+        for name, found in material.report.importance.items()
         if found and name in material.looks
     }
     if not shares:
@@ -729,7 +735,7 @@ def _all_settings(material: Material) -> Chart | None:
         (
             one.id.name,
             number(value),
-            *(in_words(one.settings[what]) for what in head[2:4]),
+            *(in_words(getattr(one.settings, what)) for what in head[2:4]),
             rate_in_words(peak_rate(one.settings)),
         )
         for one, value in material.best_first()[:10]
@@ -805,8 +811,8 @@ def _other_parameters(trials: Sequence[tuple[TrialRecord, float]], most: int = 4
     return found[:most]
 
 
-def _lookup(settings: dict[str, Any], path: str) -> Any:
-    found: Any = settings
+def _lookup(settings: TrialSettings, path: str) -> Any:
+    found: Any = settings.model_dump(mode="json")
     for key in path.split("."):
         found = found.get(key) if isinstance(found, dict) else None
     return found
@@ -833,9 +839,9 @@ def _cost(material: Material) -> Chart | None:
         data, layout = _against(
             material,
             known,
-            lambda one, costs=costs: costs[id(one)],
+            lambda one, costs=costs: costs[id(one)],  # type: ignore[misc]
             axis_of(f"{label} ({unit})", rangemode="tozero"),
-        )  # type: ignore[misc]
+        )
         line, ring = (
             {"color": INK, "width": 1.5, "dash": "dash", "shape": "hv"},
             {"color": INK, "symbol": "circle-open", "size": 14},
@@ -846,7 +852,9 @@ def _cost(material: Material) -> Chart | None:
                 x, y, "Pareto front", mode="lines+markers", line=line, marker=ring, hoverinfo="skip"
             )
         )
-        cost, value = material.teacher(what), material.teacher("validation")
+        cost, value = None, material.teacher_validation
+        if material.teacher is not None:
+            cost = getattr(material.teacher, what)
         if cost is not None and value is not None:
             marker = {"color": INK, "symbol": "hexagram", "size": 13}
             data.append(
@@ -866,7 +874,7 @@ def _cost(material: Material) -> Chart | None:
         words.append(f"{label}: " + _front_words(front, unit))
     if not panels:
         return None
-    teacher = _teacher_words(material.teacher("validation"))
+    teacher = _teacher_words(material.teacher_validation)
     caption = f"Up and to the left is better; no complete trial lies above and left of the Pareto front. Its ends: {'; '.join(words)}.{teacher}"
     title = f"{material.metric[0].upper()}{material.metric[1:]} against latency and size"
     return Chart(

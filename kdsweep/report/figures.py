@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdsweep.compare.records import COLORS, TrialRecord
+from kdsweep.report.model import Report, TeacherFacts
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "pentagon")
 DASHES = (
@@ -83,16 +84,16 @@ def looks_of(strategies: Iterable[str]) -> dict[str, Look]:
 class Material:
     """A report and its trials, as the charts read them."""
 
-    report: dict[str, Any]
+    report: Report
     records: Sequence[TrialRecord]
 
     @property
     def metric(self) -> str:
-        return str(self.report["metric"])
+        return self.report.metric
 
     @cached_property
     def looks(self) -> dict[str, Look]:
-        return looks_of(self.report["strategies"])
+        return looks_of(self.report.strategies)
 
     @cached_property
     def searched(self) -> dict[str, list[TrialRecord]]:
@@ -104,7 +105,7 @@ class Material:
         return self._by_strategy("confirm")
 
     def _by_strategy(self, phase: str) -> dict[str, list[TrialRecord]]:
-        found: dict[str, list[TrialRecord]] = {name: [] for name in self.report["strategies"]}
+        found: dict[str, list[TrialRecord]] = {name: [] for name in self.report.strategies}
         for record in sorted(self.records, key=lambda one: (one.id.number, one.id.seed_index or 0)):
             if record.id.phase == phase and record.id.strategy in found:
                 found[record.id.strategy].append(record)
@@ -124,13 +125,17 @@ class Material:
     def best_first(self) -> list[tuple[TrialRecord, float]]:
         return sorted(self.complete, key=lambda entry: -entry[1])
 
-    def teacher(self, what: str) -> float | None:
-        found = (self.report.get("teacher") or {}).get(what)
-        return float(found) if found is not None else None
+    @property
+    def teacher(self) -> TeacherFacts | None:
+        return self.report.teacher
+
+    @property
+    def teacher_validation(self) -> float | None:
+        return self.report.teacher.validation if self.report.teacher else None
 
     def best_trial(self, strategy: str) -> int | None:
-        best = self.report["strategies"][strategy]["best"]
-        return None if best is None else int(best["trial"])
+        best = self.report.strategies[strategy].best
+        return None if best is None else best.trial
 
 
 # --- parts of figures ------------------------------------------------------------------------------------------------

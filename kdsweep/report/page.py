@@ -6,7 +6,8 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from kdsweep.config.sweep import COSTS
 from kdsweep.core.files import write_atomically
 from kdsweep.report.charts import draw_charts
 from kdsweep.report.figures import INK, SYMBOLS, Chart, Look, looks_of
-from kdsweep.report.schedule_words import hears_teacher, in_words, peak_rate
+from kdsweep.report.model import ModelCosts, Report
+from kdsweep.report.schedule_words import in_words, peak_rate, weighs_teacher
 from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
 
 # How a strategy's marker is drawn in a table, in a box of 20 x 20: as Plotly draws it in the charts.
@@ -37,13 +39,13 @@ TEACHER_MARK = Markup('<span class="mark" aria-hidden="true">✶</span>')
 NOTHING = "–"
 
 
-def write_page(report: dict[str, Any], records: Sequence[TrialRecord], file: Path) -> None:
+def write_page(report: Report, records: Sequence[TrialRecord], file: Path) -> None:
     """Write the page of a report; `records`: the trials that it was made from."""
     text = render(report, draw_charts(report, records), records)
     write_atomically(file, lambda handle: handle.write(text.encode("utf-8")))
 
 
-def render(report: dict[str, Any], charts: Sequence[Chart], records: Sequence[TrialRecord]) -> str:
+def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecord]) -> str:
     """The page. Whatever a user named is escaped, and only the two scripts that belong here may run, none from elsewhere."""
     from plotly.offline import get_plotlyjs
 
@@ -51,11 +53,12 @@ def render(report: dict[str, Any], charts: Sequence[Chart], records: Sequence[Tr
     figures = [
         {"data": panel.data, "layout": panel.layout} for chart in charts for panel in chart.panels
     ]
-    looks = looks_of(report["strategies"])
+    looks = looks_of(report.strategies)
     return _template().render(
         report=report,
         charts=charts,
-        trials=[_trial(report["metric"], one) for one in records],
+        trials=[_trial(report.metric, one) for one in records],
+        no_costs=ModelCosts(),
         teacher_mark=TEACHER_MARK,
         marks={name: _mark(look) for name, look in looks.items()},
         facts=_facts(report),
@@ -123,86 +126,72 @@ def _mark(look: Look) -> Markup:
     ).format(color, OUTLINES[look.symbol])
 
 
-def _front(report: dict[str, Any], looks: dict[str, Look]) -> dict[str, Any] | None:
-    """The table of the Pareto front, where a sweep had several objectives: the teacher first, then students, the best metric first."""
-    front = report.get("pareto")
-    if not front:
+@dataclass(frozen=True)
+class _Front:
+    """The table of the Pareto front. rows: a name, its mark, and cells."""
+
+    head: list[str]
+    rows: list[tuple[str, Markup, list[str]]]
+
+
+def _front(report: Report, looks: dict[str, Look]) -> _Front | None:
+    """The teacher first, then students, the best metric first; None without several objectives."""
+    if not report.pareto:
         return None
-    costs = [name for name in COSTS if name in front[0]]
-    shown: dict[str, Callable[[float | None], str]] = {
-        "latency": lambda value: _unit(value, "ms"),
-        "size": lambda value: _unit(value, "MB"),
-        "parameters": _count,
-    }
-    teacher = report["teacher"]
+    costs = [name for name in COSTS if name in report.pareto[0].costs]
     rows: list[tuple[str, Markup, list[str]]] = []
-    if teacher is not None:
-        rows.append(
-            (
-                "teacher",
-                TEACHER_MARK,
-                [
-                    _number(teacher["validation"]),
-                    *(shown[name](teacher.get(COSTS[name])) for name in costs),
-                ],
-            )
-        )
-    for one in front:
-        cells = [_number(one["validation"]), *(shown[name](one[name]) for name in costs)]
-        rows.append((f"{one['strategy']}-{one['trial']}", _mark(looks[one["strategy"]]), cells))
-    return {
-        "head": [
-            "Student",
-            f"Validation {report['metric']}",
-            *(name.capitalize() for name in costs),
-        ],
-        "rows": rows,
-    }
+    if report.teacher is not None:
+        teacher = report.teacher
+        values = {
+            "latency": teacher.latency_ms,
+            "size": teacher.size_mb,
+            "parameters": teacher.parameters,
+        }
+        cells = [_number(teacher.validation), *(_cost(name, values[name]) for name in costs)]
+        rows.append(("teacher", TEACHER_MARK, cells))
+    for one in report.pareto:
+        cells = [_number(one.validation), *(_cost(name, one.costs[name]) for name in costs)]
+        rows.append((one.id.name, _mark(looks[one.id.strategy]), cells))
+    head = ["Student", f"Validation {report.metric}", *(name.capitalize() for name in costs)]
+    return _Front(head, rows)
 
 
-def _facts(report: dict[str, Any]) -> list[tuple[str, str]]:
+def _cost(objective: str, value: float | None) -> str:
+    match objective:
+        case "latency":
+            return _unit(value, "ms")
+        case "size":
+            return _unit(value, "MB")
+    return _count(value)
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
     """What a reader wants to know at once."""
-    strategies, winner, teacher, slots = (
-        report["strategies"].values(),
-        report.get("winner"),
-        report["teacher"],
-        report.get("slots"),
-    )
-    counts = {
-        state: sum(found["trials"].get(state, 0) for found in strategies)
-        for state in ("complete", "pruned", "failed")
-    }
     facts = []
-    if winner is not None:
-        seed = "" if winner["seed_index"] is None else f", seed {winner['seed_index']}"
-        facts.append(
-            (
-                "Student kept",
-                f"{winner['strategy']}, trial {winner['trial']}{seed}: chosen by validation alone",
-            )
-        )
-    if teacher is not None:
-        split = "validation" if teacher["test"] is None else "test"
-        facts.append(("Teacher", f"{split} {report['metric']} {_number(teacher[split])}"))
-    facts += [
-        (f"Judged beside test: {split}", words)
-        for split, words in more_tests_in_words(report).items()
-    ]
+    if report.winner is not None:
+        winner = report.winner
+        seed = "" if winner.seed_index is None else f", seed {winner.seed_index}"
+        kept = f"{winner.strategy}, trial {winner.number}{seed}: chosen by validation alone"
+        facts.append(("Student kept", kept))
+    if report.teacher is not None:
+        teacher = report.teacher
+        split = "validation" if teacher.test is None else "test"
+        reached = teacher.validation if teacher.test is None else teacher.test
+        facts.append(("Teacher", f"{split} {report.metric} {_number(reached)}"))
+    for split, words in more_tests_in_words(report).items():
+        facts.append((f"Judged beside test: {split}", words))
     facts += teachers_in_words(report)
-    facts.append(
-        (
-            "Trials",
-            ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none",
-        )
-    )
-    hours = sum(found["slot_hours"] for found in strategies)
-    facts.append(
-        (
-            "Slot time",
-            _hours(hours)
-            + (f", {100 * slots['busy']:.0f}% of the sweep's slots busy" if slots else ""),
-        )
-    )
+    results = report.strategies.values()
+    counts = {
+        "complete": sum(found.trials.complete for found in results),
+        "pruned": sum(found.trials.pruned for found in results),
+        "failed": sum(found.trials.failed for found in results),
+    }
+    trials = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    facts.append(("Trials", trials or "none"))
+    hours = _hours(sum(found.slot_hours for found in results))
+    busy = f", {100 * report.slots.busy:.0f}% of the sweep's slots busy" if report.slots else ""
+    facts.append(("Slot time", hours + busy))
     return facts
 
 
@@ -216,20 +205,35 @@ def _hours(hours: float) -> str:
     )
 
 
-def _trial(metric: str, record: TrialRecord) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _TrialRow:
+    """A trial in the table of all trials."""
+
+    name: str
+    state: str
+    value: float | None
+    alpha: str
+    temperature: str
+    rate: str
+    epochs: str
+    seconds: str
+    latency: float | None
+
+
+def _trial(metric: str, record: TrialRecord) -> _TrialRow:
     settings, result = record.settings, record.result
-    return {
-        "name": record.id.name,
-        "phase": record.id.phase,
-        "state": record.state,
-        "value": record.best(metric),
-        "alpha": in_words(settings["alpha"]),
-        "temperature": in_words(settings["temperature"]) if hears_teacher(settings) else NOTHING,
-        "rate": f"{peak_rate(settings):.2e}",
-        "epochs": f"{record.evaluations[-1].epoch:.3g}" if record.evaluations else "0",
-        "seconds": f"{result.seconds:,.0f}" if result else NOTHING,
-        "latency": result.student.get("latency_ms") if result and result.student else None,
-    }
+    student = result.student if result else None
+    return _TrialRow(
+        name=record.id.name,
+        state=record.state,
+        value=record.best(metric),
+        alpha=in_words(settings.alpha),
+        temperature=in_words(settings.temperature) if weighs_teacher(settings) else NOTHING,
+        rate=f"{peak_rate(settings):.2e}",
+        epochs=f"{record.evaluations[-1].epoch:.3g}" if record.evaluations else "0",
+        seconds=f"{result.seconds:,.0f}" if result else NOTHING,
+        latency=student.get("latency_ms") if student else None,
+    )
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -13,47 +13,47 @@ from kdsweep.core.schedules import (
     PerEpoch,
     Schedule,
     Step,
-    parse_schedule,
 )
+from kdsweep.core.settings import TrialSettings
 
 SAMPLES = 48
+Scheduled = Literal["alpha", "temperature"]
 
 
-def sample(settings: dict[str, Any], what: str) -> tuple[list[float], list[float]]:
+def sample(settings: TrialSettings, what: Scheduled) -> tuple[list[float], list[float]]:
     """(progress from 0 to 1, value) of a trial's schedule: as few points as draw the same curve."""
-    schedule, epochs = parse_schedule(settings[what]), _epochs(settings)
-    edges = (
-        [epoch / epochs for epoch in range(1, epochs)]
-        if isinstance(schedule, PerEpoch)
-        else list(schedule.boundaries)
-        if isinstance(schedule, Step)
-        else []
-    )
+    schedule, epochs = _schedule(settings, what), settings.training.epochs
+    edges: list[float] = []
+    if isinstance(schedule, PerEpoch):
+        edges = [epoch / epochs for epoch in range(1, epochs)]
+    elif isinstance(schedule, Step):
+        edges = list(schedule.boundaries)
     nearly = 1e-7  # a step is drawn upright: just before it and at it
-    grid = (
-        np.linspace(0, 1, SAMPLES // 2 + 1).tolist() if isinstance(schedule, Cosine) else [0.0, 1.0]
-    )
+    grid = [0.0, 1.0]
+    if isinstance(schedule, Cosine):
+        grid = np.linspace(0, 1, SAMPLES // 2 + 1).tolist()
     progress = sorted({*grid, *(at for edge in edges for at in (edge - nearly, edge))})
     values = [_at(schedule, at, epochs) for at in progress]
     return progress, values
+
+
+def _schedule(settings: TrialSettings, what: Scheduled) -> Schedule:
+    schedule: Schedule = settings.alpha if what == "alpha" else settings.temperature
+    return schedule
 
 
 def _at(schedule: Schedule, progress: float, epochs: int) -> float:
     return schedule.at(progress, min(int(progress * epochs + 1e-9), epochs - 1))
 
 
-def _epochs(settings: dict[str, Any]) -> int:
-    return int(settings.get("training", {}).get("epochs") or 1)
-
-
-def mean_over_training(settings: dict[str, Any], what: str) -> float:
-    schedule, epochs = parse_schedule(settings[what]), _epochs(settings)
+def mean_over_training(settings: TrialSettings, what: Scheduled) -> float:
+    schedule, epochs = _schedule(settings, what), settings.training.epochs
     return float(np.mean([_at(schedule, (i + 0.5) / SAMPLES, epochs) for i in range(SAMPLES)]))
 
 
-def in_words(value: Any) -> str:
+def in_words(schedule: Schedule) -> str:
     """A schedule in a few words: `0.7, 0.5, 0.3 by epoch, then 0.2`."""
-    match parse_schedule(value):
+    match schedule:
         case Constant(value=constant):
             return small(constant)
         case Linear(start=start, end=end):
@@ -73,13 +73,13 @@ def in_words(value: Any) -> str:
             )
 
 
-def hears_teacher(settings: dict[str, Any]) -> bool:
-    """Whether alpha is ever below 1: where it isn't, the temperature says nothing."""
+def weighs_teacher(settings: TrialSettings) -> bool:
+    """Whether alpha is below 1 in any epoch. If not, no temperature acts on the trial."""
     return min(sample(settings, "alpha")[1]) < 1
 
 
-def peak_rate(settings: dict[str, Any]) -> float:
-    return max(parse_schedule(settings["learning_rate"]).values_taken())
+def peak_rate(settings: TrialSettings) -> float:
+    return max(settings.learning_rate.values_taken())
 
 
 def small(value: float) -> str:

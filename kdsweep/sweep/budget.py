@@ -8,6 +8,7 @@ from typing import Any
 
 from kdsweep.config.sweep import Budget
 from kdsweep.core.files import read_json, write_json
+from kdsweep.report.model import SlotUse
 
 # What a slot may do with its time. `asking`: it is free while the driver writes and asks; `waiting`: it is free and there is
 # nothing to give it; `lost`: steps that had to be done again.
@@ -97,7 +98,7 @@ class SweepClock:
         write_json(self.file, self._total)
 
 
-def use_of_slots(found: dict[str, Any]) -> dict[str, Any] | None:
+def use_of_slots(found: dict[str, Any]) -> SlotUse | None:
     """The share of slot time by purpose, of what a clock saved: `busy` is training and evaluating. None before any."""
     total = found.get("slot_seconds", 0.0)
     if not total:
@@ -107,12 +108,12 @@ def use_of_slots(found: dict[str, Any]) -> dict[str, Any] | None:
         0.0, total - sum(seconds for purpose, seconds in spent.items() if purpose != "lost")
     )
     shares = {purpose: seconds / total for purpose, seconds in spent.items()}
-    return {"busy": shares["training"] + shares["evaluating"], "slot_seconds": total} | shares
+    busy = shares["training"] + shares["evaluating"]
+    return SlotUse(busy=busy, slot_seconds=total, **shares)
 
 
-def say_use(use: dict[str, Any]) -> str:
+def say_use(use: SlotUse) -> str:
     """`slots: 97.9% busy (start 1.2%, saving 0.5%, waiting 0.4%)`."""
-    rest = [
-        f"{purpose} {100 * use[purpose]:.1f}%" for purpose in PURPOSES[2:] if use[purpose] >= 0.0005
-    ]
-    return f"slots: {100 * use['busy']:.1f}% busy" + (f" ({', '.join(rest)})" if rest else "")
+    shares = {purpose: getattr(use, purpose) for purpose in PURPOSES[2:]}
+    rest = [f"{purpose} {100 * share:.1f}%" for purpose, share in shares.items() if share >= 0.0005]
+    return f"slots: {100 * use.busy:.1f}% busy" + (f" ({', '.join(rest)})" if rest else "")

@@ -25,6 +25,7 @@ from kdsweep.core.teachers.logits import teacher_test
 from kdsweep.core.teachers.selection import cached_teacher
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
+from kdsweep.report.model import Report
 from kdsweep.sweep.budget import SweepClock, say_use, use_of_slots
 from kdsweep.sweep.confirm import Confirm, ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines.base import Engine
@@ -87,7 +88,7 @@ class Driver:
         self.teacher_ready = self.teacher_begun = not plan.space.needs_teacher
         self.teacher_judged = not plan.space.needs_teacher or not plan.sweep.confirm.seeds
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> Report:
         self.clock.start()
         self.startup_timer.enter("databases")
         self._write_facts()
@@ -587,15 +588,15 @@ class Driver:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _end(self) -> dict[str, Any]:
+    def _end(self) -> Report:
         """The report, or the error that ended it; either way MLflow is told first."""
-        report: dict[str, Any] | None = None
+        report: Report | None = None
         if self.fatal is None and not self.stop.requested:
             try:
                 report = self._report()
             except KdsweepError as error:
                 self.fatal = error
-        over = report is not None and report["state"] == "done"
+        over = report is not None and report.state == "done"
         state = (
             "complete"
             if over
@@ -633,11 +634,11 @@ class Driver:
                 return f" ({trial.name}: {result.reason}; {shown})"
         return f" ({self.folder.trials})"
 
-    def _report(self) -> dict[str, Any]:
-        report = build_report(self.plan, self.home, self.studies)
+    def _report(self) -> Report:
         stopped = self.clock.over and bool(self._work_left())
-        report["state"] = "stopped" if stopped else "done"
-        if all(found["best"] is None for found in report["strategies"].values()):
+        state = "stopped" if stopped else "done"
+        report = build_report(self.plan, self.home, self.studies, state=state)
+        if all(found.best is None for found in report.strategies.values()):
             if stopped:
                 raise BudgetSpent(
                     "the budget was spent before any trial finished; give it more time (budget) and run the same command again"
@@ -647,7 +648,7 @@ class Driver:
             )
         from kdsweep.report.page import write_page
 
-        write_json(self.folder.report, report)
+        write_json(self.folder.report, report.to_json())
         write_page(report, read_records(self.plan, self.home, self.studies), self.folder.page)
         if stopped:
             self.observer.say(
@@ -655,7 +656,7 @@ class Driver:
             )
         return report
 
-    def _send_end(self, state: str, report: dict[str, Any] | None, ended: int) -> None:
+    def _send_end(self, state: str, report: Report | None, ended: int) -> None:
         from kdsweep.report.sentences import as_markdown
 
         tracker = self.mirror.tracker
@@ -669,16 +670,15 @@ class Driver:
         if state == "complete" and report is not None:
             self._register_best(report)
 
-    def _register_best(self, report: dict[str, Any]) -> None:
+    def _register_best(self, report: Report) -> None:
         """The winner's student is a registered model, unless an earlier sweep's is better."""
-        winner = report["winner"]
+        winner = report.winner
         if self.plan.sweep.keep.students and winner is not None:
-            trial = TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
-            result = self.folder.trial(trial).read_result()
+            result = self.folder.trial(winner).read_result()
             assert result is not None and result.best is not None
             self.observer.say(
                 self.mirror.tracker.register_best(
-                    self.plan.experiment, trial, self.metric, result.best.metrics[self.metric]
+                    self.plan.experiment, winner, self.metric, result.best.metrics[self.metric]
                 )
             )
 

@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from kdsweep.config.sweep import OnDone, without_path
 from kdsweep.core.files import fingerprint, read_json, write_json
 from kdsweep.errors import without_password
+from kdsweep.report.model import Report
 from kdsweep.sweep.folders import SweepFolder
 
 Say = Callable[[str], None]
@@ -28,9 +29,7 @@ COMMAND_SECONDS = 600.0
 WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 
 
-def notify_once(
-    folder: SweepFolder, on_done: OnDone | None, report: dict[str, Any], say: Say
-) -> None:
+def notify_once(folder: SweepFolder, on_done: OnDone | None, report: Report, say: Say) -> None:
     """Tell what became of the sweep, if nobody was told this yet. It counts as told before it is: a command is never run twice.
 
     A sweep that goes on with more trials ends again, and is told again. Only for the driver, who writes sweep.json.
@@ -39,9 +38,9 @@ def notify_once(
         return
     told = fingerprint(
         [
-            report["state"],
-            report["verdict"],
-            {name: found["trials"] for name, found in report["strategies"].items()},
+            report.state,
+            report.verdict,
+            {name: found.trials.to_json() for name, found in report.strategies.items()},
         ]
     )
     facts = read_json(folder.facts)
@@ -51,7 +50,7 @@ def notify_once(
     notify(on_done, report, say)
 
 
-def notify(on_done: OnDone, report: dict[str, Any], say: Say) -> None:
+def notify(on_done: OnDone, report: Report, say: Say) -> None:
     """Run the command or post to the webhook; say in one line how that went. Raises nothing."""
     try:
         say(
@@ -73,18 +72,18 @@ def notify(on_done: OnDone, report: dict[str, Any], say: Say) -> None:
 # --- a command -------------------------------------------------------------------------------------------------------
 
 
-def _run(command: tuple[str, ...], report: dict[str, Any]) -> str:
+def _run(command: tuple[str, ...], report: Report) -> str:
     """Run the command, in a session of its own: what it leaves behind when its time is over ends with it."""
     told = {
-        "KDSWEEP_SWEEP": report["sweep"],
-        "KDSWEEP_STATE": report["state"],
-        "KDSWEEP_VERDICT": report["verdict"].replace("\0", ""),
+        "KDSWEEP_SWEEP": report.sweep,
+        "KDSWEEP_STATE": report.state,
+        "KDSWEEP_VERDICT": report.verdict.replace("\0", ""),
     }
     with (
         tempfile.TemporaryFile() as given,
         tempfile.TemporaryFile() as said,
     ):  # files, not pipes: whoever keeps one open holds up nobody
-        given.write(json.dumps(report).encode())
+        given.write(json.dumps(report.to_json()).encode())
         given.seek(0)
         process = subprocess.Popen(
             command,
@@ -122,12 +121,15 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _post(address: str, report: dict[str, Any]) -> str:
+def _post(address: str, report: Report) -> str:
     """POST the verdict as JSON; `text` is what Slack, Mattermost and their like show."""
-    winner = report.get("winner")
-    told = {key: report[key] for key in ("sweep", "state", "metric", "verdict")} | {
-        "winner": winner,
-        "text": f"{report['sweep']}: {report['verdict']}",
+    told = {
+        "sweep": report.sweep,
+        "state": report.state,
+        "metric": report.metric,
+        "verdict": report.verdict,
+        "winner": report.to_json()["winner"],
+        "text": f"{report.sweep}: {report.verdict}",
     }
     url, headers = _split_user(address)
     body = json.dumps(told).encode()

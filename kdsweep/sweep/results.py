@@ -6,23 +6,30 @@ import json
 import shlex
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import JsonValue
 
-from kdsweep.compare.records import TestAnswers, TrialRecord
+from kdsweep import metric_names
+from kdsweep.compare.records import TeacherRecord, TestLogits, TrialRecord
 from kdsweep.config import Plan, SweepConfig
 from kdsweep.config.space import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import fingerprint, read_json
+from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import SweepLocked
+from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import use_of_slots
 from kdsweep.sweep.confirm import ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
+
+if TYPE_CHECKING:
+    from kdsweep.report.build import SearchOutcome
 
 REPRODUCED_WITH = (
     "kdsweep",
@@ -61,21 +68,23 @@ def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
     ]
 
 
-def _record(folder: SweepFolder, trial: TrialId, params: dict[str, Any]) -> TrialRecord:
+def _record(folder: SweepFolder, trial: TrialId, params: dict[str, JsonValue]) -> TrialRecord:
     files = folder.trial(trial)
     result, evaluations = files.read_result(), files.read_evaluations()
+    if result is not None:
+        evaluations = [one for one in evaluations if one.step <= result.steps]
     return TrialRecord(
         trial,
         state=result.state if result else "running",
-        settings=read_json(files.settings),
+        settings=TrialSettings.model_validate(read_json(files.settings)),
         params=params,
-        evaluations=tuple(one for one in evaluations if result is None or one.step <= result.steps),
+        evaluations=tuple(evaluations),
         result=result,
     )
 
 
-def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnswers | None:
-    """What the confirmed students, and the teacher, answered on the test split; None where nothing was asked."""
+def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestLogits | None:
+    """What the confirmed students put out for the test split; None where none was judged on it."""
     folder = home.sweep(plan.name)
     students = {
         strategy: {
@@ -87,96 +96,107 @@ def read_answers(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestAnsw
     }
     if not any(students.values()):
         return None
-    return TestAnswers(load_task(plan.space.task, home.cache, publish=False).test.labels, students)
+    return TestLogits(load_task(plan.space.task, home.cache, publish=False).test.labels, students)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
 
 
-def build_report(plan: Plan, home: Home, studies: Studies) -> dict[str, Any]:
-    """The report of a sweep as it stands."""
+def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
+    """The report of a sweep as it stands. state: `done` or `stopped`."""
     from kdsweep.compare.pareto import pareto
-    from kdsweep.report.build import summarize
+    from kdsweep.report.build import SweepFacts, summarize
 
     folder = home.sweep(plan.name)
     facts = read_json(folder.facts)
+    metric = plan.space.task.metric
     confirmed = {
         strategy: finished(folder, confirmations(plan, folder, studies, strategy))
         for strategy in plan.space.strategies
     }
     records = read_records(plan, home, studies)
-    strategies = {
+    outcomes = {
         strategy: _outcome(plan, folder, studies, strategy, records)
         for strategy in plan.space.strategies
     }
-    report = summarize(
-        plan.name,
-        plan.space.task.metric,
-        facts.get("teacher"),
-        strategies,
-        records,
-        read_answers(plan, home, confirmed),
-        facts.get("teachers", ()),
-    )
     costs = {name: COSTS[name] for name in plan.sweep.costs}
-    front = {"pareto": pareto(plan.space.task.metric, costs, records)} if costs else {}
-    facts_beside = {
-        "importance": {
-            strategy: studies.importance(strategy) for strategy in plan.space.strategies
-        },
-        "winner": _winner(plan.space.task.metric, strategies, confirmed),
-        "slots": use_of_slots(read_json(folder.clock)) if folder.clock.exists() else None,
-        "reproduce": _reproduce(plan, home, facts),
-    }
-    return report | front | facts_beside
+    bests = {name: found.best for name, found in outcomes.items() if found.best is not None}
+    return summarize(
+        plan.name,
+        metric,
+        _teachers(facts),
+        outcomes,
+        records,
+        read_test_logits(plan, home, confirmed),
+        SweepFacts(
+            pareto=tuple(pareto(metric, costs, records)) if costs else None,
+            importance={name: studies.importance(name) for name in plan.space.strategies},
+            winner=_winner(metric, bests, confirmed),
+            slots=use_of_slots(read_json(folder.clock)) if folder.clock.exists() else None,
+            reproduce=_reproduce(plan, home, facts),
+            state=state,
+        ),
+    )
+
+
+def _teachers(facts: dict[str, Any]) -> list[TeacherRecord]:
+    """All teachers, first the one that students are measured by."""
+    found = facts.get("teachers") or [one for one in [facts.get("teacher")] if one is not None]
+    return [TeacherRecord.from_json(one) for one in found]
 
 
 def _outcome(
     plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, records: Iterable[TrialRecord]
-) -> dict[str, Any]:
+) -> SearchOutcome:
+    from kdsweep.report.build import SearchOutcome
+
     progress = studies.progress(strategy)
     seconds = sum(
         record.result.seconds
         for record in records
         if record.id.strategy == strategy and record.result
     )
-    found: dict[str, Any] = {
-        "trials": {
-            "complete": progress.complete,
-            "pruned": progress.pruned,
-            "failed": progress.failed,
-        },
-        "best": None,
-        "slot_hours": seconds / 3600,
-        "asked": plan.sweep.confirm.seeds,
-    }
-    if progress.best is None:
-        return found
-    number, value = progress.best
+    return SearchOutcome(
+        TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
+        _best_trial(plan, folder, studies, strategy),
+        slot_hours=seconds / 3600,
+        seeds_asked=plan.sweep.confirm.seeds,
+    )
+
+
+def _best_trial(
+    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
+) -> BestTrial | None:
+    best = studies.progress(strategy).best
+    if best is None:
+        return None
+    number, validation = best
     trial = TrialId(strategy, number)
     files = folder.trial(trial)
     result = files.read_result()
-    best = {
-        "trial": number,
-        "params": studies.params(trial),
-        "settings": read_json(files.settings),
-        "validation": value,
-        "student": result.student if result else None,
-        "teachers": result.best.metrics.get(f"teachers/{plan.space.task.metric}")
-        if result and result.best
-        else None,
-    }
-    return found | {"best": best}
+    student = ModelCosts.from_json(result.student) if result and result.student else None
+    teachers = None
+    if result and result.best:
+        teachers = result.best.metrics.get(metric_names.teachers(plan.space.task.metric))
+    return BestTrial(
+        trial=number,
+        params=studies.params(trial),
+        settings=TrialSettings.model_validate(read_json(files.settings)),
+        validation=validation,
+        student=student,
+        teachers=teachers,
+    )
 
 
-def _winner(
-    metric: str, strategies: dict[str, Any], confirmed: dict[str, Runs]
-) -> dict[str, Any] | None:
-    """The student that is published, chosen by validation alone: of the strategy that does best over confirm's seeds, the best
-    one; without confirm the best trial of the search."""
+def _winner(metric: str, bests: dict[str, BestTrial], confirmed: dict[str, Runs]) -> TrialId | None:
+    """The trial whose student is published, chosen by validation alone.
+
+    It is the best run of the strategy with the highest mean over confirm's seeds; without confirm,
+    the best trial of the search.
+    """
     reached: dict[str, list[float]] = {
         strategy: [
-            result.best.metrics[f"validation/{metric}"]
+            result.best.metrics[metric_names.validation(metric)]
             for result in runs.values()
             if result.state == "complete" and result.best
         ]
@@ -187,19 +207,14 @@ def _winner(
         strategy = max(means, key=lambda name: means[name])
         run = best_confirmed(metric, confirmed[strategy])
         assert run is not None
-        return {"strategy": strategy, "trial": run.id.number, "seed_index": run.id.seed_index}
-    found = {
-        strategy: entry["best"]
-        for strategy, entry in strategies.items()
-        if entry["best"] is not None
-    }
-    if not found:
+        return run.id
+    if not bests:
         return None
-    strategy = max(found, key=lambda name: float(found[name]["validation"]))
-    return {"strategy": strategy, "trial": found[strategy]["trial"], "seed_index": None}
+    strategy = max(bests, key=lambda name: bests[name].validation)
+    return TrialId(strategy, bests[strategy].trial)
 
 
-def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> dict[str, Any]:
+def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> Reproduction:
     sweep = plan.sweep.model_dump(mode="json")
     sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
     command = [
@@ -210,19 +225,18 @@ def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> dict[str, Any]:
         plan.name,
         *(word for text in sets for word in ("--set", text)),
     ]
-    return {
-        "command": shlex.join([*command, "--home", "ANOTHER_HOME"]),
-        "versions": {name: version(name) for name in REPRODUCED_WITH},
-        "hashes": {"sweep": fingerprint(facts["identity"]), "data": facts.get("data")},
-    }
+    return Reproduction(
+        command=shlex.join([*command, "--home", "ANOTHER_HOME"]),
+        versions={name: version(name) for name in REPRODUCED_WITH},
+        hashes={"sweep": fingerprint(facts["identity"]), "data": facts.get("data")},
+    )
 
 
-def report(home: Home, name: str) -> dict[str, Any]:
+def report(home: Home, name: str) -> Report:
     """The report of sweep `name` as it stands now. Raises UnknownSweep."""
     plan, studies = recorded(home, name)
-    return build_report(plan, home, studies) | {
-        "state": "stopped" if is_open(plan, home, studies) else "done"
-    }
+    state = "stopped" if is_open(plan, home, studies) else "done"
+    return build_report(plan, home, studies, state=state)
 
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:

@@ -9,6 +9,7 @@ from kdsweep.config import Plan, load
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
+from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
@@ -25,8 +26,8 @@ def run(
     fresh: bool = False,
     observer: Observer | None = None,
     startup_timer: StartupTimer | None = None,
-) -> dict[str, Any]:
-    """Run a sweep, or go on with it; return its report (what `report.json` holds).
+) -> Report:
+    """Run a sweep, or go on with it; return its report.
 
     Raises SpaceError, DataError, ModelError or TeacherError for what can't be run, SettingsConflict where a sweep of this name
     is another one (and `fresh` is off), SweepLocked where somebody else runs it, BudgetSpent where no trial finished within the
@@ -66,7 +67,7 @@ def run(
             ) from error
 
 
-def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
+def _finished_report(plan: Plan, home: Home) -> Report | None:
     """The report of a sweep that has nothing left to do, or None."""
     folder = home.sweep(plan.name)
     if not folder.facts.exists() or not folder.report.exists():
@@ -74,14 +75,12 @@ def _finished_report(plan: Plan, home: Home) -> dict[str, Any] | None:
     facts = read_json(folder.facts)
     if facts["identity"] != plan.identity or not facts["tracked"]:
         return None
-    report: dict[str, Any] = read_json(folder.report)
+    report = Report.from_json(read_json(folder.report))
     from kdsweep.sweep.results import is_open, open_studies
 
-    return (
-        None
-        if report["state"] != "done" or is_open(plan, home, open_studies(plan, home))
-        else report
-    )
+    if report.state != "done" or is_open(plan, home, open_studies(plan, home)):
+        return None
+    return report
 
 
 def _check_same_sweep(plan: Plan, folder: SweepFolder, fresh: bool) -> None:

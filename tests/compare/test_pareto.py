@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from made_up_sweeps import settings_of
+
+from kdsweep.compare.findings import ParetoEntry
 from kdsweep.compare.pareto import pareto
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.trial_folder import Evaluation, TrialResult
@@ -22,7 +25,8 @@ def record(
     result = TrialResult(
         "complete", 1, 1.0, best, {"latency_ms": latency, "size_mb": size, "parameters": 10.0}
     )
-    return TrialRecord(TrialId(strategy, number, seed_index), state, settings={}, result=result)
+    trial_id = TrialId(strategy, number, seed_index)
+    return TrialRecord(trial_id, state=state, settings=settings_of(), result=result)
 
 
 def test_a_student_is_there_unless_another_is_nowhere_worse_and_somewhere_better() -> None:
@@ -37,19 +41,18 @@ def test_a_student_is_there_unless_another_is_nowhere_worse_and_somewhere_better
         record(7, 0.99, 0.5, state="pruned"),
     ]
     front = pareto("accuracy", {"latency": "latency_ms"}, records)
-    assert [(one["strategy"], one["trial"]) for one in front] == [
-        ("distill", 1),
-        ("distill", 2),
-        ("finetune", 4),
-        ("distill", 5),
+    assert [one.id.name for one in front] == [
+        "distill-1",
+        "distill-2",
+        "finetune-4",
+        "distill-5",
     ]
-    assert front[0] == {"strategy": "distill", "trial": 1, "validation": 0.90, "latency": 8.0}
+    assert front[0] == ParetoEntry(TrialId("distill", 1), 0.90, {"latency": 8.0})
 
 
 def test_another_cost_can_keep_a_student_on_the_front() -> None:
     records = [record(0, 0.9, 8.0, 5.0), record(1, 0.8, 9.0, 4.0), record(2, 0.7, 9.0, 4.0)]
-    assert [one["trial"] for one in pareto("accuracy", {"latency": "latency_ms"}, records)] == [0]
-    assert [
-        one["trial"]
-        for one in pareto("accuracy", {"latency": "latency_ms", "size": "size_mb"}, records)
-    ] == [0, 1]
+    latency = {"latency": "latency_ms"}
+    both = latency | {"size": "size_mb"}
+    assert [one.id.number for one in pareto("accuracy", latency, records)] == [0]
+    assert [one.id.number for one in pareto("accuracy", both, records)] == [0, 1]

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_up_sweeps import settings_of
 
+from kdsweep.compare.findings import Question
 from kdsweep.compare.questions import answer_questions, cost_of_a_factor_of_2, difference, direction
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.schedules import parse_schedule
@@ -35,35 +37,21 @@ def trial(
     alpha: Any = 0.5,
     temperature: Any = 4.0,
     rate: Any = 2.0e-5,
+    state: str = "complete",
     seed_index: int | None = None,
-    **changed: Any,
 ) -> TrialRecord:
-    settings = {"training": {"epochs": 5}}
-    settings |= {
-        key: parse_schedule(schedule).model_dump(mode="json")
-        for key, schedule in (
-            ("alpha", alpha),
-            ("temperature", temperature),
-            ("learning_rate", rate),
-        )
-    }
-    evaluations = (
-        ()
-        if value is None
-        else tuple(
+    evaluations: tuple[Evaluation, ...] = ()
+    if value is not None:
+        evaluations = tuple(
             Evaluation(step, step / 10, {"validation/accuracy": value - 0.1 * (step < 10)}, 60.0, 0)
             for step in (5, 10)
         )
-    )
-    fields = {
-        "state": "complete",
-        "result": TrialResult("complete", 10, 120.0),
-    } | changed
     return TrialRecord(
         TrialId(strategy, next(numbers), seed_index),
-        settings=settings,
+        state=state,
+        settings=settings_of(alpha, temperature, rate, epochs=5),
         evaluations=evaluations,
-        **fields,
+        result=TrialResult("complete", 10, 120.0),
     )
 
 
@@ -74,10 +62,9 @@ def around(mean: float, count: int) -> list[float]:
 
 def ask(
     records: list[TrialRecord], slot_hours: dict[str, float] | None = None
-) -> dict[str, dict[str, Any]]:
-    entries = answer_questions("accuracy", records, slot_hours or {})
-    assert all(set(entry) == {"question", "answer", "n", "effect", "ci95"} for entry in entries)
-    return {entry["question"]: entry for entry in entries}
+) -> dict[str, Question]:
+    found = answer_questions("accuracy", records, slot_hours or {})
+    return {one.question: one for one in found}
 
 
 ALPHA = "does a rising, falling or constant alpha do best?"
@@ -119,13 +106,13 @@ def test_the_alpha_that_does_best_is_named_with_its_lead_and_fine_tuning_is_no_c
     records += [trial(value, "distill", alpha=0.5) for value in around(0.87, 9)]
     records += [trial(value, "finetune", alpha=1.0) for value in around(0.95, 6)]
     found = ask(records)[ALPHA]
-    assert found["answer"].startswith("rising does best: 3.0 points over constant (")
-    assert "labels alone 0.9500 (n = 6" in found["answer"]
-    assert "differ in other settings" in found["answer"]
-    assert "pruned" in found["answer"]
-    assert found["n"] == 24
-    assert found["effect"] == pytest.approx(0.03)
-    assert 0 < found["ci95"][0] < 0.03 < found["ci95"][1]
+    assert found.answer.startswith("rising does best: 3.0 points over constant (")
+    assert "labels alone 0.9500 (n = 6" in found.answer
+    assert "differ in other settings" in found.answer
+    assert "pruned" in found.answer
+    assert found.n == 24
+    assert found.effect == pytest.approx(0.03)
+    assert 0 < found.ci95[0] < 0.03 < found.ci95[1]
 
 
 def test_alphas_that_do_alike_are_not_ranked_and_a_rare_one_is_named_as_such() -> None:
@@ -135,9 +122,9 @@ def test_alphas_that_do_alike_are_not_ranked_and_a_rare_one_is_named_as_such() -
         + [trial(0.99, alpha=FALLING)]
     )
     found = ask(records)[ALPHA]
-    assert found["answer"].startswith("no difference shown: rising is 0.1 points over constant (")
-    assert "Not enough trials with a falling alpha (n = 1)" in found["answer"]
-    assert found["ci95"][0] < 0 < found["ci95"][1]
+    assert found.answer.startswith("no difference shown: rising is 0.1 points over constant (")
+    assert "Not enough trials with a falling alpha (n = 1)" in found.answer
+    assert found.ci95[0] < 0 < found.ci95[1]
 
 
 def test_a_falling_temperature_is_compared_within_the_strategy_that_has_both() -> None:
@@ -147,28 +134,28 @@ def test_a_falling_temperature_is_compared_within_the_strategy_that_has_both() -
     records += [trial(value, "distill") for value in around(0.99, 20)]  # better for another reason
     records += [trial(value, "finetune", alpha=1.0) for value in around(0.99, 20)]
     found = ask(records)[TEMPERATURE]
-    assert found["answer"].startswith("yes: 5.0 points over a constant temperature (")
-    assert "Means within combined" in found["answer"]
-    assert found["n"] == 12
+    assert found.answer.startswith("yes: 5.0 points over a constant temperature (")
+    assert "Means within combined" in found.answer
+    assert found.n == 12
     worse = ask(
         [trial(value, temperature=COOLING) for value in around(0.80, 6)]
         + [trial(value, "distill") for value in around(0.85, 6)]
     )[TEMPERATURE]
-    assert worse["answer"].startswith("no, it costs: -5.0 points")
-    assert "Trials of combined, distill are taken together" in worse["answer"]
-    assert worse["ci95"][1] < 0
+    assert worse.answer.startswith("no, it costs: -5.0 points")
+    assert "Trials of combined, distill are taken together" in worse.answer
+    assert worse.ci95[1] < 0
 
 
 def test_too_few_trials_of_a_kind_give_no_answer() -> None:
     found = ask([trial(0.9, alpha=RISING)] * 4 + [trial(0.8)] * 20)
-    assert found[ALPHA]["answer"].startswith(
+    assert found[ALPHA].answer.startswith(
         "not enough trials (rising n = 4, falling n = 0, constant n = 20)"
     )
-    assert found[TEMPERATURE]["answer"].startswith(
+    assert found[TEMPERATURE].answer.startswith(
         "not enough trials (falling n = 0, constant n = 24)"
     )
-    assert found[ALPHA]["effect"] is None
-    assert found[ALPHA]["ci95"] is None
+    assert found[ALPHA].effect is None
+    assert found[ALPHA].ci95 is None
 
 
 def test_pruned_failed_and_confirm_runs_are_no_evidence() -> None:
@@ -195,14 +182,14 @@ def test_what_a_factor_of_2_in_the_learning_rate_costs_is_the_curvature() -> Non
         for rate, extra in zip(rates, noise, strict=True)
     ]
     found = ask(records, {"combined": 1.0})["how sensitive is combined to its learning rate?"]
-    assert found["answer"].startswith(
+    assert found.answer.startswith(
         "a factor of 2 away from 2.0e-05, the best rate of a fitted curve, costs 2.0 points ("
     )
-    assert found["ci95"][0] < 0.02 < found["ci95"][1]
+    assert found.ci95[0] < 0.02 < found.ci95[1]
     flat = ask(
         [trial(0.9 + extra, rate=float(rate)) for rate, extra in zip(rates, noise, strict=True)], {}
     )
-    assert flat["how sensitive is combined to its learning rate?"]["answer"].startswith(
+    assert flat["how sensitive is combined to its learning rate?"].answer.startswith(
         "no sensitivity shown: "
     )
 
@@ -217,19 +204,19 @@ def test_a_best_rate_at_the_end_of_what_was_tried_is_said_to_be_there() -> None:
         for rate in rates
     ]
     found = ask(records)["how sensitive is combined to its learning rate?"]
-    assert "That is the highest rate that was tried: higher ones may do better" in found["answer"]
-    assert found["effect"] == pytest.approx(0.02)
+    assert "That is the highest rate that was tried: higher ones may do better" in found.answer
+    assert found.effect == pytest.approx(0.02)
     lowest = ask([trial(0.8 - 0.02 * np.log2(rate / 2.0e-5), rate=float(rate)) for rate in rates])[
         "how sensitive is combined to its learning rate?"
     ]
-    assert "That is the lowest rate that was tried: lower ones may do better" in lowest["answer"]
+    assert "That is the lowest rate that was tried: lower ones may do better" in lowest.answer
 
 
 def test_rates_that_are_alike_or_few_say_nothing_of_sensitivity() -> None:
     alike = ask([trial(value) for value in around(0.9, 8)])[
         "how sensitive is combined to its learning rate?"
     ]
-    assert alike["answer"].startswith(
+    assert alike.answer.startswith(
         "can't be told: 8 trials, but all have the learning rate 2.0e-05"
     )
     three = ask(
@@ -240,13 +227,13 @@ def test_rates_that_are_alike_or_few_say_nothing_of_sensitivity() -> None:
     )
     assert (
         "their 3 learning rates lie between 1.0e-05 and 9.0e-05"
-        in three["how sensitive is combined to its learning rate?"]["answer"]
+        in three["how sensitive is combined to its learning rate?"].answer
     )
-    assert alike["effect"] is None
+    assert alike.effect is None
     same = ask([trial(0.9, rate=1e-5 * 2**power) for power in range(6)])[
         "how sensitive is combined to its learning rate?"
     ]
-    assert same["answer"] == "no sensitivity shown: all 6 trials reach 0.9000"
+    assert same.answer == "no sensitivity shown: all 6 trials reach 0.9000"
 
 
 def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_cost() -> None:
@@ -259,14 +246,14 @@ def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_c
         for name in ("finetune", "distill", "combined")
     ]
     assert (
-        found["how sensitive is finetune to its learning rate?"]["answer"]
+        found["how sensitive is finetune to its learning rate?"].answer
         == "not enough trials (n = 0)"
     )
-    assert found[COST]["answer"] == (
+    assert found[COST].answer == (
         "finetune 0.5 slot hours (25%), no trial finished; distill 1.5 slot hours (75%), 2.0 minutes a finished trial (n = 3); "
         "combined 0 slot hours (0%), no trial finished"
     )
-    assert found[COST]["n"] == 3
+    assert found[COST].n == 3
 
 
 @pytest.mark.parametrize(
@@ -292,11 +279,11 @@ def test_sweeps_without_evidence_are_answered_in_words_and_claim_nothing(
     records: list[TrialRecord], slot_hours: dict[str, float]
 ) -> None:
     for question, found in ask(records, slot_hours).items():
-        assert found["answer"]
-        assert "nan" not in found["answer"]
-        assert "does best" not in found["answer"]
+        assert found.answer
+        assert "nan" not in found.answer
+        assert "does best" not in found.answer
         if question in (ALPHA, TEMPERATURE):
-            assert found["answer"].startswith(("not enough trials", "no difference shown"))
+            assert found.answer.startswith(("not enough trials", "no difference shown"))
 
 
 def test_intervals_of_differences_and_of_curves_cover_the_truth_in_92_to_98_of_100_cases() -> None:

@@ -46,7 +46,7 @@ Done = tuple[Home, dict[str, Any]]
 @pytest.fixture(scope="module")
 def done(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     home = tmp_path_factory.mktemp("confirmed")
-    return Home(home), run(space, home=home, assignments=THREE)
+    return Home(home), run(space, home=home, assignments=THREE).to_json()
 
 
 def confirm_runs(home: Home) -> dict[str, TrialFolder]:
@@ -112,7 +112,7 @@ def test_the_report_can_be_computed_again_from_the_answers_that_are_kept(done: D
         for pair in report["pairs"]
     ] == [(pair.a, pair.b, pair.difference, pair.p, pair.verdict) for pair in pairs]
     assert json.loads(json.dumps(report)) == json.loads(home.sweep("tiny").report.read_text())
-    again = read_report(home, "tiny")
+    again = read_report(home, "tiny").to_json()
     assert {key: again[key] for key in report} == json.loads(json.dumps(report)) | {
         "pairs": again["pairs"]
     }
@@ -205,9 +205,11 @@ def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
             "kdsweep.sweep.driver.open_engine",
             lambda *arguments: pytest.fail("nothing is left to train"),
         )
-        assert run(space, home=home.root, assignments=THREE) == json.loads(json.dumps(report))
+        assert run(space, home=home.root, assignments=THREE).to_json() == json.loads(
+            json.dumps(report)
+        )
     before = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
-    more = run(space, home=home.root, assignments=(*THREE, f"confirm.seeds={SEEDS + 1}"))
+    more = run(space, home=home.root, assignments=(*THREE, f"confirm.seeds={SEEDS + 1}")).to_json()
     after = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
     assert len(after) == 3 * (SEEDS + 1)
     assert {name: after[name] for name in before} == before
@@ -244,7 +246,7 @@ def test_kill_9_while_confirming_loses_and_repeats_nothing(
         }
         assert finished.items() <= ended.items()
         finished = ended
-    assert run(space, home=tmp_path, assignments=changes)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=changes).state == "done"
     ended = {
         file.parent.name: file.stat().st_mtime_ns
         for file in one.home.sweep("tiny").confirm.glob("*/result.json")
@@ -314,7 +316,7 @@ def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(
     facts = status(Home(tmp_path), "tiny")
     assert facts["state"] == "stopped"
     assert sum(found["to_confirm"] for found in facts["strategies"].values()) > 0
-    assert read_report(Home(tmp_path), "tiny")["state"] == "stopped"
+    assert read_report(Home(tmp_path), "tiny").state == "stopped"
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
 
 
@@ -336,7 +338,7 @@ def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_t
             "strategies.distill.learning_rate=1.0e+30",
             "strategies.distill.start_with=",
         ),
-    )
+    ).to_json()
     assert report["strategies"]["distill"]["confirm"] is None
     assert report["strategies"]["distill"]["best"] is None
     confirm = report["strategies"]["finetune"]["confirm"]
@@ -354,7 +356,7 @@ def test_confirm_off_says_what_the_search_shows_and_that_it_is_no_proof(
         space,
         home=tmp_path,
         assignments=("trials=1", "confirm={seeds: 0}", "strategies.combined=", "training.epochs=1"),
-    )
+    ).to_json()
     assert report["pairs"] == []
     assert report["teacher"]["test"] is None
     assert "may be chance" in report["verdict"]

@@ -192,14 +192,16 @@ def test_a_sweep_on_postgresql_asks_for_the_same_trials_as_one_on_sqlite(
     space: Path, tmp_path: Path, postgres: Postgres, undisturbed: Home
 ) -> None:
     url = postgres.database("whole")
-    report = run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"))
+    report = run(space, home=tmp_path, assignments=(*SIX, f"storage={url}")).to_json()
     assert not (tmp_path / "optuna.db").exists()
     assert_same_sweep(Home(tmp_path), undisturbed, storage=url)
     assert status_of(Home(tmp_path), "tiny")["state"] == "done"  # with the password of secrets.json
-    assert report_of(Home(tmp_path), "tiny") | {"state": "done"} == report
+    assert report_of(Home(tmp_path), "tiny").to_json() | {"state": "done"} == report
     again: list[str] = []
     assert (
-        run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"), observer=Said(again))
+        run(
+            space, home=tmp_path, assignments=(*SIX, f"storage={url}"), observer=Said(again)
+        ).to_json()
         == report
     )
     assert again == ["tiny: all trials are done; nothing to run"]
@@ -255,7 +257,7 @@ def test_kill_9_while_postgresql_is_away_and_the_same_command_loses_nothing(
         assert time.monotonic() - began < 60
     finally:
         postgres.start()
-    assert run(space, home=tmp_path, assignments=(*SIX, f"storage={url}"))["state"] == "done"
+    assert run(space, home=tmp_path, assignments=(*SIX, f"storage={url}")).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed, storage=url)
 
 
@@ -432,9 +434,7 @@ def test_a_server_that_stays_away_costs_no_trial_and_the_same_command_sends_all_
         "kdsweep.sweep.driver.open_engine",
         lambda *arguments: pytest.fail("nothing is left to train"),
     )
-    assert (
-        run(space, home=home.root, assignments=(*SIX, f"tracking={server.uri}"))["state"] == "done"
-    )
+    assert run(space, home=home.root, assignments=(*SIX, f"tracking={server.uri}")).state == "done"
     assert_whole(home, undisturbed, server.uri, tmp_path)
 
 
@@ -747,7 +747,7 @@ def test_a_full_disk_is_one_line_and_with_room_the_same_command_ends_with_the_sa
     assert time.monotonic() - began < 120
     assert shutil.disk_usage(small_disk).free < 2**20
     filling.filler.unlink()
-    assert run(space, home=home.root, assignments=(*SIX, f"storage={storage}"))["state"] == "done"
+    assert run(space, home=home.root, assignments=(*SIX, f"storage={storage}")).state == "done"
     assert_same_sweep(home, undisturbed, storage=storage)
 
 
@@ -762,14 +762,14 @@ def test_a_sweep_ends_though_the_disk_of_mlflows_database_is_full_and_is_sent_la
     tracking = f"sqlite:///{small_disk}/mlflow.db"
     filling = Filling(small_disk, "distill-1", 13)
     assert (
-        run(space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}"), observer=filling)[
-            "state"
-        ]
+        run(
+            space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}"), observer=filling
+        ).to_json()["state"]
         == "done"
     )
     assert any("database or disk is full" in line for line in filling.lines)
     filling.filler.unlink()
-    assert run(space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}"))["state"] == "done"
+    assert run(space, home=tmp_path, assignments=(*SIX, f"tracking={tracking}")).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed, tracking)
 
 

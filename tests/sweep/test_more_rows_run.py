@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import SPACE, sentences, write_csv
@@ -46,8 +45,8 @@ def test_a_sweep_reads_them_counts_them_and_replays_with_them(
         "pruner={type: none}",
         "training.epochs=1",
     )
-    report: dict[str, Any] = run(space, home=tmp_path, assignments=assignments, observer=observer)
-    assert {name: found["trials"]["complete"] for name, found in report["strategies"].items()} == {
+    report = run(space, home=tmp_path, assignments=assignments, observer=observer)
+    assert {name: found.trials.complete for name, found in report.strategies.items()} == {
         "finetune": 2,
         "distill": 2,
         "combined": 2,

@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from kdsweep.config import SpaceError, load
+from kdsweep.report.model import Report
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
@@ -42,7 +43,7 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
         "student.layers={choices: [1, 2]}",
         "sampler={type: tpe, startup_trials: 1}",
     )
-    report = run(tiny_space, home=tmp_path, assignments=sets, observer=observer)
+    report = run(tiny_space, home=tmp_path, assignments=sets, observer=observer).to_json()
     assert (
         "objectives: accuracy, latency; nothing is pruned, as no pruner weighs several"
         in observer.lines
@@ -68,9 +69,9 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
         a["validation"] > b["validation"] and a["latency"] > b["latency"]
         for a, b in itertools.pairwise(front)
     )
-    again = read_report(home, "tiny")
+    again = read_report(home, "tiny").to_json()
     assert (again["pareto"], again["state"]) == (front, "done")
-    show_report(report, tmp_path)
+    show_report(Report.from_json(report), tmp_path)
     assert "Pareto front" in capsys.readouterr().out
 
 

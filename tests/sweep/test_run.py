@@ -18,7 +18,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from kdsweep.core import train as core_train
 from kdsweep.core.files import read_json
 from kdsweep.errors import BudgetSpent, KdsweepError, SettingsConflict, SweepLocked, TeacherError
-from kdsweep.report.sentences import searched_verdict
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
@@ -59,7 +58,7 @@ def done(
 ) -> tuple[Home, dict[str, Any], list[str]]:
     """One finished sweep: its home, its report, and what was said."""
     home, observer = tmp_path_factory.mktemp("home") / "runs's «home»", Lines()
-    report = run(space, home=home, assignments=TRIALS, observer=observer)
+    report = run(space, home=home, assignments=TRIALS, observer=observer).to_json()
     return Home(home), report, observer.lines
 
 
@@ -112,7 +111,7 @@ def test_the_report_has_the_best_trial_of_each_strategy_and_the_teacher(
         assert found["best"]["trial"] == study.best_trial.number
         assert found["best"]["student"]["parameters"] < report["teacher"]["parameters"]
     assert read_json(home.sweep("tiny").report) == report
-    assert read_report(home, "tiny")["strategies"] == report["strategies"]
+    assert read_report(home, "tiny").to_json()["strategies"] == report["strategies"]
 
 
 def test_the_strategies_start_with_the_settings_of_the_space(
@@ -243,7 +242,7 @@ def test_run_twice_does_nothing_the_second_time(
     home, report, _ = done
     trials = home.sweep("tiny").trials
     before, written, observer = identity_of_trials(home), file_times(trials, home.cache), Lines()
-    assert run(space, home=home.root, assignments=TRIALS, observer=observer) == report
+    assert run(space, home=home.root, assignments=TRIALS, observer=observer).to_json() == report
     assert identity_of_trials(home) == before
     assert file_times(trials, home.cache) == written
     assert observer.lines == ["tiny: all trials are done; nothing to run"]
@@ -289,7 +288,7 @@ def test_an_extended_sweep_keeps_its_trials(
     space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]
 ) -> None:
     run(space, home=tmp_path, assignments=(SEARCH, "trials=2", "keep={students: 2}"))
-    report = run(space, home=tmp_path, assignments=TRIALS)
+    report = run(space, home=tmp_path, assignments=TRIALS).to_json()
     assert all(sum(found["trials"].values()) == 4 for found in report["strategies"].values())
     assert identity_of_trials(Home(tmp_path)) == identity_of_trials(done[0])
 
@@ -315,9 +314,9 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
         "tiny.1",
     ]
     assert (
-        read_report(home, "tiny.1")["strategies"]["finetune"]["best"]["settings"]["training"][
-            "epochs"
-        ]
+        read_report(home, "tiny.1").to_json()["strategies"]["finetune"]["best"]["settings"][
+            "training"
+        ]["epochs"]
         == 2
     )
 
@@ -327,7 +326,7 @@ def test_a_sweep_of_pure_fine_tuning_makes_no_teacher(space: Path, tmp_path: Pat
         space,
         home=tmp_path,
         assignments=(SEARCH, "trials=1", "strategies.combined=", "strategies.distill="),
-    )
+    ).to_json()
     assert report["teacher"] is None
     assert not (Home(tmp_path).cache / "teachers").exists()
 
@@ -355,7 +354,7 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(
         "training.batch_size={choices: [8, 16]}",
         "trials=9",
     )
-    report = run(space, home=tmp_path, assignments=(*one, *both))
+    report = run(space, home=tmp_path, assignments=(*one, *both)).to_json()
     assert report["strategies"]["finetune"]["trials"] == {"complete": 1, "pruned": 0, "failed": 3}
     states = sorted(
         run.data.tags.get("kdsweep.state", "")
@@ -404,7 +403,9 @@ def test_every_sampler_and_pruner_runs(
         pytest.skip("one pruner is enough for the slowest sampler")
     (tmp_path / "cache").symlink_to(done[0].cache)
     one = (SEARCH, "trials=3", "strategies.combined=", "strategies.finetune=", "training.epochs=1")
-    report = run(space, home=tmp_path, assignments=(*one, f"sampler={sampler}", f"pruner={pruner}"))
+    report = run(
+        space, home=tmp_path, assignments=(*one, f"sampler={sampler}", f"pruner={pruner}")
+    ).to_json()
     assert sum(report["strategies"]["distill"]["trials"].values()) == 3
     assert ("none" not in pruner) or report["strategies"]["distill"]["trials"]["complete"] == 3
 
@@ -436,7 +437,7 @@ def test_patience_ends_a_strategy_that_no_longer_improves(space: Path, tmp_path:
         "budget={patience: 2}",
         "training.epochs=1",
     )
-    report = run(space, home=tmp_path, assignments=one)
+    report = run(space, home=tmp_path, assignments=one).to_json()
     assert sum(report["strategies"]["finetune"]["trials"].values()) < 30
     best = studies(Home(tmp_path))["finetune"].best_trial.number
     assert sum(report["strategies"]["finetune"]["trials"].values()) == best + 3
@@ -455,14 +456,3 @@ def test_no_trial_finished_is_an_error_that_says_where_to_look(space: Path, tmp_
         match=r"no trial finished: .* \(finetune-0: .*(finite|diverged).*; .*finetune-0\)",
     ):
         run(space, home=tmp_path, assignments=one)
-
-
-def test_the_verdict_says_level_where_the_best_are_equal() -> None:
-    best = {"best": {"validation": 0.8}}
-    assert searched_verdict("accuracy", None, {"a": best, "b": best}).startswith(
-        "a and b are level"
-    )
-    assert searched_verdict(
-        "accuracy", None, {"a": best, "b": {"best": {"validation": 0.75}}}
-    ).startswith("a is ahead on validation: accuracy 0.8000, 5.0 points over b")
-    assert searched_verdict("accuracy", None, {"a": {"best": None}}) == "no trial has finished"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from kdsweep.report.model import Report
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.terminal import show_report
@@ -35,7 +36,7 @@ def test_every_teacher_is_made_before_its_trials_recorded_and_told(
     )
     training = "training: {epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}"
     two = f"strategies.distill.teacher=[{{model: {model}, {training}}}, {{model: {model}, {training}, epoch: 4, weight: 2.0}}]"
-    report = run(space, home=tmp_path, assignments=(*FEW, two))
+    report = run(space, home=tmp_path, assignments=(*FEW, two)).to_json()
     assert report["state"] == "done"
     words = [one["name"].rpartition("/")[2].partition(" ")[2] for one in report["teachers"]]
     assert sorted(words) == ["", "(best of 2 seeds)", "(epoch 4)"]
@@ -46,7 +47,7 @@ def test_every_teacher_is_made_before_its_trials_recorded_and_told(
         "0",
         "1",
     }
-    show_report(report, tmp_path)
+    show_report(Report.from_json(report), tmp_path)
     told = " ".join(capsys.readouterr().out.split())
     assert "All teachers: " in told and all(f"validation {value:.4f}" in told for value in reached)
     together = report["strategies"]["distill"]["best"]["teachers"]

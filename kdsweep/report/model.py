@@ -1,0 +1,238 @@
+"""The report of a sweep, as typed and frozen values. `report.json` and `--json` hold its JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Protocol, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+)
+
+from kdsweep.compare.findings import Pair, ParetoEntry, Question
+from kdsweep.core.settings import TrialSettings
+from kdsweep.trial_id import TrialId
+
+Json = dict[str, JsonValue]
+Importance = dict[str, float]  # parameter -> its share, 0 to 1
+
+
+class _Part(BaseModel):
+    """Frozen. Unknown keys are ignored, so that an older version reads a newer report."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", protected_namespaces=(), ser_json_inf_nan="constants"
+    )
+
+    @classmethod
+    def from_json(cls, data: object) -> Self:
+        """What `to_json` wrote, in this version or an older one."""
+        return cls.model_validate(data)
+
+    def to_json(self) -> Json:
+        return self.model_dump(mode="json")
+
+
+class Measured(Protocol):
+    """What using a model costs. parameters: a count; size_mb: on disk; latency: of one text."""
+
+    @property
+    def parameters(self) -> float | None: ...
+    @property
+    def size_mb(self) -> float | None: ...
+    @property
+    def latency_ms(self) -> float | None: ...
+    @property
+    def latency_p95_ms(self) -> float | None: ...
+
+
+class ModelCosts(_Part):
+    """What using a student costs."""
+
+    parameters: int | float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+    latency_p95_ms: float | None = None
+
+
+class TeacherFacts(_Part):
+    """A fine-tuned teacher.
+
+    validation, test: the task's metric; `test` is None until the teacher is judged.
+    selected: validation by seed, where the teacher is the best of several seeds; None for a seed
+    that learned nothing.
+    """
+
+    validation: float
+    parameters: int | float | None = None
+    size_mb: float | None = None
+    latency_ms: float | None = None
+    latency_p95_ms: float | None = None
+    test: float | None = None
+    name: str = "teacher"
+    selected: dict[str, float | None] | None = None
+
+
+class TrialCounts(_Part):
+    """The trials of a search that have ended; `failed` includes the diverged ones."""
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.complete + self.pruned + self.failed
+
+
+class BestTrial(_Part):
+    """The best trial of a strategy's search.
+
+    trial: its number. params: what the sampler drew. validation: the task's metric.
+    teachers: the metric that its teachers reach together, where there are several.
+    """
+
+    trial: int
+    params: dict[str, JsonValue]
+    settings: TrialSettings
+    validation: float
+    student: ModelCosts | None = None
+    teachers: float | None = None
+
+
+class ConfirmResult(_Part):
+    """The best trial's settings with fresh seeds, judged on the test split.
+
+    seeds: how many finished of those `asked`. test, validation: the metric of each seed.
+    mean: over seeds, on test. retention: mean / teacher on test.
+    """
+
+    seeds: int
+    asked: int
+    failed: int
+    test: tuple[float, ...]
+    validation: tuple[float, ...]
+    mean: float | None
+    ci95: tuple[float, float] | None
+    retention: float | None
+
+
+class StrategyResult(_Part):
+    """What a strategy reached, and what it cost. confirm: None until a seed of confirm has ended."""
+
+    trials: TrialCounts
+    best: BestTrial | None
+    slot_hours: float
+    confirm: ConfirmResult | None
+
+    @property
+    def reached(self) -> float | None:
+        """The metric on test if that was confirmed, else on validation; None without a trial."""
+        if self.best is None:
+            return None
+        if self.confirm is None or self.confirm.mean is None:
+            return self.best.validation
+        return self.confirm.mean
+
+
+class MoreTest(_Part):
+    """A further test split (`task.splits.more_tests`): the metric of the teacher, and by seed."""
+
+    teacher: float | None
+    strategies: dict[str, tuple[float, ...]]
+
+
+class SlotUse(_Part):
+    """Shares of the sweep's slot time by purpose, 0 to 1; `busy` is training and evaluating."""
+
+    busy: float
+    slot_seconds: float
+    training: float = 0.0
+    evaluating: float = 0.0
+    start: float = 0.0
+    saving: float = 0.0
+    asking: float = 0.0
+    waiting: float = 0.0
+    lost: float = 0.0
+
+
+class Reproduction(_Part):
+    """How to run the sweep again: the command, versions of packages, hashes of sweep and data."""
+
+    command: str
+    versions: dict[str, str]
+    hashes: dict[str, str | dict[str, str] | None]
+
+
+def _winner_from_json(data: Any) -> Any:
+    if isinstance(data, dict):
+        return TrialId(data["strategy"], data["trial"], data["seed_index"])
+    return data
+
+
+def _winner_to_json(winner: TrialId | None) -> Json | None:
+    if winner is None:
+        return None
+    return {
+        "strategy": winner.strategy,
+        "trial": winner.number,
+        "seed_index": winner.seed_index,
+    }
+
+
+def _entry_from_json(data: Any) -> Any:
+    if not isinstance(data, dict):
+        return data
+    costs = dict(data)
+    trial_id = TrialId(costs.pop("strategy"), costs.pop("trial"))
+    return ParetoEntry(trial_id, costs.pop("validation"), costs)
+
+
+def _entry_to_json(entry: ParetoEntry) -> dict[str, str | int | float]:
+    """The costs stand beside the other keys."""
+    return {
+        "strategy": entry.id.strategy,
+        "trial": entry.id.number,
+        "validation": entry.validation,
+        **entry.costs,
+    }
+
+
+Winner = Annotated[
+    TrialId | None, BeforeValidator(_winner_from_json), PlainSerializer(_winner_to_json)
+]
+FrontEntry = Annotated[
+    ParetoEntry, BeforeValidator(_entry_from_json), PlainSerializer(_entry_to_json)
+]
+
+
+class Report(_Part):
+    """The report of a sweep.
+
+    teacher: the one that students are measured by, the best on validation. teachers: all of them.
+    winner: the trial whose student is published. importance: for each strategy, or None where the
+    trials can't tell. pareto: only where the sweep has several objectives. state: `done`, or
+    `stopped` before its end.
+    """
+
+    sweep: str
+    metric: str
+    teacher: TeacherFacts | None
+    teachers: tuple[TeacherFacts, ...] = ()
+    strategies: dict[str, StrategyResult]
+    pairs: tuple[Pair, ...]
+    questions: tuple[Question, ...]
+    verdict: str
+    more_tests: dict[str, MoreTest] = Field(default={}, exclude_if=lambda found: not found)
+    pareto: tuple[FrontEntry, ...] | None = Field(
+        default=None, exclude_if=lambda front: front is None
+    )
+    importance: dict[str, Importance | None] = {}
+    winner: Winner = None
+    slots: SlotUse | None = None
+    reproduce: Reproduction | None = None
+    state: str = "done"

@@ -1,0 +1,56 @@
+"""Charts: few traces, a table of numbers beside each, and looks that don't depend on color."""
+
+from __future__ import annotations
+
+import plotly.graph_objects
+import pytest
+from made_up_sweeps import full_sweep
+from odd_sweeps import ODD
+
+from kdsweep.compare.records import COLORS
+from kdsweep.report.charts import draw_charts, pareto
+from kdsweep.report.figures import looks_of
+
+
+def test_the_number_of_traces_does_not_grow_with_the_trials() -> None:
+    def traces(trials: int) -> int:
+        charts = draw_charts(*full_sweep(trials))
+        return sum(len(panel.data) for chart in charts for panel in chart.panels)
+
+    assert traces(125) == traces(60) < 80
+
+
+def test_every_chart_has_its_numbers_and_the_teacher_where_it_makes_sense() -> None:
+    for chart in draw_charts(*full_sweep(12)):
+        assert chart.caption and chart.rows
+        assert all(len(row) == len(chart.head) for row in chart.rows)
+        shapes = [shape for panel in chart.panels for shape in panel.layout.get("shapes", [])]
+        assert bool(shapes) == (chart.name not in ("importance", "settings"))
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_plotly_knows_every_key_and_value(name: str) -> None:
+    charts = draw_charts(*ODD[name]())
+    assert bool(charts) == (name != "nothing finished")
+    for chart in charts:
+        for panel in chart.panels[:2]:
+            plotly.graph_objects.Figure(panel.data, panel.layout)
+
+
+def test_strategies_look_different_by_color_as_in_mlflow_and_without_it() -> None:
+    looks = list(looks_of(f"s{i}" for i in range(16)).values())
+    assert [look.color for look in looks[:7]] == list(COLORS[:7])
+    assert len({(look.symbol, look.dash) for look in looks[:8]}) == 8
+    assert len({(look.color, look.symbol) for look in looks}) == 16
+
+
+def test_no_trial_beats_one_on_the_pareto_front() -> None:
+    points = [
+        (2.0, 0.8, "a"),
+        (1.0, 0.7, "b"),
+        (3.0, 0.75, "c"),
+        (1.0, 0.6, "d"),
+        (4.0, 0.8, "e"),
+        (5.0, 0.9, "f"),
+    ]
+    assert pareto(points) == [(1.0, 0.7, "b"), (2.0, 0.8, "a"), (5.0, 0.9, "f")]
