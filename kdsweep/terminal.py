@@ -21,7 +21,7 @@ from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult
 from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
 from kdsweep.sweep.budget import say_use
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.studies import Progress
+from kdsweep.sweep.progress import Progress
 
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0

@@ -30,7 +30,7 @@ ORDER = [
 ]
 # The files, or the packages (with a slash), that may import a third-party system.
 ONLY_IN = {
-    "optuna": ["sweep/studies.py"],
+    "optuna": ["sweep/studies.py", "sweep/samplers_and_pruners.py"],
     "mlflow": ["tracking/mlflow_tracker.py"],
     "click": ["cli/"],
     "rich": ["terminal.py"],

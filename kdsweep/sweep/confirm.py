@@ -14,7 +14,8 @@ from kdsweep.config import Plan
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.sweep.folders import SweepFolder
-from kdsweep.sweep.studies import Studies, derived_seed
+from kdsweep.sweep.seeds import derived_seed
+from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
 
 

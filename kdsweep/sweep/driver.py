@@ -187,8 +187,8 @@ class Driver:
         """What an earlier driver left: trials that are open, that ended untold, or that MLflow doesn't know whole."""
         self.folder.remove_half_written()
         for strategy in self.plan.space.strategies:
-            for number in self.studies.open_trials(strategy):
-                ticket = self.studies.go_on(strategy, number)
+            for trial_id in self.studies.open_trials(strategy):
+                ticket = self.studies.resume(trial_id)
                 files = self._files(ticket)
                 if (result := files.read_result()) is None:
                     self.waiting.append(ticket)
@@ -197,7 +197,7 @@ class Driver:
                     if evaluation.step <= result.steps:
                         self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
                 self._finish(ticket)
-            self.studies.write_told()
+            self.studies.write_ends()
             confirmed = finished(
                 self.folder, confirmations(self.plan, self.folder, self.studies, strategy)
             )
@@ -221,7 +221,7 @@ class Driver:
             self._tick()
             begun += [running.work] if running.work else []
         self._tick()
-        self.studies.write_told()
+        self.studies.write_ends()
         for work in begun:
             self._files(work).claim(work.settings)
             self.mirror.trial(work.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdsweep.sweep.studies import Progress
+    from kdsweep.sweep.progress import Progress
 
 
 class Observer:

@@ -42,7 +42,7 @@ from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.selection import check_folds
 from kdsweep.sweep.engines.slots import slots_here, slots_instead
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.studies import derived_seed
+from kdsweep.sweep.seeds import derived_seed
 
 ROWS_TO_MEASURE = 2000
 STEPS_TO_TIME = 3

@@ -160,7 +160,7 @@ def fill(folder: Path, home: Home, trials: int) -> None:
         for evaluation in (1, 2, 3):
             studies.report(trial, evaluation, reached if evaluation == 3 else 0.4)
         studies.tell(trial, "complete", reached)
-        studies.write_told()
+        studies.write_ends()
 
 
 def trial(folder: Path, few: int = 100, many: int = 5000, counted: int = 100) -> list[Row]:

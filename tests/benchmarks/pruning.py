@@ -22,6 +22,7 @@ from kdsweep.config import Plan, load
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.sweep.studies import Studies
+from kdsweep.trial_id import TrialId
 
 # Learning rates over two orders of magnitude: what somebody searches who doesn't know yet.
 PROBLEMS: dict[str, dict[str, Any]] = {
@@ -85,7 +86,7 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
     for number in range(settings):
         file = folder / f"{space.stem}-{strategy}-{number}.json"
         begun = number in studies.progress(strategy).running
-        trial = studies.go_on(strategy, number) if begun else studies.ask(strategy)
+        trial = studies.resume(TrialId(strategy, number)) if begun else studies.ask(strategy)
         if not file.exists():
             place = folder / "trial"
             shutil.rmtree(place, ignore_errors=True)
@@ -165,7 +166,7 @@ def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Re
             studies.tell(trial, "complete", reached)
             out.best = max(out.best, reached)
         out.steps += evaluations[(pruned_at or len(evaluations)) - 1][0]
-        studies.write_told()
+        studies.write_ends()
     return out
 
 

@@ -102,7 +102,7 @@ def test_every_sampler_goes_on_after_trials_of_each_kind(
             0.5 + i / 100 if state == "complete" else None,
             costs=[10.0 - i] if state == "complete" else [],
         )
-        studies.write_told()
+        studies.write_ends()
     assert studies.progress("distill").best == (6, 0.56)
     assert opened().progress("distill").order == studies.progress("distill").order
     assert studies.importance("distill") is not None

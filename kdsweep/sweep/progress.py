@@ -1,0 +1,57 @@
+"""How far a strategy's search is."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Progress:
+    """A strategy's trials by what became of them.
+
+    order: the complete trials, best first. ended: all trials that are over, by number. values: the
+    task's metric of each complete trial.
+    """
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    running: set[int] = field(default_factory=set)
+    order: list[int] = field(default_factory=list)
+    ended: list[int] = field(default_factory=list)
+    values: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def started(self) -> int:
+        return len(self.ended) + len(self.running)
+
+    @property
+    def finished(self) -> int:
+        return len(self.ended)
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """(trial number, value of the task's metric)"""
+        return (self.order[0], self.values[self.order[0]]) if self.order else None
+
+    @property
+    def since_best(self) -> int:
+        """How many trials with a higher number than the best one have ended."""
+        if not self.order:
+            return 0
+        return len(self.ended) - bisect.bisect_right(self.ended, self.order[0])
+
+    def end(self, number: int, state: str, value: float | None) -> None:
+        """Count a trial that ended. value: the metric of a complete one."""
+        self.running.discard(number)
+        bisect.insort(self.ended, number)
+        if state == "complete":
+            assert value is not None
+            self.complete += 1
+            self.values[number] = value
+            bisect.insort(self.order, number, key=lambda other: (-self.values[other], other))
+        elif state == "pruned":
+            self.pruned += 1
+        else:
+            self.failed += 1

@@ -1,0 +1,121 @@
+"""Optuna's samplers and pruners, as a sweep's settings ask for them, and the trials they see."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import warnings
+from collections.abc import Callable, Container, Iterator, Sequence
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from kdsweep.config import SearchSpace, SweepConfig
+from kdsweep.config.extremes import numbers_in
+from kdsweep.core.settings import TrainingSettings
+from kdsweep.sweep.seeds import derived_seed
+
+
+class WindowedStorage(optuna.storages.InMemoryStorage):
+    """A study in memory that can show sampler and pruner fewer trials than it has.
+
+    A sampler's cost grows with the number of trials that it learns from.
+    """
+
+    _window: int | None = None
+    _best: Callable[[], Sequence[int]] = staticmethod(lambda: ())
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        trials = super().get_all_trials(study_id, deepcopy=False)
+        if self._window is not None and len(trials) > self._window:
+            first = len(trials) - self._window
+            best = [trials[number] for number in sorted(self._best()) if number < first]
+            trials = best + trials[first:]
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    @contextlib.contextmanager
+    def showing(
+        self, last: int | None, best: Callable[[], Sequence[int]] = lambda: ()
+    ) -> Iterator[None]:
+        """Show only the `last` trials and the ones whose numbers `best` returns; None: all."""
+        self._window = last
+        self._best = best
+        try:
+            yield
+        finally:
+            self._window = None
+
+
+class _GridSampler(optuna.samplers.BruteForceSampler):
+    """Every point once.
+
+    Optuna's own GridSampler needs a product of lists; this one also walks conditional spaces.
+    """
+
+    def after_trial(self, *arguments: object) -> None:
+        """Do nothing, where Optuna would stop `optimize`: `Studies.trials_for` counts trials."""
+
+
+def make_sampler(config: SweepConfig, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler for trial `number`; the same whenever the sweep was started or resumed."""
+    sampler = config.sampler
+    seed = derived_seed("sampler", sampler.seed, number)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match sampler.type:
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    multivariate=True,
+                    group=True,
+                    constant_liar=True,
+                    n_startup_trials=sampler.startup_trials,
+                    seed=seed,
+                )
+            case "random":
+                return optuna.samplers.RandomSampler(seed=seed)
+            case "grid":
+                return _GridSampler(seed=seed)
+            case "gp":
+                return optuna.samplers.GPSampler(n_startup_trials=sampler.startup_trials, seed=seed)
+
+
+def make_pruner(
+    config: SweepConfig, space: SearchSpace, strategy: str
+) -> optuna.pruners.BasePruner:
+    """The strategy's pruner."""
+    pruner = config.pruner
+    match pruner.type:
+        case "none":
+            return optuna.pruners.NopPruner()
+        case "median":
+            # Optuna prunes from this step on, and evaluations count from 1.
+            first_step = pruner.warmup_evaluations + 1
+            return optuna.pruners.MedianPruner(
+                n_startup_trials=pruner.startup_trials, n_warmup_steps=first_step
+            )
+        case "hyperband":
+            most = max(most_evaluations(space, strategy), pruner.min_evaluations)
+            return optuna.pruners.HyperbandPruner(
+                min_resource=pruner.min_evaluations,
+                max_resource=most,
+                reduction_factor=pruner.reduction_factor,
+            )
+        case "asha":
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=pruner.min_evaluations, reduction_factor=pruner.reduction_factor
+            )
+
+
+def most_evaluations(space: SearchSpace, strategy: str) -> int:
+    """How often the longest trial of the strategy is evaluated."""
+    values = space.values(strategy)
+
+    def largest(name: str) -> int:
+        numbers = numbers_in(values[name]) if name in values else []
+        return round(max(numbers, default=getattr(TrainingSettings(), name)))
+
+    return largest("epochs") * largest("evaluations_per_epoch")
