@@ -90,23 +90,12 @@ class Classifier:
         """fp32 [rows, classes]"""
         import torch
 
-        from kdsweep.core.data.tokenize import TokenizedSplit, encode
+        from kdsweep.core.data.tokenize import tokenize_texts
         from kdsweep.core.evaluation.predict import predict
         from kdsweep.core.models.inputs import input_format_of
 
         input_format = input_format_of(self.model, self.max_length, self.truncation)
-        found = encode(self.tokenizer, columns, input_format)
-        tokens = TokenizedSplit(
-            input_ids=found.ids,
-            token_type_ids=found.types,
-            offsets=np.concatenate([[0], np.cumsum(found.lengths, dtype=np.int64)]),
-            labels=np.zeros(len(found.lengths), dtype=np.int64),
-            pad_token_id=self.tokenizer.pad_token_id
-            if self.tokenizer.pad_token_id is not None
-            else 0,
-            truncated=0,
-            key="",
-        )
+        tokens = tokenize_texts(self.tokenizer, columns, input_format)
         return predict(self.model, tokens, torch.float32)
 
     def _columns(self, given: Any) -> tuple[list[list[str]], pd.Index]:

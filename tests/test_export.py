@@ -19,9 +19,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from kdsweep.cli import main
 from kdsweep.config import load_space
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer

@@ -337,8 +337,8 @@ def test_a_dataset_on_the_hub_is_read_like_any_other(
     monkeypatch.setattr(
         datasets, "load_dataset", lambda *_, **__: hub
     )  # the Hub itself, which no test asks
-    monkeypatch.setattr("kdsweep.drafting.columns.hub_answers", lambda: True)
-    monkeypatch.setattr("kdsweep.core.data.readers.hub_answers", lambda: True)
+    monkeypatch.setattr("kdsweep.drafting.columns.hub_is_reachable", lambda: True)
+    monkeypatch.setattr("kdsweep.core.data.readers.hub_is_reachable", lambda: True)
     monkeypatch.chdir(tmp_path)
     facts = init("someone/films", subset="short")
     assert facts["task"] == {

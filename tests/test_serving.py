@@ -26,8 +26,9 @@ from conftest import sentences, write_csv
 from mlflow import MlflowClient
 from transformers import pipeline
 
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.metrics import log_probabilities
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json

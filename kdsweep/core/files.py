@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written is ever read as whole: write beside, fsync, rename."""
+"""Files that are never read half-written: write beside, fsync, rename. Also locks and hashes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ import numpy as np
 def write_atomically(
     path: Path, write: Callable[[BinaryIO], object], mode: int | None = None
 ) -> None:
-    """Fill a file beside `path` by `write`, then let it take its place; with `mode`, or as the umask says."""
+    """Write a new file with `write` and rename it to `path`.
+
+    Its permissions are `mode`, or what the umask allows.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     beside = Path(name)
@@ -30,9 +33,8 @@ def write_atomically(
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        beside.chmod(
-            0o666 & ~_umask() if mode is None else mode
-        )  # mkstemp makes 0600; home follows the umask
+        # mkstemp gives 0600.
+        beside.chmod(0o666 & ~_umask() if mode is None else mode)
         beside.replace(path)
         _fsync_folder(path.parent)
     finally:
@@ -43,14 +45,14 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write_atomically(path, lambda file: np.save(file, array))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as JSON. Infinities and NaN are refused: they are no JSON."""
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as JSON. Raises ValueError for infinities and NaN, which JSON doesn't have."""
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
 def write_private(path: Path, text: str) -> None:
-    """A file that only its owner can read."""
+    """Write a file that only its owner can read."""
     write_atomically(path, lambda file: file.write(text.encode()), mode=0o600)
 
 
@@ -60,9 +62,9 @@ def read_json(path: Path) -> Any:
 
 @contextlib.contextmanager
 def publishing(folder: Path) -> Iterator[Path]:
-    """Give a new folder beside `folder` to fill; let it become `folder` if all goes well, vanish if not.
+    """A new folder to fill, renamed to `folder` at the end, or removed after an error.
 
-    Where another process published the same folder meanwhile, that one stays.
+    If another process published the same folder meanwhile, that one stays.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".tmp", dir=folder.parent))
@@ -85,7 +87,10 @@ def publishing(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def locked(file: Path, waiting: Callable[[], object]) -> Iterator[None]:
-    """Be the only one who holds this lock, on any machine; it ends with the process, however that ends. Calls `waiting` if another has it."""
+    """Hold the lock `file`, which no two processes on any machine hold at once.
+
+    Calls `waiting` if another process holds it. The lock ends with its process.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w") as handle:
         try:
@@ -96,15 +101,14 @@ def locked(file: Path, waiting: Callable[[], object]) -> Iterator[None]:
         yield
 
 
-def fingerprint(*parts: Any) -> str:
+def fingerprint(*parts: object) -> str:
     """A short content hash (16 hexadecimal digits) of JSON-like values, strings and bytes."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = (
-            part
-            if isinstance(part, bytes)
-            else json.dumps(part, sort_keys=True, ensure_ascii=False).encode()
-        )
+        if isinstance(part, bytes):
+            data = part
+        else:
+            data = json.dumps(part, sort_keys=True, ensure_ascii=False).encode()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
     return digest.hexdigest()
@@ -117,7 +121,8 @@ def file_fingerprint(path: Path) -> str:
 
 
 def _umask() -> int:
-    # The process's umask can only be read by setting it; on Linux /proc tells without a race between threads.
+    # A process can only read its umask by setting it, which is a race between threads. Linux also
+    # shows it in /proc.
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("Umask:"):
@@ -135,70 +140,82 @@ def _fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+# File systems that several machines share, by the kernel's names.
 NETWORK = {
-    *(
-        "nfs",
-        "nfs4",
-        "lustre",
-        "gpfs",
-        "beegfs",
-        "cifs",
-        "smb3",
-        "smbfs",
-        "ceph",
-        "glusterfs",
-        "9p",
-        "afs",
-    ),
-    *("orangefs", "pvfs2", "panfs", "wekafs", "davfs", "ocfs2", "gfs2", "acfs", "coda"),
+    "nfs",
+    "nfs4",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "ceph",
+    "glusterfs",
+    "9p",
+    "afs",
+    "orangefs",
+    "pvfs2",
+    "panfs",
+    "wekafs",
+    "davfs",
+    "ocfs2",
+    "gfs2",
+    "acfs",
+    "coda",
 }
 NETWORK_FUSE = {
-    *(
-        "sshfs",
-        "glusterfs",
-        "ceph",
-        "ceph-fuse",
-        "s3fs",
-        "rclone",
-        "gcsfuse",
-        "juicefs",
-        "davfs2",
-        "beegfs",
-        "mfs",
-    ),
-    *("curlftpfs", "mountpoint-s3", "blobfuse2"),
+    "sshfs",
+    "glusterfs",
+    "ceph",
+    "ceph-fuse",
+    "s3fs",
+    "rclone",
+    "gcsfuse",
+    "juicefs",
+    "davfs2",
+    "beegfs",
+    "mfs",
+    "curlftpfs",
+    "mountpoint-s3",
+    "blobfuse2",
 }
 
 
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
-    """Whether `path` lies on a file system that several machines share, as far as the system's own table tells."""
+    """Whether `path` is on a file system that several machines share, by the kernel's own table.
+
+    False if there is no such table.
+    """
     try:
-        lines = [
-            line.split()
-            for line in mounts.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        ]
+        table = mounts.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
         return False
-    real, kind, depth = os.path.realpath(path), "", -1
-    for fields in lines:
+    real = os.path.realpath(path)
+    kind = ""
+    depth = -1
+    for line in table.splitlines():
+        fields = line.split()
+        # The table writes white space in a path as octal numbers.
         point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        if len(point) >= depth and (real + "/").startswith(
-            point.rstrip("/") + "/"
-        ):  # not less: a later mount hides an earlier one
-            kind, depth = fields[fields.index("-") + 1], len(point)
+        inside = (real + "/").startswith(point.rstrip("/") + "/")
+        # Of two mounts at one point, the later one hides the earlier one.
+        if inside and len(point) >= depth:
+            kind = fields[fields.index("-") + 1]
+            depth = len(point)
     base, _, fuse = kind.partition(".")
     return base in NETWORK or (base in ("fuse", "fuseblk") and fuse in NETWORK_FUSE)
 
 
-def write_ahead(connection: Any, record: Any = None) -> None:
-    """Let a SQLite connection write to a log first: half the cost, and a reader never waits.
+def write_ahead(connection: sqlite3.Connection, record: object = None) -> None:
+    """Turn on SQLite's write-ahead log: writing costs half as much, and readers never wait.
 
-    A crash of the machine can cost the last writes, never the file. All who read share memory: for one machine's disk alone.
+    If the machine crashes, the last writes may be lost, but the file stays whole. All readers share
+    memory, so it is only for a disk of one machine. `record` is what SQLAlchemy's event passes too.
     """
     cursor = connection.cursor()
-    with contextlib.suppress(
-        sqlite3.OperationalError
-    ):  # somebody reads just now: the next connection will
+    # While another process reads, the mode can't change; the next connection will change it.
+    with contextlib.suppress(sqlite3.OperationalError):
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()

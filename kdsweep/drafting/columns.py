@@ -15,10 +15,10 @@ import numpy as np
 from kdsweep.core.data.readers import read_file
 from kdsweep.core.data.sources import (
     DATA_SUFFIXES,
-    hub_answers,
+    hub_is_reachable,
+    hub_unreachable,
     local_path,
     looks_like_a_path,
-    unreachable,
 )
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_line
@@ -221,7 +221,7 @@ def _read_table(path: Path) -> Table:
 
 
 def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
-    online = hub_answers()
+    online = hub_is_reachable()
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -236,7 +236,7 @@ def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
         HfHubHTTPError,
     ) as error:
         if not online:
-            raise unreachable("the dataset", name) from error
+            raise hub_unreachable("the dataset", name) from error
         raise DataError(
             f"{name}: there is no such file or folder here, and no dataset of that name on the Hub: {first_line(error)}"
         ) from error

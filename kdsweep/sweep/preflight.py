@@ -21,9 +21,9 @@ from kdsweep.config.extremes import numbers_in, plain_values
 from kdsweep.config.parameters import Parameter, count_points
 from kdsweep.config.setting_types import is_whole
 from kdsweep.config.teacher_values import TeacherValues
-from kdsweep.core.augmentation.masked_lm import ROWS_A_BATCH, MaskedWords, offered_words
+from kdsweep.core.augmentation.masked_lm import ROWS_PER_BATCH, MaskedWords, offered_words
 from kdsweep.core.augmentation.views import mask_token
-from kdsweep.core.augmentation.word_edits import chosen as chosen_words
+from kdsweep.core.augmentation.word_edits import choose_words
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
@@ -514,12 +514,12 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
     if augment is None or augment.masked_lm is None or space.most_views(strategy) == 0:
         return 0.0
     share = max(numbers_in(augment.masked_lm.share))
-    chosen_rows = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_A_BATCH)).astype(
+    chosen_rows = np.linspace(0, len(data.train) - 1, min(len(data.train), ROWS_PER_BATCH)).astype(
         int
     )
     rows = [data.train.texts[0][i].split() for i in chosen_rows]
     draws = [random.Random(int(i)) for i in chosen_rows]
-    chosen = [chosen_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
+    chosen = [choose_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
     slowest = 0.0
     for source in dict.fromkeys(str(source) for _, source in plain_values(augment.masked_lm.model)):
         model, tokenizer = describe_masked_lm(source)

@@ -16,8 +16,9 @@ from measuring import OUT, Row, seconds
 from transformers import PreTrainedModel
 
 from kdsweep.core.data.batches import batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.student import load_student
 from kdsweep.core.objective.distillation_loss import distillation_loss

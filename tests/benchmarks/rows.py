@@ -20,10 +20,11 @@ from measuring import Row, median, ratios, seconds, take_turns
 from rows_slot import MAX_LENGTH, TEACHER, Memory
 
 from kdsweep.core.data.batches import evaluation_batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import to_device
 from kdsweep.core.evaluation import metrics as evaluate
 from kdsweep.core.files import fingerprint, write_array

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from kdsweep.core.data import loading
 from kdsweep.core.data.batches import batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings
 from kdsweep.core.teachers.artifact import Teacher

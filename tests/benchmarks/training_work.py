@@ -15,9 +15,10 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from kdsweep.core.data.batches import batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import pick_device
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.student import load_student

@@ -19,8 +19,9 @@ from sweep_processes import Sweep, runs_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.compare.statistics import compare_pairs, mean_score
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json
 from kdsweep.core.trial_folder import TrialFolder

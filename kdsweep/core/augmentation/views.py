@@ -6,11 +6,13 @@ of the teacher's logits are hashes of those texts.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-from kdsweep.core.augmentation.word_edits import chosen, draws, view
+from kdsweep.core.augmentation.word_edits import choose_words, draws, edit_text
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split
 from kdsweep.core.files import fingerprint, locked
@@ -24,11 +26,16 @@ if TYPE_CHECKING:
 
     from kdsweep.core.augmentation.masked_lm import MaskedWords
 
+# Part of the key of views in the cache. Raise it when what is written there changes.
+VIEW_FORMAT = 1
+
 
 def mask_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
+    """The tokenizer's mask token. Raises ModelError, which names `source`, if it has none."""
     if tokenizer.mask_token is None:
         raise ModelError(
-            f"augment.mask: the tokenizer of {source} has no mask token; use ngram, swap or masked_lm"
+            f"augment.mask: the tokenizer of {source} has no mask token; "
+            "use ngram, swap or masked_lm"
         )
     return str(tokenizer.mask_token)
 
@@ -36,58 +43,56 @@ def mask_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
 def cached_view(
     train: Split, settings: AugmentSettings, number: int, mask_token: str, cache: Path, say: Say
 ) -> Split:
-    """View `number` (from 0) of every row, without labels; made where it isn't in the cache."""
-    how = settings.model_dump(mode="json", include={"mask", "ngram", "swap", "seed"})
-    words = settings.masked_lm
-    if words is not None:
-        how |= {"masked_lm": [model_fingerprint(words.model), words.share, words.candidates]}
-    folder = cache / "views" / fingerprint("view 1", train.key, how, number, mask_token)
+    """View `number` (from 0) of every row, without labels. It is made if the cache lacks it."""
+    folder = cache / "views" / _view_key(train, settings, number, mask_token)
     name = f"view {number + 1}"
     if not folder.is_dir():
         with locked(
-            folder.with_suffix(".lock"), lambda: say(f"{name}: another process makes it; waiting")
+            folder.with_suffix(".lock"),
+            lambda: say(f"{name}: waiting for another process that makes it"),
         ):
             if not folder.is_dir():
-                say(f"{name}: making it of {len(train):,} rows")
-                model = None
-                if words is not None and words.share > 0:
-                    from kdsweep.core.augmentation.masked_lm import MaskedWords
-
-                    model = MaskedWords(*load_masked_lm(words.model), words.candidates)
-                publish_texts(
-                    tuple(
-                        _Column(train, settings, number, i, mask_token, model)
-                        for i in range(len(train.texts))
-                    ),
-                    (),
-                    folder,
+                say(f"{name}: making it from {len(train):,} rows")
+                words = _masked_words(settings)
+                columns = tuple(
+                    _EditedColumn(train, column, settings, number, mask_token, words)
+                    for column in range(len(train.texts))
                 )
+                publish_texts(columns, (), folder)
     return map_texts(folder, name, train.labels)[0]
 
 
-class _Column(Sequence[str]):
-    """One text column of a view, made when it is asked for.
+def _view_key(train: Split, settings: AugmentSettings, number: int, mask_token: str) -> str:
+    edits = settings.model_dump(mode="json", include={"mask", "ngram", "swap", "seed"})
+    words = settings.masked_lm
+    if words is not None:
+        edits["masked_lm"] = [model_fingerprint(words.model), words.share, words.candidates]
+    return fingerprint(f"view {VIEW_FORMAT}", train.key, edits, number, mask_token)
 
-    Of a sentence pair one of the two is changed, each as often as the other: what the one says of the other stays half known.
+
+def _masked_words(settings: AugmentSettings) -> MaskedWords | None:
+    words = settings.masked_lm
+    if words is None or words.share == 0:
+        return None
+    from kdsweep.core.augmentation.masked_lm import MaskedWords
+
+    return MaskedWords(*load_masked_lm(words.model), words.candidates)
+
+
+@dataclass(frozen=True, eq=False)
+class _EditedColumn(Sequence[str]):
+    """One text column of a view, edited when it is asked for.
+
+    Of a sentence pair one text is edited, each as often as the other, so that what one says about
+    the other stays half known.
     """
 
-    def __init__(
-        self,
-        train: Split,
-        settings: AugmentSettings,
-        number: int,
-        column: int,
-        mask_token: str,
-        model: MaskedWords | None,
-    ) -> None:
-        self.train, self.settings, self.number, self.column, self.mask_token, self.model = (
-            train,
-            settings,
-            number,
-            column,
-            mask_token,
-            model,
-        )
+    train: Split
+    column: int
+    settings: AugmentSettings
+    number: int
+    mask_token: str
+    words: MaskedWords | None
 
     def __len__(self) -> int:
         return len(self.train)
@@ -100,24 +105,39 @@ class _Column(Sequence[str]):
         if not isinstance(row, slice):
             return self[row : row + 1][0]
         rows = list(zip(*(column[row] for column in self.train.texts), strict=True))
-        out, random = (
-            [texts[self.column] for texts in rows],
-            [draws("\x1f".join(texts), self.settings.seed, self.number) for texts in rows],
+        texts = [row_texts[self.column] for row_texts in rows]
+        random_numbers = [
+            draws("\x1f".join(row_texts), self.settings.seed, self.number) for row_texts in rows
+        ]
+        # The first number of each row decides which of its texts is edited.
+        edited = [
+            i
+            for i, row_texts in enumerate(rows)
+            if random_numbers[i].randrange(len(row_texts)) == self.column
+        ]
+        found = self._with_other_words(
+            [texts[i] for i in edited], [random_numbers[i] for i in edited]
         )
-        changed = [i for i in range(len(rows)) if random[i].randrange(len(rows[i])) == self.column]
-        if self.model is not None and self.settings.masked_lm is not None:
-            words = [out[i].split() for i in changed]
-            numbers = [
-                chosen(one, random[i], self.settings.masked_lm.share)
-                for one, i in zip(words, changed, strict=True)
-            ]
-            for i, replaced in zip(
-                changed,
-                self.model.replace(words, numbers, [random[i] for i in changed]),
-                strict=True,
-            ):
-                out[i] = " ".join(replaced)
-        shares = {name: getattr(self.settings, name) for name in ("mask", "ngram", "swap")}
-        for i in changed:
-            out[i] = view(out[i], random[i], **shares, mask_token=self.mask_token)
-        return out
+        for i, text in zip(edited, found, strict=True):
+            texts[i] = edit_text(
+                text,
+                random_numbers[i],
+                mask=self.settings.mask,
+                ngram=self.settings.ngram,
+                swap=self.settings.swap,
+                mask_token=self.mask_token,
+            )
+        return texts
+
+    def _with_other_words(self, texts: list[str], random_numbers: list[random.Random]) -> list[str]:
+        """The texts with some words replaced by a masked language model, if there is one."""
+        if self.words is None or self.settings.masked_lm is None:
+            return texts
+        share = self.settings.masked_lm.share
+        rows = [text.split() for text in texts]
+        chosen = [
+            choose_words(words, draw, share)
+            for words, draw in zip(rows, random_numbers, strict=True)
+        ]
+        replaced = self.words.replace(rows, chosen, random_numbers)
+        return [" ".join(words) for words in replaced]

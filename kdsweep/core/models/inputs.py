@@ -7,7 +7,7 @@ import inspect
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kdsweep.core.data.tokenize import InputFormat
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.settings import Truncation
 from kdsweep.errors import ModelError
 

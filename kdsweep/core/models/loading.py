@@ -21,7 +21,12 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from kdsweep.core.data.sources import hub_answers, local_path, looks_like_a_path, unreachable
+from kdsweep.core.data.sources import (
+    hub_is_reachable,
+    hub_unreachable,
+    local_path,
+    looks_like_a_path,
+)
 from kdsweep.core.models.inputs import check_fits
 from kdsweep.core.settings import Kind
 from kdsweep.errors import ModelError
@@ -66,7 +71,7 @@ def loading_from(source: str) -> Iterator[dict[str, Any]]:
         raise ModelError(f"model: there is no folder {source!r}")
     if path is not None and not (path / "config.json").is_file():
         raise ModelError(f"model: {source} is not a model folder: it has no config.json")
-    online = path is None and hub_answers()
+    online = path is None and hub_is_reachable()
     try:
         with quiet_transformers(progress=online):
             yield {
@@ -77,7 +82,7 @@ def loading_from(source: str) -> Iterator[dict[str, Any]]:
         Exception
     ) as error:  # safetensors and tokenizers raise errors of no common kind, some a bare Exception
         if path is None and not online:
-            raise unreachable("the model", source) from error
+            raise hub_unreachable("the model", source) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"model: {source} can't be loaded: {reason}") from error
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import fold_numbers
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.device import resolve_precision
 from kdsweep.core.evaluation.metrics import by_split, judge
 from kdsweep.core.evaluation.predict import predict

@@ -18,9 +18,10 @@ from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassificatio
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.augmentation.views import cached_view, mask_token
 from kdsweep.core.data.batches import batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, without_labels
-from kdsweep.core.data.tokenize import InputFormat, joined_tokens, tokenize_split
+from kdsweep.core.data.tokenize import joined_tokens, tokenize_split
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.objective.distillation_loss import UNLABELLED
@@ -169,7 +170,7 @@ def test_what_cannot_be_read_is_said_of_the_right_key(
         error(split="test")
         == f"task.unlabelled.split: {more} is one file, so it has no splits to name; use 'where' to take some of its rows"
     )
-    assert "it can teach nothing new" in error(dataset=str(review_csv))
+    assert "it teaches nothing new" in error(dataset=str(review_csv))
     assert error(dataset=str(more.parent), split="les").startswith(
         f"task.unlabelled.split: {more.parent} has no split 'les', only more"
     )
@@ -404,7 +405,7 @@ def test_a_view_is_made_once_and_is_another_with_another_share_seed_or_number(
 
     first = key()
     assert [key(), key(views=8), key(in_finetuning=True)] == [first] * 3
-    assert said == [f"view 1: making it of {len(train_rows):,} rows"]
+    assert said == [f"view 1: making it from {len(train_rows):,} rows"]
     others = [key(1), key(swap=0.31), key(seed=1), key(ngram=0.2)]
     assert len({first, *others}) == 5
     assert (

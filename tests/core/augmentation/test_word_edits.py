@@ -1,4 +1,4 @@
-"""Views of a text, by hand; and what a masked language model puts in a word's place."""
+"""Edits of a text, checked by hand, and the words that a masked language model offers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from conftest import WORDS, make_model
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
 from kdsweep.core.augmentation.masked_lm import MaskedWords, offered_words, whole_words
-from kdsweep.core.augmentation.word_edits import cut, draws, masked, swapped, view
+from kdsweep.core.augmentation.word_edits import (
+    draws,
+    edit_text,
+    mask_words,
+    run_of_words,
+    swap_words,
+)
 from kdsweep.core.models.loading import load_masked_lm
 from kdsweep.errors import ModelError
 
@@ -20,7 +26,7 @@ TEXT = "the film was very warm and a superb actor is great"
 
 
 class Drawn(random.Random):
-    """Random numbers that the test has written down."""
+    """Random numbers that the test chooses."""
 
     def __init__(self, *numbers: float) -> None:
         super().__init__()
@@ -36,7 +42,7 @@ class Drawn(random.Random):
 
 
 def test_each_word_is_masked_where_its_number_is_below_the_share() -> None:
-    assert masked(["a", "b", "c", "d"], Drawn(0.05, 0.1, 0.5, 0.09), 0.1, "[MASK]") == [
+    assert mask_words(["a", "b", "c", "d"], Drawn(0.05, 0.1, 0.5, 0.09), 0.1, "[MASK]") == [
         "[MASK]",
         "b",
         "c",
@@ -44,31 +50,31 @@ def test_each_word_is_masked_where_its_number_is_below_the_share() -> None:
     ]
 
 
-def test_a_word_changes_places_with_the_next_one_and_both_stay_there() -> None:
-    # a, b change; then c (not b) is asked, stays; d, e change. Nothing is asked of the last word.
-    assert swapped(["a", "b", "c", "d", "e"], Drawn(0.1, 0.9, 0.1), 0.2) == [
+def test_a_word_changes_places_with_the_next_one_and_both_are_then_done() -> None:
+    # a and b change places, c stays, d and e change places. The last word draws no number.
+    assert swap_words(["a", "b", "c", "d", "e"], Drawn(0.1, 0.9, 0.1), 0.2) == [
         "b",
         "a",
         "c",
         "e",
         "d",
     ]
-    assert swapped(["a", "b", "c"], Drawn(0.9, 0.1), 0.2) == ["a", "c", "b"]
-    assert swapped(["alone"], Drawn(), 1.0) == ["alone"]
+    assert swap_words(["a", "b", "c"], Drawn(0.9, 0.1), 0.2) == ["a", "c", "b"]
+    assert swap_words(["alone"], Drawn(), 1.0) == ["alone"]
 
 
 def test_an_ngram_is_a_run_of_one_to_five_words() -> None:
     words = ["a", "b", "c", "d", "e", "f", "g"]
-    assert cut(words, Drawn(3, 4)) == ["e", "f", "g"]
-    assert cut(["a", "b"], Drawn(5, 0)) == ["a", "b"]
-    found = Counter(len(cut(words, random.Random(i))) for i in range(5000))
+    assert run_of_words(words, Drawn(3, 4)) == ["e", "f", "g"]
+    assert run_of_words(["a", "b"], Drawn(5, 0)) == ["a", "b"]
+    found = Counter(len(run_of_words(words, random.Random(i))) for i in range(5000))
     assert set(found) == {1, 2, 3, 4, 5}
     assert all(abs(count / 5000 - 0.2) < 0.03 for count in found.values())
 
 
-def test_views_are_a_function_of_text_seed_and_number() -> None:
+def test_a_view_is_a_function_of_text_seed_and_number() -> None:
     def made(text: str, seed: int, number: int) -> str:
-        return view(
+        return edit_text(
             text, draws(text, seed, number), mask=0.3, ngram=0.3, swap=0.3, mask_token="[MASK]"
         )
 
@@ -79,33 +85,36 @@ def test_views_are_a_function_of_text_seed_and_number() -> None:
     assert all(text.strip() for text in first)
 
 
-def test_shares_are_kept_and_0_changes_nothing() -> None:
-    many = [view(TEXT, random.Random(i), mask=0.1, mask_token="[MASK]") for i in range(2000)]
+def test_shares_are_met_and_0_changes_nothing() -> None:
+    many = [edit_text(TEXT, random.Random(i), mask=0.1, mask_token="[MASK]") for i in range(2000)]
     assert sum(text.count("[MASK]") for text in many) / (2000 * 11) == pytest.approx(0.1, abs=0.01)
-    short = [view(TEXT, random.Random(i), ngram=0.25) for i in range(2000)]
+    short = [edit_text(TEXT, random.Random(i), ngram=0.25) for i in range(2000)]
     assert sum(text != TEXT for text in short) / 2000 == pytest.approx(0.25, abs=0.03)
     assert all(text in TEXT for text in short)
-    assert view(f"  {TEXT}\n", random.Random(0)) == TEXT
+    assert edit_text(f"  {TEXT}\n", random.Random(0)) == TEXT
     assert (
-        view("alone", random.Random(0), mask=1.0, ngram=1.0, swap=1.0, mask_token="[MASK]")
+        edit_text("alone", random.Random(0), mask=1.0, ngram=1.0, swap=1.0, mask_token="[MASK]")
         == "[MASK]"
     )
 
 
 def test_another_mask_token_masks_the_same_words() -> None:
     made = [
-        view(TEXT, draws(TEXT, 0, 3), mask=0.4, ngram=0.2, swap=0.4, mask_token=token)
+        edit_text(TEXT, draws(TEXT, 0, 3), mask=0.4, ngram=0.2, swap=0.4, mask_token=token)
         for token in ("[MASK]", "<mask>")
     ]
     assert made[0].replace("[MASK]", "<mask>") == made[1]
 
 
-# --- a masked language model -----------------------------------------------------------------------------------------
+# --- a masked language model ---
 
 
 @pytest.fixture(scope="module")
 def masked_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that knows one thing: whatever is masked was `superb`, or else, e times less likely, `lovely`, or with its last breath `##s`."""
+    """A model that predicts the same for every mask: `superb`, or e times less likely `lovely`.
+
+    Parts of words (`##s`) and special tokens are even likelier, but must never be offered.
+    """
     folder = make_model(tmp_path_factory.mktemp("masked"), "bert", layers=1)
     torch.manual_seed(0)
     model = BertForMaskedLM.from_pretrained(folder)
@@ -118,7 +127,7 @@ def masked_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_masked_words_are_samples_of_the_likeliest_whole_words(masked_lm: Path) -> None:
+def test_replaced_words_are_drawn_from_the_likeliest_whole_words(masked_lm: Path) -> None:
     offers = MaskedWords(*load_masked_lm(str(masked_lm)), candidates=2)
     rows = [["the", "dull,", "film"]] * 2000
     found = offers.replace(rows, [[1]] * 2000, [random.Random(i) for i in range(2000)])
@@ -128,7 +137,7 @@ def test_masked_words_are_samples_of_the_likeliest_whole_words(masked_lm: Path) 
     assert share["superb"] / 2000 == pytest.approx(2.71828 / 3.71828, abs=0.03)
 
 
-def test_rows_of_other_lengths_masks_of_their_own_and_texts_too_long_keep_their_places(
+def test_only_chosen_words_are_replaced_in_rows_of_any_length_and_with_masks_of_their_own(
     masked_lm: Path,
 ) -> None:
     offers = MaskedWords(*load_masked_lm(str(masked_lm)), candidates=1)
@@ -136,27 +145,23 @@ def test_rows_of_other_lengths_masks_of_their_own_and_texts_too_long_keep_their_
     found = offers.replace(rows, [[0], [1, 3], [2, 99], []], [random.Random(i) for i in range(4)])
     assert found[0] == ["superb"]
     assert found[1] == ["[MASK]", "superb", "was", "superb"]
-    assert found[2] == [
-        "plot",
-        "plot",
-        "superb",
-        *["plot"] * 97,
-    ]  # what the model doesn't read stays
+    # The model reads the third word but not the hundredth.
+    assert found[2] == ["plot", "plot", "superb", *["plot"] * 97]
     assert found[3] == rows[3]
     assert rows[0] == ["the"]
 
 
-def test_what_is_no_word_is_never_offered(masked_lm: Path) -> None:
+def test_parts_of_words_and_special_tokens_are_never_offered(masked_lm: Path) -> None:
     words = set(whole_words(AutoTokenizer.from_pretrained(masked_lm)).values())
     assert "film" in words
     assert not words & {"##s", "s", "[MASK]", "[SEP]", "[PAD]"}
 
 
-def test_a_model_without_such_a_head_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_model_without_a_masked_language_head_is_one_clear_error(tmp_path: Path) -> None:
     folder = make_model(tmp_path / "body", "bert", layers=1)
     with pytest.raises(
         ModelError,
-        match=r"augment.masked_lm: .* is no masked language model: its weights lack cls.predictions",
+        match="augment.masked_lm: .* is no masked language model: its weights lack cls.predictions",
     ):
         load_masked_lm(str(folder))
     model = AutoModelForMaskedLM.from_pretrained(folder)
@@ -178,6 +183,6 @@ def test_a_tokenizer_that_can_not_mask_or_has_no_words_is_one_clear_error(tmp_pa
     tokenizer.mask_token = None
     with pytest.raises(
         ModelError,
-        match=r"augment.masked_lm: .*letters needs a fast tokenizer \(tokenizer.json\) with a mask token",
+        match=r"augment.masked_lm: .*letters needs a fast tokenizer \(tokenizer.json\) with a mask",
     ):
         offered_words(tokenizer)

@@ -16,9 +16,10 @@ from conftest import sentences, write_csv
 from transformers import AutoTokenizer
 
 from kdsweep.core.data.batches import batches, evaluation_batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.settings import SPLITS, TaskSettings
 from kdsweep.errors import DataError
 
@@ -479,7 +480,7 @@ def test_a_path_that_is_not_there_is_not_sought_on_the_hub(tmp_path: Path) -> No
         with pytest.raises(DataError, match="there is no file or folder"):
             load(missing)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="holds no csv"):
+    with pytest.raises(DataError, match="has no csv"):
         load(tmp_path / "empty")
 
 
@@ -496,7 +497,7 @@ def test_tokens_are_the_tokenizers_own_row_by_row(
     tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "kdsweep.core.data.tokenize.ROWS_A_TOKENIZER_CALL", 50
+        "kdsweep.core.data.tokenize.ROWS_PER_CALL", 50
     )  # the rows span several calls
     tokenizer = AutoTokenizer.from_pretrained(tiny("bert"))
     texts = [text for text, _ in ROWS]

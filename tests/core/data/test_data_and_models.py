@@ -14,9 +14,10 @@ import torch
 from conftest import make_model, sentences, write_csv
 
 from kdsweep.core.data.batches import batches, evaluation_batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.models.inputs import check_length, reads_token_types
 from kdsweep.core.models.layers import keep_layers, kept_layers
 from kdsweep.core.models.loading import load_classifier, load_tokenizer

@@ -17,12 +17,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import BertTokenizer, PreTrainedTokenizerFast
 from transformers.tokenization_python import PreTrainedTokenizer
 
+from kdsweep.core.data import encode
 from kdsweep.core.data import tokenize as tokenizing
-from kdsweep.core.data.batches import BATCHES_A_POOL, batches
+from kdsweep.core.data.batches import BATCHES_PER_POOL, batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import GrowingArray, MappedTexts
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.settings import TaskSettings
 
 ROWS = sentences(120)
@@ -207,7 +209,7 @@ def test_a_dataset_of_the_hub_is_kept_under_its_own_fingerprint(
         )
 
     task, cache = task_of("someone/films", text=("sentence",)), tmp_path / "cache"
-    monkeypatch.setattr(readers, "hub_answers", lambda: True)
+    monkeypatch.setattr(readers, "hub_is_reachable", lambda: True)
     for word in ("first", "second"):
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, word=word, **__: hub(word))
         loading._LOADED.clear()
@@ -400,9 +402,9 @@ def assert_as_called(
 def test_tokens_are_those_of_a_plain_call_row_by_row(
     make: Callable[[], Any], token_types: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tokenizing, "ROWS_A_TOKENIZER_CALL", 50)  # the rows span several calls
+    monkeypatch.setattr(tokenizing, "ROWS_PER_CALL", 50)  # the rows span several calls
     tokenizer = make()
-    assert tokenizing._backend_does_it_all(tokenizer) is (make in (word_piece, byte_level, unigram))
+    assert encode.backend_does_it_all(tokenizer) is (make in (word_piece, byte_level, unigram))
     for max_length in (5, 8, 64):
         assert_as_called(tokenizer, (CORPUS,), max_length, token_types, tmp_path)
         assert_as_called(tokenizer, (CORPUS, CORPUS[::-1]), max_length, token_types, tmp_path)
@@ -463,7 +465,7 @@ def test_tokens_of_an_earlier_version_are_still_read(tmp_path: Path) -> None:
 
 
 def test_long_work_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizing, "ROWS_A_TOKENIZER_CALL", 50)
+    monkeypatch.setattr(tokenizing, "ROWS_PER_CALL", 50)
     monkeypatch.setattr(tokenizing, "SECONDS_BETWEEN_LINES", 0.0)
     said: list[str] = []
     split = Split("train", (CORPUS,), np.zeros(len(CORPUS), np.int64), "x")
@@ -486,7 +488,7 @@ def batches_as_lists(
     """How batches were first made, an array for each: a trial that began then must go on with the same ones."""
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))
-    pool = batch_size * BATCHES_A_POOL
+    pool = batch_size * BATCHES_PER_POOL
     out: list[np.ndarray] = []
     for start in range(0, len(order), pool):
         rows = order[start : start + pool]

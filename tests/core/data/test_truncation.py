@@ -15,9 +15,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from kdsweep.core import train
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import InputFormat, TokenizedSplit, tokenize_split
+from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings, Truncation
 from kdsweep.core.teachers.artifact import teacher_key

@@ -15,8 +15,9 @@ import torch
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.batches import batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.metrics import calibration_error
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer

@@ -11,8 +11,9 @@ import pytest
 import torch
 from conftest import sentences
 
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation import metrics as evaluate
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
 from kdsweep.core.evaluation.latency import latency

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from kdsweep.core import TrialSettings, train
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.objective.inner_states import (
@@ -253,19 +254,19 @@ SMALL = {
             "longformer",
             SMALL | {"attention_window": [8, 8]},
             {"attention": {"weight": 1.0}},
-            "doesn't tell its attention maps layer by layer",
+            "doesn't return its attention maps layer by layer",
         ),
         (
             "longformer",
             SMALL | {"attention_window": [8, 8]},
             VALUES,
-            "doesn't tell its values layer by layer",
+            "doesn't return its values layer by layer",
         ),
         (
             "funnel",
             {"block_sizes": [1, 1], "d_model": 32, "n_head": 2},
             {"hidden": {"weight": 1.0}},
-            "doesn't tell its hidden states layer by layer",
+            "doesn't return its hidden states layer by layer",
         ),
         (
             "nystromformer",

@@ -13,8 +13,9 @@ import torch
 from conftest import file_times
 
 from kdsweep.core import TrialSettings, train
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.tokenize import InputFormat, tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer

@@ -1,0 +1,206 @@
+"""From texts to the tokens that a model reads, with its own tokenizer."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kdsweep.core.files import fingerprint
+from kdsweep.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from kdsweep.core.settings import Truncation
+
+
+@dataclass(frozen=True)
+class InputFormat:
+    """How a model reads a row.
+
+    max_length: the most tokens of a row, special tokens included. token_types: whether the model
+    tells the first text from the second by them. truncation: which part of a longer text is kept.
+    """
+
+    max_length: int
+    token_types: bool
+    truncation: Truncation = "head"
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedRows:
+    """The tokens of some rows, one row after the other.
+
+    ids: int32 [tokens]. types: int8 [tokens], or None without token types. lengths: int32 [rows].
+    truncated: how many rows lost tokens.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray | None
+    lengths: np.ndarray
+    truncated: int
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], input_format: InputFormat
+) -> EncodedRows:
+    """Rows of one text or two, each a column in `texts`, as a model reads them.
+
+    Raises ModelError if the tokenizer can't keep the end of a text.
+    """
+    if input_format.truncation != "head":
+        (column,) = texts
+        return _encode_keeping_the_end(tokenizer, column, input_format)
+    if backend_does_it_all(tokenizer):
+        return _encode_by_backend(tokenizer, texts, input_format)
+    return _encode_by_call(tokenizer, texts, input_format)
+
+
+def _encode_keeping_the_end(
+    tokenizer: PreTrainedTokenizerBase, column: list[str], input_format: InputFormat
+) -> EncodedRows:
+    """The end of a long text ("tail"), or a quarter from its start and the rest from its end
+    ("head_tail").
+
+    After Sun, Qiu, Xu, Huang (2019), "How to Fine-Tune BERT for Text Classification?"
+    (https://arxiv.org/abs/1905.05583).
+    """
+    before, after = _special_tokens(tokenizer)
+    room = input_format.max_length - len(before) - len(after)
+    kept_of_head = room // 4 if input_format.truncation == "head_tail" else 0
+    texts = tokenizer(
+        column,
+        add_special_tokens=False,
+        truncation=False,
+        return_attention_mask=False,
+        verbose=False,
+    )["input_ids"]
+    rows = []
+    for ids in texts:
+        if len(ids) > room:
+            kept = [*ids[:kept_of_head], *ids[len(ids) - room + kept_of_head :]]
+        else:
+            kept = ids
+        rows.append([*before, *kept, *after])
+    lengths = _lengths(rows)
+    ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(lengths.sum()))
+    # There is one text, so all tokens have the type of the first.
+    types = np.zeros(len(ids), dtype=np.int8) if input_format.token_types else None
+    return EncodedRows(ids, types, lengths, sum(len(ids) > room for ids in texts))
+
+
+def _special_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """The tokens that the tokenizer puts before a text, and those after it."""
+    whole, plain = (
+        list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False)
+    )
+    for start in range(len(whole) - len(plain) + 1):
+        if plain and whole[start : start + len(plain)] == plain:
+            return whole[:start], whole[start + len(plain) :]
+    raise ModelError(
+        f"task.truncation: {type(tokenizer).__name__} doesn't say which tokens are a text's own; "
+        "use 'head'"
+    )
+
+
+def backend_does_it_all(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether calling the tokenizer only calls its Rust half: the family has no preparation of its
+    own, and there is no language to switch to.
+    """
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+    kind = type(tokenizer)
+    as_inherited = (
+        kind.__call__ is PreTrainedTokenizerBase.__call__
+        and getattr(kind, "_encode_plus", None) is PreTrainedTokenizerFast._encode_plus
+    )
+    return (
+        as_inherited
+        and not hasattr(tokenizer, "_switch_to_input_mode")
+        and hasattr(getattr(tokenizer, "backend_tokenizer", None), "encode_batch_fast")
+    )
+
+
+def _encode_by_backend(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], input_format: InputFormat
+) -> EncodedRows:
+    """The Rust tokenizer's encodings as they are.
+
+    The tokenizer's own call makes a dictionary of lists from them, which takes 1.5 times as long.
+    """
+    # A call for one row makes the tokenizer set its Rust half's truncation.
+    first_rows = [column[:1] for column in texts]
+    tokenizer(*first_rows, truncation=True, max_length=input_format.max_length)
+    rows = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
+    encodings = tokenizer.backend_tokenizer.encode_batch_fast(rows)
+    lengths = _lengths(encodings)
+    total = int(lengths.sum())
+    ids = chain.from_iterable(encoding.ids for encoding in encodings)
+    types = None
+    if input_format.token_types:
+        type_ids = chain.from_iterable(encoding.type_ids for encoding in encodings)
+        types = np.fromiter(type_ids, dtype=np.int8, count=total)
+    full = np.flatnonzero(lengths >= input_format.max_length)
+    truncated = sum(bool(encodings[i].overflowing) for i in full)
+    return EncodedRows(np.fromiter(ids, dtype=np.int32, count=total), types, lengths, truncated)
+
+
+def _encode_by_call(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], input_format: InputFormat
+) -> EncodedRows:
+    """What every tokenizer can do."""
+    encoded = tokenizer(
+        *texts,
+        truncation=True,
+        max_length=input_format.max_length,
+        return_token_type_ids=input_format.token_types,
+        return_attention_mask=False,
+        return_overflowing_tokens=False,
+    )
+    rows = encoded["input_ids"]
+    lengths = _lengths(rows)
+    truncated = 0
+    # Only a row of full length can have lost tokens, so those are tokenized again, whole.
+    full = np.flatnonzero(lengths == input_format.max_length)
+    if len(full):
+        whole = tokenizer(
+            *([column[i] for i in full] for column in texts),
+            truncation=False,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        truncated = sum(len(row) > input_format.max_length for row in whole["input_ids"])
+    types = None
+    if input_format.token_types:
+        type_ids = chain.from_iterable(encoded["token_type_ids"])
+        types = np.fromiter(type_ids, dtype=np.int8)
+    ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32)
+    return EncodedRows(ids, types, lengths, truncated)
+
+
+def _lengths(rows: list[list[int]]) -> np.ndarray:
+    return np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
+
+
+def has_small_ids(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether every token id fits into 16 bits. Only sure if the Rust half makes all of them."""
+    return backend_does_it_all(tokenizer) and max(tokenizer.get_vocab().values()) < 1 << 16
+
+
+# Writing out a vocabulary takes 0.2 s, and it is asked for each split.
+@functools.lru_cache(maxsize=8)
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what the tokenizer does, wherever its files are."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return fingerprint(type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()))
+    rules = json.loads(backend.to_str())
+    # These are the settings of the last call, not the tokenizer's own.
+    rules.pop("truncation", None)
+    rules.pop("padding", None)
+    return fingerprint(type(tokenizer).__name__, rules)
