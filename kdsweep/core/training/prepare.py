@@ -15,8 +15,8 @@ from kdsweep.core.data.batches import batches
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.tokenize import (
     InputFormat,
-    SomeTokens,
     TokenizedSplit,
+    TokenRows,
     joined_tokens,
     tokenize_split,
 )
@@ -65,7 +65,7 @@ class Reader:
             split, self.tokenizer, self.input_format, cache=self.cache, say=self.say
         )
 
-    def joined(self, splits: Sequence[Split]) -> SomeTokens:
+    def joined(self, splits: Sequence[Split]) -> TokenRows:
         """All rows of these splits, in their order."""
         return joined_tokens([self.tokenized(split) for split in splits])
 
@@ -84,7 +84,7 @@ class PreparedTrial:
     dtype: torch.dtype
     rows: PreparedRows
     student: Reader
-    train_tokens: SomeTokens
+    train_tokens: TokenRows
     validation_tokens: TokenizedSplit
     objective: Objective
     plan: StepPlan
