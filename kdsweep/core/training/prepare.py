@@ -12,9 +12,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.batches import batches
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.tokenize import (
-    InputFormat,
     TokenizedSplit,
     TokenRows,
     joined_tokens,
