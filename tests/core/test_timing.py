@@ -1,4 +1,4 @@
-"""Each second of a trial is counted once, and none that isn't the trial's."""
+"""Each second of a trial is counted once, and no second of its caller."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def counted(**seconds: float) -> dict[str, float]:
     return {"start": 0.0, "training": 0.0, "evaluating": 0.0, "saving": 0.0} | seconds
 
 
-def test_a_new_watch_stands_still(clock: SimpleNamespace) -> None:
+def test_a_new_watch_is_stopped(clock: SimpleNamespace) -> None:
     stopwatch = Stopwatch()
     clock.now += 5
     assert stopwatch.seconds == counted()
 
 
-def test_what_is_nested_counts_once_and_the_outer_purpose_goes_on(clock: SimpleNamespace) -> None:
+def test_a_nested_purpose_counts_once_and_the_outer_one_continues(clock: SimpleNamespace) -> None:
     stopwatch = Stopwatch()
     with stopwatch("start"):
         clock.now += 1
@@ -81,7 +81,7 @@ def work(
     return 7
 
 
-def test_what_passes_at_a_yield_is_not_counted_and_the_result_is_handed_on(
+def test_time_at_a_yield_is_not_counted_and_the_result_is_passed_on(
     clock: SimpleNamespace,
 ) -> None:
     stopwatch = Stopwatch()
@@ -98,7 +98,7 @@ def test_what_passes_at_a_yield_is_not_counted_and_the_result_is_handed_on(
     assert stopwatch.seconds == counted(start=3, training=20, saving=8)
 
 
-def test_a_closed_or_broken_stream_leaves_right_sums(clock: SimpleNamespace) -> None:
+def test_a_closed_or_failed_stream_leaves_correct_sums(clock: SimpleNamespace) -> None:
     closed = Stopwatch()
     stream = closed.timing(work(closed, clock))
     next(stream), next(stream)
@@ -113,7 +113,7 @@ def test_a_closed_or_broken_stream_leaves_right_sums(clock: SimpleNamespace) -> 
     assert broken.seconds == counted(start=3, training=20, saving=8)
 
 
-def test_closing_reaches_the_work_itself() -> None:
+def test_closing_the_stream_closes_the_work() -> None:
     ended = []
 
     def stoppable() -> Generator[int, None, None]:
@@ -128,7 +128,7 @@ def test_closing_reaches_the_work_itself() -> None:
     assert ended == [True]
 
 
-# --- in a trial ------------------------------------------------------------------------------------------------------
+# --- in a trial ---
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def delayed(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, seconds: flo
     monkeypatch.setattr(owner, name, slow)
 
 
-def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(
+def test_a_trial_s_seconds_sum_to_its_wall_time_by_purpose(
     settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delayed(monkeypatch, prepare, "load_student", 0.3)
@@ -182,9 +182,8 @@ def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(
         suspended += time.monotonic() - left
     wall = time.monotonic() - began
     found = stopwatch.seconds
-    assert sum(found.values()) == pytest.approx(
-        wall - suspended, abs=0.3
-    )  # three yields' 0.45 s would show
+    # The 0.45 s of three yields would show.
+    assert sum(found.values()) == pytest.approx(wall - suspended, abs=0.3)
     assert found["start"] >= 0.3
     assert found["training"] >= 12 * 0.02
     assert found["evaluating"] >= 0.4
@@ -193,16 +192,16 @@ def test_a_trial_s_seconds_are_its_wall_time_and_each_is_where_it_was_spent(
     assert stopwatch.seconds == found
 
 
-def test_a_trial_that_is_given_up_or_interrupted_stops_its_watch(
+def test_a_pruned_or_interrupted_trial_stops_its_watch(
     settings: TrialSettings, tmp_path: Path
 ) -> None:
-    given_up = Stopwatch()
-    stream = train(settings, tmp_path / "given up", cache=tmp_path / "cache", stopwatch=given_up)
+    pruned = Stopwatch()
+    stream = train(settings, tmp_path / "pruned", cache=tmp_path / "cache", stopwatch=pruned)
     next(stream)
-    before = given_up.seconds
+    before = pruned.seconds
     time.sleep(1)
     stream.close()
-    assert sum(given_up.seconds.values()) == pytest.approx(sum(before.values()), abs=0.5)
+    assert sum(pruned.seconds.values()) == pytest.approx(sum(before.values()), abs=0.5)
     interrupted = Stopwatch()
     with pytest.raises(Interrupted):
         list(

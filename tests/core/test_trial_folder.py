@@ -1,4 +1,4 @@
-"""A full disk costs the step that met it and nothing else."""
+"""A full disk ends the write that meets it and harms nothing else."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def settings(tiny: Callable[..., str], review_csv: Path) -> TrialSettings:
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """No file of this process may become larger than 20 kB: writing on fails in the kernel, as on a full disk."""
+    """No file of this process may grow beyond 20 kB: the kernel refuses, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
@@ -65,39 +65,39 @@ def half_a_model(model: Any, tokenizer: Any, folder: Path) -> None:
 def test_the_earlier_checkpoint_stays_when_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = TrialFolder(tmp_path / "a trial's folder")
-    place.save_state({"step": 1, "model": {"weight": torch.ones(3)}})
+    folder = TrialFolder(tmp_path / "a trial's folder")
+    folder.save_state({"step": 1, "model": {"weight": torch.ones(3)}})
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(torch, "save", half_a_state)
-        place.save_state({"step": 2})
-    found = place.load_state()
+        folder.save_state({"step": 2})
+    found = folder.load_state()
     assert found is not None
     assert found["step"] == 1
     assert torch.equal(found["model"]["weight"], torch.ones(3))
-    assert list(place.state.parent.iterdir()) == [place.state]
+    assert list(folder.state.parent.iterdir()) == [folder.state]
 
 
 def test_without_an_earlier_checkpoint_there_is_none_when_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = TrialFolder(tmp_path)
+    folder = TrialFolder(tmp_path)
     monkeypatch.setattr(torch, "save", half_a_state)
     with pytest.raises(OSError):
-        place.save_state({"step": 2})
-    assert place.load_state() is None
+        folder.save_state({"step": 2})
+    assert folder.load_state() is None
 
 
-def test_a_full_disk_is_an_oserror_and_not_torch_s_own_of_an_unexpected_position(
+def test_a_full_disk_is_an_oserror_and_not_an_error_of_torch(
     tmp_path: Path,
 ) -> None:
-    place = TrialFolder(tmp_path)
-    place.save_state({"step": 1})
+    folder = TrialFolder(tmp_path)
+    folder.save_state({"step": 1})
     with small_disk(), pytest.raises(OSError, match="File too large"):
-        place.save_state({"step": 2, "model": {str(i): torch.zeros(4000) for i in range(20)}})
-    assert place.load_state() == {"step": 1}
+        folder.save_state({"step": 2, "model": {str(i): torch.zeros(4000) for i in range(20)}})
+    assert folder.load_state() == {"step": 1}
 
 
-def test_a_full_disk_is_an_oserror_and_not_safetensors_own(
+def test_a_full_disk_is_an_oserror_and_not_an_error_of_safetensors(
     tmp_path: Path, tiny: Callable[..., str]
 ) -> None:
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
@@ -107,7 +107,7 @@ def test_a_full_disk_is_an_oserror_and_not_safetensors_own(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_of_saving_a_model_that_is_not_the_disk_s_stays_what_it_is(
+def test_another_error_while_saving_a_model_stays_as_it_is(
     tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
@@ -121,7 +121,7 @@ def test_an_error_of_saving_a_model_that_is_not_the_disk_s_stays_what_it_is(
 
 
 @pytest.mark.parametrize("what", ["second checkpoint", "student"])
-def test_a_trial_goes_on_bit_identically_once_there_is_room_again(
+def test_a_trial_resumes_bit_identically_when_there_is_room_again(
     what: str, settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache = tmp_path / "cache"

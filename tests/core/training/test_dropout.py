@@ -26,7 +26,7 @@ def test_a_mask_drops_as_often_as_asked_and_keeps_the_expectation() -> None:
         assert abs(dropped - p) < 5 * (p * (1 - p) / count) ** 0.5
         assert found.max().item() == pytest.approx(1 / (1 - p), rel=1e-4)
         assert abs(found.double().mean().item() - 1) < 5 * (p / (1 - p) / count) ** 0.5
-        # No pattern along a row or a column: the spread of their means is that of independent draws.
+        # No pattern along a row or a column: their means spread as those of independent draws.
         for axis in (0, 1):
             spread = (found == 0).double().mean(dim=axis).var().item()
             assert spread == pytest.approx(p * (1 - p) / found.shape[axis], rel=0.25)
@@ -58,7 +58,7 @@ def test_the_same_state_of_the_generator_gives_the_same_masks_and_another_entry_
 
 
 @pytest.mark.parametrize("kind", ["none", "bool", "float"])
-def test_attention_is_torch_s_but_for_the_mask(kind: str) -> None:
+def test_attention_equals_torch_s_except_for_the_dropout_mask(kind: str) -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(3, 4, 20, 16, requires_grad=True) for _ in range(3))
     real = torch.arange(20) < torch.tensor([20, 12, 1])[:, None]
@@ -121,7 +121,7 @@ def test_every_dropout_of_a_model_is_drawn_in_bulk(family: str, tiny: Callable[.
     ):
         model(**inputs).logits.sum().backward()
     small = sum(event.count for event in profile.key_averages() if event.key == "aten::bernoulli_")
-    assert (
-        len(masks) >= 5
-    )  # of the embedding, and in each of two layers of its output and its feed-forward part
-    assert small <= 2  # a classifier's own, on one vector a row
+    # One for the embedding, and in each of two layers one for attention and one for feed-forward.
+    assert len(masks) >= 5
+    # A classifier's own, on one vector per row.
+    assert small <= 2

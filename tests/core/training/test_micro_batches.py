@@ -1,4 +1,4 @@
-"""A step that runs out of memory is done again in smaller parts, and the trial is the same trial."""
+"""A step that runs out of memory is repeated in smaller parts, with the same results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ from kdsweep.errors import Interrupted, OutOfMemory
 
 
 def run_out_of_memory() -> None:
-    torch.empty(10**15)  # 4 petabytes: what the allocator really raises
+    # 4 petabytes, so that the allocator raises its own error.
+    torch.empty(10**15)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,10 @@ def make(student: str, review_csv: Path) -> Callable[..., TrialSettings]:
 
 @dataclass
 class Memory:
-    """Room for so many rows in the training steps from `since_call` on (a call is one micro-batch); `seen` are the rows of each call."""
+    """Room for `room` rows in each training call from `since_call` on; a call is one micro-batch.
+
+    `seen` has the rows of each call.
+    """
 
     room: int = 10**9
     since_call: int = 0
@@ -95,7 +99,10 @@ class Memory:
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    """The memory that the student of a trial has. It computes in fp64: in fp32 Adam makes whole steps of rounding errors."""
+    """The memory of a trial's student.
+
+    The student computes in fp64, because in fp32 Adam turns rounding errors into whole steps.
+    """
     found = Memory()
 
     def load(*arguments: Any) -> Any:
@@ -127,19 +134,19 @@ def result(folder: Path) -> TrialResult:
     return found
 
 
-# The batch of call 9 has seen one of its two micro-batches go well where there are two: their gradients and losses must go.
-@pytest.mark.parametrize(("accumulation", "call", "step"), [(1, 0, 0), (1, 5, 5), (2, 9, 4)])
+# Accumulation steps, the first call that lacks memory, and its step. With two accumulation steps,
+# call 9 is the second half of its batch: the gradients and losses of the first half must go.
+@pytest.mark.parametrize("failure", [(1, 0, 0), (1, 5, 5), (2, 9, 4)])
 @pytest.mark.parametrize("in_backward", [False, True])
 def test_losses_and_weights_are_those_of_a_trial_with_enough_memory(
-    accumulation: int,
-    call: int,
-    step: int,
+    failure: tuple[int, int, int],
     in_backward: bool,
     make: Callable[..., TrialSettings],
     cache: Path,
     tmp_path: Path,
     memory: Memory,
 ) -> None:
+    accumulation, call, step = failure
     settings = make(accumulation_steps=accumulation)
     whole, weights = finished(settings, tmp_path / "whole", cache)
     memory.seen.clear()
@@ -154,7 +161,8 @@ def test_losses_and_weights_are_those_of_a_trial_with_enough_memory(
     )
     rows = [8, 4] if accumulation == 1 else [4]
     assert [line for line in said if "memory" in line] == [
-        f"out of memory at step {step}: micro-batches of {count} rows from here on, the batch stays 16"
+        f"out of memory at step {step}: micro-batches of {count} rows from here on, "
+        "the batch stays 16"
         for count in rows
     ]
     assert (result(tmp_path / "whole").micro_batch, result(tmp_path / "halved").micro_batch) == (
@@ -169,7 +177,7 @@ def test_micro_batches_are_halved_three_times_and_then_the_trial_ends(
     memory.room, said = 0, []
     with pytest.raises(
         OutOfMemory,
-        match=r"at step 0 with micro-batches of 4 rows, halved 3 times already; set a smaller batch_size",
+        match="at step 0 with micro-batches of 4 rows, halved 3 times already; set a smaller batch",
     ) as ended:
         list(train(make(batch_size=32), tmp_path, cache=cache, say=said.append))
     assert memory.seen == [32, 16, 8, 4]
@@ -206,7 +214,7 @@ def test_a_resumed_trial_keeps_the_halving(
     assert result(tmp_path / "parts").micro_batch == 4
 
 
-def test_the_step_is_done_again_with_the_generator_where_it_was(
+def test_a_repeated_step_draws_the_same_random_numbers(
     make: Callable[..., TrialSettings],
     cache: Path,
     tmp_path: Path,
@@ -251,7 +259,7 @@ def test_other_errors_are_not_retried(
     assert memory.seen == [16]
 
 
-def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
+def test_nothing_holds_the_tensors_of_a_failed_attempt(
     make: Callable[..., TrialSettings],
     cache: Path,
     tmp_path: Path,
@@ -267,7 +275,7 @@ def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
         Memory.after_forward(memory, model, args, output)
 
     monkeypatch.setattr(memory, "after_forward", after_forward)
-    # In the garbage collector's place, which would hide a cycle.
+    # It replaces the garbage collector, which would hide a cycle.
     monkeypatch.setattr(
         "kdsweep.core.training.loop.free_memory",
         lambda device: at_retry.append(held[-1]() is None),
@@ -277,7 +285,7 @@ def test_nothing_holds_the_tensors_of_the_attempt_that_failed(
     assert at_retry == [True]
 
 
-def test_all_that_says_out_of_memory_is_known_as_such() -> None:
+def test_every_out_of_memory_error_is_recognized() -> None:
     for work in (run_out_of_memory, lambda: np.empty(10**15)):
         with pytest.raises((RuntimeError, MemoryError)) as raised:
             work()
@@ -293,7 +301,7 @@ def test_all_that_says_out_of_memory_is_known_as_such() -> None:
     assert not is_out_of_memory(OSError(28, "No space left on device"))
 
 
-def test_only_running_out_of_memory_gives_none() -> None:
+def test_only_running_out_of_memory_returns_none() -> None:
     def give(value: int, *, error: Exception | None = None) -> int:
         if error is not None:
             raise error
@@ -320,12 +328,8 @@ def test_rows_are_cut_evenly_and_never_finer_than_one() -> None:
         [2, 2, 2, 2, 1, 1],
         2,
     )
-    assert [len(part) for part in micro_batches.cut(batch[:4])] == [
-        1,
-        1,
-        1,
-        1,
-    ]  # the last batch of an epoch
+    # As in the last batch of an epoch.
+    assert [len(part) for part in micro_batches.cut(batch[:4])] == [1] * 4
     with pytest.raises(OutOfMemory, match="single row"):
         micro_batches.halve(8, 4)
     assert "of 1 row from" in micro_batches.halve(8, 10)

@@ -1,4 +1,4 @@
-"""AdamW that touches only the embedding's rows that are read: what it does must be what the dense one does."""
+"""AdamW that updates only the embedding rows that are read must do what the dense one does."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ STEPS = 60
 
 
 def rate(step: int) -> float:
-    """Rises, falls, and is 0 now and then."""
+    """Rises, falls, and is 0 at some steps."""
     return 0.0 if step % 13 == 12 else 1e-2 * min(1.0, (step + 1) / 8) * (1 - step / STEPS / 2)
 
 
 def tokens(step: int) -> np.ndarray:
-    """[4, 6] token numbers; many are read in few of the steps, some in none."""
+    """[4, 6] token numbers; many are read in few steps, some in none."""
     random = np.random.default_rng([7, step])
     return random.choice(
         20, size=(4, 6), p=np.arange(1, 21) ** -1.5 / (np.arange(1, 21) ** -1.5).sum()
@@ -75,9 +75,8 @@ def test_weights_and_moments_are_those_of_the_dense_update(
     family: str, weight_decay: float, tiny: Callable[..., str]
 ) -> None:
     torch.manual_seed(0)
-    ours, reference = (
-        load_classifier(tiny(family), ("a", "b")).double() for _ in range(2)
-    )  # in fp64 no rounding grows over the steps
+    # In fp64, so that rounding doesn't grow over the steps.
+    ours, reference = (load_classifier(tiny(family), ("a", "b")).double() for _ in range(2))
     reference.load_state_dict(ours.state_dict())
     before = ours.get_input_embeddings().weight.detach().clone()  # type: ignore[operator]
     optimizer, expected = AdamW(ours, weight_decay), dense(reference, weight_decay)
@@ -93,10 +92,11 @@ def test_weights_and_moments_are_those_of_the_dense_update(
                 optimizer.state[weight][moment], expected.state[other][moment], rtol=1e-3, atol=1e-5
             )
     assert isinstance(ours.get_input_embeddings(), RowEmbedding)
-    assert (ours.get_input_embeddings().weight - before).abs().max() > 0.05  # type: ignore[operator,arg-type]
+    moved = ours.get_input_embeddings().weight - before  # type: ignore[operator]
+    assert moved.abs().max() > 0.05
 
 
-def test_only_what_is_read_gets_a_gradient_and_the_rest_is_made_up_for_when_it_is_read(
+def test_only_rows_that_are_read_get_a_gradient_and_settling_updates_the_others(
     tiny: Callable[..., str],
 ) -> None:
     model = load_classifier(tiny("bert"), ("a", "b"))
@@ -113,14 +113,15 @@ def test_only_what_is_read_gets_a_gradient_and_the_rest_is_made_up_for_when_it_i
     optimizer.settle()
     seen_before = np.setdiff1d(np.unique(np.concatenate([tokens(step) for step in range(3)])), read)
     assert len(seen_before) > 0
-    assert (weight[seen_before] != before[seen_before]).any(dim=1).all()  # momentum moves them on
+    # Momentum still moves them.
+    assert (weight[seen_before] != before[seen_before]).any(dim=1).all()
     settled = weight.detach().clone()
     optimizer.settle()
     assert torch.equal(weight, settled)
 
 
 @pytest.mark.parametrize("stopped_at", [1, 17, 40])
-def test_going_on_from_a_saved_state_gives_bit_identical_weights(
+def test_resuming_from_a_saved_state_gives_bit_identical_weights(
     stopped_at: int, tiny: Callable[..., str]
 ) -> None:
     whole, first, second = (load_classifier(tiny("bert"), ("a", "b")) for _ in range(3))
@@ -144,16 +145,15 @@ def test_only_moments_of_rows_that_were_read_are_saved(tiny: Callable[..., str])
     take_steps(model, optimizer, range(4))
     rows = optimizer.state_dict()["rows"]
     read = np.unique(np.concatenate([tokens(step) for step in range(4)]))
-    assert set(rows["seen"].tolist()) == set(read.tolist()) - {
-        model.config.pad_token_id
-    }  # the padding's gradient is 0
+    # The padding's gradient is 0.
+    assert set(rows["seen"].tolist()) == set(read.tolist()) - {model.config.pad_token_id}
     assert len(rows["exp_avg"]) == len(rows["seen"]) < model.config.vocab_size
 
 
-def test_a_dense_state_and_one_of_rows_go_on_as_each_other(
+def test_a_state_saved_on_a_gpu_resumes_on_a_cpu_and_the_other_way_round(
     tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A trial can be begun on a machine with a GPU and go on on one without, or the other way."""
+    """A GPU's state is dense, a CPU's is one of rows."""
     torch.manual_seed(0)
     start = load_classifier(tiny("bert"), ("a", "b")).double()
     results = []
@@ -192,7 +192,7 @@ def test_a_token_that_was_not_announced_is_an_error_and_never_a_wrong_row(
         model(input_ids=torch.tensor([[2, 6, 3]]))
 
 
-def test_a_model_that_pads_its_batches_itself_is_trained_as_any_other() -> None:
+def test_a_model_that_pads_its_batches_itself_is_trained_like_any_other() -> None:
     torch.manual_seed(0)
     sizes = {
         "hidden_size": 16,
@@ -201,9 +201,10 @@ def test_a_model_that_pads_its_batches_itself_is_trained_as_any_other() -> None:
         "num_hidden_layers": 1,
         "attention_window": [8],
     }
+    # It pads 6 tokens to 8.
     config = LongformerConfig(
         vocab_size=28, max_position_embeddings=66, pad_token_id=27, initializer_range=0.2, **sizes
-    )  # 6 tokens become 8
+    )
     ours, reference = (LongformerForSequenceClassification(config).double() for _ in range(2))
     reference.load_state_dict(ours.state_dict())
     optimizer, expected = AdamW(ours, 0.1), dense(reference, 0.1)
@@ -217,7 +218,7 @@ def test_a_model_that_pads_its_batches_itself_is_trained_as_any_other() -> None:
         )
 
 
-def test_what_was_read_for_a_step_that_was_not_taken_is_forgotten(tiny: Callable[..., str]) -> None:
+def test_the_rows_of_a_step_that_was_not_taken_are_dropped(tiny: Callable[..., str]) -> None:
     model = load_classifier(tiny("bert"), ("a", "b"))
     padding = model.config.pad_token_id
     optimizer = AdamW(model, 0.0)
@@ -226,9 +227,8 @@ def test_what_was_read_for_a_step_that_was_not_taken_is_forgotten(tiny: Callable
     module = model.get_input_embeddings()  # type: ignore[operator]
     assert torch.equal(module(torch.tensor([5, 6, 7])), module.weight[[5, 6, 7]])
     module(torch.tensor([padding, 5, 6, 7])).sum().backward()
-    assert torch.equal(
-        module.leaf.grad[:, 0], torch.tensor([0.0, 1.0, 1.0, 1.0])
-    )  # the padding's row, and no other, has no gradient
+    # Only the padding's row has no gradient.
+    assert torch.equal(module.leaf.grad[:, 0], torch.tensor([0.0, 1.0, 1.0, 1.0]))
     with pytest.raises(IndexError):
         module(torch.tensor([2]))
 
@@ -254,7 +254,7 @@ def test_an_embedding_with_another_use_stays_dense(tiny: Callable[..., str]) -> 
     assert not isinstance(frozen.get_input_embeddings(), RowEmbedding)
 
 
-def test_the_model_is_saved_as_any_other(tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_the_model_is_saved_like_any_other(tiny: Callable[..., str], tmp_path: Path) -> None:
     model = load_classifier(tiny("bert"), ("a", "b"))
     names = list(model.state_dict())
     optimizer = AdamW(model, 0.1)
