@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import shutil
@@ -146,6 +147,22 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
         return str(made[key])
 
     return build
+
+
+def copy_model(source: str, folder: Path, **config: object) -> Path:
+    """A copy of a model's folder, with these keys of its config changed."""
+    shutil.copytree(source, folder)
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | config))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def without_dropout(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A BERT of two layers without dropout, so that how a batch is cut makes no difference."""
+    folder = tmp_path_factory.mktemp("models") / "no dropout"
+    nothing = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return str(copy_model(tiny("bert", layers=2), folder, **nothing))
 
 
 @pytest.fixture(scope="session")

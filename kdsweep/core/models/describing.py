@@ -1,4 +1,4 @@
-"""What is known of a model before it is trained, with its weights or without."""
+"""What is known of a model before it is trained, with or without its weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ from kdsweep.errors import ModelError
 
 
 def describe_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """What `load_masked_lm` gives and raises; where the weights aren't on this machine yet, the model's shape alone (on the meta device)."""
+    """The same as `load_masked_lm`.
+
+    If the weights aren't on this machine yet, the model has only its shape (on the meta device).
+    """
     if local_path(source, ModelError) is not None or _weights_are_cached(source):
         return load_masked_lm(source)
     tokenizer, config = load_tokenizer(source), load_config(source)
@@ -44,7 +47,10 @@ def describe_model(
     kind: Kind = "classification",
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model with its weights where they are on this machine; where they aren't yet, its shape alone (on the meta device)."""
+    """The model and its tokenizer.
+
+    If the weights aren't on this machine yet, the model has only its shape (on the meta device).
+    """
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     if (
         local_path(source, ModelError) is not None
@@ -68,28 +74,22 @@ def _weights_are_cached(source: str) -> bool:
     )
 
 
-# --- facts -----------------------------------------------------------------------------------------------------------
-
-
 def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def size_mb(model: nn.Module) -> float:
-    """Millions of bytes of the weights as they are stored."""
-    return (
-        sum(parameter.numel() * parameter.element_size() for parameter in model.parameters()) / 1e6
-    )
+    """The stored weights in millions of bytes."""
+    count = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+    return count / 1e6
 
 
 def model_fingerprint(source: str, *, trust_remote_code: bool = False) -> str:
-    """A hash of what is in a model's folder, or the commit of a model on the Hub."""
+    """A hash of the content of a model's folder, or of the commit of a model on the Hub."""
     path = local_path(source, ModelError)
     if path is None:
-        return fingerprint(
-            source,
-            getattr(load_config(source, trust_remote_code=trust_remote_code), "_commit_hash", None),
-        )
+        config = load_config(source, trust_remote_code=trust_remote_code)
+        return fingerprint(source, getattr(config, "_commit_hash", None))
     if not path.is_dir():
         raise ModelError(f"model: {source} is not a model folder")
     files = [
@@ -110,5 +110,7 @@ def model_fingerprint(source: str, *, trust_remote_code: bool = False) -> str:
 
 @functools.lru_cache(maxsize=256)
 def _unchanged_file_fingerprint(file: Path, modified: int, size: int) -> str:
-    """Weights are hundreds of megabytes: each file is read once in a process, as long as it stays what it is."""
+    """A hash of the file's content. A process reads a file again only after it changed, because
+    weights are hundreds of megabytes.
+    """
     return file_fingerprint(file)

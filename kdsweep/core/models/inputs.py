@@ -11,11 +11,12 @@ from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.settings import Truncation
 from kdsweep.errors import ModelError
 
-# --- inputs ----------------------------------------------------------------------------------------------------------
-
 
 def reads_token_types(model: PreTrainedModel) -> bool:
-    """Whether the model tells the first text from the second by token_type_ids (BERT does, DistilBERT and RoBERTa don't)."""
+    """Whether the model tells the first text from the second by token_type_ids.
+
+    BERT does, DistilBERT and RoBERTa don't.
+    """
     return (
         "token_type_ids" in inspect.signature(model.forward).parameters
         and getattr(model.config, "type_vocab_size", 0) > 1
@@ -34,27 +35,29 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     limits = [tokenizer.model_max_length]
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and MPNet count positions from the padding's number on
-            limits.append(
-                module.num_embeddings
-                - (0 if module.padding_idx is None else module.padding_idx + 1)
-            )
+            # RoBERTa and MPNet count positions from the padding's number on.
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - unused)
     return int(min(limits))
 
 
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise ModelError if the tokenizer knows tokens that the model has no embedding for."""
     vocabulary = int(model.get_input_embeddings().num_embeddings)
     if len(tokenizer) > vocabulary:
         raise ModelError(
-            f"model: the tokenizer of {source} knows {len(tokenizer):,} tokens, the model only {vocabulary:,}: they don't belong together"
+            f"model: the tokenizer of {source} knows {len(tokenizer):,} tokens, the model only "
+            f"{vocabulary:,}: they don't belong together; use the tokenizer of this model"
         )
 
 
 def check_length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int, source: str
 ) -> None:
+    """Raise ModelError if rows of `max_length` tokens are too long for the model."""
     longest = longest_input(model, tokenizer)
     if max_length > longest:
         raise ModelError(
-            f"training.max_length: {max_length} tokens are more than the {longest} that {source} can read"
+            f"training.max_length: {max_length} tokens are more than the {longest} that {source} "
+            "can read; set a smaller max_length"
         )

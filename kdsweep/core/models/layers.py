@@ -1,4 +1,4 @@
-"""Which layers a student keeps, and models of new shapes."""
+"""A model's layers: which of them a student keeps, and models with a new shape."""
 
 from __future__ import annotations
 
@@ -8,36 +8,36 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from kdsweep.core.models.loading import load_config, with_labels
 from kdsweep.core.settings import Kind, StudentSettings
 from kdsweep.errors import ModelError, first_line
 
-# --- layers ----------------------------------------------------------------------------------------------------------
-
 
 def kept_layers(available: int, kept: int | Sequence[int], source: str) -> list[int]:
-    """The layers listed, or `kept` of `available`, evenly spaced, the first and the last among them: 3 of 12 are 0, 6, 11."""
+    """The listed layers, or `kept` of `available`: evenly spaced, with the first and the last.
+
+    3 of 12 are 0, 6 and 11.
+    """
     if isinstance(kept, int):
         if kept > available:
             raise ModelError(
-                f"student.layers: {kept} layers can't be kept of the {available} that {source} has"
+                f"student.layers: {kept} layers can't be kept of the {available} that {source} "
+                "has; set fewer layers"
             )
         return [round(position) for position in np.linspace(0, available - 1, kept)]
     if max(kept) >= available:
         raise ModelError(
-            f"student.layers: {source} has no layer {max(kept)}; its {available} layers are 0 to {available - 1}"
+            f"student.layers: {source} has no layer {max(kept)}; its {available} layers are 0 to "
+            f"{available - 1}"
         )
     return list(kept)
 
 
-FEED_FORWARD = (
-    "intermediate_size",
-    "hidden_dim",
-    "ffn_dim",
-)  # what families call the width inside a layer
+# How model families call the width of the feed-forward part of a layer.
+FEED_FORWARD = ("intermediate_size", "hidden_dim", "ffn_dim")
 
 
 def new_model(
@@ -46,52 +46,59 @@ def new_model(
     source: str,
     kind: Kind = "classification",
 ) -> PreTrainedModel:
-    """A model in the shape of `source` with random weights, as many layers as `layers` says, and hidden states of `width`.
-
-    Another width keeps the width of a head as near as the new one can be divided, and the feed-forward part in proportion.
+    """A model in the shape of `source` with random weights, and with the student's own number of
+    layers and width if it names them.
     """
     config = with_labels(
         load_config(source, trust_remote_code=student.trust_remote_code), label_names, kind
     )
     if isinstance(student.layers, tuple):
         raise ModelError(
-            "student.layers: a list names layers to keep, and from scratch none are kept; give their number"
+            "student.layers: a list names layers to keep, but a student from scratch keeps none; "
+            "set the number of layers"
         )
     if student.layers is not None:
-        for name, value in config.to_dict().items():
-            if (
-                isinstance(value, list)
-                and len(value) == config.num_hidden_layers
-                and name != "architectures"
-            ):
-                setattr(
-                    config, name, [value[i % len(value)] for i in range(student.layers)]
-                )  # such as ModernBERT's layer_types
-        config.num_hidden_layers = student.layers
+        _set_layers(config, [i % config.num_hidden_layers for i in range(student.layers)])
     if student.width is not None:
-        width, before, head = (
-            student.width,
-            config.hidden_size,
-            config.hidden_size // config.num_attention_heads,
-        )
-        config.num_attention_heads = min(
-            (heads for heads in range(1, width + 1) if width % heads == 0),
-            key=lambda heads: abs(width / heads - head),
-        )
-        for name in FEED_FORWARD:
-            if hasattr(config, name):
-                setattr(config, name, max(1, round(getattr(config, name) * student.width / before)))
-        config.hidden_size = student.width
+        _set_width(config, student.width)
     try:
         model = AutoModelForSequenceClassification.from_config(
             config, dtype=torch.float32, trust_remote_code=student.trust_remote_code
         )
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(
-            f"student.width: a {config.model_type} model of width {student.width} can't be made: {first_line(error)}"
+            f"student.width: a {config.model_type} model of width {student.width} can't be made: "
+            f"{first_line(error)}"
         ) from error
     model.train()
     return model
+
+
+def _set_layers(config: PretrainedConfig, layers: list[int]) -> None:
+    """Keep these layers, also in lists with one item per layer (ModernBERT's layer_types)."""
+    for name, value in config.to_dict().items():
+        by_layer = isinstance(value, list) and len(value) == config.num_hidden_layers
+        if by_layer and name != "architectures":
+            setattr(config, name, [value[i] for i in layers])
+    config.num_hidden_layers = len(layers)
+
+
+def _set_width(config: PretrainedConfig, width: int) -> None:
+    """Give the config hidden states of this width.
+
+    A head's width stays as near to what it was as `width` can be divided. The width of the
+    feed-forward part changes in proportion.
+    """
+    head_width = config.hidden_size // config.num_attention_heads
+    config.num_attention_heads = min(
+        (heads for heads in range(1, width + 1) if width % heads == 0),
+        key=lambda heads: abs(width / heads - head_width),
+    )
+    for name in FEED_FORWARD:
+        if hasattr(config, name):
+            scaled = round(getattr(config, name) * width / config.hidden_size)
+            setattr(config, name, max(1, scaled))
+    config.hidden_size = width
 
 
 def layer_count(model: PreTrainedModel, source: str) -> int:
@@ -99,7 +106,7 @@ def layer_count(model: PreTrainedModel, source: str) -> int:
 
 
 def layer_stack(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList]:
-    """The one stack of layers: the only list of as many like modules as the config has layers."""
+    """The name and modules of the only stack that has as many modules as the config has layers."""
     count = getattr(model.config, "num_hidden_layers", None)
     found = [
         (name, module)
@@ -108,7 +115,7 @@ def layer_stack(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList
         and len(module) == count
         and len({type(layer) for layer in module}) == 1
     ]
-    # In a model of one layer, lists of one module are common; the stack is the outermost of them.
+    # In a model with one layer, lists of one module are common; the stack is the outermost one.
     outer = [
         (name, module)
         for name, module in found
@@ -116,50 +123,49 @@ def layer_stack(model: PreTrainedModel, source: str) -> tuple[str, nn.ModuleList
     ]
     if len(outer) != 1:
         raise ModelError(
-            f"model: kdsweep can't tell the layers of a {model.config.model_type} model ({source}) apart: it has no single stack of them; leave out "
-            "what asks for one (student.layers, training.layer_decay, distill.attention: {match: values}), or take another model (BERT, DistilBERT, "
-            "RoBERTa, MPNet and ELECTRA work, among others)"
+            f"model: kdsweep can't tell the layers of a {model.config.model_type} model ({source}) "
+            "apart: it has no single stack of them; remove the settings that need one "
+            "(student.layers, training.layer_decay, distill.attention: {match: values}), or use "
+            "another model (BERT, DistilBERT, RoBERTa, MPNet and ELECTRA work, among others)"
         )
     return outer[0]
 
 
 def keep_layers(model: PreTrainedModel, kept: list[int], source: str) -> PreTrainedModel:
-    """A new model with these layers of `model`, in this order, and everything else of it."""
-    stack, layers = layer_stack(model, source)
+    """A new model with these layers of `model`, in this order, and all its other weights."""
+    stack, _ = layer_stack(model, source)
     config = copy.deepcopy(model.config)
-    for name, value in config.to_dict().items():
-        if isinstance(value, list) and len(value) == len(layers) and name != "architectures":
-            setattr(config, name, [value[i] for i in kept])  # such as ModernBERT's layer_types
-    config.num_hidden_layers = len(kept)
-    with no_init_weights():  # all of them are about to be replaced
+    _set_layers(config, kept)
+    # Its random weights would all be replaced.
+    with no_init_weights():
         small = type(model)(config)
-    new_place = {f"{stack}.{old}.": f"{stack}.{new}." for new, old in enumerate(kept)}
+    new_names = {f"{stack}.{old}.": f"{stack}.{new}." for new, old in enumerate(kept)}
     state = {}
     for name, tensor in model.state_dict().items():
         if not name.startswith(f"{stack}."):
             state[name] = tensor
             continue
         layer = name[: name.index(".", len(stack) + 1) + 1]
-        if layer in new_place:
-            state[new_place[layer] + name.removeprefix(layer)] = tensor
+        if layer in new_names:
+            state[new_names[layer] + name.removeprefix(layer)] = tensor
     small.load_state_dict(state)
     small.train()
     return small
 
 
 def depths(model: PreTrainedModel, source: str) -> dict[str, int]:
-    """Each weight's name -> how far it is from the inputs: 0 what comes before the layers, 1 the first layer, ..., the most what comes after."""
+    """How far each weight is from the inputs, by its name.
+
+    0 is what comes before the layers, 1 is the first layer, and what comes after the last layer is
+    one more than that layer.
+    """
     stack, layers = layer_stack(model, source)
-    order = [name for name, _ in model.named_parameters()]
-    first = next(i for i, name in enumerate(order) if name.startswith(f"{stack}."))
     found = {}
-    for i, name in enumerate(order):
-        inside = name.startswith(f"{stack}.")
-        found[name] = (
-            int(name.removeprefix(f"{stack}.").split(".")[0]) + 1
-            if inside
-            else 0
-            if i < first
-            else len(layers) + 1
-        )
+    outside = 0
+    for name, _ in model.named_parameters():
+        if name.startswith(f"{stack}."):
+            found[name] = int(name.removeprefix(f"{stack}.").split(".")[0]) + 1
+            outside = len(layers) + 1
+        else:
+            found[name] = outside
     return found

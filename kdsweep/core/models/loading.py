@@ -34,11 +34,9 @@ from kdsweep.errors import ModelError
 
 @contextlib.contextmanager
 def quiet_transformers(*, progress: bool = False) -> Iterator[None]:
-    """Keep transformers' reports on loading and saving to itself, and its progress bars too unless something is downloaded."""
-    verbosity, bar = (
-        transformers_logging.get_verbosity(),
-        transformers_logging.is_progress_bar_enabled(),
-    )
+    """Silence transformers' reports on loading and saving; with `progress`, its bars stay."""
+    verbosity = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     if not progress:
         transformers_logging.disable_progress_bar()
@@ -51,12 +49,13 @@ def quiet_transformers(*, progress: bool = False) -> Iterator[None]:
 
 
 def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A Hugging Face folder: config, safetensors, tokenizer. Raises OSError where the disk is full."""
+    """Write a Hugging Face folder: config, weights, tokenizer. Raises OSError on a full disk."""
     try:
         with quiet_transformers():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
-    except Exception as error:  # safetensors and tokenizers are written in Rust and raise a full disk as errors of their own
+    except Exception as error:
+        # safetensors and tokenizers, written in Rust, report a full disk by errors of their own.
         if (found := re.search(r"\(os error (\d+)\)", str(error))) is None:
             raise
         number = int(found[1])
@@ -65,10 +64,10 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 @contextlib.contextmanager
 def loading_from(source: str) -> Iterator[dict[str, Any]]:
-    """Give `from_pretrained` its first arguments; turn whatever it raises into one line."""
+    """Yield the first arguments of `from_pretrained`; whatever it raises becomes a ModelError."""
     path = local_path(source, ModelError)
     if path is None and looks_like_a_path(source):
-        raise ModelError(f"model: there is no folder {source!r}")
+        raise ModelError(f"model: there is no folder {source!r}; check the path")
     if path is not None and not (path / "config.json").is_file():
         raise ModelError(f"model: {source} is not a model folder: it has no config.json")
     online = path is None and hub_is_reachable()
@@ -78,9 +77,8 @@ def loading_from(source: str) -> Iterator[dict[str, Any]]:
                 "pretrained_model_name_or_path": str(path or source),
                 "local_files_only": not online,
             }
-    except (
-        Exception
-    ) as error:  # safetensors and tokenizers raise errors of no common kind, some a bare Exception
+    except Exception as error:
+        # The errors of safetensors and tokenizers have no common class; some are a bare Exception.
         if path is None and not online:
             raise hub_unreachable("the model", source) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -95,11 +93,11 @@ def load_config(source: str, *, trust_remote_code: bool = False) -> PretrainedCo
 def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     with loading_from(source) as where:
         tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=trust_remote_code)
-    if len(tokenizer) <= len(
-        tokenizer.all_special_tokens
-    ):  # what transformers makes of a folder without tokenizer files
+    # From a folder without tokenizer files transformers makes a tokenizer with special tokens only.
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(
-            f"model: {source} has no tokenizer, or one without a vocabulary; put the model's tokenizer files into its folder"
+            f"model: {source} has no tokenizer, or one without a vocabulary; "
+            "put the model's tokenizer files into its folder"
         )
     return tokenizer
 
@@ -111,10 +109,10 @@ def load_classifier(
     kind: Kind = "classification",
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """The model with a head for these classes, in fp32 and train mode. A head of its own of the same size is kept.
+    """The model with a head for these classes, in fp32 and train mode.
 
-    Raises ModelError where the weights in the folder are not this model's: a body that starts from random numbers is never
-    trained in silence.
+    If it has a head of this size, that one is kept. Raises ModelError if the weights are not those
+    of this model, so that a body with random weights is never trained unnoticed.
     """
     with loading_from(source) as where:
         config = with_labels(
@@ -126,7 +124,8 @@ def load_classifier(
             **where,
             config=config,
             dtype=torch.float32,
-            use_safetensors=True,  # weights in a pickle are not loaded
+            # Never load weights from a pickle.
+            use_safetensors=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
@@ -135,19 +134,24 @@ def load_classifier(
     missing = set(info["missing_keys"]) & set(body)
     if len(missing) > len(body) / 4:
         raise ModelError(
-            f"model: {source} holds other weights than its config says: {len(missing)} of {len(body)} are missing, {min(missing)} for one"
+            f"model: {source} holds other weights than its config says: {len(missing)} of "
+            f"{len(body)} are missing, for example {min(missing)}"
         )
     changed = sorted(str(entry[0]) for entry in info["mismatched_keys"] if entry[0] in set(body))
     if changed:
         raise ModelError(
-            f"model: {source} holds other weights than its config says: {changed[0]} has another shape"
+            f"model: {source} holds other weights than its config says: {changed[0]} has another "
+            "shape"
         )
     model.train()
     return model
 
 
 def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A masked language model in eval mode, and its tokenizer. Raises ModelError where it is none, or its weights have no such head."""
+    """A masked language model in eval mode, and its tokenizer.
+
+    Raises ModelError if its weights have no head for masked words.
+    """
     tokenizer = load_tokenizer(source)
     with loading_from(source) as where:
         model, info = AutoModelForMaskedLM.from_pretrained(
@@ -155,7 +159,8 @@ def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
         )
     if missing := info["missing_keys"]:
         raise ModelError(
-            f"augment.masked_lm: {source} is no masked language model: its weights lack {min(missing)}"
+            f"augment.masked_lm: {source} is no masked language model: its weights lack "
+            f"{min(missing)}"
         )
     check_fits(model, tokenizer, source)
     model.eval()

@@ -19,7 +19,7 @@ def load_student(
     teacher_folder: Path | None,
     kind: Kind = "classification",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The student as it is before its first step, and its tokenizer. New weights come from torch's global generator."""
+    """The student and its tokenizer. New weights are drawn from torch's global generator."""
     source = student_source(student, teacher_folder)
     tokenizer = load_tokenizer(source, trust_remote_code=student.trust_remote_code)
     if student.start == "scratch":
@@ -28,13 +28,9 @@ def load_student(
         model = load_classifier(
             source, label_names, kind=kind, trust_remote_code=student.trust_remote_code
         )
-        model = (
-            keep_layers(
-                model, kept_layers(layer_count(model, source), student.layers, source), source
-            )
-            if student.layers is not None
-            else model
-        )
+        if student.layers is not None:
+            kept = kept_layers(layer_count(model, source), student.layers, source)
+            model = keep_layers(model, kept, source)
     check_fits(model, tokenizer, source)
     return model, tokenizer
 

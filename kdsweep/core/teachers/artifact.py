@@ -17,11 +17,14 @@ from kdsweep.core.settings import Kind, TaskSettings, TeacherSettings, Truncatio
 
 @dataclass(frozen=True)
 class Teacher:
-    """A fine-tuned teacher in `folder`, with what it reaches on validation (`validation`: metric -> value) and its size.
+    """A fine-tuned teacher in `folder`.
 
-    `margin` and `entropy` say how sure it is on train (`sureness`). What is None was not measured by the version that made it.
-    `selected`: what each seed reached on validation, where it is the best of several; None for one that learned nothing.
-    `folds`: the keys of those that label the rows of train, fold by fold, where it doesn't do so itself.
+    `validation`: what it reaches there, by metric.
+    `margin`, `entropy`: how sure it is on train (see `sureness`). A value is None if the version of
+    kdsweep that made the teacher did not measure it.
+    `selected`: what each seed reached on validation, None for a seed that learned nothing, if the
+    teacher is the best of several seeds.
+    `folds`: the keys of the teachers that label train fold by fold, if it doesn't do so itself.
     """
 
     key: str
@@ -42,7 +45,7 @@ class Teacher:
 
 
 def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
-    """What a teacher depends on: its weights, the rows, how it is trained and how its best checkpoint is chosen."""
+    """A hash of what the teacher depends on: its weights, the rows, its training and its metric."""
     source = teacher.model or teacher.checkpoint or ""
     weights = model_fingerprint(source, trust_remote_code=teacher.trust_remote_code)
     how = (
@@ -61,12 +64,13 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
         how,
         *cut,
     )
-    chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})  # those that say something
+    # Only settings that differ from their default are in the dump: earlier keys stay the same.
+    chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})
     return fingerprint(key, chosen) if chosen else key
 
 
 def find_teacher(folder: Path) -> Teacher | None:
-    """The teacher that is in the cache, or None."""
+    """The teacher of a folder in the cache, or None."""
     facts = folder / "teacher.json"
     if not facts.exists():
         return None

@@ -95,25 +95,26 @@ def check_beats_mean(metric: Metric, data: TaskData, logits: np.ndarray) -> None
 
 
 def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
-    """For each of the task's classes the output of the checkpoint that means it; None where the names say nothing.
+    """For each class of the task the output of the checkpoint that means it.
 
-    Raises TeacherError where checkpoint and task have other labels.
+    None if the names of the outputs say nothing. Raises TeacherError if they are other labels than
+    the task's.
     """
     source = teacher.checkpoint or ""
     config = load_config(source, trust_remote_code=teacher.trust_remote_code)
     if config.num_labels != len(data.label_names):
         raise TeacherError(
-            f"teacher.checkpoint: {source} has {config.num_labels} labels, the task {len(data.label_names)} ({', '.join(data.label_names)})"
+            f"teacher.checkpoint: {source} has {config.num_labels} labels, the task "
+            f"{len(data.label_names)} ({', '.join(data.label_names)}); "
+            "use a checkpoint for this task"
         )
     if data.kind == "regression":
         return None  # one output, whatever it is called: its squared error decides
     names = list(
         teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)]
     )
-    folded, wanted = (
-        [name.casefold() for name in names],
-        [name.casefold() for name in data.label_names],
-    )
+    folded = [name.casefold() for name in names]
+    wanted = [name.casefold() for name in data.label_names]
     if sorted(folded) == sorted(wanted):
         return [folded.index(name) for name in wanted]
     if teacher.labels is None and all(
@@ -121,24 +122,28 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
     ):
         return None
     if all(name.isdigit() for name in wanted) and teacher.labels is None:
-        return None  # the task's classes are mere numbers: accuracy decides
+        # The task's classes are only numbers: accuracy decides.
+        return None
     where = "teacher.labels" if teacher.labels else "teacher.checkpoint"
     raise TeacherError(
-        f"{where}: its labels ({', '.join(names)}) are not the task's ({', '.join(data.label_names)}); set task.labels or teacher.labels"
+        f"{where}: its labels ({', '.join(names)}) are not the task's "
+        f"({', '.join(data.label_names)}); set task.labels or teacher.labels"
     )
 
 
 def check_frozen(model: PreTrainedModel) -> None:
-    """Raise TeacherError where a teacher would answer with dropout, or be trained along."""
+    """Raise TeacherError if the teacher would use dropout, or be trained with its student."""
     if training := next(
         (name or "the model" for name, module in model.named_modules() if module.training), None
     ):
         raise TeacherError(
-            f"teacher: {training} is in training mode, so that dropout changes what it teaches; call eval() first"
+            f"teacher: {training} is in training mode, so dropout would change what it teaches; "
+            "call eval() first"
         )
     if moving := next(
         (name for name, parameter in model.named_parameters() if parameter.requires_grad), None
     ):
         raise TeacherError(
-            f"teacher: {moving} takes gradients, so that the teacher would be trained along; call requires_grad_(False) first"
+            f"teacher: {moving} takes gradients, so the teacher would be trained too; "
+            "call requires_grad_(False) first"
         )

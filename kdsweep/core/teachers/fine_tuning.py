@@ -1,4 +1,4 @@
-"""How one teacher is made: fine-tuned as a trial without teachers, or taken over from a checkpoint."""
+"""How one teacher is made: fine-tuned as a trial without teachers, or from a checkpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A teacher's raw logits for a split, computed once."""
+"""A teacher's raw logits for a split, computed once and cached."""
 
 from __future__ import annotations
 
@@ -38,33 +38,29 @@ def teacher_logits(
     split: str = "train",
     say: Say = lambda line: None,
 ) -> np.ndarray:
-    """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped; computed once.
+    """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped.
 
-    With `teacher.folds` each row of train is labelled by the teacher that was fine-tuned without its fold.
-    A split that is none of the task's (rows that only the teacher labels) is computed by one process, while others wait.
+    With `teacher.folds` each row of train is labelled by the teacher that was fine-tuned without
+    its fold. If several processes need a split that is none of the task's own (rows that only the
+    teacher labels), one computes it and the others wait.
     """
     rows = data.splits[split]
     by_fold = bool(teacher.folds) and split == "train"
-    file = (
-        _fold_logits_file(teacher, rows, cache)
-        if by_fold
-        else logits_file(teacher.key, rows, cache)
-    )
-    with (
-        contextlib.nullcontext()
-        if split in SPLITS
-        else locked(
-            file.with_suffix(".lock"), lambda: say(f"teacher's logits for {split}: waiting")
-        )
-    ):
+    file = logits_file(teacher.key, rows, cache)
+    if by_fold:
+        file = _fold_logits_file(teacher, rows, cache)
+    lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    if split not in SPLITS:
+        lock_file = file.with_suffix(".lock")
+        lock = locked(lock_file, lambda: say(f"teacher's logits for {split}: waiting"))
+    with lock:
         if not file.exists():
             say(f"teacher's logits: computing for {len(rows):,} rows of {split}")
-            write_logits(
-                file,
-                _answers_by_fold(teacher, data, cache, say)
-                if by_fold
-                else _answers_of(teacher, data, rows, cache, say),
-            )
+            if by_fold:
+                logits = _answers_by_fold(teacher, data, cache, say)
+            else:
+                logits = _answers_of(teacher, data, rows, cache, say)
+            write_logits(file, logits)
     return check_logits(np.load(file, mmap_mode="r"), data, file, split)
 
 
@@ -86,7 +82,8 @@ def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) ->
     for fold, key in enumerate(teacher.folds):
         if (without := find_teacher(cache / "teachers" / key)) is None:
             raise TeacherError(
-                f"{cache / 'teachers' / key}: the teacher of fold {fold} was removed from the cache; run again to make it again"
+                f"{cache / 'teachers' / key}: the teacher of fold {fold} was removed from the "
+                "cache; run again to make it again"
             )
         held = np.flatnonzero(numbers == fold)
         logits[held] = _answers_of(without, data, data.train.take(held), cache, say)
@@ -94,7 +91,7 @@ def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) ->
 
 
 def drop_fold_logits(teacher: Teacher, data: TaskData, cache: Path) -> None:
-    """Let its folds label train again."""
+    """Remove the logits for train that the teachers of its folds gave: they label train again."""
     _fold_logits_file(teacher, data.train, cache).unlink(missing_ok=True)
 
 
@@ -103,7 +100,7 @@ def _fold_logits_file(teacher: Teacher, rows: Split, cache: Path) -> Path:
 
 
 def write_logits(file: Path, logits: np.ndarray) -> None:
-    """With the hash of what was written, for whoever reads it (`check_logits`)."""
+    """Write the logits, and beside them the hash of their file for `check_logits`."""
     check = _hash_file(file)
     check.unlink(missing_ok=True)
     write_array(file, logits)
@@ -117,9 +114,9 @@ def _hash_file(file: Path) -> Path:
 def teacher_test(
     teacher: Teacher, data: TaskData, metric: Metric, *, cache: Path
 ) -> dict[str, float] | None:
-    """What the teacher reaches on the test split (`judge`), where its logits were asked for; None where they never were.
+    """What the teacher reaches on the test split, or None if its logits there were never computed.
 
-    What it reaches on another split that is judged beside test has that split's name before it: `NAME/accuracy`.
+    What it reaches on another split beside test has that split's name in front: `NAME/accuracy`.
     """
     tests = {"test": data.test, **data.more_tests}
     if not all(logits_file(teacher.key, split, cache).exists() for split in tests.values()):
@@ -134,9 +131,8 @@ def teacher_test(
 
 
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
-    if (
-        rows.name not in SPLITS
-    ):  # beside each other: how many they are depends on the space, and they go with the teacher
+    # How many other splits there are depends on the space; they are removed with the teacher.
+    if rows.name not in SPLITS:
         return cache / "logits" / teacher_key / f"{rows.key}.npy"
     return cache / "logits" / f"{fingerprint('logits 1', teacher_key, rows.key)}.npy"
 
@@ -154,22 +150,27 @@ def answers_of_model(
     return predict(model, tokens, resolve_precision("auto", model.device))
 
 
-ROWS_A_LOOK = 1 << 16  # a mask of all rows at once would be another array of their number
+# Checked in parts, because a mask of all rows would be another large array.
+ROWS_PER_CHECK = 1 << 16
 
 
 def check_logits(
     logits: np.ndarray, data: TaskData, file: Path, split: str = "train"
 ) -> np.ndarray:
+    """The logits. Raises TeacherError if they have another shape, aren't finite or changed."""
     expected = (len(data.splits[split]), len(data.label_names))
-    if logits.shape != expected or not all(
-        np.isfinite(logits[i : i + ROWS_A_LOOK]).all() for i in range(0, len(logits), ROWS_A_LOOK)
-    ):
+    starts = range(0, len(logits), ROWS_PER_CHECK)
+    finite = all(np.isfinite(logits[i : i + ROWS_PER_CHECK]).all() for i in starts)
+    if logits.shape != expected or not finite:
         raise TeacherError(
-            f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}; remove the file and run again"
+            f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}; "
+            "remove the file and run again"
         )
-    check = _hash_file(file)  # what earlier versions wrote has none
+    # Early versions wrote no hash.
+    check = _hash_file(file)
     if check.exists() and read_json(check)["hash"] != file_fingerprint(file):
         raise TeacherError(
-            f"{file} is not what was written there: its hash has changed since; remove the file and run again"
+            f"{file} was changed after it was written: its hash differs; "
+            "remove the file and run again"
         )
     return logits

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,23 +30,10 @@ TRAINING = {"epochs": 2, "batch_size": 16, "max_length": 24, "evaluations_per_ep
 
 
 @pytest.fixture(scope="module")
-def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Without dropout: how a batch is cut makes no difference then."""
-    folder = shutil.copytree(
-        tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout"
-    )
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    )
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def make(plain_trial: dict[str, Any], student: str) -> Callable[..., TrialSettings]:
+def make(plain_trial: dict[str, Any], without_dropout: str) -> Callable[..., TrialSettings]:
     models = {
-        "teacher": plain_trial["teacher"] | {"model": student},
-        "student": {"model": student, "layers": 1},
+        "teacher": plain_trial["teacher"] | {"model": without_dropout},
+        "student": {"model": without_dropout, "layers": 1},
     }
 
     def build(**changes: Any) -> TrialSettings:

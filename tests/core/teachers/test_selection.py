@@ -435,9 +435,7 @@ def test_logits_that_were_changed_since_they_were_written_are_refused(
     [file] = (tmp_path / "logits").iterdir()
     whole = np.load(file)
     np.save(file, whole[::-1])  # as many, as finite, of other rows
-    with pytest.raises(
-        TeacherError, match="its hash has changed since; remove the file and run again"
-    ):
+    with pytest.raises(TeacherError, match="its hash differs; remove the file and run again"):
         teacher_logits(made, data, cache=tmp_path)
     file.unlink()
     np.testing.assert_allclose(teacher_logits(made, data, cache=tmp_path), whole, atol=1e-5)

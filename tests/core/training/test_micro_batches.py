@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -30,21 +28,8 @@ def run_out_of_memory() -> None:
 
 
 @pytest.fixture(scope="module")
-def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Without dropout: how a batch is cut makes no difference then."""
-    folder = shutil.copytree(
-        tiny("bert", layers=2), tmp_path_factory.mktemp("models") / "no dropout"
-    )
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(
-        json.dumps(config | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0})
-    )
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
-def make(student: str, review_csv: Path) -> Callable[..., TrialSettings]:
-    def build(*, model: str = student, **training: Any) -> TrialSettings:
+def make(without_dropout: str, review_csv: Path) -> Callable[..., TrialSettings]:
+    def build(*, model: str = without_dropout, **training: Any) -> TrialSettings:
         return TrialSettings.model_validate(
             {
                 "task": {
