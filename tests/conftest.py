@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packed_home import unpack
 from sweep_processes import Sweep
 
 # Two processes of torch on two cores otherwise spin against each other; and no test may ask the network for anything.
@@ -307,6 +308,12 @@ def two_strategies(
         return folder / "tiny.yaml"
 
     return space
+
+
+@pytest.fixture
+def old_home(tmp_path: Path) -> Path:
+    """A folder with a home that kdsweep 0.1.0 wrote, its spaces, models and data: a fresh copy."""
+    return unpack(Path(__file__).parent / "fixtures" / "home-0.1.0.tar.gz", tmp_path / "old")
 
 
 @pytest.fixture(autouse=True)

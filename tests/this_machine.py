@@ -10,8 +10,11 @@ def machine() -> dict[str, str]:
     import torch
     import transformers
 
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    processor = next(names, "unknown")
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    return {"processor": processor} | versions
+    found = {"torch": torch.__version__, "transformers": transformers.__version__}
+    # Which instructions torch itself takes; its libraries go by the processor's own numbers.
+    found["instructions"] = torch.backends.cpu.get_cpu_capability()
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "cpu family", "model"):
+            found.setdefault(name.strip(), value.strip())
+    return found
