@@ -35,8 +35,8 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from small_sweeps import SWEEPS, SmallSweep, write_inputs  # noqa: E402
-from this_machine import machine  # noqa: E402
+from small_sweeps import SWEEPS, SmallSweep, write_inputs
+from this_machine import machine
 
 FIRST_RELEASE = "8fbbf22"
 LEFT_OUT = re.compile(r"seconds|timestamp|latency|hours|slots|reproduce")
