@@ -1,3 +1,3 @@
-"""kdsweep: fine-tune, distill, or both? Sweeps that answer it for your task, teacher and student."""
+"""kdsweep: fine-tune, distill, or both? Sweeps that answer it for your task and models."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -7,13 +7,13 @@ KdsweepError                  exit status 1, one line for the user
 ├── ModelError                a model, tokenizer or layer selection
 ├── TeacherError              a teacher that can't be trusted
 ├── SettingsConflict          a folder that holds another trial or another sweep
-├── SweepLocked               another driver is at work on this sweep
+├── SweepLocked               another driver runs this sweep
 ├── UnknownSweep              no sweep of that name in this home
-├── TrackingUnreachable       MLflow doesn't answer; what it should know is kept
+├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
 ├── TrialDiverged             a loss that is not finite; ends one trial
-├── OutOfMemory               a step that doesn't fit into memory, not even in small micro-batches; ends one trial
+├── OutOfMemory               a step doesn't fit into memory in any micro-batch; ends one trial
 ├── BudgetSpent               exit status 3: no trial finished within the budget
-└── Interrupted               exit status 130: stopped on request, saved, can go on
+└── Interrupted               exit status 130: stopped on request and saved; can be resumed
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterable
 
 
 class KdsweepError(Exception):
-    """An error with one line for the user: what, where and what to do."""
+    """An error with one line for the user: what happened, where, and what to do next."""
 
     exit_status = 1
 
@@ -32,7 +32,7 @@ class KdsweepError(Exception):
 class SpaceError(KdsweepError):
     """A search space or a sweep file breaks a rule.
 
-    `file` is the path as the user gave it (or `--set`), `line` counts from 1 and is None where there is no line.
+    `file` is the path as the user gave it (or `--set`), `line` counts from 1; None means no line.
     """
 
     def __init__(self, file: str, line: int | None, message: str) -> None:
@@ -41,11 +41,11 @@ class SpaceError(KdsweepError):
 
 
 class DataError(KdsweepError):
-    """The rows of the task can't be used as the space says."""
+    """The rows of the task don't fit what the space says about them."""
 
 
 class HubUnreachable(DataError):
-    """The Hub doesn't answer and the local cache doesn't have what was asked for."""
+    """The Hub doesn't answer, and the local cache lacks what was asked for."""
 
 
 class ModelError(KdsweepError):
@@ -61,7 +61,7 @@ class SettingsConflict(KdsweepError):
 
 
 class SweepLocked(KdsweepError):
-    """Another driver is at work on this sweep."""
+    """Another driver runs this sweep."""
 
 
 class UnknownSweep(KdsweepError):
@@ -81,7 +81,7 @@ class TrialDiverged(KdsweepError):
 
 
 class OutOfMemory(KdsweepError):
-    """A step doesn't fit into memory, however small its micro-batches were made."""
+    """A step doesn't fit into memory, not even in the smallest micro-batches."""
 
 
 class BudgetSpent(KdsweepError):
@@ -91,7 +91,7 @@ class BudgetSpent(KdsweepError):
 
 
 class Interrupted(KdsweepError):
-    """Stopped on request; everything is saved."""
+    """Stopped on request; everything is saved and can be resumed."""
 
     exit_status = 130
 
@@ -110,17 +110,15 @@ def first_few(names: Iterable[object], most: int = 8) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What another library's error says in its first line, or its name where it says nothing."""
+    """The first line of another library's error, or the error's name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def without_password(text: str) -> str:
-    """The text with every `//user:password@` as `//user:***@`, and every `?password=...` as `?password=***`.
+    """The text with each password of a URL as `***`.
 
-    A password may have a `/`: databases take it, though a URL shouldn't.
+    That is `//user:***@` and `?password=***`. A password may contain a `/`: databases accept it,
+    though a URL shouldn't have it.
     """
-    return re.sub(
-        r"([?&](?:\w*password|passwd|pwd)=)[^&\s]*",
-        r"\1***",
-        re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text),
-    )
+    in_login = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", text)
+    return re.sub(r"([?&](?:\w*password|passwd|pwd)=)[^&\s]*", r"\1***", in_login)
