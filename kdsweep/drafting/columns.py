@@ -1,4 +1,4 @@
-"""What is in a dataset before anybody has said so: its splits, and for each column what kind of values it holds."""
+"""What kind of values each column of a table holds."""
 
 from __future__ import annotations
 
@@ -6,80 +6,52 @@ import json
 import math
 import re
 from collections import Counter
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 
-from kdsweep.core.data.readers import read_file
-from kdsweep.core.data.sources import (
-    DATA_SUFFIXES,
-    hub_is_reachable,
-    hub_unreachable,
-    local_path,
-    looks_like_a_path,
-)
-from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import DataError, did_you_mean, first_line
+from kdsweep.drafting.tables import ROWS_LOOKED_AT, UNLABELLED, Table, as_text, elements, is_list
 
-ROWS_LOOKED_AT = 20_000
-MOST_CLASSES = (
-    20  # more than so many values need four rows each on average: the rule of `load_task`
-)
+# More values than this need four rows each on average: the rule of `load_task`.
+MOST_CLASSES = 20
+# The share of values that `long_words` and `long_characters` cover.
 LONG_SHARE = 0.95
-LONG_LIST = 50  # elements: tokens, embeddings, ...; no text has so many labels
-REPEATED_SHARE = 0.01  # of lists that hold a value twice: tokens do, labels don't
-UNLABELLED = {"-1", ""}
-DTYPES_OF_LABELS = (
-    "string",
-    "large_string",
-    "bool",
-    "int",
-    "uint",
-)  # as they begin; of what is in the lists of a dataset
-NO_NUMBERS = {
-    "nan",
-    "na",
-    "n/a",
-    "null",
-    "none",
-    "inf",
-    "-inf",
-}  # what stands in a column of numbers where a number is missing
+# Elements of a list, on average. Longer lists are tokens or embeddings: no text has so many labels.
+LONG_LIST = 50
+# The share of lists that hold a value twice. Tokens do that, labels don't.
+REPEATED_SHARE = 0.01
+LONGEST_CLASS_NAME = 60
+# What a column of numbers may hold where a number is missing.
+NO_NUMBERS = {"nan", "na", "n/a", "null", "none", "inf", "-inf"}
 KINDS_OF_NO_USE = {
     "empty": "it is empty",
     "other": "neither texts, numbers nor lists of names",
     "date": "dates",
 }
 DATE = re.compile(r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}\b.*|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}\b.*")
-ANYTHING = TaskSettings(
-    dataset="-", text=("-",), label="-"
-)  # the reader of files reads every column, whatever the task says
 
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of one split, by column. `class_names`: of those columns whose names the dataset itself knows."""
-
-    columns: dict[str, list[Any]]
-    class_names: dict[str, tuple[str, ...]]
+ColumnKind = Literal["text", "word", "number", "fraction", "date", "lists", "empty", "other"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a look at the values of a column tells.
+    """What a column holds.
 
-    kind: `text` (several words), `word` (something short), `number`, `fraction` (numbers, not all of them whole), `date`,
-    `lists` (short ones, of names or whole numbers), `empty`, or `other` (embeddings, images, ...).
-    distinct: different values, empty ones left out, or different elements of lists; `unlabelled`: how many values mean "no label".
-    repeated: lists that hold an element twice. low, high: of numbers.
-    words, characters: of a value on average; `long_words`, `long_characters`: that 95% of the values don't exceed.
-    letters: share of characters that are letters; `foreign`: share of letters beyond ASCII.
+    kind: `text` (several words), `word` (something short), `number`, `fraction` (numbers, not all
+    of them whole), `date`, `lists` (short ones, of names or whole numbers), `empty`, or `other`
+    (embeddings, images, ...).
+    distinct: different values without the empty ones, or different elements of lists.
+    unlabelled: how many values mean "no label". repeated: how many lists hold an element twice.
+    low, high: the ends of numbers. words, characters: of a value, on average; `long_words` and
+    `long_characters`: what 95% of the values don't exceed.
+    letters: the share of characters that are letters; foreign: the share of letters beyond ASCII.
+    common: the most frequent values.
     """
 
     name: str
-    kind: str
+    kind: ColumnKind
     rows: int
     distinct: int = 0
     unlabelled: int = 0
@@ -98,58 +70,53 @@ class Column:
     @property
     def is_class_like(self) -> bool:
         """Whether its values could be classes: a few, each of them several times."""
+        if self.class_names is not None and self.kind != "lists":
+            return True
         most = MOST_CLASSES if self.kind == "text" else max(MOST_CLASSES, self.rows / 4)
-        few = 2 <= self.distinct <= min(most, self.rows / 2)
-        is_named = self.class_names is not None and self.kind != "lists"
-        return is_named or (
-            self.kind in ("word", "number", "text") and few and self.characters <= 60
-        )
+        is_few = 2 <= self.distinct <= min(most, self.rows / 2)
+        is_short = self.characters <= LONGEST_CLASS_NAME
+        return self.kind in ("word", "number", "text") and is_few and is_short
 
     @property
     def is_label_list(self) -> bool:
-        """Whether its lists could be the labels of their rows: few different ones, none of them twice in a row."""
-        few = self.class_names is not None or 2 <= self.distinct <= max(MOST_CLASSES, self.rows / 4)
-        return self.kind == "lists" and few and self.repeated <= REPEATED_SHARE * self.rows
+        """Whether its lists could be labels: few different ones, none of them twice in a row."""
+        is_few = 2 <= self.distinct <= max(MOST_CLASSES, self.rows / 4)
+        is_distinct = self.repeated <= REPEATED_SHARE * self.rows
+        return self.kind == "lists" and is_distinct and (self.class_names is not None or is_few)
 
     @property
     def holds_flags(self) -> bool:
         """Whether each value is a yes or a no: 0 or 1, or a boolean."""
         found = {text.lower() for text in self.common}
-        return self.kind in ("number", "word") and (
-            found <= {"0", "1"} or found <= {"true", "false"}
-        )
+        is_flags = found <= {"0", "1"} or found <= {"true", "false"}
+        return self.kind in ("number", "word") and is_flags
 
     @property
     def is_flag(self) -> bool:
-        """Whether its flags could be a label: there are both."""
+        """Whether its flags could be a label: both values occur."""
         return self.holds_flags and self.distinct == 2 and self.class_names is None
 
     @property
     def counts_up(self) -> bool:
-        """Whether its whole numbers leave none out from 0 or 1 on, as those that stand for classes do."""
-        return (
-            self.kind == "number"
-            and self.low in (0, 1)
-            and self.distinct == self.high - self.low + 1
-        )
+        """Whether its whole numbers leave none out from 0 or 1 on, as numbers of classes do."""
+        every = self.high - self.low + 1
+        return self.kind == "number" and self.low in (0, 1) and self.distinct == every
 
     @property
     def is_text_like(self) -> bool:
-        return self.kind == "text" and (
-            self.distinct > MOST_CLASSES or self.distinct > self.rows / 4
-        )
+        is_varied = self.distinct > MOST_CLASSES or self.distinct > self.rows / 4
+        return self.kind == "text" and is_varied
 
     @property
     def examples(self) -> str:
         """Its most frequent values."""
-        values = [
-            f"{float(text):.4g}" if self.kind == "fraction" else shown(text, 30)
-            for text in self.common[:3]
-        ]
-        return ", ".join([*values, *(["..."] if self.distinct > 3 else [])])
+        values = [shown(text, 30) for text in self.common[:3]]
+        if self.kind == "fraction":
+            values = [f"{float(text):.4g}" for text in self.common[:3]]
+        return ", ".join([*values, "..."] if self.distinct > 3 else values)
 
     def describe(self) -> str:
-        """What was seen, in a few words."""
+        """What it holds, in a few words."""
         if self.kind in KINDS_OF_NO_USE:
             return KINDS_OF_NO_USE[self.kind]
         if self.kind == "lists":
@@ -166,216 +133,107 @@ class Column:
             return f"texts of {self.words:.0f} words on average"
         if self.distinct == 1:
             return f"every value is {self.examples}"
-        return f"{self.distinct:,} different {'numbers' if self.kind == 'number' else 'words'}"
+        noun = "numbers" if self.kind == "number" else "words"
+        return f"{self.distinct:,} different {noun}"
 
     def _describe_lists(self) -> str:
         if not self.is_label_list:
-            return f"lists of {self.distinct:,} different values" + (
-                ", some of them twice in a list" if self.repeated else ""
-            )
-        return (
-            f"lists of {self.distinct} labels ({self.examples})"
-            if self.class_names is None
-            else f"lists of {len(self.class_names)} named labels"
-        )
-
-
-# --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def read_tables(data: str, subset: str | None) -> dict[str, Table]:
-    """Every split of a dataset, by the name that the dataset has for it; a single file is `{"": rows}`.
-
-    Raises DataError where there is nothing that can be read.
-    """
-    path = local_path(data, DataError)
-    if path is None:
-        if looks_like_a_path(data):
-            beside = Path(data).expanduser().parent
-            near = (
-                did_you_mean(Path(data).name, [other.name for other in beside.iterdir()])
-                if beside.is_dir()
-                else ""
-            )
-            raise DataError(f"{data}: there is no such file or folder{near}")
-        return _read_hub(data, subset)
-    if path.is_file():
-        return {"": _read_table(path)}
-    if (path / "dataset_dict.json").exists():
-        import datasets
-
-        return {
-            str(name): _from_dataset(split)
-            for name, split in datasets.load_from_disk(str(path)).items()
-        }
-    files = {file.stem: file for file in sorted(path.iterdir()) if file.suffix in DATA_SUFFIXES}
-    if not files:
-        raise DataError(
-            f"{data}: this folder holds no csv, tsv, json, jsonl or parquet file, and no dataset that was saved by save_to_disk"
-        )
-    return {name: _read_table(file) for name, file in files.items()}
-
-
-def _read_table(path: Path) -> Table:
-    return Table(read_file(path, ANYTHING).columns, {})
-
-
-def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
-    online = hub_is_reachable()
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
-
-    previous = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = previous or not online
-    try:
-        found = datasets.load_dataset(name, subset)
-    except (
-        ConnectionError,
-        datasets.exceptions.DatasetNotFoundError,
-        FileNotFoundError,
-        HfHubHTTPError,
-    ) as error:
-        if not online:
-            raise hub_unreachable("the dataset", name) from error
-        raise DataError(
-            f"{name}: there is no such file or folder here, and no dataset of that name on the Hub: {first_line(error)}"
-        ) from error
-    except ValueError as error:
-        hint = "; name one with --subset" if subset is None else ""
-        raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE = previous
-    return {str(split): _from_dataset(rows) for split, rows in found.items()}
-
-
-def _from_dataset(dataset: Any) -> Table:
-    """The first rows; columns of images, embeddings and the like are there with nothing in them."""
-    import datasets
-
-    features, rows = dataset.features, dataset.select(range(min(len(dataset), ROWS_LOOKED_AT)))
-    inner = {
-        name: getattr(features[name], "feature", features[name]) for name in dataset.column_names
-    }  # of a list, what is in it
-    plain = {
-        name: feature
-        for name, feature in inner.items()
-        if isinstance(feature, datasets.ClassLabel)
-        or (
-            isinstance(feature, datasets.Value)
-            and (feature is features[name] or feature.dtype.startswith(DTYPES_OF_LABELS))
-        )
-    }
-    columns = {
-        name: list(rows[name]) if name in plain else [{}] * len(rows)
-        for name in dataset.column_names
-    }
-    return Table(
-        columns,
-        {
-            name: tuple(feature.names)
-            for name, feature in plain.items()
-            if hasattr(feature, "names")
-        },
-    )
-
-
-# --- looking ---------------------------------------------------------------------------------------------------------
+            repeated = ", some of them twice in a list" if self.repeated else ""
+            return f"lists of {self.distinct:,} different values{repeated}"
+        if self.class_names is not None:
+            return f"lists of {len(self.class_names)} named labels"
+        return f"lists of {self.distinct} labels ({self.examples})"
 
 
 def look_at(table: Table) -> list[Column]:
-    """A column for each that the table has, in its order."""
+    """The columns of the table, in its order."""
     return [
         _look(name, values, table.class_names.get(name)) for name, values in table.columns.items()
     ]
 
 
-def is_unlabelled(values: list[Any]) -> bool:
-    """Whether no row has a label: what benchmarks publish as their test split."""
-    return all(
-        as_text(one) in UNLABELLED
-        for value in values
-        for one in (_elements(value) if _is_list(value) else [value])
-    )
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple | np.ndarray)
-
-
-def _elements(value: Any) -> list[Any]:
-    return list(value.tolist() if isinstance(value, np.ndarray) else value)
-
-
-def _look(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> Column:
-    step = max(1, len(values) // ROWS_LOOKED_AT)
-    looked_at = values[::step]
-    if any(map(_is_list, looked_at)) and all(
-        value is None or _is_list(value) for value in looked_at
-    ):
+def _look(name: str, values: Sequence[Any], class_names: tuple[str, ...] | None) -> Column:
+    looked_at = values[:: max(1, len(values) // ROWS_LOOKED_AT)]
+    lists = [value for value in looked_at if is_list(value)]
+    others = [value for value in looked_at if value is not None and not is_list(value)]
+    if lists and not others:
         return _look_at_lists(name, looked_at, class_names)
-    if any(
-        value is not None and not isinstance(value, str | int | float | bool | np.generic)
-        for value in looked_at
-    ):
+    if not all(_is_plain(value) for value in looked_at):
         return Column(name, "other", len(looked_at))
     texts = [as_text(value) for value in looked_at]
-    filled = [text for text in texts if text]
-    if not filled:
+    if not any(texts):
         return Column(name, "empty", len(looked_at))
-    numbers = [number for text in filled if (number := _as_number(text)) is not None]
+    return _look_at_texts(name, texts, class_names)
+
+
+def _is_plain(value: object) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | np.generic)
+
+
+def _look_at_texts(name: str, texts: list[str], class_names: tuple[str, ...] | None) -> Column:
+    """A column of plain values, of which at least one isn't empty."""
+    filled = [text for text in texts if text]
     counts = Counter(filled)
-    words, characters = [len(text.split()) for text in filled], [len(text) for text in filled]
+    words = [len(text.split()) for text in filled]
+    characters = [len(text) for text in filled]
     everything = "".join(filled)
     letters = sum(map(str.isalpha, everything))
     foreign = sum(1 for character in everything if character.isalpha() and not character.isascii())
-    facts: dict[str, Any] = {
-        "distinct": len(counts),
-        "unlabelled": sum(text in UNLABELLED for text in texts),
-        "words": sum(words) / len(words),
-        "characters": sum(characters) / len(characters),
-        "long_words": _long(words),
-        "long_characters": _long(characters),
-        "letters": letters / len(everything),
-        "foreign": foreign / letters if letters else 0.0,
-        "common": tuple(text for text, _ in counts.most_common(8)),
-        "class_names": class_names,
-    }
-    others = sum(count for text, count in counts.items() if text.lower() in NO_NUMBERS)
-    if len(numbers) + others == len(filled) and len(numbers) > others:
-        whole = all(number == math.floor(number) for number in numbers)
-        return Column(
-            name,
-            "number" if whole else "fraction",
-            len(looked_at),
-            **facts,
-            low=min(numbers),
-            high=max(numbers),
-        )
-    if all(DATE.fullmatch(text) for text in filled):
-        return Column(name, "date", len(looked_at), **facts)
-    # Chinese, Japanese and Thai put no blanks between words.
-    several = facts["words"] >= 3 or (facts["foreign"] > 0.5 and facts["characters"] >= 8)
-    is_prose = (
-        several
-        and facts["letters"] > 0.5
-        and sum(text.startswith(("http://", "https://")) for text in filled) < len(filled) / 2
+    numbers = _numbers(counts)
+    column = Column(
+        name,
+        "word",
+        len(texts),
+        distinct=len(counts),
+        unlabelled=sum(text in UNLABELLED for text in texts),
+        words=sum(words) / len(words),
+        characters=sum(characters) / len(characters),
+        long_words=_long(words),
+        long_characters=_long(characters),
+        letters=letters / len(everything),
+        foreign=foreign / letters if letters else 0.0,
+        common=tuple(text for text, _ in counts.most_common(8)),
+        class_names=class_names,
+        low=min(numbers, default=0.0),
+        high=max(numbers, default=0.0),
     )
-    return Column(name, "text" if is_prose else "word", len(looked_at), **facts)
+    return replace(column, kind=_kind_of_texts(column, filled, numbers))
 
 
-def _look_at_lists(name: str, values: list[Any], class_names: tuple[str, ...] | None) -> Column:
-    rows = [_elements(value) for value in values if value is not None]
-    if sum(map(len, rows)) > LONG_LIST * len(rows):
-        return Column(name, "other", len(values))
-    if any(
-        one is not None and not isinstance(one, str | int | float) for row in rows for one in row
-    ):
+def _numbers(counts: Counter[str]) -> list[float]:
+    """The different numbers of a column of numbers, or nothing for any other column."""
+    numbers = {text: number for text in counts if (number := _as_number(text)) is not None}
+    missing = sum(count for text, count in counts.items() if text.lower() in NO_NUMBERS)
+    found = sum(counts[text] for text in numbers)
+    is_numeric = found + missing == counts.total() and found > missing
+    return list(numbers.values()) if is_numeric else []
+
+
+def _kind_of_texts(column: Column, filled: list[str], numbers: list[float]) -> ColumnKind:
+    if numbers:
+        return "number" if all(number.is_integer() for number in numbers) else "fraction"
+    if all(DATE.fullmatch(text) for text in filled):
+        return "date"
+    # Chinese, Japanese and Thai put no blanks between words.
+    is_unspaced = column.foreign > 0.5 and column.characters >= 8
+    links = sum(text.startswith(("http://", "https://")) for text in filled)
+    is_prose = column.letters > 0.5 and links < len(filled) / 2
+    return "text" if is_prose and (column.words >= 3 or is_unspaced) else "word"
+
+
+def _look_at_lists(name: str, values: Sequence[Any], class_names: tuple[str, ...] | None) -> Column:
+    rows = [elements(value) for value in values if value is not None]
+    is_long = sum(map(len, rows)) > LONG_LIST * len(rows)
+    is_plain = all(one is None or isinstance(one, str | int | float) for row in rows for one in row)
+    if is_long or not is_plain:
         return Column(name, "other", len(values))
     texts = [[as_text(one) for one in row] for row in rows]
     counts = Counter(text for row in texts for text in row)
+    if not counts:
+        return Column(name, "empty", len(values))
     numbers = [number for text in counts if (number := _as_number(text)) is not None]
-    if not counts or any(number != math.floor(number) for number in numbers):
-        return Column(name, "other" if counts else "empty", len(values))
+    if not all(number.is_integer() for number in numbers):
+        return Column(name, "other", len(values))
     return Column(
         name,
         "lists",
@@ -386,15 +244,6 @@ def _look_at_lists(name: str, values: list[Any], class_names: tuple[str, ...] | 
         class_names=class_names,
         repeated=sum(len(set(row)) < len(row) for row in texts),
     )
-
-
-def as_text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    if isinstance(value, bool):
-        return str(int(value))
-    text = str(value).strip()
-    return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdigit() else text
 
 
 def _as_number(text: str) -> float | None:
@@ -409,9 +258,29 @@ def _long(lengths: list[int]) -> int:
     return sorted(lengths)[min(len(lengths) - 1, math.floor(LONG_SHARE * len(lengths)))]
 
 
+# --- names and values in a comment or a message ---
+
+
 def shown(text: str, most: int = 40) -> str:
-    """A name or value as it stands in a comment or a message: on one line, printable, short."""
+    """A name or a value on one line, printable and short."""
     plain = "".join(
         character if character.isprintable() else json.dumps(character)[1:-1] for character in text
     )
     return plain if len(plain) <= most else plain[: most - 3] + "..."
+
+
+def listed(words: Sequence[str]) -> str:
+    """Words in a sentence: `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def quoted(names: Sequence[str]) -> str:
+    """Names in a sentence: `` `a`, `b` and `c` ``."""
+    return listed([f"`{shown(name)}`" for name in names])
+
+
+def seen(columns: Sequence[Column]) -> str:
+    """What each column holds, for a message that nothing could be guessed."""
+    if not columns:
+        return "no columns"
+    return ", ".join(f"`{shown(column.name)}` {column.describe()}" for column in columns)

@@ -1,0 +1,158 @@
+"""Reads a dataset by its columns, before a task says which hold the text and the label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdsweep.core.data.readers import read_file
+from kdsweep.core.data.sources import (
+    DATA_SUFFIXES,
+    hub_is_reachable,
+    hub_unreachable,
+    local_path,
+    looks_like_a_path,
+)
+from kdsweep.core.settings import TaskSettings
+from kdsweep.errors import DataError, did_you_mean, first_line
+
+if TYPE_CHECKING:
+    import datasets
+
+ROWS_LOOKED_AT = 20_000
+# The labels of a split whose labels are not public.
+UNLABELLED = {"-1", ""}
+# How the types of labels start, in the lists of a dataset.
+DTYPES_OF_LABELS = ("string", "large_string", "bool", "int", "uint")
+# The reader of files reads every column, whatever the task says.
+ANYTHING = TaskSettings(dataset="-", text=("-",), label="-")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of one split, by column.
+
+    class_names: for each column whose class names the dataset itself knows.
+    """
+
+    columns: dict[str, Sequence[Any]]
+    class_names: dict[str, tuple[str, ...]]
+
+    def is_unlabelled(self, column: str) -> bool:
+        """Whether no row has a label in this column. Benchmarks publish such test splits."""
+        return all(
+            as_text(one) in UNLABELLED
+            for value in self.columns.get(column, [])
+            for one in (elements(value) if is_list(value) else [value])
+        )
+
+
+def is_list(value: object) -> bool:
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def elements(value: Any) -> list[Any]:
+    return list(value.tolist() if isinstance(value, np.ndarray) else value)
+
+
+def as_text(value: object) -> str:
+    """A value as a label is compared: `1.0` and True are `1`, a missing value is empty."""
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    text = str(value).strip()
+    is_whole = text.endswith(".0") and text[:-2].lstrip("-").isdigit()
+    return text[:-2] if is_whole else text
+
+
+def read_tables(data: str, subset: str | None) -> dict[str, Table]:
+    """Every split of a dataset, by the dataset's name for it; a single file is `{"": rows}`.
+
+    Raises DataError if nothing can be read.
+    """
+    path = local_path(data, DataError)
+    if path is None:
+        if looks_like_a_path(data):
+            raise DataError(f"{data}: there is no such file or folder{_near(data)}")
+        return _read_hub(data, subset)
+    if path.is_file():
+        return {"": _read_table(path)}
+    if (path / "dataset_dict.json").exists():
+        import datasets
+
+        saved = datasets.load_from_disk(str(path))
+        return {str(name): _from_dataset(split) for name, split in saved.items()}
+    files = {file.stem: file for file in sorted(path.iterdir()) if file.suffix in DATA_SUFFIXES}
+    if not files:
+        raise DataError(
+            f"{data}: this folder holds no csv, tsv, json, jsonl or parquet file, and no dataset "
+            "that save_to_disk wrote"
+        )
+    return {name: _read_table(file) for name, file in files.items()}
+
+
+def _near(data: str) -> str:
+    """A hint with the name of a file beside the one that isn't there."""
+    folder = Path(data).expanduser().parent
+    if not folder.is_dir():
+        return ""
+    return did_you_mean(Path(data).name, [other.name for other in folder.iterdir()])
+
+
+def _read_table(path: Path) -> Table:
+    return Table(read_file(path, ANYTHING).columns, {})
+
+
+def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
+    online = hub_is_reachable()
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    previous = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = previous or not online
+    try:
+        found = datasets.load_dataset(name, subset)
+    except (
+        ConnectionError,
+        datasets.exceptions.DatasetNotFoundError,
+        FileNotFoundError,
+        HfHubHTTPError,
+    ) as error:
+        if not online:
+            raise hub_unreachable("the dataset", name) from error
+        raise DataError(
+            f"{name}: there is no such file or folder here, and no dataset of that name on the "
+            f"Hub: {first_line(error)}"
+        ) from error
+    except ValueError as error:
+        hint = "; name one with --subset" if subset is None else ""
+        raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = previous
+    return {str(split): _from_dataset(rows) for split, rows in found.items()}
+
+
+def _from_dataset(dataset: datasets.Dataset) -> Table:
+    """The first rows. Columns of images, embeddings and the like are listed without content."""
+    import datasets
+
+    features = dataset.features
+    rows = dataset.select(range(min(len(dataset), ROWS_LOOKED_AT)))
+    columns: dict[str, Sequence[Any]] = {}
+    class_names: dict[str, tuple[str, ...]] = {}
+    for name in dataset.column_names:
+        # Of a list, what is in it.
+        feature = getattr(features[name], "feature", features[name])
+        is_value = isinstance(feature, datasets.Value) and (
+            feature is features[name] or feature.dtype.startswith(DTYPES_OF_LABELS)
+        )
+        if isinstance(feature, datasets.ClassLabel):
+            class_names[name] = tuple(feature.names)
+        is_plain = is_value or name in class_names
+        columns[name] = list(rows[name]) if is_plain else [{}] * len(rows)
+    return Table(columns, class_names)

@@ -1,0 +1,144 @@
+"""A draft: which columns, splits, metric and models are guessed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import sentences, write_csv
+from made_up_rows import Ask, comments, drafted, drafts_in, tickets
+
+from kdsweep.config import load_space
+from kdsweep.errors import DataError
+
+
+@pytest.fixture
+def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    return drafts_in(tmp_path, monkeypatch)
+
+
+def test_text_and_label_are_found_beside_ids_dates_and_flags_and_the_reasons_stand_in_the_file(
+    ask: Ask,
+) -> None:
+    facts = ask(tickets())
+    assert (facts["task"]["text"], facts["task"]["label"]) == ("message", "team")
+    written = comments()
+    assert "label: `team`, 3 values; `urgent` could be the label too: 2 values" in written
+    assert "`id` is skipped: every value differs" in written
+    assert "`opened` is skipped: dates" in written
+    assert facts["rows"]["train"] + facts["rows"]["validation"] + facts["rows"]["test"] == 200
+    assert facts["task"]["holdout"] == 0.2
+
+
+def test_columns_that_are_asked_for_are_taken(ask: Ask) -> None:
+    facts = ask(tickets(), label=("urgent",), text=("message", "team"))
+    assert (facts["task"]["text"], facts["task"]["label"]) == (["message", "team"], "urgent")
+    with pytest.raises(DataError, match=r"no column 'tema'.*did you mean 'team'"):
+        ask(tickets(), label=("tema",))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("premise", "hypothesis"), ("sentence1", "sentence2"), ("question_a", "question_b")],
+)
+def test_sentence_pairs_are_found_and_an_explanation_is_not_taken_for_one(
+    first: str, second: str, ask: Ask
+) -> None:
+    rows = [
+        {
+            "why": f"since the man who sings in row {i} is a singer of songs",
+            first: f"a man sings song {i}",
+            second: f"music {i}",
+            "y": i % 3,
+        }
+        for i in range(150)
+    ]
+    facts = ask(rows)
+    assert facts["task"]["text"] == [first, second]
+    assert facts["task"]["metric"] == "accuracy"
+
+
+@pytest.mark.parametrize(
+    ("teams", "weights", "metric"),
+    [
+        (("no", "yes"), (50, 50), "accuracy"),
+        (("no", "yes"), (90, 10), "f1"),
+        (("no", "yes"), (10, 90), "matthews"),
+        (("a", "b", "c"), (30, 30, 30), "accuracy"),
+        (("a", "b", "c"), (80, 10, 10), "f1_macro"),
+        (tuple("abcdefghijkl"), None, "f1_macro"),
+    ],
+)
+def test_the_metric_is_one_that_the_most_frequent_answer_does_not_please(
+    teams: tuple[str, ...],
+    weights: tuple[float, ...] | None,
+    metric: str,
+    ask: Ask,
+) -> None:
+    rows = [{"text": row["message"], "label": row["team"]} for row in tickets(2400, teams, weights)]
+    assert ask(rows)["task"]["metric"] == metric
+    assert load_space("space.yaml").task.metric == metric
+
+
+def test_a_test_split_without_labels_is_replaced_by_validation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "glue").mkdir()
+    for name, rows in (
+        ("train", sentences(200)),
+        ("validation", sentences(60, seed=1)),
+        ("test", [(text, "-1") for text, _ in sentences(60, seed=2)]),
+    ):
+        write_csv(tmp_path / "glue" / f"{name}.csv", rows)
+    facts = drafted("glue", None)
+    assert facts["file"] == "glue.yaml"
+    assert facts["task"]["splits"] == {"train": "train", "test": "validation"}
+    assert "`test` has no labels" in facts["reasons"]["splits"]
+
+
+def test_a_language_in_other_letters_gets_models_that_read_it(
+    ask: Ask,
+) -> None:
+    ask(
+        [
+            {
+                "отзыв": f"очень хороший фильм номер {i} и прекрасная игра",
+                "оценка": ["плохо", "хорошо"][i % 2],
+            }
+            for i in range(100)
+        ]
+    )
+    assert "multilingual" in str(load_space("space.yaml").teacher)
+
+
+def test_a_dataset_on_the_hub_is_read_like_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    rows = datasets.Dataset.from_list(
+        [
+            {"idx": i, "sentence": f"the film was {word} {i}", "label": i % 2}
+            for i, word in enumerate(["fine", "dull"] * 100)
+        ]
+    )
+    features = rows.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))
+    hub = datasets.DatasetDict(
+        train=features.select(range(150)), test=features.select(range(150, 200))
+    )
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
+    monkeypatch.setattr("kdsweep.drafting.tables.hub_is_reachable", lambda: True)
+    monkeypatch.setattr("kdsweep.core.data.readers.hub_is_reachable", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    facts = drafted("someone/films", subset="short")
+    assert facts["task"] == {
+        "dataset": "someone/films",
+        "subset": "short",
+        "text": "sentence",
+        "label": "label",
+        "splits": {"train": "train", "test": "test"},
+        "holdout": 0.2,
+        "metric": "accuracy",
+    }
+    assert facts["labels"] == ["negative", "positive"]
