@@ -306,7 +306,7 @@ def sweeps_of(plan: Plan, home: Home) -> list[str]:
         name
         for name in home.names()
         if home.sweep(name).report.exists()
-        and read_json(home.sweep(name).facts).get("experiment") == plan.experiment
+        and home.sweep(name).read_facts().experiment == plan.experiment
     ]
 
 

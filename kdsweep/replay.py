@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from kdsweep import __version__
-from kdsweep.config.sweep import InlineEngine, RayEngine, SweepConfig
+from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device
@@ -78,7 +78,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     check_rows(home, folder, settings)
     # A folder deeper than the sweep's own trials: a driver that begins tidies those.
     target = TrialFolder(folder.root / "replays" / recorded.root.relative_to(folder.root))
-    engine = settle_engine(SweepConfig.model_validate(folder.read_sweep()).engine)
+    engine = settle_engine(folder.read_config().engine)
     waiting = functools.partial(observer.say, f"{trial}: another replay of it is at work; waiting")
     try:
         with _like(engine), locked(target.root.with_name(f".{trial}.lock"), waiting):
@@ -115,7 +115,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
 
 def check_rows(home: Home, folder: SweepFolder, settings: TrialSettings) -> None:
     """Raise DataError where the task's rows are not those that the sweep ran with: other rows, other numbers."""
-    recorded = read_json(folder.facts).get("data") or {}
+    recorded = folder.read_facts().data or {}
     data = load_task(settings.task, home.cache, publish=False)
     now = {name: split.key for name, split in data.splits.items()}
     if settings.task.unlabelled is not None:
@@ -249,7 +249,7 @@ def reasons(folder: SweepFolder, recorded: SweptTrial, device: str, threads: int
     found = []
     report = Report.from_json(read_json(folder.report)) if folder.report.exists() else None
     then = dict(report.reproduce.versions) if report and report.reproduce else {}
-    then["kdsweep"] = read_json(folder.facts)["kdsweep"]
+    then["kdsweep"] = folder.read_facts().kdsweep
     now = {name: version(name) for name in COMPARED_VERSIONS} | {"kdsweep": __version__}
     if other := [
         f"{name} {then[name]}, now {now[name]}"

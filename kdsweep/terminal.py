@@ -7,7 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,6 +22,9 @@ from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
 from kdsweep.sweep.budget import say_use
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.status import SweepStatus
 
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
@@ -396,9 +399,9 @@ def schedule_words(schedule: dict[str, Any]) -> str:
     )
 
 
-def show_status(facts: dict[str, Any]) -> None:
+def show_status(status: SweepStatus) -> None:
     console = _console()
-    table = Table(title=f"{facts['sweep']}: {facts['state']}", title_justify="left")
+    table = Table(title=f"{status.sweep}: {status.state}", title_justify="left")
     for name in (
         "strategy",
         "done",
@@ -407,28 +410,22 @@ def show_status(facts: dict[str, Any]) -> None:
         "running",
         "left",
         "confirmed",
-        f"best {facts['metric']}",
+        f"best {status.metric}",
     ):
         table.add_column(name, justify="left" if name == "strategy" else "right")
-    for strategy, found in facts["strategies"].items():
-        best = (
-            f"{found['best']['validation']:.4f} (trial {found['best']['trial']})"
-            if found["best"]
-            else ""
-        )
-        confirmed = f"{found['confirmed']} of {found['confirmed'] + found['to_confirm']}"
-        table.add_row(
-            strategy,
-            *(str(found[key]) for key in ("complete", "pruned", "failed", "running", "left")),
-            confirmed,
-            best,
-        )
+    for strategy, found in status.strategies.items():
+        best = ""
+        if found.best is not None:
+            best = f"{found.best.validation:.4f} (trial {found.best.trial})"
+        counts = (found.complete, found.pruned, found.failed, found.running, found.left)
+        confirmed = f"{found.confirmed} of {found.confirmed + found.to_confirm}"
+        table.add_row(strategy, *map(str, counts), confirmed, best)
     console.print(table)
-    left = f", about {duration(facts['seconds_left'])} left" if facts["seconds_left"] else ""
-    budget = f", budget {facts['budget']['hours']:g} h" if facts["budget"]["hours"] else ""
-    console.print(f"{duration(facts['seconds_spent'])} spent{left}{budget}", markup=False)
-    if facts["slots"]:
-        console.print(say_use(facts["slots"]), markup=False)
+    left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
+    console.print(f"{duration(status.seconds_spent)} spent{left}{budget}", markup=False)
+    if status.slots is not None:
+        console.print(say_use(status.slots), markup=False)
 
 
 def show_plan(facts: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import webbrowser
 from collections.abc import Callable
 from typing import Any
 
-from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.folders import Home, SweepFolder
 
@@ -34,11 +33,10 @@ def serve(
     open_browser: bool,
 ) -> None:
     """Serve until Ctrl-C. Raises KdsweepError where the server doesn't start or the port is taken."""
-    facts = read_json(folder.facts)
     from kdsweep.tracking.mlflow_tracker import view_links
 
-    uri = home.tracking_uri(folder.read_sweep()["tracking"])
-    links = view_links(uri, facts["experiment"], folder.name)
+    uri = home.tracking_uri(folder.read_config().tracking)
+    links = view_links(uri, folder.read_facts().experiment, folder.name)
     if uri.startswith(("http://", "https://")):
         _tell(_without_user(uri).rstrip("/"), links, folder.name, say)
         return

@@ -25,6 +25,7 @@ from kdsweep.report.model import (
     StrategyResult,
     TrialCounts,
 )
+from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home
 
 KINDS = ("finetune", "distill", "combined")
@@ -265,7 +266,7 @@ def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             questions=(),
             verdict="as it was measured.",
         )
-        write_json(folder.facts, {"experiment": experiment})
+        folder.write_facts(SweepFacts("0.1.0", {}, experiment, {}))
         write_json(folder.report, report.to_json())
         return advise(load(tiny_space), tmp_path, deploy="edge", goal="size")  # the rule: distill
 

@@ -16,10 +16,11 @@ import pytest
 from kdsweep.cli.passwords import without_passwords
 from kdsweep.config import load
 from kdsweep.config.sweep import OnDone, SweepConfig
-from kdsweep.core.files import read_json, write_json
+from kdsweep.core.files import read_json
 from kdsweep.errors import SpaceError
 from kdsweep.report.model import Report, TrialCounts
 from kdsweep.sweep import notify as notifying
+from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.notify import notify, notify_once
 
@@ -216,14 +217,14 @@ def test_a_command_that_leaves_something_running_holds_nobody_up() -> None:
 
 def test_the_end_of_a_sweep_is_told_once_and_that_of_a_longer_one_again(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
-    write_json(folder.facts, {"identity": {}})
+    folder.write_facts(SweepFacts("0.1.0", {}, "tiny", {}))
     on_done = OnDone.model_validate(
         {"command": ["sh", "-c", f"echo told >> '{tmp_path}/told.txt'"]}
     )
     for _ in range(2):
         notify_once(folder, on_done, REPORT, lambda line: None)
     assert (tmp_path / "told.txt").read_text() == "told\n"
-    assert read_json(folder.facts).keys() == {"identity", "notified"}
+    assert folder.read_facts().notified is not None
     trials = TrialCounts(complete=8)
     longer = REPORT.strategies["combined"].model_copy(update={"trials": trials})
     notify_once(

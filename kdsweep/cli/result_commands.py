@@ -30,14 +30,14 @@ def status(name: str, home: Path, as_json: bool) -> None:
     from kdsweep.sweep.folders import Home
 
     Home(home).existing(name)
-    from kdsweep.sweep.results import status as read_status
+    from kdsweep.sweep.status import status as read_status
     from kdsweep.terminal import show_status
 
-    facts = read_status(Home(home), name)
+    found = read_status(Home(home), name)
     if as_json:
-        print_json(facts)
+        print_json(found.to_json())
     else:
-        show_status(facts)
+        show_status(found)
 
 
 @click.command()

@@ -39,25 +39,18 @@ def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
       kdsweep run search_spaces/sst2.yaml --set training.epochs=2 --set trials=5
     """
     # A mistake in a file is reported before torch is imported, which takes seconds.
-    options.load()
+    plan = options.load()
     from kdsweep.sweep.startup_timer import StartupTimer, process_started, without_collecting
 
     startup_timer = StartupTimer(process_started())
     with without_collecting():
-        from kdsweep.sweep import run as run_sweep
+        from kdsweep.sweep.folders import Home
+        from kdsweep.sweep.run_sweep import run_plan
         from kdsweep.terminal import observing, show_report
 
     with observing(stderr=as_json) as observer:
-        report = run_sweep(
-            options.space,
-            options.sweep,
-            embedded=options.embedded,
-            home=home,
-            name=options.name,
-            assignments=options.assignments,
-            fresh=fresh,
-            observer=observer,
-            startup_timer=startup_timer,
+        report = run_plan(
+            plan, Home(home), fresh=fresh, observer=observer, startup_timer=startup_timer
         )
     if as_json:
         print_json(report.to_json())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import Evaluation, TrialResult
@@ -32,33 +31,6 @@ class TrialRecord:
         """The task's metric on validation, of the best evaluation; None if there is none."""
         values = [one.metrics[f"validation/{metric}"] for one in self.evaluations]
         return max(values, default=None)
-
-
-class TeacherRecord(BaseModel):
-    """A teacher as `sweep.json` keeps it.
-
-    validation, test: metric -> value; `test` is None until the teacher is judged. selected: the
-    task's metric on validation by seed, where the teacher is the best of several seeds; None for a
-    seed that learned nothing.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    validation: dict[str, float]
-    parameters: int | float | None = None
-    size_mb: float | None = None
-    latency_ms: float | None = None
-    latency_p95_ms: float | None = None
-    test: dict[str, float] | None = None
-    name: str = "teacher"
-    selected: dict[str, float | None] | None = None
-
-    @classmethod
-    def from_json(cls, data: object) -> Self:
-        return cls.model_validate(data)
-
-    def to_json(self) -> dict[str, JsonValue]:
-        return self.model_dump(mode="json")
 
 
 @dataclass(frozen=True)

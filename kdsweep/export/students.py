@@ -104,7 +104,7 @@ def read_report(home: Home, sweep: str) -> Report:
 
 def check_rows(home: Home, folder: SweepFolder, task: TaskSettings) -> None:
     """Raise DataError where the task's rows are not those that the sweep ran with; text without labels judges no student."""
-    keys = read_json(folder.facts).get("data") or {}
+    keys = folder.read_facts().data or {}
     now = load_task(task, home.cache, publish=False).splits
     if changed := [name for name, key in keys.items() if name in now and now[name].key != key]:
         raise DataError(
@@ -133,7 +133,7 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
         )
     from kdsweep.tracking.mlflow_tracker import download
 
-    download(home.tracking_uri(folder.read_sweep()["tracking"]), tracked["run_id"], "student", into)
+    download(home.tracking_uri(folder.read_config().tracking), tracked["run_id"], "student", into)
 
 
 def _those_kept(folder: SweepFolder) -> str:

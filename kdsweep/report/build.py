@@ -9,8 +9,9 @@ import numpy as np
 
 from kdsweep.compare.findings import Estimate, Pair, ParetoEntry
 from kdsweep.compare.questions import answer_questions
-from kdsweep.compare.records import TeacherRecord, TestLogits, TrialRecord
+from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare_pairs, mean_score
+from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.settings import Metric
 from kdsweep.core.tasks.predictions import answers, kind_of
 from kdsweep.report.model import (

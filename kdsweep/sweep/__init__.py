@@ -1,4 +1,4 @@
-"""Sweeps: studies, the driver that runs their trials, and where it all is written."""
+"""Sweeps: studies, the driver that runs their trials, and where everything is written."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ __all__ = ["run"]
 
 
 def __getattr__(name: str) -> Any:
-    # A worker's process imports this package too, and needs neither Optuna nor MLflow.
+    # A worker's process imports this package too, and needs neither Optuna nor MLflow. The module
+    # is called `run_sweep`, because a module `run` would shadow the function.
     if name == "run":
         from kdsweep.sweep.run_sweep import run
 

@@ -1,115 +1,143 @@
-"""Where a sweep's time goes: by the wall, on its slots and on GPUs, over all its runs. Budgets are held against it."""
+"""Where a sweep's time goes: wall time, slot time and GPU time, over all its runs.
+
+Budgets of time are checked against it.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from kdsweep.config.sweep import Budget
 from kdsweep.core.files import read_json, write_json
 from kdsweep.report.model import SlotUse
 
-# What a slot may do with its time. `asking`: it is free while the driver writes and asks; `waiting`: it is free and there is
-# nothing to give it; `lost`: steps that had to be done again.
+# What a slot's time goes to. asking: it is free while the driver writes and asks for a trial.
+# waiting: it is free and there is no job for it. lost: steps that had to be repeated.
 PURPOSES = ("training", "evaluating", "start", "saving", "asking", "waiting", "lost")
 SECONDS_BETWEEN_SAVES = 1.0
 
 
+@dataclass
+class TimeSpent:
+    """The content of `clock.json`, in seconds.
+
+    seconds: wall time. spent: slot time by purpose.
+    """
+
+    seconds: float = 0.0
+    gpu_seconds: float = 0.0
+    slot_seconds: float = 0.0
+    spent: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """What a clock saved; nothing was spent if there is no file."""
+        found = read_json(file) if file.exists() else {}
+        names = [one.name for one in fields(cls)]
+        return cls(**{name: found[name] for name in names if name in found})
+
+    def spend(self, purposes: dict[str, float]) -> None:
+        """Add the seconds that a slot spent, by purpose."""
+        for purpose, seconds in purposes.items():
+            self.spent[purpose] = self.spent.get(purpose, 0.0) + seconds
+
+
 class SweepClock:
-    """Told what the slots do each time that it changes; adds up the time in between."""
+    """Adds up time. The driver tells it what the slots do whenever that changes."""
 
     def __init__(self, file: Path, budget: Budget) -> None:
-        self.file, self.budget = file, budget
-        nothing: dict[str, Any] = {
-            "seconds": 0.0,
-            "gpu_seconds": 0.0,
-            "slot_seconds": 0.0,
-            "spent": {},
-        }
-        self._total = nothing | (read_json(file) if file.exists() else {})
-        self._slots = self._running = 0
+        self.file = file
+        self.budget = budget
+        self.total = TimeSpent.read(file)
+        self.over = False
+        self._slots = 0
+        self._running = 0
         self._gpus_per_slot = 0.0
         self._has_work = False
-        self._at: float | None = None
+        self._counted_until: float | None = None
         self._saved_at = 0.0
-        self.over = False
 
     def start(self) -> None:
-        self._at = time.monotonic()
+        self._counted_until = time.monotonic()
 
     def update(self, *, slots: int, running: int, has_work: bool, gpus_per_slot: float) -> None:
-        """From now on so many slots are there, so many of them busy; `has_work`: whether the others could have a job."""
+        """From now on there are `slots` slots, and `running` of them are busy.
+
+        has_work: whether the free ones could have a job.
+        """
         self._advance()
-        self._slots, self._running, self._has_work, self._gpus_per_slot = (
-            slots,
-            running,
-            has_work,
-            gpus_per_slot,
-        )
+        self._slots = slots
+        self._running = running
+        self._has_work = has_work
+        self._gpus_per_slot = gpus_per_slot
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_SAVES:
             self.save()
 
+    def no_slots(self) -> None:
+        """From now on there are no slots."""
+        self.update(slots=0, running=0, has_work=False, gpus_per_slot=0)
+
     def spend(self, purposes: dict[str, float]) -> None:
-        """A slot spent seconds on these."""
-        spent = self._total["spent"]
-        for purpose, seconds in purposes.items():
-            spent[purpose] = spent.get(purpose, 0.0) + seconds
+        """Add the seconds that a slot spent, by purpose."""
+        self.total.spend(purposes)
 
     def _advance(self) -> None:
+        if self._counted_until is None:
+            return
         now = time.monotonic()
-        passed = 0.0 if self._at is None else now - self._at
-        if self._at is not None:
-            self._at = now
-        self._total["seconds"] += passed
-        self._total["slot_seconds"] += passed * self._slots
-        self._total["gpu_seconds"] += passed * self._running * self._gpus_per_slot
-        self.spend(
-            {"asking" if self._has_work else "waiting": passed * (self._slots - self._running)}
-        )
+        passed = now - self._counted_until
+        self._counted_until = now
+        self.total.seconds += passed
+        self.total.slot_seconds += passed * self._slots
+        self.total.gpu_seconds += passed * self._running * self._gpus_per_slot
+        free_for = "asking" if self._has_work else "waiting"
+        self.total.spend({free_for: passed * (self._slots - self._running)})
 
     @property
     def seconds(self) -> float:
+        """Wall time of the sweep until now."""
         self._advance()
-        return float(self._total["seconds"])
+        return self.total.seconds
 
     def is_over(self) -> bool:
-        """Whether the budget's time is up; stays so."""
-        hours, gpu_hours = self.budget.hours, self.budget.gpu_hours
-        self.over |= hours is not None and self.seconds >= 3600 * hours
-        self.over |= (
-            gpu_hours is not None
-            and self.seconds >= 0
-            and self._total["gpu_seconds"] >= 3600 * gpu_hours
-        )
+        """Whether the budget's time is up; once it is, it stays so."""
+        self._advance()
+        hours = self.budget.hours
+        gpu_hours = self.budget.gpu_hours
+        self.over |= hours is not None and self.total.seconds >= 3600 * hours
+        self.over |= gpu_hours is not None and self.total.gpu_seconds >= 3600 * gpu_hours
         return self.over
 
     def seconds_left(self) -> float | None:
-        """Until the budget may be over, at the pace of now; None without a budget of time."""
-        left = [3600 * self.budget.hours - self.seconds] if self.budget.hours is not None else []
+        """Until the budget may be over, at the present pace; None without a budget of time."""
+        self._advance()
+        left: list[float] = []
+        if self.budget.hours is not None:
+            left.append(3600 * self.budget.hours - self.total.seconds)
         if self.budget.gpu_hours is not None:
             pace = max(self._running * self._gpus_per_slot, 1e-9)
-            left.append((3600 * self.budget.gpu_hours - self._total["gpu_seconds"]) / pace)
+            left.append((3600 * self.budget.gpu_hours - self.total.gpu_seconds) / pace)
         return max(0.0, min(left)) if left else None
 
     def save(self) -> None:
         self._advance()
         self._saved_at = time.monotonic()
-        write_json(self.file, self._total)
+        write_json(self.file, asdict(self.total))
 
 
-def use_of_slots(found: dict[str, Any]) -> SlotUse | None:
-    """The share of slot time by purpose, of what a clock saved: `busy` is training and evaluating. None before any."""
-    total = found.get("slot_seconds", 0.0)
-    if not total:
+def use_of_slots(total: TimeSpent) -> SlotUse | None:
+    """The share of slot time by purpose; `busy` is training and evaluating. None before any."""
+    if not total.slot_seconds:
         return None
-    spent = {purpose: found["spent"].get(purpose, 0.0) for purpose in PURPOSES}
-    spent["lost"] = max(
-        0.0, total - sum(seconds for purpose, seconds in spent.items() if purpose != "lost")
-    )
-    shares = {purpose: seconds / total for purpose, seconds in spent.items()}
+    spent = {purpose: total.spent.get(purpose, 0.0) for purpose in PURPOSES}
+    known = sum(seconds for purpose, seconds in spent.items() if purpose != "lost")
+    spent["lost"] = max(0.0, total.slot_seconds - known)
+    shares = {purpose: seconds / total.slot_seconds for purpose, seconds in spent.items()}
     busy = shares["training"] + shares["evaluating"]
-    return SlotUse(busy=busy, slot_seconds=total, **shares)
+    return SlotUse(busy=busy, slot_seconds=total.slot_seconds, **shares)
 
 
 def say_use(use: SlotUse) -> str:

@@ -8,12 +8,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
 from kdsweep import __version__
+from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
@@ -26,7 +27,7 @@ from kdsweep.core.teachers.selection import cached_teacher
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
 from kdsweep.report.model import Report
-from kdsweep.sweep.budget import SweepClock, say_use, use_of_slots
+from kdsweep.sweep.budget import SweepClock, TimeSpent, say_use, use_of_slots
 from kdsweep.sweep.confirm import Confirm, ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.opening import open_engine
@@ -41,6 +42,7 @@ from kdsweep.sweep.engines.worker import (
     TeacherJob,
     TrialJob,
 )
+from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
@@ -130,20 +132,16 @@ class Driver:
             secrets |= {"on_done": sweep["on_done"]}
             sweep |= {"on_done": plan.sweep.on_done.shown()}
         self.folder.write_secrets(secrets)
-        facts = {
-            "kdsweep": __version__,
-            "identity": plan.identity,
-            "experiment": plan.experiment,
-            "sweep": sweep,
-            "tracked": False,
-        }
-        if self.folder.facts.exists():
-            facts = read_json(self.folder.facts) | facts
+        if self.folder.exists():
+            facts = replace(self.folder.read_facts(), kdsweep=__version__, identity=plan.identity)
+            facts = replace(facts, experiment=plan.experiment, sweep=sweep, tracked=False)
+        else:
+            facts = SweepFacts(__version__, plan.identity, plan.experiment, sweep)
         write_atomically(self.folder.space, lambda file: YAML().dump(plan.resolved, file))
-        write_json(self.folder.facts, facts)
+        self.folder.write_facts(facts)
 
     def _add_facts(self, **more: Any) -> None:
-        write_json(self.folder.facts, read_json(self.folder.facts) | more)
+        self.folder.write_facts(replace(self.folder.read_facts(), **more))
 
     def _open_mirror(self) -> Mirror:
         """MLflow must answer when a sweep begins; one that was begun goes on without it."""
@@ -512,7 +510,7 @@ class Driver:
             self._record_teacher(settings, teacher, alone=len(made) == 1)
             for settings, teacher in made
         ]
-        self._add_facts(teacher=known[0], teachers=known)
+        self._add_facts(teachers=tuple(map(TeacherRecord.from_json, known)))
 
     def _record_teacher(
         self, settings: TeacherSettings, teacher: Teacher, *, alone: bool
@@ -621,7 +619,7 @@ class Driver:
             raise self.fatal
         if report is None:
             raise Interrupted("everything is saved; run the same command again to go on")
-        if (use := use_of_slots(read_json(self.folder.clock))) is not None:
+        if (use := use_of_slots(TimeSpent.read(self.folder.clock))) is not None:
             self.observer.say(say_use(use))
         return report
 

@@ -10,20 +10,23 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from kdsweep.core.files import read_json, write_private
-from kdsweep.errors import SweepLocked, UnknownSweep, did_you_mean
+from kdsweep.core.files import read_json, write_json, write_private
+from kdsweep.errors import KdsweepError, SweepLocked, UnknownSweep, did_you_mean, first_few
 from kdsweep.trial_id import Phase, TrialId
 
 if TYPE_CHECKING:
+    # These import torch or pydantic, which tab completion does without.
+    from kdsweep.config import SweepConfig
+    from kdsweep.sweep.facts import SweepFacts
     from kdsweep.sweep.swept_trial import SweptTrial
 
 MOST_SHOWN = 12
 
 
 class Home:
-    """The folder with everything kdsweep writes."""
+    """The folder with everything that kdsweep writes."""
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root).expanduser().resolve()
@@ -46,21 +49,18 @@ class Home:
 
     def names(self) -> list[str]:
         """The sweeps in this home, the last used first."""
-        found = [folder for folder in self.sweeps.glob("*") if SweepFolder(folder).facts.exists()]
-        return [
-            folder.name
-            for folder in sorted(
-                found, key=lambda folder: -SweepFolder(folder).facts.stat().st_mtime
-            )
-        ]
+        folders = [SweepFolder(root) for root in self.sweeps.glob("*")]
+        found = [folder for folder in folders if folder.exists()]
+        found.sort(key=lambda folder: -folder.facts.stat().st_mtime)
+        return [folder.name for folder in found]
 
     def existing(self, name: str) -> SweepFolder:
-        """The folder of a sweep that is there. Raises UnknownSweep with the names that are."""
+        """The folder of an existing sweep. Raises UnknownSweep with the names that exist."""
         names = self.names()
         if name not in names:
-            known = did_you_mean(name, names) or (
-                f"; there are {', '.join(names)}" if names else "; there are none yet"
-            )
+            known = did_you_mean(name, names)
+            if not known:
+                known = f"; there are {', '.join(names)}" if names else "; there are none yet"
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
 
@@ -70,10 +70,10 @@ class SweepFolder:
 
     sweep.json    what the sweep is (its identity) and how it was last run
     space.yaml    the space as resolved
-    secrets.json  what of it has a password; only its owner may read it
+    secrets.json  what of the sweep has a password; only its owner may read it
     clock.json    seconds spent so far, and on what
     cluster.json  where workers join
-    lock          held by the driver at work
+    lock          held by the driver while it runs
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
     """
@@ -94,9 +94,14 @@ class SweepFolder:
         self.confirm = root / "confirm"
         self.page = root / "report.html"
 
+    def exists(self) -> bool:
+        """Whether the sweep was ever run."""
+        return self.facts.exists()
+
+    # --- trials ----------------------------------------------------------------------------------
+
     def trial(self, trial: TrialId) -> SweptTrial:
         """The files of this trial, started or not."""
-        # Imports torch, which tab completion and `kdsweep list` do without.
         from kdsweep.sweep.swept_trial import SweptTrial
 
         return SweptTrial(self.of_phase(trial.phase) / trial.name, trial)
@@ -117,21 +122,24 @@ class SweepFolder:
 
     def find_trial(self, name: str) -> TrialId:
         """The started trial with this name. Raises UnknownSweep with the names that exist."""
-        started = {trial.name: trial for trial in reversed(self.started_trials())}
-        if name in started:
-            return started[name]
-        names = list(reversed(started))
+        started = self.started_trials()
+        for trial in started:
+            if trial.name == name:
+                return trial
+        names = [trial.name for trial in started]
         known = did_you_mean(name, names)
         if not known and names:
-            more = ", ..." if len(names) > MOST_SHOWN else ""
-            known = f"; there are {', '.join(names[:MOST_SHOWN])}{more}"
+            known = f"; there are {first_few(names, MOST_SHOWN)}"
         raise UnknownSweep(
             f"sweep {self.name!r} has no trial {name!r} "
             f"(STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX){known}"
         )
 
     def remove_half_written(self, trial: str = "*") -> None:
-        """What a killed process left of the files that it was writing, for this trial or for all. For the one who holds the lock."""
+        """Remove what a killed process left of the files that it was writing.
+
+        trial: the name of one trial, or all. The caller holds the lock.
+        """
         for pattern in (f"*/{trial}/.*.tmp", f"*/{trial}/checkpoint/.*.tmp"):
             for leftover in self.root.glob(pattern):
                 if leftover.is_dir():
@@ -139,22 +147,41 @@ class SweepFolder:
                 else:
                     leftover.unlink(missing_ok=True)
 
-    def write_secrets(self, secrets: dict[str, Any]) -> None:
+    # --- sweep.json and its secrets --------------------------------------------------------------
+
+    def read_facts(self) -> SweepFacts:
+        """What `sweep.json` holds."""
+        from kdsweep.sweep.facts import SweepFacts
+
+        try:
+            return SweepFacts.from_json(read_json(self.facts))
+        except (TypeError, ValueError) as error:
+            raise KdsweepError(f"{self.facts} can't be read: {error}") from error
+
+    def write_facts(self, facts: SweepFacts) -> None:
+        """Replace `sweep.json`. Only for the driver, which holds the lock."""
+        write_json(self.facts, facts.to_json())
+
+    def read_config(self) -> SweepConfig:
+        """The sweep's configuration as it was last run, with its passwords."""
+        from kdsweep.config import SweepConfig
+
+        secrets = read_json(self.secrets) if self.secrets.exists() else {}
+        return SweepConfig.model_validate(self.read_facts().sweep | secrets)
+
+    def write_secrets(self, secrets: dict[str, object]) -> None:
         if secrets:
             write_private(self.secrets, json.dumps(secrets))
         else:
             self.secrets.unlink(missing_ok=True)
 
-    def read_sweep(self) -> dict[str, Any]:
-        """The sweep as it was last run, its passwords in place."""
-        found: dict[str, Any] = read_json(self.facts)["sweep"]
-        return found | (read_json(self.secrets) if self.secrets.exists() else {})
+    # --- the lock --------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Be the only driver of this sweep. The lock ends with the process, however that ends.
 
-        Raises SweepLocked with the host and process of the other.
+        Raises SweepLocked with the host and process of the other one.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         with self.lock_file.open("a+") as handle:
@@ -164,9 +191,19 @@ class SweepFolder:
                 handle.seek(0)
                 text = handle.read()
                 holder = json.loads(text) if text.startswith("{") else {"host": "?", "pid": "?"}
-                message = f"sweep {self.name!r} is being run by process {holder['pid']} on {holder['host']}; wait for it, or stop it and run again"
-                raise SweepLocked(message) from None
+                raise SweepLocked(
+                    f"sweep {self.name!r} is being run by process {holder['pid']} on "
+                    f"{holder['host']}; wait for it, or stop it and run again"
+                ) from None
             handle.truncate(0)
             handle.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
             handle.flush()
             yield
+
+    def is_running(self) -> bool:
+        """Whether a driver runs the sweep now."""
+        try:
+            with self.locked():
+                return False
+        except SweepLocked:
+            return True

@@ -14,11 +14,12 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from kdsweep.config.sweep import OnDone, without_path
-from kdsweep.core.files import fingerprint, read_json, write_json
+from kdsweep.core.files import fingerprint
 from kdsweep.errors import without_password
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import SweepFolder
@@ -43,10 +44,10 @@ def notify_once(folder: SweepFolder, on_done: OnDone | None, report: Report, say
             {name: found.trials.to_json() for name, found in report.strategies.items()},
         ]
     )
-    facts = read_json(folder.facts)
-    if facts.get("notified") == told:
+    facts = folder.read_facts()
+    if facts.notified == told:
         return
-    write_json(folder.facts, facts | {"notified": told})
+    folder.write_facts(replace(facts, notified=told))
     notify(on_done, report, say)
 
 

@@ -6,23 +6,23 @@ import json
 import shlex
 from collections.abc import Callable, Iterable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from pydantic import JsonValue
 
 from kdsweep import metric_names
-from kdsweep.compare.records import TeacherRecord, TestLogits, TrialRecord
-from kdsweep.config import Plan, SweepConfig
+from kdsweep.compare.records import TestLogits, TrialRecord
+from kdsweep.config import Plan
+from kdsweep.config.loading import Plain
 from kdsweep.config.space import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import fingerprint, read_json
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
-from kdsweep.errors import SweepLocked
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
-from kdsweep.sweep.budget import use_of_slots
+from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.confirm import ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.studies import Studies
@@ -30,6 +30,7 @@ from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
     from kdsweep.report.build import SearchOutcome
+    from kdsweep.sweep.facts import SweepFacts
 
 REPRODUCED_WITH = (
     "kdsweep",
@@ -105,10 +106,11 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
 def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
     """The report of a sweep as it stands. state: `done` or `stopped`."""
     from kdsweep.compare.pareto import pareto
-    from kdsweep.report.build import SweepFacts, summarize
+    from kdsweep.report.build import SweepFacts as BesideTrials
+    from kdsweep.report.build import summarize
 
     folder = home.sweep(plan.name)
-    facts = read_json(folder.facts)
+    facts = folder.read_facts()
     metric = plan.space.task.metric
     confirmed = {
         strategy: finished(folder, confirmations(plan, folder, studies, strategy))
@@ -124,25 +126,19 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
     return summarize(
         plan.name,
         metric,
-        _teachers(facts),
+        facts.teachers,
         outcomes,
         records,
         read_test_logits(plan, home, confirmed),
-        SweepFacts(
+        BesideTrials(
             pareto=tuple(pareto(metric, costs, records)) if costs else None,
             importance={name: studies.importance(name) for name in plan.space.strategies},
             winner=_winner(metric, bests, confirmed),
-            slots=use_of_slots(read_json(folder.clock)) if folder.clock.exists() else None,
+            slots=use_of_slots(TimeSpent.read(folder.clock)),
             reproduce=_reproduce(plan, home, facts),
             state=state,
         ),
     )
-
-
-def _teachers(facts: dict[str, Any]) -> list[TeacherRecord]:
-    """All teachers, first the one that students are measured by."""
-    found = facts.get("teachers") or [one for one in [facts.get("teacher")] if one is not None]
-    return [TeacherRecord.from_json(one) for one in found]
 
 
 def _outcome(
@@ -214,7 +210,7 @@ def _winner(metric: str, bests: dict[str, BestTrial], confirmed: dict[str, Runs]
     return TrialId(strategy, bests[strategy].trial)
 
 
-def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> Reproduction:
+def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:
     sweep = plan.sweep.model_dump(mode="json")
     sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
     command = [
@@ -228,7 +224,7 @@ def _reproduce(plan: Plan, home: Home, facts: dict[str, Any]) -> Reproduction:
     return Reproduction(
         command=shlex.join([*command, "--home", "ANOTHER_HOME"]),
         versions={name: version(name) for name in REPRODUCED_WITH},
-        hashes={"sweep": fingerprint(facts["identity"]), "data": facts.get("data")},
+        hashes={"sweep": fingerprint(facts.identity), "data": facts.data},
     )
 
 
@@ -251,72 +247,9 @@ def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
     return False
 
 
-# --- how far it is ---------------------------------------------------------------------------------------------------
-
-
-def status(home: Home, name: str) -> dict[str, Any]:
-    """How far sweep `name` is: trials and best of each strategy, seconds spent and left. Raises UnknownSweep."""
-    plan, studies = recorded(home, name)
-    folder = home.existing(name)
-    clock = read_json(folder.clock) if folder.clock.exists() else {}
-    strategies: dict[str, Any] = {}
-    seconds: list[float] = []
-    for strategy in plan.space.strategies:
-        progress = studies.progress(strategy)
-        results = [
-            folder.trial(TrialId(strategy, number)).read_result() for number in progress.ended
-        ]
-        confirmed = list(finished(folder, confirmations(plan, folder, studies, strategy)).values())
-        seconds += [result.seconds for result in [*results, *confirmed] if result]
-        counts = {
-            "complete": progress.complete,
-            "pruned": progress.pruned,
-            "failed": progress.failed,
-            "running": len(progress.running),
-        }
-        left = studies.trials_left(strategy)
-        hopeless = progress.best is None and not progress.running and not left
-        strategies[strategy] = counts | {
-            "left": left,
-            "confirmed": len(confirmed),
-            "to_confirm": 0 if hopeless else plan.sweep.confirm.seeds - len(confirmed),
-            "best": None
-            if progress.best is None
-            else {"trial": progress.best[0], "validation": progress.best[1]},
-        }
-    left = sum(
-        counts["left"] + counts["running"] + counts["to_confirm"] for counts in strategies.values()
-    )
-    return {
-        "sweep": name,
-        "metric": plan.space.task.metric,
-        "state": "running" if is_running(folder) else "done" if not left else "stopped",
-        "strategies": strategies,
-        "seconds_spent": clock.get("seconds", 0.0),
-        "gpu_hours_spent": clock.get("gpu_seconds", 0.0) / 3600,
-        "seconds_left": left * sum(seconds) / len(seconds) if seconds else None,
-        "budget": plan.sweep.budget.model_dump(),
-        "slots": use_of_slots(clock),
-    }
-
-
 def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
     """A sweep as its folder has it. Raises UnknownSweep."""
     folder = home.existing(name)
-    facts = read_json(folder.facts)
-    plan = Plan(
-        name,
-        load_space(folder.space),
-        SweepConfig.model_validate(folder.read_sweep()),
-        facts["identity"]["space"],
-    )
+    resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
+    plan = Plan(name, load_space(folder.space), folder.read_config(), resolved)
     return plan, open_studies(plan, home)
-
-
-def is_running(folder: SweepFolder) -> bool:
-    """Whether a driver is at work on the sweep."""
-    try:
-        with folder.locked():
-            return False
-    except SweepLocked:
-        return True

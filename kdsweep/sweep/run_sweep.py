@@ -1,11 +1,16 @@
-"""Starting a sweep: what may be wrong is found, cheapest first, before anything is written or torch is imported."""
+"""Starting a sweep, or resuming it. Also: giving an old sweep another name.
+
+Mistakes are found, the cheapest first, before anything is written or torch is imported.
+`kdsweep.sweep` exports `run`; a module of that name would shadow the function.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from kdsweep.config import Plan, load
+from kdsweep.config.loading import Plain
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
@@ -13,6 +18,8 @@ from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
+
+MOST_DIFFERENCES = 5
 
 
 def run(
@@ -25,112 +32,125 @@ def run(
     assignments: tuple[str, ...] = (),
     fresh: bool = False,
     observer: Observer | None = None,
-    startup_timer: StartupTimer | None = None,
 ) -> Report:
-    """Run a sweep, or go on with it; return its report.
+    """Run the sweep of these two files, or resume it. The parameters are `kdsweep run`'s options.
 
-    Raises SpaceError, DataError, ModelError or TeacherError for what can't be run, SettingsConflict where a sweep of this name
-    is another one (and `fresh` is off), SweepLocked where somebody else runs it, BudgetSpent where no trial finished within the
-    budget, and Interrupted when it was stopped by a signal; everything is saved then.
+    Returns its report. Raises SpaceError, and what `run_plan` raises.
     """
     plan = load(space, sweep, embedded=embedded, assignments=assignments, name=name)
-    observer, startup_timer = observer or Observer(), startup_timer or StartupTimer()
-    place = Home(home)
-    folder = place.sweep(plan.name)
-    if not fresh and (report := _finished_report(plan, place)) is not None:
+    return run_plan(plan, Home(home), fresh=fresh, observer=observer)
+
+
+def run_plan(
+    plan: Plan,
+    home: Home,
+    *,
+    fresh: bool = False,
+    observer: Observer | None = None,
+    startup_timer: StartupTimer | None = None,
+) -> Report:
+    """Run a sweep, or resume it; returns its report. fresh: rename an existing one and start over.
+
+    Raises DataError, ModelError or TeacherError for what can't be run, SettingsConflict if the
+    sweep of this name is another one (and `fresh` is off), SweepLocked if another driver runs it,
+    BudgetSpent if no trial finished within the budget, and Interrupted if a signal stopped it;
+    everything is saved then.
+    """
+    observer = observer or Observer()
+    startup_timer = startup_timer or StartupTimer()
+    folder = home.sweep(plan.name)
+    if not fresh and (report := _finished_report(plan, home)) is not None:
         observer.say(f"{plan.name}: all trials are done; nothing to run")
         return report
-    _check_same_sweep(plan, folder, fresh)
+    if not fresh:
+        _check_same_sweep(plan, folder)
+    # A mistake in the data is reported within a second or two: torch isn't imported yet.
     startup_timer.enter("data")
-    load_task(
-        plan.space.task, place.cache, publish=False
-    )  # before torch is imported: a mistake in the data is said within a second or two
+    load_task(plan.space.task, home.cache, publish=False)
     startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
         from kdsweep.sweep.preflight import check_models
 
     startup_timer.enter("models")
-    check_models(
-        plan.space, place.cache
-    )  # whatever is wrong with data or models is said before anything is written
+    check_models(plan.space, home.cache)
     with folder.locked():
         try:
-            if fresh and folder.facts.exists():
-                archived = archive(place, folder)
-                observer.say(f"{plan.name}: the sweep that had this name is now {archived}")
-            return Driver(plan, place, observer, startup_timer).run()
+            if fresh and folder.exists():
+                archived = archive(home, folder)
+                observer.say(f"{plan.name}: the existing sweep is now called {archived}")
+            return Driver(plan, home, observer, startup_timer).run()
         except OSError as error:
-            where = error.filename or place.root
+            where = error.filename or home.root
             raise KdsweepError(
-                f"{where}: {error.strerror or error}; what was finished is kept: mend it and run the same command again"
+                f"{where}: {error.strerror or error}; what was finished is kept: fix this and run "
+                "the same command again"
             ) from error
 
 
 def _finished_report(plan: Plan, home: Home) -> Report | None:
     """The report of a sweep that has nothing left to do, or None."""
     folder = home.sweep(plan.name)
-    if not folder.facts.exists() or not folder.report.exists():
+    if not folder.exists() or not folder.report.exists():
         return None
-    facts = read_json(folder.facts)
-    if facts["identity"] != plan.identity or not facts["tracked"]:
+    facts = folder.read_facts()
+    if facts.identity != plan.identity or not facts.tracked:
         return None
     report = Report.from_json(read_json(folder.report))
+    if report.state != "done":
+        return None
     from kdsweep.sweep.results import is_open, open_studies
 
-    if report.state != "done" or is_open(plan, home, open_studies(plan, home)):
-        return None
-    return report
+    return None if is_open(plan, home, open_studies(plan, home)) else report
 
 
-def _check_same_sweep(plan: Plan, folder: SweepFolder, fresh: bool) -> None:
-    if fresh or not folder.facts.exists():
+def _check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
+    """Raise SettingsConflict if the folder holds a sweep with another identity."""
+    if not folder.exists():
         return
-    changes = differences(read_json(folder.facts)["identity"], plan.identity)
+    changes = differences(folder.read_facts().identity, plan.identity)
     if changes:
-        shown = "; ".join(changes[:5]) + (
-            f"; and {len(changes) - 5} more" if len(changes) > 5 else ""
-        )
+        more = len(changes) - MOST_DIFFERENCES
+        shown = "; ".join(changes[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
         raise SettingsConflict(
-            f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a new one, --name gives this one its own name"
+            f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a "
+            "new one, --name gives this one its own name"
         )
 
 
-def differences(before: Any, after: Any, path: str = "") -> list[str]:
+def differences(before: object, after: object, path: str = "") -> list[str]:
     """Where two plain values differ, a line each: `space.training.epochs: 2 -> 3`."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        keys = [*before, *(key for key in after if key not in before)]
-        return [
-            line
-            for key in keys
-            for line in differences(
-                before.get(key), after.get(key), f"{path}.{key}" if path else str(key)
-            )
-        ]
-    return [] if before == after else [f"{path}: {before} -> {after}"]
+    if not isinstance(before, dict) or not isinstance(after, dict):
+        return [] if before == after else [f"{path}: {before} -> {after}"]
+    found: list[str] = []
+    for key in [*before, *(key for key in after if key not in before)]:
+        inner = f"{path}.{key}" if path else str(key)
+        found += differences(before.get(key), after.get(key), inner)
+    return found
 
 
 def archive(home: Home, folder: SweepFolder) -> str:
-    """Give the sweep in `folder` another name, NAME.1 or the next that is free: studies, runs and folder. Returns the name."""
+    """Rename the sweep in `folder`, its studies and runs to NAME.1, or the next free name.
+
+    Returns that name.
+    """
+    # sweep.json is moved last: a folder without it is left from an attempt that was cut short.
     number = 1
-    while home.sweep(
-        f"{folder.name}.{number}"
-    ).facts.exists():  # moved last: a folder without it is an archiving that was cut short
+    while home.sweep(f"{folder.name}.{number}").exists():
         number += 1
-    name, facts, sweep = f"{folder.name}.{number}", read_json(folder.facts), folder.read_sweep()
+    name = f"{folder.name}.{number}"
+    facts = folder.read_facts()
+    config = folder.read_config()
+    space = cast(dict[str, Plain], facts.identity["space"])
+    strategies = cast(dict[str, Plain], space["strategies"])
     from kdsweep.sweep.studies import rename_studies
 
-    rename_studies(
-        home.storage_url(sweep["storage"]),
-        folder.name,
-        name,
-        facts["identity"]["space"]["strategies"],
-    )
+    rename_studies(home.storage_url(config.storage), folder.name, name, strategies)
     from kdsweep.tracking.mlflow_tracker import Tracker
 
     tracker = Tracker(
-        home.tracking_uri(sweep["tracking"]),
-        experiment=facts["experiment"],
+        home.tracking_uri(config.tracking),
+        experiment=facts.experiment,
         sweep=folder.name,
         artifacts=home.artifacts,
     )

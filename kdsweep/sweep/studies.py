@@ -21,6 +21,7 @@ from typing import Any, TypeVar, cast
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import JsonValue
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.config import SearchSpace, SweepConfig, trials_of
@@ -319,7 +320,7 @@ class Studies:
         """Trials that were asked for and never told; while no driver runs: one died."""
         return [TrialId(strategy, number) for number in sorted(self.progress(strategy).running)]
 
-    def params(self, trial: TrialId) -> dict[str, Scalar]:
+    def params(self, trial: TrialId) -> dict[str, JsonValue]:
         """What the sampler drew for the trial, or for the one that a confirm run repeats."""
         opened = self._opened(trial.strategy)
         return dict(opened.memory.get_trial(opened.trial_id(trial.number)).params)

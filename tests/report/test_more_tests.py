@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from made_up_sweeps import settings_of
 
-from kdsweep.compare.records import TeacherRecord, TestLogits, TrialRecord
+from kdsweep.compare.records import TestLogits, TrialRecord
+from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.report.build import SearchOutcome, SweepFacts, summarize
 from kdsweep.report.model import MoreTest, Report, TrialCounts

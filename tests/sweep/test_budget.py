@@ -10,7 +10,7 @@ import pytest
 from kdsweep.config.sweep import Budget
 from kdsweep.core.files import read_json
 from kdsweep.sweep import budget as clock_module
-from kdsweep.sweep.budget import SweepClock, say_use, use_of_slots
+from kdsweep.sweep.budget import SweepClock, TimeSpent, say_use, use_of_slots
 
 
 class Hands:
@@ -103,9 +103,9 @@ def test_every_second_of_every_slot_is_told_with_what_it_went_to(
         9
     )  # one has nothing left to do; the other's nine seconds, and the one before, are lost
     clock.save()
-    use = use_of_slots(read_json(tmp_path / "clock.json"))
+    use = use_of_slots(TimeSpent.read(tmp_path / "clock.json"))
     assert use is not None
-    assert use["slot_seconds"] == pytest.approx(200)
+    assert use.slot_seconds == pytest.approx(200)
     shares = {
         "busy": 165,
         "training": 150,
@@ -116,11 +116,11 @@ def test_every_second_of_every_slot_is_told_with_what_it_went_to(
         "waiting": 9,
         "lost": 15,
     }
-    assert {name: use[name] for name in shares} == {
+    assert {name: getattr(use, name) for name in shares} == {
         name: pytest.approx(seconds / 200) for name, seconds in shares.items()
     }
     assert (
         say_use(use)
         == "slots: 82.5% busy (start 4.5%, saving 0.5%, asking 0.5%, waiting 4.5%, lost 7.5%)"
     )
-    assert use_of_slots({}) is None
+    assert use_of_slots(TimeSpent()) is None

@@ -29,7 +29,7 @@ from kdsweep.errors import TrackingUnreachable
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import report as read_report
-from kdsweep.sweep.results import status
+from kdsweep.sweep.status import status
 from kdsweep.sweep.tracking_sync import Mirror
 from kdsweep.trial_id import TrialId
 
@@ -216,12 +216,11 @@ def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
     assert {name: after[name] for name in before} == before
     for strategy, found in more["strategies"].items():
         assert found["confirm"]["test"][:SEEDS] == report["strategies"][strategy]["confirm"]["test"]
-    facts = status(home, "tiny")
-    assert facts["state"] == "done"
+    found = status(home, "tiny")
+    assert found.state == "done"
     assert {
-        strategy: (found["confirmed"], found["to_confirm"])
-        for strategy, found in facts["strategies"].items()
-    } == dict.fromkeys(facts["strategies"], (SEEDS + 1, 0))
+        strategy: (one.confirmed, one.to_confirm) for strategy, one in found.strategies.items()
+    } == dict.fromkeys(found.strategies, (SEEDS + 1, 0))
 
 
 def test_kill_9_while_confirming_loses_and_repeats_nothing(
@@ -314,9 +313,9 @@ def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(
     status_, _, errors = one.end()
     assert status_ == 130
     assert errors.count("\n") == 1
-    facts = status(Home(tmp_path), "tiny")
-    assert facts["state"] == "stopped"
-    assert sum(found["to_confirm"] for found in facts["strategies"].values()) > 0
+    found = status(Home(tmp_path), "tiny")
+    assert found.state == "stopped"
+    assert sum(one.to_confirm for one in found.strategies.values()) > 0
     assert read_report(Home(tmp_path), "tiny").state == "stopped"
     assert "RUNNING" not in {run_.info.status for run_ in runs_of(Home(tmp_path))}
 

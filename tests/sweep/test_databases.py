@@ -31,7 +31,7 @@ from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as report_of
-from kdsweep.sweep.results import status as status_of
+from kdsweep.sweep.status import status as status_of
 from kdsweep.sweep.tracking_sync import Mirror
 
 Start = Callable[..., Sweep]
@@ -195,7 +195,7 @@ def test_a_sweep_on_postgresql_asks_for_the_same_trials_as_one_on_sqlite(
     report = run(space, home=tmp_path, assignments=(*SIX, f"storage={url}")).to_json()
     assert not (tmp_path / "optuna.db").exists()
     assert_same_sweep(Home(tmp_path), undisturbed, storage=url)
-    assert status_of(Home(tmp_path), "tiny")["state"] == "done"  # with the password of secrets.json
+    assert status_of(Home(tmp_path), "tiny").state == "done"  # with the password of secrets.json
     assert report_of(Home(tmp_path), "tiny").to_json() | {"state": "done"} == report
     again: list[str] = []
     assert (

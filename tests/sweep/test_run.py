@@ -22,7 +22,7 @@ from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as read_report
-from kdsweep.sweep.results import status
+from kdsweep.sweep.status import status
 
 SEARCH = "confirm={seeds: 0}"
 TRIALS = ("trials=4", "keep={students: 2}", SEARCH)
@@ -249,12 +249,12 @@ def test_run_twice_does_nothing_the_second_time(
 
 
 def test_status_counts_what_is_done_and_left(done: tuple[Home, dict[str, Any], list[str]]) -> None:
-    facts = status(done[0], "tiny")
-    assert facts["state"] == "done"
-    assert facts["seconds_spent"] > 0
-    for found in facts["strategies"].values():
-        assert found["complete"] + found["pruned"] + found["failed"] == 4
-        assert found["left"] == found["running"] == 0
+    whole = status(done[0], "tiny")
+    assert whole.state == "done"
+    assert whole.seconds_spent > 0
+    for found in whole.strategies.values():
+        assert found.complete + found.pruned + found.failed == 4
+        assert found.left == found.running == 0
 
 
 def test_the_same_space_and_seed_in_another_home_give_identical_trials_and_metrics(

@@ -1,0 +1,66 @@
+"""What `sweep.json` keeps: what the sweep is, how it was last run, and what its runs found out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.config.loading import Plain
+
+
+@dataclass(frozen=True)
+class SweepFacts:
+    """The content of `sweep.json`. Only the driver writes it.
+
+    kdsweep: the version that ran the sweep last. identity: what must stay the same when the sweep
+    runs again. experiment: its MLflow experiment. sweep: the sweep file's values as last run,
+    without passwords.
+    connected: whether the tracker ever answered. tracked: whether the tracker has everything.
+    data: split -> content hash of its rows. teachers: the one that students are measured by comes
+    first. notified: a hash of the end of the sweep that `on_done` was told about.
+    unknown: keys that a newer version wrote; they are kept.
+    """
+
+    kdsweep: str
+    identity: dict[str, Plain]
+    experiment: str
+    sweep: dict[str, Plain]
+    connected: bool = False
+    tracked: bool = False
+    data: dict[str, str] | None = None
+    teachers: tuple[TeacherRecord, ...] = ()
+    notified: str | None = None
+    unknown: dict[str, Plain] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Self:
+        """What `to_json` wrote, in this version or another one."""
+        names = {one.name for one in fields(cls)} - {"teachers", "unknown"}
+        known = {name: value for name, value in found.items() if name in names}
+        # The first versions kept one teacher alone.
+        first = [found["teacher"]] if found.get("teacher") is not None else []
+        teachers = [TeacherRecord.from_json(one) for one in found.get("teachers") or first]
+        unknown = {
+            name: value
+            for name, value in found.items()
+            if name not in names and name not in ("teacher", "teachers")
+        }
+        return cls(**known, teachers=tuple(teachers), unknown=unknown)
+
+    def to_json(self) -> dict[str, object]:
+        """As `sweep.json` holds it; what isn't known yet is left out."""
+        values: dict[str, object] = {
+            "kdsweep": self.kdsweep,
+            "identity": self.identity,
+            "experiment": self.experiment,
+            "sweep": self.sweep,
+            "connected": self.connected,
+            "tracked": self.tracked,
+            "data": self.data,
+            "notified": self.notified,
+        }
+        if self.teachers:
+            values["teachers"] = [teacher.to_json() for teacher in self.teachers]
+            values["teacher"] = self.teachers[0].to_json()
+        return self.unknown | {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,100 @@
+"""How far a sweep is, read without running anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from kdsweep.config.sweep import Budget
+from kdsweep.report.model import SlotUse
+from kdsweep.sweep.budget import TimeSpent, use_of_slots
+from kdsweep.sweep.confirm import confirmations, finished
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.results import recorded
+from kdsweep.trial_id import TrialId
+
+
+@dataclass(frozen=True)
+class BestSoFar:
+    """The best trial of a search. trial: its number. validation: the task's metric."""
+
+    trial: int
+    validation: float
+
+
+@dataclass(frozen=True)
+class StrategyStatus:
+    """How many of a strategy's trials and of its confirm runs have ended, and how many have not."""
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    left: int
+    confirmed: int
+    to_confirm: int
+    best: BestSoFar | None
+
+
+@dataclass(frozen=True)
+class SweepStatus:
+    """How far a sweep is. seconds_left: None while no trial has ended. budget: as it is set."""
+
+    sweep: str
+    metric: str
+    state: Literal["running", "stopped", "done"]
+    strategies: dict[str, StrategyStatus]
+    seconds_spent: float
+    gpu_hours_spent: float
+    seconds_left: float | None
+    budget: Budget
+    slots: SlotUse | None
+
+    def to_json(self) -> dict[str, object]:
+        """What `kdsweep status --json` prints."""
+        return asdict(self) | {
+            "budget": self.budget.model_dump(),
+            "slots": None if self.slots is None else self.slots.to_json(),
+        }
+
+
+def status(home: Home, name: str) -> SweepStatus:
+    """How far sweep `name` is. Raises UnknownSweep."""
+    plan, studies = recorded(home, name)
+    folder = home.existing(name)
+    strategies: dict[str, StrategyStatus] = {}
+    seconds: list[float] = []
+    for strategy in plan.space.strategies:
+        progress = studies.progress(strategy)
+        confirmed = finished(folder, confirmations(plan, folder, studies, strategy)).values()
+        ended = [folder.trial(TrialId(strategy, number)) for number in progress.ended]
+        results = [*(files.read_result() for files in ended), *confirmed]
+        seconds += [result.seconds for result in results if result]
+        left = studies.trials_left(strategy)
+        hopeless = progress.best is None and not progress.running and not left
+        strategies[strategy] = StrategyStatus(
+            complete=progress.complete,
+            pruned=progress.pruned,
+            failed=progress.failed,
+            running=len(progress.running),
+            left=left,
+            confirmed=len(confirmed),
+            to_confirm=0 if hopeless else plan.sweep.confirm.seeds - len(confirmed),
+            best=None if progress.best is None else BestSoFar(*progress.best),
+        )
+    jobs_left = sum(one.left + one.running + one.to_confirm for one in strategies.values())
+    state: Literal["running", "stopped", "done"] = "stopped" if jobs_left else "done"
+    if folder.is_running():
+        state = "running"
+    spent = TimeSpent.read(folder.clock)
+    return SweepStatus(
+        sweep=name,
+        metric=plan.space.task.metric,
+        state=state,
+        strategies=strategies,
+        seconds_spent=spent.seconds,
+        gpu_hours_spent=spent.gpu_seconds / 3600,
+        seconds_left=jobs_left * sum(seconds) / len(seconds) if seconds else None,
+        budget=plan.sweep.budget,
+        slots=use_of_slots(spent),
+    )
