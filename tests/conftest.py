@@ -51,7 +51,7 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def write_csv(
-    path: Path, rows: list[tuple[str, str]], header: tuple[str, ...] = ("text", "label")
+    path: Path, rows: list[tuple[str, ...]], header: tuple[str, ...] = ("text", "label")
 ) -> Path:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -170,6 +170,24 @@ def without_dropout(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathF
 def review_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """300 rows that a tiny model learns within seconds."""
     return write_csv(tmp_path_factory.mktemp("data") / "reviews.csv", sentences(300))
+
+
+# Rows for `task.unlabelled` that share no text with `review_csv`.
+UNLABELLED_ROWS = [(f"{text} film", "") for text, _ in sentences(90, seed=7)]
+
+
+@pytest.fixture(scope="session")
+def unlabelled_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """UNLABELLED_ROWS, 60 from the source "here" and 30 from "there", and 10 texts of `review_csv`
+    with other case and white space, from "here".
+    """
+    rows = [
+        (text, label, "here" if i < 60 else "there")
+        for i, (text, label) in enumerate(UNLABELLED_ROWS)
+    ]
+    own = [(f" {text.upper()} ", "", "here") for text, _ in sentences(10)]
+    path = tmp_path_factory.mktemp("more") / "more.csv"
+    return write_csv(path, rows + own, ("text", "label", "source"))
 
 
 SPACE = """\

@@ -1,4 +1,4 @@
-"""What is kept of a text that is longer than a model reads."""
+"""Which part is kept of a text that is longer than a model reads."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import ModelError
 from kdsweep.serving import load, write_settings
 
-LONG, SHORT = " ".join(PLAIN), "fine film"  # ten words and two
+# Ten words.
+LONG = " ".join(PLAIN)
+SHORT = "fine film"
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,9 @@ def tokenized(
     [
         ("head", PLAIN[:8]),
         ("tail", PLAIN[2:]),
+        # 8 of 10 tokens are words; a quarter of them is 2.
         ("head_tail", [*PLAIN[:2], *PLAIN[4:]]),
-    ],  # of 10 tokens 8 are words: a quarter of them is 2
+    ],
 )
 def test_the_part_that_is_kept(
     tokenizer: Any, tmp_path: Path, truncation: Truncation, kept: list[str]
@@ -68,15 +71,14 @@ def test_the_part_that_is_kept(
     made = tokenized(tokenizer, tmp_path, truncation, [LONG, SHORT, " ".join(PLAIN[:8])])
     rows = [made.input_ids[made.offsets[i] : made.offsets[i + 1]].tolist() for i in range(3)]
     assert tokenizer.convert_ids_to_tokens(rows[0]) == ["[CLS]", *kept, "[SEP]"]
-    assert rows[1:] == [
-        tokenizer(text)["input_ids"] for text in (SHORT, " ".join(PLAIN[:8]))
-    ]  # what fits is read as it always is
+    # Texts that fit are whole.
+    assert rows[1:] == [tokenizer(text)["input_ids"] for text in (SHORT, " ".join(PLAIN[:8]))]
     assert made.truncated == 1
     assert made.lengths.tolist() == [10, 4, 10]
     assert made.token_type_ids is not None and not made.token_type_ids.any()
 
 
-def test_each_has_tokens_of_its_own_and_the_heads_are_where_they_always_were(
+def test_each_truncation_has_its_own_key_and_head_has_that_of_the_first_version(
     tokenizer: Any, tmp_path: Path
 ) -> None:
     plain = tokenize_split(
@@ -94,7 +96,7 @@ def test_each_has_tokens_of_its_own_and_the_heads_are_where_they_always_were(
     assert tokenized(tokenizer, tmp_path, "tail", [LONG]).key == keys[1]
 
 
-def test_a_tokenizer_without_special_tokens_keeps_as_many_words_as_it_may(tmp_path: Path) -> None:
+def test_a_tokenizer_without_special_tokens_fills_the_whole_length(tmp_path: Path) -> None:
     words = {word: i for i, word in enumerate(["[UNK]", *PLAIN])}
     bare = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
     bare.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -110,24 +112,25 @@ def test_a_tokenizer_without_special_tokens_keeps_as_many_words_as_it_may(tmp_pa
 
 
 def test_a_tokenizer_that_hides_a_texts_tokens_is_refused(tmp_path: Path) -> None:
-    bare = Tokenizer(models.BPE({"b": 0}, []))  # no token for what it doesn't know
+    # It has no token for unknown words.
+    bare = Tokenizer(models.BPE({"b": 0}, []))
     with pytest.raises(ModelError, match=r"task\.truncation: .* use 'head'"):
         tokenized(
             PreTrainedTokenizerFast(tokenizer_object=bare), tmp_path, "tail", [LONG], max_length=4
         )
 
 
-def test_of_a_pair_only_the_end_is_cut() -> None:
+def test_sentence_pairs_take_only_truncation_head() -> None:
     base: dict[str, Any] = {"dataset": "x", "text": ["a", "b"], "label": "l"}
     with pytest.raises(ValidationError, match="truncation: tail is for one text"):
         TaskSettings(**base, truncation="tail")
     assert "truncation" not in json.loads(TaskSettings(**base, truncation="head").model_dump_json())
 
 
-def test_teacher_student_and_whoever_serves_it_read_the_same_part(
+def test_teacher_student_and_served_student_read_the_same_part(
     tiny: Callable[..., str], tmp_path: Path
 ) -> None:
-    """The words that give the label away stand at the end, behind more than a model reads: from the heads there is nothing to learn."""
+    """The words that decide the label are at the end, so "head" would learn nothing."""
     rows = [(f"{' '.join(PLAIN * 2)} {text}", label) for text, label in sentences(200)]
     base: dict[str, Any] = {
         "dataset": str(write_csv(tmp_path / "rows.csv", rows)),
@@ -135,17 +138,14 @@ def test_teacher_student_and_whoever_serves_it_read_the_same_part(
         "label": "label",
         "holdout": 0.2,
     }
-    task, training = (
-        TaskSettings(**base, truncation="tail"),
-        {"epochs": 8, "batch_size": 16, "max_length": 12, "evaluations_per_epoch": 1},
-    )
+    task = TaskSettings(**base, truncation="tail")
+    training = {"epochs": 8, "batch_size": 16, "max_length": 12, "evaluations_per_epoch": 1}
     teacher = TeacherSettings.model_validate(
         {"model": tiny("bert"), "training": {"learning_rate": 2e-3, **training}}
     )
     data = load_task(task, tmp_path)
-    assert (
-        load_task(TaskSettings(**base), tmp_path) is data
-    )  # rows are whole, however much of them is read
+    # Rows are kept whole, whatever part of them is read.
+    assert load_task(TaskSettings(**base), tmp_path) is data
     assert teacher_key(task, teacher, data) != teacher_key(TaskSettings(**base), teacher, data)
     made = prepare_teacher(task, teacher, tmp_path)
     assert made.validation["accuracy"] > 0.9
