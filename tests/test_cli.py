@@ -192,9 +192,8 @@ def test_plan_counts_the_rows_that_only_the_teacher_labels(
     }
     assert all(one["seconds_a_trial"] > 0 and one["views_mb"] > 0 for one in found.values())
     shown = CliRunner().invoke(main, arguments).stdout
-    assert (
-        f"more rows: {80 + 3 * train:,} (80 unlabelled and up to 3 views of each of train)" in shown
-    )
+    rows = f"more rows: {80 + 3 * train:,} (80 unlabelled and up to 3 views of each row of train)"
+    assert rows in shown
     assert "up to 4 different sets of views" in shown
 
 

@@ -15,6 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from conftest import sentences
 from huggingface_hub import ModelCard
+from made_up_sweeps import report_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from kdsweep.cli import main
@@ -223,7 +224,7 @@ def test_what_is_not_there_is_one_line(swept: Home, tmp_path: Path) -> None:
     )
     assert "no sweep 'tinny'" in done.stderr
     with pytest.raises(KdsweepError, match="no trial has finished"):
-        choose(swept, "tiny", {"winner": None}, trial=None, strategy=None)
+        choose(swept, "tiny", report_of([], []), trial=None, strategy=None)
 
 
 def test_a_trial_without_a_student_is_one_line(copied: Home, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ ORDER = [
     "errors",
     "trial_id",
     "metric_names",
+    "formatting",
     "core",
     "config",
     "drafting",
@@ -33,7 +34,7 @@ ONLY_IN = {
     "optuna": ["sweep/studies.py", "sweep/samplers_and_pruners.py"],
     "mlflow": ["tracking/mlflow_tracker.py"],
     "click": ["cli/"],
-    "rich": ["terminal.py"],
+    "rich": ["terminal/"],
     "ray": ["sweep/engines/ray_session.py", "sweep/engines/ray_cluster.py"],
     "onnxruntime": ["export/onnx_format.py"],
 }

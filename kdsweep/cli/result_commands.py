@@ -31,7 +31,7 @@ def status(name: str, home: Path, as_json: bool) -> None:
 
     Home(home).existing(name)
     from kdsweep.sweep.status import status as read_status
-    from kdsweep.terminal import show_status
+    from kdsweep.terminal.status import show_status
 
     found = read_status(Home(home), name)
     if as_json:
@@ -63,7 +63,7 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
         Home(home).existing(name)
     from kdsweep.report.build import rank_strategies
     from kdsweep.sweep.results import report
-    from kdsweep.terminal import show_report, show_reports
+    from kdsweep.terminal.report import show_report, show_reports
 
     reports = [report(Home(home), name) for name in names]
     if len(reports) == 1:
@@ -99,7 +99,7 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
 
     Home(home).existing(name)
     from kdsweep.replay import replay as train_again
-    from kdsweep.terminal import observing
+    from kdsweep.terminal.progress import observing
 
     with observing(stderr=as_json) as observer:
         facts = train_again(Home(home), name, trial, observer)

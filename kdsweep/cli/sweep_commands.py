@@ -46,7 +46,8 @@ def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
     with without_collecting():
         from kdsweep.sweep.folders import Home
         from kdsweep.sweep.run_sweep import run_plan
-        from kdsweep.terminal import observing, show_report
+        from kdsweep.terminal.progress import observing
+        from kdsweep.terminal.report import show_report
 
     with observing(stderr=as_json) as observer:
         report = run_plan(
@@ -142,7 +143,7 @@ def plan(options: PlanOptions, home: Path, as_json: bool) -> None:
     """
     loaded = options.load()
     from kdsweep.sweep.preflight import describe
-    from kdsweep.terminal import show_plan
+    from kdsweep.terminal.plan import show_plan
 
     facts = describe(loaded, home)
     if as_json:

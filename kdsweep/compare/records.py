@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +24,7 @@ class TrialRecord:
     id: TrialId
     state: str
     settings: TrialSettings
-    params: dict[str, JsonValue] = field(default_factory=dict)
+    params: Mapping[str, JsonValue] = field(default_factory=dict)
     evaluations: tuple[Evaluation, ...] = ()
     result: TrialResult | None = None
 

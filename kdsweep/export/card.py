@@ -19,8 +19,8 @@ from kdsweep.core.settings import TaskSettings, TrialSettings
 from kdsweep.errors import without_password
 from kdsweep.export.students import Student
 from kdsweep.report.model import Report
+from kdsweep.report.schedules import in_words
 from kdsweep.sweep.folders import SweepFolder
-from kdsweep.terminal import schedule_words
 
 HUB_NAMES = {
     "accuracy": ("accuracy", "Accuracy"),
@@ -322,16 +322,15 @@ def _models(settings: TrialSettings, report: Report) -> str:
 
 
 def _settings(settings: TrialSettings) -> str:
-    dumped = settings.model_dump(mode="json")
     rows: list[Sequence[Any]] = [
-        ("alpha (the labels' share of the loss)", schedule_words(dumped["alpha"]))
+        ("alpha (the labels' share of the loss)", in_words(settings.alpha))
     ]
     if settings.needs_logits:
-        rows.append(("temperature", schedule_words(dumped["temperature"])))
-    rows.append(("learning rate", schedule_words(dumped["learning_rate"])))
+        rows.append(("temperature", in_words(settings.temperature)))
+    rows.append(("learning rate", in_words(settings.learning_rate)))
     rows += [
         (name.replace("_", " "), value)
-        for name, value in dumped["training"].items()
+        for name, value in settings.training.model_dump(mode="json").items()
         if value is not None
     ]
     return _table(("", ""), [*rows, ("seed", settings.seed)])

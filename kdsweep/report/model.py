@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Protocol, Self
+from collections.abc import Mapping
+from typing import Annotated, Protocol, Self
 
 from pydantic import (
     BaseModel,
@@ -97,7 +98,7 @@ class BestTrial(_Part):
     """
 
     trial: int
-    params: dict[str, JsonValue]
+    params: Mapping[str, JsonValue]
     settings: TrialSettings
     validation: float
     student: ModelCosts | None = None
@@ -168,7 +169,7 @@ class Reproduction(_Part):
     hashes: dict[str, str | dict[str, str] | None]
 
 
-def _winner_from_json(data: Any) -> Any:
+def _winner_from_json(data: object) -> object:
     if isinstance(data, dict):
         return TrialId(data["strategy"], data["trial"], data["seed_index"])
     return data
@@ -184,7 +185,7 @@ def _winner_to_json(winner: TrialId | None) -> Json | None:
     }
 
 
-def _entry_from_json(data: Any) -> Any:
+def _entry_from_json(data: object) -> object:
     if not isinstance(data, dict):
         return data
     costs = dict(data)

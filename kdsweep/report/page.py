@@ -1,4 +1,7 @@
-"""`report.html`: the report as one file that needs nothing else, for a screen, a phone, a keyboard or paper."""
+"""`report.html`: the report as one file that loads nothing else.
+
+It works on a screen, on a phone, with a keyboard and on paper.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,26 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
+from kdsweep import formatting
 from kdsweep.compare.records import TrialRecord
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.files import write_atomically
+from kdsweep.formatting import MISSING, score
 from kdsweep.report.charts import draw_charts
-from kdsweep.report.figures import INK, SYMBOLS, Chart, Look, looks_of
+from kdsweep.report.charts.figures import INK, Chart
+from kdsweep.report.charts.material import SYMBOLS, Look, looks_of
 from kdsweep.report.model import ModelCosts, Report
-from kdsweep.report.schedule_words import in_words, peak_rate, weighs_teacher
+from kdsweep.report.schedules import in_words, peak_rate, weighs_teacher
 from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
 
-# How a strategy's marker is drawn in a table, in a box of 20 x 20: as Plotly draws it in the charts.
+# A strategy's marker in a table, in a box of 20 x 20, as Plotly draws it in the charts.
 OUTLINES = {
     "circle": "M10 2a8 8 0 1 0 0 16a8 8 0 1 0 0-16z",
     "square": "M3 3h14v14H3z",
@@ -36,17 +41,16 @@ OUTLINES = {
 }
 assert set(OUTLINES) == set(SYMBOLS)
 TEACHER_MARK = Markup('<span class="mark" aria-hidden="true">✶</span>')
-NOTHING = "–"
 
 
 def write_page(report: Report, records: Sequence[TrialRecord], file: Path) -> None:
-    """Write the page of a report; `records`: the trials that it was made from."""
+    """Write the page of a report. records: the trials that it was made from."""
     text = render(report, draw_charts(report, records), records)
     write_atomically(file, lambda handle: handle.write(text.encode("utf-8")))
 
 
 def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecord]) -> str:
-    """The page. Whatever a user named is escaped, and only the two scripts that belong here may run, none from elsewhere."""
+    """The page as HTML. Names that a user chose are escaped, and no other script can run."""
     from plotly.offline import get_plotlyjs
 
     plotly, script = get_plotlyjs(), _read("page.js")
@@ -80,35 +84,47 @@ def _template() -> jinja2.Template:
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {
-        "number": _number,
+        "score": score,
         "points": _points,
         "interval": _interval,
-        "count": _count,
-        "unit": _unit,
-        "share": _share,
+        "parameters": _unless_missing(formatting.parameters),
+        "megabytes": _unless_missing(formatting.megabytes),
+        "milliseconds": _unless_missing(formatting.milliseconds),
+        "percent": _unless_missing(formatting.percent),
         "sentence": _sentence,
     }
     return environment.from_string(_read("page.html.j2"))
 
 
 def _policy(*scripts: str) -> str:
-    """A Content-Security-Policy: nothing is loaded, and no script runs but these. Plotly's parallel coordinates compile their shaders."""
+    """A Content-Security-Policy: nothing is loaded, and only these scripts run.
+
+    `unsafe-eval` is there because Plotly's parallel coordinates compile their shaders.
+    """
     allowed = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for text in scripts
     )
-    return f"default-src 'none'; script-src {allowed} 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    rules = (
+        "default-src 'none'",
+        f"script-src {allowed} 'unsafe-eval'",
+        "style-src 'unsafe-inline'",
+        "img-src data: blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return "; ".join(rules)
 
 
-def _inside_script(value: Any) -> str:
-    """JSON that can't end the script element that it stands in; what is no finite number is null."""
+def _inside_script(value: object) -> str:
+    """JSON that can't end its own script element. NaN and infinities become null."""
     text = json.dumps(_finite(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -116,7 +132,7 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-# --- what is shown of the report -------------------------------------------------------------------------------------
+# --- parts of the page ---------------------------------------------------------------------------
 
 
 def _mark(look: Look) -> Markup:
@@ -147,22 +163,24 @@ def _front(report: Report, looks: dict[str, Look]) -> _Front | None:
             "size": teacher.size_mb,
             "parameters": teacher.parameters,
         }
-        cells = [_number(teacher.validation), *(_cost(name, values[name]) for name in costs)]
+        cells = [score(teacher.validation), *(_cost(name, values[name]) for name in costs)]
         rows.append(("teacher", TEACHER_MARK, cells))
     for one in report.pareto:
-        cells = [_number(one.validation), *(_cost(name, one.costs[name]) for name in costs)]
+        cells = [score(one.validation), *(_cost(name, one.costs[name]) for name in costs)]
         rows.append((one.id.name, _mark(looks[one.id.strategy]), cells))
     head = ["Student", f"Validation {report.metric}", *(name.capitalize() for name in costs)]
     return _Front(head, rows)
 
 
 def _cost(objective: str, value: float | None) -> str:
+    if value is None:
+        return MISSING
     match objective:
         case "latency":
-            return _unit(value, "ms")
+            return formatting.milliseconds(value)
         case "size":
-            return _unit(value, "MB")
-    return _count(value)
+            return formatting.megabytes(value)
+    return formatting.parameters(value)
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
@@ -177,7 +195,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         teacher = report.teacher
         split = "validation" if teacher.test is None else "test"
         reached = teacher.validation if teacher.test is None else teacher.test
-        facts.append(("Teacher", f"{split} {report.metric} {_number(reached)}"))
+        facts.append(("Teacher", f"{split} {report.metric} {score(reached)}"))
     for split, words in more_tests_in_words(report).items():
         facts.append((f"Judged beside test: {split}", words))
     facts += teachers_in_words(report)
@@ -189,20 +207,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     }
     trials = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     facts.append(("Trials", trials or "none"))
-    hours = _hours(sum(found.slot_hours for found in results))
+    spent = formatting.duration(3600 * sum(found.slot_hours for found in results))
     busy = f", {100 * report.slots.busy:.0f}% of the sweep's slots busy" if report.slots else ""
-    facts.append(("Slot time", hours + busy))
+    facts.append(("Slot time", spent + busy))
     return facts
-
-
-def _hours(hours: float) -> str:
-    return (
-        f"{hours:.1f} hours"
-        if hours >= 2
-        else f"{60 * hours:.1f} minutes"
-        if hours >= 1 / 30
-        else f"{3600 * hours:.0f} seconds"
-    )
 
 
 @dataclass(frozen=True)
@@ -228,58 +236,33 @@ def _trial(metric: str, record: TrialRecord) -> _TrialRow:
         state=record.state,
         value=record.best(metric),
         alpha=in_words(settings.alpha),
-        temperature=in_words(settings.temperature) if weighs_teacher(settings) else NOTHING,
+        temperature=in_words(settings.temperature) if weighs_teacher(settings) else MISSING,
         rate=f"{peak_rate(settings):.2e}",
         epochs=f"{record.evaluations[-1].epoch:.3g}" if record.evaluations else "0",
-        seconds=f"{result.seconds:,.0f}" if result else NOTHING,
+        seconds=f"{result.seconds:,.0f}" if result else MISSING,
         latency=student.get("latency_ms") if student else None,
     )
 
 
-def _number(value: float | None) -> str:
-    return NOTHING if value is None or not math.isfinite(value) else f"{value:.4f}"
-
-
 def _points(value: float | None) -> str:
     """Hundredths of the metric, with a sign that lines up."""
-    return NOTHING if value is None else f"{100 * value:+.2f}".replace("-", "−")
+    return MISSING if value is None else f"{100 * value:+.2f}".replace("-", "−")
 
 
 def _interval(ends: Sequence[float] | None, points: bool = False) -> str:
     if ends is None:
-        return NOTHING
-    low, high = (_points(end) if points else _number(end) for end in ends)
-    return f"{low} to {high}"
+        return MISSING
+    low, high = ends
+    return f"{_points(low)} to {_points(high)}" if points else formatting.score_range(low, high)
 
 
-def _count(value: float | None) -> str:
-    """Of parameters: `66.4 M`."""
-    if value is None:
-        return NOTHING
-    return (
-        f"{value / 1e9:.2f} B"
-        if value >= 1e9
-        else f"{value / 1e6:.1f} M"
-        if value >= 1e6
-        else f"{value / 1e3:.1f} k"
-        if value >= 1e3
-        else f"{value:.0f}"
-    )
-
-
-def _unit(value: float | None, unit: str) -> str:
-    if value is None:
-        return NOTHING
-    return f"{value:,.0f} {unit}" if abs(value) >= 1000 else f"{value:.3g} {unit}"
-
-
-def _share(value: float | None) -> str:
-    return NOTHING if value is None else f"{100 * value:.1f}%"
+def _unless_missing(write: Callable[[float], str]) -> Callable[[float | None], str]:
+    """The filter that writes a number, or a dash where it is missing."""
+    return lambda value: MISSING if value is None else write(value)
 
 
 def _sentence(text: str, names: Iterable[str]) -> str:
-    """With a capital, unless it begins with a name, and a full stop."""
-    named = any(text.startswith(name) for name in names)
-    return (text if named else text[:1].upper() + text[1:]) + (
-        "" if text.endswith((".", "!", "?")) else "."
-    )
+    """With a full stop, and a capital unless it starts with a name."""
+    if not any(text.startswith(name) for name in names):
+        text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
@@ -69,7 +69,7 @@ def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
     ]
 
 
-def _record(folder: SweepFolder, trial: TrialId, params: dict[str, JsonValue]) -> TrialRecord:
+def _record(folder: SweepFolder, trial: TrialId, params: Mapping[str, JsonValue]) -> TrialRecord:
     files = folder.trial(trial)
     result, evaluations = files.read_result(), files.read_evaluations()
     if result is not None:

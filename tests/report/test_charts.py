@@ -8,8 +8,9 @@ from made_up_sweeps import full_sweep
 from odd_sweeps import ODD
 
 from kdsweep.compare.records import COLORS
-from kdsweep.report.charts import draw_charts, pareto
-from kdsweep.report.figures import looks_of
+from kdsweep.report.charts import draw_charts
+from kdsweep.report.charts.cost import Point, pareto
+from kdsweep.report.charts.material import looks_of
 
 
 def test_the_number_of_traces_does_not_grow_with_the_trials() -> None:
@@ -46,11 +47,11 @@ def test_strategies_look_different_by_color_as_in_mlflow_and_without_it() -> Non
 
 def test_no_trial_beats_one_on_the_pareto_front() -> None:
     points = [
-        (2.0, 0.8, "a"),
-        (1.0, 0.7, "b"),
-        (3.0, 0.75, "c"),
-        (1.0, 0.6, "d"),
-        (4.0, 0.8, "e"),
-        (5.0, 0.9, "f"),
+        Point(2.0, 0.8, "a"),
+        Point(1.0, 0.7, "b"),
+        Point(3.0, 0.75, "c"),
+        Point(1.0, 0.6, "d"),
+        Point(4.0, 0.8, "e"),
+        Point(5.0, 0.9, "f"),
     ]
-    assert pareto(points) == [(1.0, 0.7, "b"), (2.0, 0.8, "a"), (5.0, 0.9, "f")]
+    assert [one.name for one in pareto(points)] == ["b", "a", "f"]

@@ -88,7 +88,7 @@ def test_with_several_objectives_the_front_is_a_table_with_the_teacher_first(
     text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
     table = text[
         text.index("Student Validation accuracy Latency Parameters") : text.index(
-            "Of all complete trials of the search"
+            "The complete trials of the search"
         )
     ]
     assert table.split()[5:13] == [

@@ -16,7 +16,7 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.studies import Studies
-from kdsweep.terminal import show_report
+from kdsweep.terminal.report import show_report
 from kdsweep.trial_id import TrialId
 
 BOTH = "objective=[accuracy, latency]"

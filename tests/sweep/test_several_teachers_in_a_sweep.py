@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from kdsweep.report.model import Report
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
-from kdsweep.terminal import show_report
+from kdsweep.terminal.report import show_report
 from kdsweep.trial_id import TrialId
 
 FEW = (

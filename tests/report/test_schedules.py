@@ -8,7 +8,7 @@ import pytest
 from made_up_sweeps import settings_of
 
 from kdsweep.core.schedules import parse_schedule
-from kdsweep.report.schedule_words import in_words, sample, weighs_teacher
+from kdsweep.report.schedules import in_words, sample, weighs_teacher
 
 RISING = {"shape": "linear", "start": 0.2, "end": 0.8}
 STEP = {"shape": "step", "values": [0.0, 1.0], "at": 0.4}

@@ -1,0 +1,163 @@
+"""The parts that all figures share.
+
+Whatever is drawn in "ink" has the color INK. The page's style turns it into the color of the text,
+light or dark.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+INK = "#010101"  # page.css looks for it
+TEACHER = {"color": INK, "width": 1.5, "dash": "10px 3px 2px 3px"}
+HEIGHT = 360
+
+Figure = dict[str, object]  # a part of Plotly's JSON
+Row = tuple[str, ...]
+Curve = tuple[Sequence[float], Sequence[float], str]  # x, y, the text to show
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One figure: Plotly's `data` and `layout`.
+
+    title: empty for the only panel of a chart. least_width: in rem.
+    """
+
+    title: str
+    data: list[Figure]
+    layout: Figure
+    least_width: float = 0.0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Figures that belong together, with their main numbers as text: a caption and a table."""
+
+    name: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+    head: Row
+    rows: tuple[Row, ...]
+
+
+def shown(name: object) -> str:
+    """A user's text for Plotly, which reads a little HTML."""
+    return html.escape(str(name), quote=False)
+
+
+def teacher_words(value: float | None) -> str:
+    return "" if value is None else f" The teacher has {value:.4f}."
+
+
+def axis_of(title: str = "", **more: object) -> Figure:
+    return {
+        "title": {"text": title, "standoff": 8},
+        "automargin": True,
+        "zeroline": False,
+        "ticks": "outside",
+    } | more
+
+
+def layout_of(
+    x: Figure,
+    y: Figure,
+    *,
+    line: TeacherLine | None = None,
+    height: int = HEIGHT,
+    **more: object,
+) -> Figure:
+    legend = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "traceorder": "normal"}
+    layout: Figure = {
+        "xaxis": x,
+        "yaxis": y,
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "legend": legend,
+        "hovermode": "closest",
+    }
+    if line and line.shapes:
+        layout |= {"shapes": line.shapes, "annotations": line.annotations}
+    return layout | more
+
+
+def trace_of(x: Sequence[float], y: Sequence[float], name: str, **more: object) -> Figure:
+    return {"type": "scatter", "x": list(x), "y": list(y), "name": shown(name)} | more
+
+
+def span_of(values: Iterable[float | None], *, cut: bool = False) -> list[float]:
+    """A range with some room around the values.
+
+    cut: leave out the lowest twentieth where it lies far below the others.
+    """
+    kept = np.array([value for value in values if value is not None and math.isfinite(value)])
+    if not len(kept):
+        return [0.0, 1.0]
+    low, high = float(kept.min()), float(kept.max())
+    usual = float(np.quantile(kept, 0.05))
+    if cut and usual - low > 0.5 * (high - usual) > 0:
+        low = usual
+    room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
+    return [low - room, high + room]
+
+
+@dataclass(frozen=True)
+class TeacherLine:
+    """A line at the teacher's value, with a label; both empty without a teacher."""
+
+    shapes: list[Figure] = field(default_factory=list)
+    annotations: list[Figure] = field(default_factory=list)
+
+
+def teacher_line(value: float | None) -> TeacherLine:
+    """A level line."""
+    if value is None:
+        return TeacherLine()
+    line: Figure = {"x0": 0, "x1": 1, "xref": "paper", "y0": value, "y1": value}
+    label: Figure = {"x": 0, "xref": "paper", "xanchor": "left", "y": value}
+    return _line_and_label(value, line, label)
+
+
+def upright_teacher_line(value: float | None, reach: Sequence[float]) -> TeacherLine:
+    """An upright line. reach: the range of x."""
+    if value is None:
+        return TeacherLine()
+    side = "right" if 2 * value > reach[0] + reach[1] else "left"
+    line: Figure = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
+    label: Figure = {"x": value, "xanchor": side, "y": 1, "yref": "paper"}
+    return _line_and_label(value, line, label)
+
+
+def _line_and_label(value: float, line: Figure, label: Figure) -> TeacherLine:
+    note: Figure = {
+        "text": f"teacher {value:.4f}",
+        "showarrow": False,
+        "font": {"size": 11},
+        "yanchor": "bottom",
+    }
+    shape: Figure = {"type": "line", "line": TEACHER}
+    return TeacherLine([shape | line], [note | label])
+
+
+def joined(curves: Iterable[Curve], **more: object) -> Figure:
+    """Many curves as one trace: a gap after each."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    text: list[str] = []
+    for xs, ys, words in curves:
+        x += [*(round(value, 4) for value in xs), None]
+        y += [*ys, None]
+        text += [*([words] * len(xs)), ""]
+    return {
+        "type": "scatter",
+        "x": x[:-1],
+        "y": y[:-1],
+        "text": text[:-1],
+        "hovertemplate": "%{text}<br>%{x:.3~g}: %{y:.4~g}<extra></extra>",
+    } | more

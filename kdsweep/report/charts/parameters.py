@@ -1,0 +1,262 @@
+"""Which parameter matters, and all settings of all trials at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pydantic import JsonValue
+
+from kdsweep.core.settings import TrialSettings
+from kdsweep.formatting import score
+from kdsweep.report.charts.figures import (
+    INK,
+    Chart,
+    Figure,
+    Panel,
+    Row,
+    axis_of,
+    layout_of,
+    shown,
+)
+from kdsweep.report.charts.learning_rate import rate_ticks
+from kdsweep.report.charts.material import Material, Reached
+from kdsweep.report.schedules import in_words, peak_rate, rate_in_words, sample
+
+SCHEDULED = ("alpha", "temperature", "learning_rate")
+MOST_OTHERS = 4  # parameters beside the schedules
+MOST_TICKS = 5
+MOST_LETTERS = 16
+BEST_SHOWN = 10
+LEAST_RATE = 1e-12  # stands for a rate of 0 on a log axis
+
+
+# --- importance ----------------------------------------------------------------------------------
+
+
+def importance_chart(material: Material) -> Chart | None:
+    shares = {
+        name: found
+        for name, found in material.report.importance.items()
+        if found and name in material.looks
+    }
+    if not shares:
+        return None
+    greatest = {
+        name: max((share, parameter) for parameter, share in found.items())
+        for name, found in shares.items()
+    }
+    words = "; ".join(
+        f"{name}: {parameter} {100 * share:.0f}%" for name, (share, parameter) in greatest.items()
+    )
+    without = [name for name in material.looks if name not in shares]
+    missing = ""
+    if without:
+        names = ", ".join(without)
+        missing = f" Too few trials, or too little that differs, to tell for {names}."
+    return Chart(
+        "importance",
+        "Which parameter matters",
+        "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA where "
+        f"parameters are conditional). Greatest: {words}.{missing}",
+        tuple(
+            Panel(name, [_bars(found, material.looks[name].color)], _bars_layout(found))
+            for name, found in shares.items()
+        ),
+        ("strategy", "parameter", "share"),
+        tuple(
+            (name, parameter, f"{100 * share:.0f}%")
+            for name, found in shares.items()
+            for parameter, share in found.items()
+        ),
+    )
+
+
+def _labels(shares: Mapping[str, float]) -> list[str]:
+    return [f"{shown(name)}  {100 * share:.0f}%" for name, share in shares.items()]
+
+
+def _bars(shares: Mapping[str, float], color: str) -> Figure:
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(shares.values()),
+        "y": list(range(len(shares))),
+        "width": 0.26,
+        "marker": {"color": color, "line": {"color": INK, "width": 1}},
+        "text": _labels(shares),
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _bars_layout(shares: Mapping[str, float]) -> Figure:
+    """Names stand above the bars: a phone has no room beside them."""
+    notes = [
+        {
+            "text": text,
+            "xref": "paper",
+            "x": 0,
+            "xanchor": "left",
+            "y": at,
+            "yanchor": "bottom",
+            "yshift": 6,
+            "showarrow": False,
+        }
+        for at, text in enumerate(_labels(shares))
+    ]
+    y = axis_of(
+        range=[len(shares) - 0.6, -0.85],
+        showticklabels=False,
+        showgrid=False,
+        ticks="",
+        fixedrange=True,
+    )
+    return layout_of(
+        axis_of(range=[0, 1], tickformat=".0%"),
+        y,
+        height=38 * len(shares) + 60,
+        showlegend=False,
+        annotations=notes,
+    )
+
+
+# --- all settings --------------------------------------------------------------------------------
+
+
+def settings_chart(material: Material) -> Chart | None:
+    """Parallel coordinates: an axis for each setting, and the result at the right."""
+    trials = material.complete
+    if len(trials) < 2:
+        return None
+    names = [name for name in material.looks if any(one.strategy == name for one in trials)]
+    dimensions = [one for one in _dimensions(trials, names) if _varies(one)]
+    result = _dimension(material.metric, [one.value for one in trials])
+    dimensions.append(result | {"tickformat": ".4~f"})
+    at = {name: i for i, name in enumerate(names)}
+    data: Figure = {
+        "type": "parcoords",
+        "dimensions": dimensions,
+        "labelfont": {"size": 12},
+        "tickfont": {"size": 11},
+        "rangefont": {"size": 10},
+        "line": {
+            "color": [at[one.strategy] for one in trials],
+            "colorscale": _color_steps(material, names),
+            "cmin": -0.5,
+            "cmax": len(names) - 0.5,
+        },
+    }
+    layout: Figure = {"height": 440, "margin": {"l": 90, "r": 50, "t": 64, "b": 24}}
+    return Chart(
+        "settings",
+        "All settings at once",
+        f"{len(trials)} complete trials, a line for each, from its settings to its result at the "
+        "right. Drag along an axis to keep the trials that cross it there.",
+        (Panel("", [data], layout, least_width=6.5 * len(dimensions) + 6),),
+        ("best trials", material.metric, "alpha", "temperature", "learning rate"),
+        tuple(_row(one) for one in material.best_first[:BEST_SHOWN]),
+    )
+
+
+def _row(one: Reached) -> Row:
+    settings = one.trial.settings
+    return (
+        one.trial.id.name,
+        score(one.value),
+        in_words(settings.alpha),
+        in_words(settings.temperature),
+        rate_in_words(peak_rate(settings)),
+    )
+
+
+def _dimensions(trials: Sequence[Reached], names: Sequence[str]) -> list[Figure]:
+    """The axes of the settings. Of a schedule, the first and the last value: every shape has both."""
+    found = []
+    if len(names) > 1:
+        found.append(_dimension("strategy", [one.strategy for one in trials], names))
+    settings = [one.trial.settings for one in trials]
+    alphas = [sample(one, "alpha")[1] for one in settings]
+    temperatures = [sample(one, "temperature")[1] for one in settings]
+    for what, values in (("alpha", alphas), ("temperature", temperatures)):
+        found.append(_dimension(f"first {what}", [one[0] for one in values]))
+        found.append(_dimension(f"last {what}", [one[-1] for one in values]))
+    rates = [math.log10(max(peak_rate(one), LEAST_RATE)) for one in settings]
+    ticks = rate_ticks(min(rates), max(rates))
+    found.append(
+        _dimension("learning rate", rates)
+        | {
+            "tickvals": [math.log10(value) for value in ticks],
+            "ticktext": [rate_in_words(10 ** math.log10(value)) for value in ticks],
+        }
+    )
+    for path in _other_parameters(trials):
+        values_of_path = [_lookup(one, path) for one in settings]
+        found.append(_dimension(path.removeprefix("training."), values_of_path))
+    return found
+
+
+def _varies(dimension: Figure) -> bool:
+    values = dimension["values"]
+    return isinstance(values, list) and len(set(values)) > 1
+
+
+def _color_steps(material: Material, names: Sequence[str]) -> list[tuple[float, str]]:
+    """A color scale with one flat step for each strategy.
+
+    These lines are no SVG, so INK can't follow the page; gray stands for it.
+    """
+    colors = [material.looks[name].color for name in names]
+    colors = ["#808080" if color == INK else color for color in colors]
+    return [(edge / len(names), color) for i, color in enumerate(colors) for edge in (i, i + 1)]
+
+
+def _dimension(label: str, values: Sequence[JsonValue], order: Sequence[str] = ()) -> Figure:
+    """An axis. Values that aren't numbers stand at 0, 1, ... in `order`, or as they come."""
+    numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
+    if len(numbers) == len(values):
+        distinct = sorted(set(numbers))
+        ticks: Figure = {"tickformat": ".3~g"}
+        if len(distinct) <= MOST_TICKS:
+            ticks = {"tickvals": distinct, "ticktext": [f"{value:.4g}" for value in distinct]}
+        rounded = [float(f"{value:.6g}") for value in numbers]
+        return {"label": _in_lines(label), "values": rounded} | ticks
+    order = order or list(dict.fromkeys(map(str, values)))
+    at = {name: i for i, name in enumerate(order)}
+    text = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in order]
+    return {
+        "label": _in_lines(label),
+        "values": [at[str(value)] for value in values],
+        "tickvals": list(range(len(order))),
+        "ticktext": text,
+    }
+
+
+def _in_lines(label: str) -> str:
+    """A word a line, because the axes stand close together."""
+    return shown(label).replace(" ", "<br>")
+
+
+def _other_parameters(trials: Sequence[Reached]) -> list[str]:
+    """Paths of drawn settings that are no schedules, such as `training.batch_size`.
+
+    The parameter `epochs` means `training.epochs`.
+    """
+    drawn = dict.fromkeys(
+        name for one in trials for name in one.trial.params if name.split(".")[0] not in SCHEDULED
+    )
+    first = trials[0].trial.settings
+    found = []
+    for name in drawn:
+        paths = [path for path in (name, f"training.{name}") if _lookup(first, path) is not None]
+        if paths and not isinstance(_lookup(first, paths[0]), dict | list):
+            found.append(paths[0])
+    return found[:MOST_OTHERS]
+
+
+def _lookup(settings: TrialSettings, path: str) -> JsonValue:
+    """The setting with this dotted name; None if there is none."""
+    found: JsonValue = settings.model_dump(mode="json")
+    for key in path.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found

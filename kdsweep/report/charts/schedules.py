@@ -1,0 +1,110 @@
+"""The schedules of alpha or temperature as curves, and the metric against their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from kdsweep.formatting import count, score
+from kdsweep.report.charts.against import layout_against, points_against
+from kdsweep.report.charts.figures import (
+    INK,
+    Chart,
+    Figure,
+    Panel,
+    axis_of,
+    joined,
+    layout_of,
+    shown,
+)
+from kdsweep.report.charts.material import Material, Reached
+from kdsweep.report.schedules import (
+    Scheduled,
+    in_words,
+    mean_over_training,
+    sample,
+    schedule_of,
+    weighs_teacher,
+)
+
+# How good a trial is, worst first: color, opacity, width. They are visible on white, on black and
+# without color, and no strategy has these colors.
+BANDS = (("#9aa3ad", 0.35, 1.0), ("#a78bd6", 0.55, 1.25), ("#8250df", 0.85, 1.75), (INK, 0.95, 2.5))
+BAND_EDGES = (0.5, 0.75, 0.9)
+BAND_NAMES = ("worse half", "better half", "best quarter", "best tenth")
+ENOUGH_FOR_BANDS = 10
+TOP = 5
+
+
+def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | None:
+    trials = [
+        one for one in material.complete if what == "alpha" or weighs_teacher(one.trial.settings)
+    ]
+    if not trials:
+        return None
+    axis = axis_of(what, rangemode="tozero")
+    if what == "alpha":
+        axis = axis_of(what, range=[-0.04, 1.04])
+    curves = Panel(
+        "Over training, colored by result",
+        _by_band(trials, what),
+        layout_of(axis_of("progress of training", range=[0, 1.005]), axis),
+    )
+    against = Panel(
+        "Against the result",
+        points_against(material, trials, lambda one: mean_over_training(one.settings, what)),
+        layout_against(material, trials, axis_of(f"mean {what} over training")),
+    )
+    ranked = sorted(trials, key=lambda one: -one.value)[:TOP]
+    best = ranked[0]
+    skipped = ""
+    if what == "temperature":
+        skipped = (
+            " Trials that learn from the labels alone are left out: no temperature acts on them."
+        )
+    return Chart(
+        what,
+        title,
+        f"{count(len(trials), 'complete trial')}; the thicker the curve, the better the "
+        f"{material.metric}. The best, {best.trial.id.name}, reached {best.value:.4f} with "
+        f"{_words(best, what)}.{skipped}",
+        (curves, against),
+        ("best trials", material.metric, what),
+        tuple((one.trial.id.name, score(one.value), _words(one, what)) for one in ranked),
+    )
+
+
+def _words(one: Reached, what: Scheduled) -> str:
+    return in_words(schedule_of(one.trial.settings, what))
+
+
+def _by_band(trials: Sequence[Reached], what: Scheduled) -> list[Figure]:
+    """A trace for each band of results, the worst first."""
+    values = [one.value for one in trials]
+    few = len(values) < ENOUGH_FOR_BANDS
+    quantiles = (0.5, 1.0, 1.0) if few else BAND_EDGES
+    bands = np.searchsorted(np.quantile(values, quantiles), values, side="right").tolist()
+    data = []
+    for band in sorted(set(bands)):
+        own = [one for one, its in zip(trials, bands, strict=True) if its == band]
+        color, opacity, width = BANDS[band]
+        name = "best" if few and band == len(BAND_EDGES) else BAND_NAMES[band]
+        low, high = min(one.value for one in own), max(one.value for one in own)
+        reached = f"{low:.4f} to {high:.4f}" if high > low else f"{low:.4f}"
+        data.append(
+            joined(
+                (
+                    (
+                        *sample(one.trial.settings, what),
+                        f"{shown(one.trial.id.name)}: {one.value:.4f}",
+                    )
+                    for one in own
+                ),
+                mode="lines",
+                name=f"{name}: {reached}",
+                line={"color": color, "width": width},
+                opacity=opacity,
+            )
+        )
+    return data

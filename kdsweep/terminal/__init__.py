@@ -1,0 +1,1 @@
+"""What a person sees on a terminal: live progress, plain lines when piped, and tables of facts."""

@@ -1,0 +1,43 @@
+"""How far a sweep is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from kdsweep.formatting import duration
+from kdsweep.sweep.budget import say_use
+from kdsweep.terminal.console import open_console
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.status import SweepStatus
+
+
+def show_status(status: SweepStatus) -> None:
+    console = open_console()
+    table = Table(title=f"{status.sweep}: {status.state}", title_justify="left")
+    for name in (
+        "strategy",
+        "done",
+        "pruned",
+        "failed",
+        "running",
+        "left",
+        "confirmed",
+        f"best {status.metric}",
+    ):
+        table.add_column(name, justify="left" if name == "strategy" else "right")
+    for strategy, found in status.strategies.items():
+        best = ""
+        if found.best is not None:
+            best = f"{found.best.validation:.4f} (trial {found.best.trial})"
+        counts = (found.complete, found.pruned, found.failed, found.running, found.left)
+        confirmed = f"{found.confirmed} of {found.confirmed + found.to_confirm}"
+        table.add_row(strategy, *map(str, counts), confirmed, best)
+    console.print(table)
+    left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
+    console.print(f"{duration(status.seconds_spent)} spent{left}{budget}", markup=False)
+    if status.slots is not None:
+        console.print(say_use(status.slots), markup=False)
