@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kdsweep.core import TrialSettings
+from kdsweep.core.settings import TaskSettings
 
 TASK: dict[str, Any] = {"dataset": "rows.csv", "text": "text", "label": "label"}
 STUDENT = {"model": "some/model"}
@@ -175,3 +176,7 @@ def test_a_trial_that_is_not_judged_on_test_is_written_as_ever() -> None:
     mine = settings(judge_test=True)
     assert mine.model_dump(mode="json")["judge_test"] is True
     assert TrialSettings.model_validate_json(mine.model_dump_json()) == mine != settings()
+
+
+def test_a_text_column_alone_is_a_tuple_of_one() -> None:
+    assert TaskSettings(dataset="rows.csv", text="text", label="label").text == ("text",)

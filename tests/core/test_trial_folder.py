@@ -1,4 +1,4 @@
-"""A full disk ends the write that meets it and harms nothing else."""
+"""A trial's folder: other rows are refused, and a full disk harms no file that exists."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model
 from kdsweep.core.trial_folder import TrialFolder
+from kdsweep.errors import SettingsConflict
 
 
 @pytest.fixture
@@ -146,3 +147,21 @@ def test_a_trial_resumes_bit_identically_when_there_is_room_again(
         load_file(tmp_path / name / "student" / "model.safetensors") for name in ("whole", "parts")
     )
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ("train", "train changed"),
+        ("validation", "validation changed"),
+        ("both", "train and validation changed"),
+    ],
+)
+def test_a_conflict_of_rows_names_the_split(changed: str, named: str, tmp_path: Path) -> None:
+    saved, folder = {"train": "a", "validation": "b"}, TrialFolder(tmp_path)
+    folder.check_same_rows({"train": "c"})  # nothing is saved yet
+    folder.save_state({"data": saved})
+    folder.check_same_rows(saved)
+    now = {name: "x" if changed in (name, "both") else key for name, key in saved.items()}
+    with pytest.raises(SettingsConflict, match=f"other rows: {named} since"):
+        folder.check_same_rows(now)
