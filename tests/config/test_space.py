@@ -1,4 +1,4 @@
-"""The search space as a whole: the parameters of a strategy, its trials, and the rules that no single key can keep."""
+"""The search space: the parameters of a strategy, its trials, and rules between keys."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from suggested import lowest
 
 from kdsweep.config import SearchSpace, SpaceError, load_space
-from kdsweep.config.parameters import Parameter
 
 SPACE = """\
 name: small
@@ -21,7 +21,8 @@ strategies:
     alpha: 1.0
   distill:
     alpha: {low: 0, high: 1}
-    temperature: {any_of: [{low: 1.0, high: 10.0}, {shape: linear, start: {low: 4.0, high: 10.0}, end: 1.0}]}
+    temperature:
+      any_of: [{low: 1.0, high: 10.0}, {shape: linear, start: {low: 4.0, high: 10.0}, end: 1.0}]
     learning_rate: {low: 1.0e-5, high: 1.0e-4, log: true}
     batch_size: {choices: [16, 32]}
     epochs: {low: 1, high: 4}
@@ -39,27 +40,18 @@ def made(folder: Path, *changes: tuple[str, str], assignments: tuple[str, ...] =
     return load_space(path, assignments=assignments)
 
 
-def lowest(parameter: Parameter) -> Any:
-    if isinstance(parameter.domain, tuple):
-        return parameter.domain[0]
-    return round(parameter.domain.low) if parameter.whole else parameter.domain.low
-
-
 @pytest.mark.parametrize(
     "weight", ["0.5", "{low: 0.1, high: 2.0}", "{shape: step, values: [1.0, 0.0], at: 0.5}"]
 )
-def test_a_term_of_the_loss_may_be_its_weight_alone(weight: str, tmp_path: Path) -> None:
-    short = made(
-        tmp_path,
-        assignments=(
-            f"strategies.distill.distill={{hidden: {weight}, attention: {weight}, cosine: {weight}}}",
-        ),
+def test_a_weight_is_the_short_form_of_a_term_of_the_loss(weight: str, tmp_path: Path) -> None:
+    names = ("hidden", "attention", "cosine")
+    short = ", ".join(f"{name}: {weight}" for name in names)
+    whole = ", ".join(f"{name}: {{weight: {weight}}}" for name in names)
+    from_short, from_whole = (
+        made(tmp_path, assignments=(f"strategies.distill.distill={{{terms}}}",))
+        for terms in (short, whole)
     )
-    terms = ", ".join(f"{name}: {{weight: {weight}}}" for name in ("hidden", "attention", "cosine"))
-    assert (
-        short.strategies
-        == made(tmp_path, assignments=(f"strategies.distill.distill={{{terms}}}",)).strategies
-    )
+    assert from_short.strategies == from_whole.strategies
     with pytest.raises(
         SpaceError,
         match=r"distill.hidden.weight: must be a number, a range or a schedule, not 'much'",
@@ -67,19 +59,27 @@ def test_a_term_of_the_loss_may_be_its_weight_alone(weight: str, tmp_path: Path)
         made(tmp_path, assignments=("strategies.distill.distill.hidden=much",))
 
 
-def test_the_parameters_of_a_strategy_are_in_order_and_named_as_the_keys(tmp_path: Path) -> None:
+def test_the_parameters_of_a_strategy_are_named_after_their_keys_and_in_order(
+    tmp_path: Path,
+) -> None:
     space = made(tmp_path, ("model: little", "model: little, layers: {low: 1, high: 3}"))
     assert [parameter.name for parameter in space.parameters("distill")] == [
-        "alpha", "temperature.any_of", "temperature", "temperature.start", "learning_rate", "student.layers", "epochs", "batch_size",
-    ]  # fmt: skip
+        "alpha",
+        "temperature.any_of",
+        "temperature",
+        "temperature.start",
+        "learning_rate",
+        "student.layers",
+        "epochs",
+        "batch_size",
+    ]
     assert [parameter.name for parameter in space.parameters("plain")] == ["student.layers"]
 
 
 def test_a_range_of_a_whole_setting_asks_for_whole_numbers(tmp_path: Path) -> None:
     space = made(tmp_path, ("model: little", "model: little, layers: {low: 1, high: 3}"))
-    whole = {parameter.name: parameter.whole for parameter in space.parameters("distill")}
-    assert whole == {"alpha": False, "temperature.any_of": False, "temperature": False, "temperature.start": False,
-                     "learning_rate": False, "student.layers": True, "epochs": True, "batch_size": True}  # fmt: skip
+    whole = [one.name for one in space.parameters("distill") if one.whole]
+    assert whole == ["student.layers", "epochs", "batch_size"]
     trial = space.settle("distill", lowest, seed=0)
     assert (type(trial.training.epochs), type(trial.student.layers)) == (int, int)
 
@@ -96,7 +96,7 @@ def test_whole_ends_of_alpha_give_floats(tmp_path: Path) -> None:
     assert type(made(tmp_path).settle("distill", lowest, seed=0).alpha.at(0.0, 0)) is float
 
 
-def test_a_trial_is_settled_with_what_its_strategy_and_training_say(tmp_path: Path) -> None:
+def test_a_trial_has_the_values_of_its_strategy_and_of_training(tmp_path: Path) -> None:
     trial = made(tmp_path).settle("distill", lowest, seed=7)
     assert trial.seed == 7
     assert (trial.training.epochs, trial.training.batch_size, trial.training.warmup) == (1, 16, 0.1)
@@ -126,9 +126,7 @@ def test_a_student_of_the_teacher_needs_it_at_any_alpha(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "number", ["1", "1.0", "{shape: constant, value: 1.0}", "{choices: [1.0]}"]
 )
-def test_a_space_without_a_teacher_is_whole_where_none_is_needed(
-    tmp_path: Path, number: str
-) -> None:
+def test_a_space_needs_no_teacher_if_alpha_is_always_one(tmp_path: Path, number: str) -> None:
     changes = (
         ("teacher: {model: big, training: {epochs: 1}}\n", ""),
         ("alpha: {low: 0, high: 1}", f"alpha: {number}"),
@@ -157,13 +155,13 @@ def test_an_alpha_that_can_be_below_one_needs_a_teacher(tmp_path: Path, alpha: s
         )
 
 
-def test_a_learning_rate_must_stand_somewhere(tmp_path: Path) -> None:
+def test_a_learning_rate_must_be_given_somewhere(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match=r"strategies\.plain: learning_rate is missing") as caught:
         made(tmp_path, ("epochs: 3, learning_rate: 1.0e-5", "epochs: 3"))
     assert caught.value.line == 7
 
 
-# --- start_with ------------------------------------------------------------------------------------------------------
+# --- start_with ---
 
 
 def test_start_with_gives_the_parameters_of_its_options(tmp_path: Path) -> None:
@@ -194,7 +192,7 @@ def test_start_with_gives_the_parameters_of_its_options(tmp_path: Path) -> None:
         ("{}", {}),
     ],
 )
-def test_start_with_takes_settled_values_and_parameters_alike(
+def test_start_with_takes_settled_values_and_parameters(
     tmp_path: Path, entry: str, expected: dict[str, Any]
 ) -> None:
     space = made(tmp_path, ("{alpha: 0.5, temperature: 4.0, learning_rate: 5.0e-5}", entry))
@@ -218,10 +216,10 @@ def test_start_with_outside_the_space_is_refused(tmp_path: Path, entry: str, rul
         made(tmp_path, ("{alpha: 0.5, temperature: 4.0, learning_rate: 5.0e-5}", entry))
     assert rule in caught.value.rule
     assert caught.value.rule.startswith("strategies.distill.start_with: ")
-    assert caught.value.line == 15
+    assert caught.value.line == 16
 
 
-# --- counting, bounds, the teacher's length --------------------------------------------------------------------------
+# --- counting, bounds, the teacher's length ---
 
 
 def test_the_points_of_a_strategy_are_the_product_of_its_values(tmp_path: Path) -> None:
@@ -229,7 +227,8 @@ def test_the_points_of_a_strategy_are_the_product_of_its_values(tmp_path: Path) 
     assert made(tmp_path).count_points("distill") is None
     gridded = (
         "strategies.distill.alpha={low: 0, high: 1, step: 0.5}",
-        "strategies.distill.temperature={any_of: [{choices: [2.0, 4.0]}, {shape: linear, start: {choices: [8.0]}, end: 1.0}]}",
+        "strategies.distill.temperature={any_of: [{choices: [2.0, 4.0]}, "
+        "{shape: linear, start: {choices: [8.0]}, end: 1.0}]}",
         "strategies.distill.learning_rate={choices: [1.0e-5, 5.0e-5]}",
         "strategies.distill.start_with=null",
     )
@@ -238,7 +237,7 @@ def test_the_points_of_a_strategy_are_the_product_of_its_values(tmp_path: Path) 
 
 @pytest.mark.parametrize("key", ["epochs", "batch_size", "warmup", "scheduler", "precision"])
 @pytest.mark.parametrize("value", ["{shape: constant, value: VALUE}", "[VALUE]"])
-def test_a_setting_that_cannot_move_takes_no_schedule_and_no_list(
+def test_a_setting_that_is_fixed_in_training_takes_no_schedule_and_no_list(
     tmp_path: Path, key: str, value: str
 ) -> None:
     fitting = {
@@ -255,7 +254,7 @@ def test_a_setting_that_cannot_move_takes_no_schedule_and_no_list(
         made(tmp_path, assignments=(f"strategies.plain.{key}={value.replace('VALUE', fitting)}",))
 
 
-def test_the_teacher_reads_as_much_as_the_student_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_teacher_reads_as_much_as_the_student_by_default(tmp_path: Path) -> None:
     def length(*assignments: str) -> int:
         teacher = made(tmp_path, assignments=assignments).teacher
         assert teacher is not None
@@ -268,7 +267,7 @@ def test_the_teacher_reads_as_much_as_the_student_unless_told_otherwise(tmp_path
     assert length("training.max_length=64", "teacher.training=null") == 64
 
 
-def test_a_length_that_is_wrong_is_said_where_it_stands(tmp_path: Path) -> None:
+def test_a_wrong_length_is_reported_at_its_own_line(tmp_path: Path) -> None:
     with pytest.raises(SpaceError) as caught:
         made(tmp_path, ("epochs: 3,", "epochs: 3, max_length: 2,"))
     assert (caught.value.line, caught.value.rule) == (
@@ -278,7 +277,7 @@ def test_a_length_that_is_wrong_is_said_where_it_stands(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["combined", "a-b", "A_1", "1", "v1.0"])
-def test_a_strategy_may_be_named_by_its_user(tmp_path: Path, name: str) -> None:
+def test_a_strategy_can_have_any_name(tmp_path: Path, name: str) -> None:
     assert name in made(tmp_path, ("  plain:", f"  {name}:")).strategies
 
 
@@ -286,7 +285,7 @@ def test_a_strategy_may_be_named_by_its_user(tmp_path: Path, name: str) -> None:
     "rate",
     ["0.00001", "1e-5", "1.0e-5", "{choices: [1e-5]}", "{shape: linear, start: 1e-5, end: 0}"],
 )
-def test_a_learning_rate_is_a_number_however_it_is_written(tmp_path: Path, rate: str) -> None:
+def test_every_notation_of_a_number_is_a_learning_rate(tmp_path: Path, rate: str) -> None:
     assert (
         made(tmp_path, ("learning_rate: 1.0e-5", f"learning_rate: {rate}"))
         .settle("plain", lowest, seed=0)
@@ -295,7 +294,7 @@ def test_a_learning_rate_is_a_number_however_it_is_written(tmp_path: Path, rate:
     )
 
 
-def test_a_word_is_no_truth_and_a_quoted_number_no_number(tmp_path: Path) -> None:
+def test_a_word_is_no_boolean_and_a_quoted_number_no_number(tmp_path: Path) -> None:
     assert made(tmp_path, ("label: l", "label: no")).task.label == "no"
     assert made(tmp_path, ("label: l", "label: '1'")).task.label == "1"
     with pytest.raises(SpaceError, match=r"task\.label: must be text, not 1"):

@@ -1,7 +1,8 @@
-"""The sweep: what it is called, what makes it the same sweep, and which samplers fit which space."""
+"""The sweep: its name, its identity, its engine, and which samplers fit which space."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def sweep(tmp_path: Path) -> Path:
     return path
 
 
-def test_without_a_file_a_sweep_is_the_default_one() -> None:
+def test_without_a_file_the_sweep_is_the_default_one() -> None:
     assert load_sweep() == load_sweep(None) == SweepConfig()
     assert (
         load_sweep().trials,
@@ -49,10 +50,10 @@ def test_load_sweep_leaves_the_set_to_the_space(sweep: Path) -> None:
     assert (load_sweep(sweep).name, load_sweep(sweep).trials) == ("quick", 3)
 
 
-# --- names -----------------------------------------------------------------------------------------------------------
+# --- names ---
 
 
-def test_the_name_is_made_of_space_embedded_and_sweep(space: Path, sweep: Path) -> None:
+def test_the_name_comes_from_the_space_embedded_and_the_sweep(space: Path, sweep: Path) -> None:
     assert load(space).name == "small"
     assert load(space, embedded=True).name == "small-embedded"
     assert load(space, sweep).name == "small-quick"
@@ -73,20 +74,20 @@ def test_the_name_is_made_of_space_embedded_and_sweep(space: Path, sweep: Path) 
         ("x=1", "known in"),
     ],
 )
-def test_a_key_of_neither_file_is_looked_for_in_both(
+def test_the_hint_for_an_unknown_key_considers_both_files(
     space: Path, assignment: str, hint: str
 ) -> None:
-    with pytest.raises(SpaceError, match=re.escape(hint)) as told:
+    with pytest.raises(SpaceError, match=re.escape(hint)) as caught:
         load(space, assignments=(assignment,))
-    assert told.value.file == f"--set {assignment}"
+    assert caught.value.file == f"--set {assignment}"
 
 
-def test_a_name_that_is_given_overrides_all_that(space: Path, sweep: Path) -> None:
+def test_name_overrides_the_sweep_s_name(space: Path, sweep: Path) -> None:
     plan = load(space, sweep, embedded=True, name="mine")
     assert (plan.name, plan.experiment) == ("mine", "small-embedded")
 
 
-def test_a_name_that_gets_too_long_is_not_blamed_on_an_option_that_was_not_given(
+def test_a_name_that_becomes_too_long_is_not_blamed_on_an_option(
     space: Path,
 ) -> None:
     space.write_text(SPACE.replace("name: small", "name: " + "n" * 95), encoding="utf-8")
@@ -96,7 +97,7 @@ def test_a_name_that_gets_too_long_is_not_blamed_on_an_option_that_was_not_given
     assert caught.value.file == "the sweep's name (see --name)"
 
 
-# --- identity --------------------------------------------------------------------------------------------------------
+# --- identity ---
 
 
 def plan_with(space: Path, *assignments: str, **options: object) -> Plan:
@@ -116,7 +117,7 @@ def plan_with(space: Path, *assignments: str, **options: object) -> Plan:
         "engine.type=inline",
     ],
 )
-def test_how_much_and_where_are_no_part_of_the_identity(space: Path, assignment: str) -> None:
+def test_how_much_and_where_are_not_part_of_the_identity(space: Path, assignment: str) -> None:
     assert plan_with(space, assignment).identity == plan_with(space).identity
 
 
@@ -138,13 +139,13 @@ def test_how_much_and_where_are_no_part_of_the_identity(space: Path, assignment:
         "strategies.plain.start_with=[{batch_size: 16}]",
     ],
 )
-def test_what_decides_on_the_trials_is_the_identity(space: Path, assignment: str) -> None:
+def test_what_decides_the_trials_is_part_of_the_identity(space: Path, assignment: str) -> None:
     assert plan_with(space, assignment).identity != plan_with(space).identity
 
 
-def test_the_identity_is_plain_and_does_not_depend_on_what_is_written_out(space: Path) -> None:
-    import json
-
+def test_the_identity_is_plain_data_and_writing_out_a_default_does_not_change_it(
+    space: Path,
+) -> None:
     identity = plan_with(space).identity
     assert json.loads(json.dumps(identity)) == identity
     assert identity["objective"] == {"metric": "f1", "direction": "maximize"}
@@ -158,7 +159,7 @@ def test_the_identity_is_plain_and_does_not_depend_on_what_is_written_out(space:
     assert plan_with(space, embedded=True).identity != identity
 
 
-# --- samplers --------------------------------------------------------------------------------------------------------
+# --- samplers ---
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "gp"])
@@ -183,9 +184,7 @@ def test_a_grid_takes_choices_steps_and_whole_numbers(space: Path, rate: str) ->
     )
 
 
-def test_a_grid_refuses_a_range_without_a_step_at_the_line_of_the_sampler(
-    space: Path, tmp_path: Path
-) -> None:
+def test_a_grid_refuses_a_range_without_a_step_at_its_own_line(space: Path, tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text("trials: 3\nsampler:\n  seed: 1\n  type: grid\n", encoding="utf-8")
     with pytest.raises(
@@ -209,10 +208,10 @@ def test_a_grid_of_millions_is_refused_without_being_listed(space: Path, assignm
         plan_with(space, "sampler.type=grid", assignment)
 
 
-# --- engines ---------------------------------------------------------------------------------------------------------
+# --- engines ---
 
 
-def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_where_there_are_none(
+def test_by_default_each_gpu_is_a_slot_and_this_process_without_gpus(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from kdsweep.config.sweep import InlineEngine, RayEngine
@@ -228,7 +227,7 @@ def test_without_an_engine_all_gpus_of_this_machine_are_used_and_one_process_whe
 @pytest.mark.parametrize(
     "address", ["local", "head", "auto", "10.0.0.1:6379", "ray://head.example:10001"]
 )
-def test_an_engine_runs_here_or_on_a_cluster_by_address(address: str, space: Path) -> None:
+def test_every_form_of_an_address_is_accepted(address: str, space: Path) -> None:
     assert (
         load(
             space, assignments=(f"engine={{type: ray, address: '{address}'}}",)
@@ -252,12 +251,12 @@ def test_an_engine_runs_here_or_on_a_cluster_by_address(address: str, space: Pat
         ("{type: ray, gpu_per_trial: 1}", "did you mean 'gpus_per_trial'"),
     ],
 )
-def test_a_wrong_engine_is_an_error_with_the_rule(engine: str, rule: str, space: Path) -> None:
+def test_a_wrong_engine_is_an_error_with_its_rule(engine: str, rule: str, space: Path) -> None:
     with pytest.raises(SpaceError, match=rule.replace("(", r"\(")):
         load(space, assignments=(f"engine={engine}",))
 
 
-def test_engine_budget_and_databases_are_no_part_of_what_a_sweep_is(space: Path) -> None:
+def test_engine_budget_and_databases_are_not_part_of_the_identity(space: Path) -> None:
     elsewhere = (
         "engine={type: ray, address: head}",
         "budget={hours: 1}",

@@ -1,14 +1,14 @@
-"""Teachers in a space: their values, lists of them, and strategies that have their own."""
+"""Teachers in a space: their values, lists of them, and strategies with their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
+from suggested import highest
 
 from kdsweep.config import SearchSpace, SpaceError, load, load_space
-from kdsweep.config.parameters import Parameter
 
 SST2 = Path(__file__).parents[2] / "search_spaces" / "sst2.yaml"
 SPACE = """\
@@ -36,13 +36,7 @@ def space(tmp_path: Path, *lines: str, **changes: str) -> SearchSpace:
     return load_space(tmp_path / "own.yaml")
 
 
-def highest(parameter: Parameter) -> Any:
-    if isinstance(parameter.domain, tuple):
-        return parameter.domain[-1]
-    return round(parameter.domain.high) if parameter.whole else parameter.domain.high
-
-
-def test_an_epoch_is_a_dimension_of_the_strategies_that_hear_the_teacher_and_all_of_them_are_made(
+def test_a_range_of_epochs_is_a_parameter_of_taught_strategies_and_every_epoch_is_a_teacher(
     tmp_path: Path,
 ) -> None:
     found = space(
@@ -57,12 +51,15 @@ def test_an_epoch_is_a_dimension_of_the_strategies_that_hear_the_teacher_and_all
     assert found.first_trials("distill") == []
 
 
-def test_several_teachers_are_one_trial_and_weights_are_searched_without_making_more_teachers(
+def test_a_trial_can_have_several_teachers_and_their_weights_make_no_more_teachers(
     tmp_path: Path,
 ) -> None:
     found = space(
         tmp_path,
-        teacher="teacher: [{model: big}, {model: {choices: [other, third]}, weight: {low: 0.5, high: 2.0, log: true}}]",
+        teacher=(
+            "teacher: [{model: big}, {model: {choices: [other, third]}, "
+            "weight: {low: 0.5, high: 2.0, log: true}}]"
+        ),
     )
     assert [parameter.name for parameter in found.parameters("distill")] == [
         "teacher.1.model",
@@ -81,7 +78,7 @@ def test_several_teachers_are_one_trial_and_weights_are_searched_without_making_
     assert found.settle("finetune", highest, 0).teachers == ()
 
 
-def test_a_strategy_s_own_teacher_is_another_or_the_space_s_with_changes(tmp_path: Path) -> None:
+def test_a_strategy_s_teacher_is_another_one_or_changes_the_space_s(tmp_path: Path) -> None:
     lines = (
         "changed: {alpha: 0.5, teacher: {folds: 5, training: {epochs: 2}}}",
         "other: {alpha: 0.5, teacher: [{model: x}, {checkpoint: y}]}",
@@ -100,12 +97,13 @@ def test_a_strategy_s_own_teacher_is_another_or_the_space_s_with_changes(tmp_pat
     assert [one.words for one in found.teachers()] == ["big", "big (5 folds)", "x", "y"]
 
 
-def test_what_is_resolved_loads_to_the_same_teachers_and_a_plain_one_is_what_it_was(
+def test_a_resolved_space_loads_to_the_same_teachers(
     tmp_path: Path,
 ) -> None:
-    from ruamel.yaml import YAML
-
-    teacher = "teacher: [{model: big}, {model: small, epoch: {low: 1, high: 3}, weight: {any_of: [1.0, {low: 2.0, high: 4.0}]}, folds: {choices: [null, 5]}}]"
+    teacher = (
+        "teacher: [{model: big}, {model: small, epoch: {low: 1, high: 3}, "
+        "weight: {any_of: [1.0, {low: 2.0, high: 4.0}]}, folds: {choices: [null, 5]}}]"
+    )
     found = space(tmp_path, "own: {alpha: 0.5, teacher: {model: z, seeds: 3}}", teacher=teacher)
     plan = load(tmp_path / "own.yaml")
     with (tmp_path / "again.yaml").open("wb") as file:
@@ -143,7 +141,7 @@ def test_what_is_resolved_loads_to_the_same_teachers_and_a_plain_one_is_what_it_
         ),
         (
             "teacher: [{model: big}, {modle: x}]",
-            r"own.yaml:3: teacher.1: unknown key 'modle'; did you mean|own.yaml:3: teacher.1: unknown key 'modle'",
+            r"own.yaml:3: teacher.1: unknown key 'modle'",
         ),
         ("teacher: {epoch: 1}", r"own.yaml:3: teacher: a teacher needs either 'model'"),
         ("teacher: []", r"own.yaml:3: teacher: must have at least 1"),
@@ -153,7 +151,9 @@ def test_what_is_resolved_loads_to_the_same_teachers_and_a_plain_one_is_what_it_
         ),
     ],
 )
-def test_mistakes_are_one_line_with_their_place(teacher: str, words: str, tmp_path: Path) -> None:
+def test_a_mistake_is_one_line_with_its_file_and_line(
+    teacher: str, words: str, tmp_path: Path
+) -> None:
     with pytest.raises(SpaceError, match=words):
         space(tmp_path, teacher=teacher)
 
@@ -161,7 +161,7 @@ def test_mistakes_are_one_line_with_their_place(teacher: str, words: str, tmp_pa
 def test_a_change_needs_one_teacher_to_change(tmp_path: Path) -> None:
     with pytest.raises(
         SpaceError,
-        match=r"own.yaml:9: strategies.own.teacher: changes the space's teacher, and there is not just one",
+        match=r"own.yaml:9: strategies.own.teacher: changes the space's teacher, and there is not",
     ):
         space(
             tmp_path,

