@@ -1,4 +1,4 @@
-"""MLflow's UI on a home's database, on this machine alone, opened where the runs are."""
+"""`kdsweep ui`: MLflow's UI for a home, on this machine only, opened at the sweep's runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import urllib.parse
 import urllib.request
 import webbrowser
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from types import FrameType
 
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -32,45 +33,50 @@ def serve(
     say: Callable[[str], None],
     open_browser: bool,
 ) -> None:
-    """Serve until Ctrl-C. Raises KdsweepError where the server doesn't start or the port is taken."""
-    from kdsweep.tracking.mlflow_tracker import view_links
+    """Serve until Ctrl-C. Where the sweep is tracked on a server, only print the links.
+
+    Raises KdsweepError if the server doesn't start or the port is in use.
+    """
+    from kdsweep.tracking.mlflow_views import view_links
 
     uri = home.tracking_uri(folder.read_config().tracking)
     links = view_links(uri, folder.read_facts().experiment, folder.name)
     if uri.startswith(("http://", "https://")):
-        _tell(_without_user(uri).rstrip("/"), links, folder.name, say)
+        _say_links(_without_user(uri).rstrip("/"), links, folder.name, say)
         return
     port = _free_port() if port is None else port
     if not _is_free(port):
         raise KdsweepError(
-            f"--port: {port} is taken on {HOST}; name another, or none for a free one"
+            f"--port: {port} is in use on {HOST}; choose another one, or leave --port out"
         )
-    say(f"starting MLflow's UI for {home.root} ... (some seconds)")
+    say(f"starting MLflow's UI for {home.root} ... (takes some seconds)")
     server = _start(uri, home, port)
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _wait_until_ready(server, port)
+        _wait_until_ready(server, port, _log(home))
         address = f"http://{HOST}:{port}"
-        _tell(address, links, folder.name, say)
-        say("Ctrl-C ends it")
+        _say_links(address, links, folder.name, say)
+        say("press Ctrl-C to stop")
         if open_browser and sys.stdout.isatty():
             webbrowser.open(address + links["table"])
         server.wait()
-        raise KdsweepError("MLflow's server ended by itself")
+        raise KdsweepError(
+            f"MLflow's server has stopped (exit status {server.returncode}); see {_log(home)}"
+        )
     except KeyboardInterrupt:
-        say("ended")
+        say("stopped")
     finally:
         signal.signal(signal.SIGTERM, before)
-        _end(server)
+        _stop(server)
 
 
-def _tell(address: str, links: dict[str, str], name: str, say: Callable[[str], None]) -> None:
-    say(f"{name}, every run, best first:  {address}{links['table']}")
-    say(f"{name}, charts:                 {address}{links['charts']}")
+def _say_links(address: str, links: dict[str, str], name: str, say: Callable[[str], None]) -> None:
+    say(f"{name}, all runs, best first:  {address}{links['table']}")
+    say(f"{name}, charts:                {address}{links['charts']}")
 
 
 def _without_user(uri: str) -> str:
-    """A link to show: the browser asks for user and password."""
+    """A link without user and password. The browser asks for them."""
     parts = urllib.parse.urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
@@ -87,35 +93,43 @@ def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
         str(port),
         "--workers",
         "1",
+        "--default-artifact-root",
+        home.artifacts.as_uri(),
+        "--uvicorn-opts",
+        "--log-level error --no-access-log",
     ]
-    command += ["--default-artifact-root", home.artifacts.as_uri()]
-    command += ["--uvicorn-opts", "--log-level error --no-access-log"]
-    quiet = {
+    variables = {
         "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_BACKEND_STORE_URI": uri,  # not on the command line: a password in it would be seen by everybody
+        # On the command line every user of this machine could read a password in it.
+        "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_REGISTRY_STORE_URI": uri,
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven more processes, for GenAI evaluations
+        # It would start seven more processes, for GenAI evaluations.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
     }
-    log = home.root / "ui.log"
-    with log.open("wb") as file:
-        # A session of its own: Ctrl-C reaches us alone, and we end the server and its worker together.
+    with _log(home).open("wb") as file:
+        # In a session of its own the server doesn't get our Ctrl-C, and we can stop it together
+        # with its worker process.
         return subprocess.Popen(
             command,
             stdout=file,
             stderr=subprocess.STDOUT,
-            env=os.environ | quiet,
+            env=os.environ | variables,
             start_new_session=True,
         )
 
 
-def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
+def _log(home: Home) -> Path:
+    return home.root / "ui.log"
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until:
         if server.poll() is not None:
             raise KdsweepError(
-                f"MLflow's server didn't start (exit status {server.returncode}); see ui.log in home"
+                f"MLflow's server didn't start (exit status {server.returncode}); see {log}"
             )
         try:
             with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2) as answer:
@@ -123,12 +137,10 @@ def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:
                     return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise KdsweepError(
-        f"MLflow's server didn't answer within {START_SECONDS} s; see ui.log in home"
-    )
+    raise KdsweepError(f"MLflow's server didn't answer within {START_SECONDS} s; see {log}")
 
 
-def _end(server: subprocess.Popen[bytes]) -> None:
+def _stop(server: subprocess.Popen[bytes]) -> None:
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
@@ -140,7 +152,7 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             continue
 
 
-def _stop(number: int, frame: Any) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

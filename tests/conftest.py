@@ -15,12 +15,14 @@ import pytest
 from packed_home import unpack
 from sweep_processes import Sweep
 
+pytest_plugins = ["servers"]
+
 # Two processes of torch on two cores otherwise spin against each other; and no test may ask the network for anything.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # The longest first, or one process waits at the end for the other's (minutes; the other files take two at most).
-LONGEST = ["test_ray.py", "test_databases.py", "test_slurm.py", "test_faults.py", "test_cluster.py"]
+LONGEST = ["test_ray.py", "test_full_disk.py", "test_slurm.py", "test_faults.py", "test_cluster.py"]
 
 GOOD = ["fine", "great", "lovely", "superb", "warm"]
 BAD = ["awful", "dull", "poor", "stale", "weak"]

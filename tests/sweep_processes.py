@@ -121,12 +121,12 @@ def assert_same_sweep(
 
 def processes_of(home: Path) -> list[int]:
     """Processes that a sweep of this home began and that are alive, however they were begun."""
-    from kdsweep.sweep.engines.process_reaper import members
-    from kdsweep.sweep.engines.ray_session import session_folder
+    from kdsweep.sweep.engines.process_reaper import session_processes
+    from kdsweep.sweep.engines.ray_runtime import session_folder
 
     return [
         process
-        for process in members(str(session_folder(Home(home).sweep("tiny"), "head")))
+        for process in session_processes(str(session_folder(Home(home).sweep("tiny"), "head")))
         if _lives(process)
     ]
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from conftest import sentences
 from huggingface_hub import ModelCard
 from made_up_sweeps import report_of
+from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from kdsweep.cli import main
@@ -310,8 +311,10 @@ def test_a_student_that_mlflow_has_lost_is_one_line(copied: Home, tmp_path: Path
     place = copied.sweep("tiny").trial(
         TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
-    write_json(place.tracked, place.read_tracked() | {"run_id": "0" * 32})
-    assert "has no student of run 000" in refused(copied, tmp_path / "x")
+    MlflowClient(tracking_uri=f"sqlite:///{copied.mlflow_db}").delete_run(
+        place.read_tracked().run_id
+    )
+    assert f"has no run {place.id.name} of sweep 'tiny'" in refused(copied, tmp_path / "x")
 
 
 def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(

@@ -23,7 +23,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import sentences, write_csv
-from mlflow import MlflowClient
 from transformers import pipeline
 
 from kdsweep.core.data.encode import InputFormat
@@ -32,12 +31,10 @@ from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.metrics import log_probabilities
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json
-from kdsweep.errors import DataError, TrackingUnreachable
+from kdsweep.errors import DataError
 from kdsweep.export import export
 from kdsweep.serving import load
 from kdsweep.sweep.folders import Home
-from kdsweep.tracking.mlflow_tracker import RunKey, Tracker
-from kdsweep.trial_id import TrialId
 
 PAIRS = """\
 name: pairs
@@ -302,126 +299,3 @@ def test_threads_get_the_answers_to_their_own_texts(student: Path) -> None:
 def test_serving_needs_no_mlflow() -> None:
     code = "import sys, kdsweep.serving; assert not {'mlflow', 'torch', 'transformers'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# --- the registry ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def register(tmp_path: Path, empty_mlflow_db: Path) -> Callable[[str, TrialId, float], str]:
-    """register(sweep, run, value): what is said when this run of this sweep, made if need be, is offered as the best."""
-    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
-
-    def offer(sweep: str, trial: TrialId, value: float) -> str:
-        tracker = Tracker(
-            f"sqlite:///{tmp_path}/mlflow.db",
-            experiment="task",
-            sweep=sweep,
-            artifacts=tmp_path / "artifacts",
-        )
-        tracker.write(RunKey.of(trial), state="complete")
-        return tracker.register_best("task", trial, "validation/accuracy", value)
-
-    return offer
-
-
-def best(tmp_path: Path) -> tuple[str, str]:
-    """(version, sweep) of the alias."""
-    found = MlflowClient(
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        registry_uri=f"sqlite:///{tmp_path}/mlflow.db",
-    ).get_model_version_by_alias("task", "best")
-    return str(found.version), found.tags["kdsweep.sweep"]
-
-
-CONFIRMED = TrialId("distill", 3, 1)
-
-
-def test_only_a_better_student_takes_the_alias(
-    register: Callable[[str, TrialId, float], str], tmp_path: Path
-) -> None:
-    assert (
-        register("first", CONFIRMED, 0.8)
-        == "registered model task: version 1 (distill-3-seed-1, validation/accuracy 0.8000) is 'best'"
-    )
-    for sweep, value in (("worse", 0.7), ("equal", 0.8)):
-        line = register(sweep, TrialId("finetune", 0), value)
-        assert (
-            line
-            == f"registered model task: version 1 of sweep first stays 'best' (validation/accuracy 0.8000, finetune-0 has {value:.4f})"
-        )
-        assert best(tmp_path) == ("1", "first")
-    line = register("better", CONFIRMED, 0.9)
-    assert line.endswith(
-        "version 2 (distill-3-seed-1, validation/accuracy 0.9000) is 'best' now, no longer version 1 of sweep first (0.8000)"
-    )
-    assert best(tmp_path) == ("2", "better")
-
-
-def test_the_same_sweep_again_changes_nothing_and_a_better_student_of_it_does(
-    register: Callable[[str, TrialId, float], str], tmp_path: Path
-) -> None:
-    register("one", CONFIRMED, 0.8)
-    assert (
-        register("one", CONFIRMED, 0.8)
-        == "registered model task: version 1 (distill-3-seed-1) is 'best' already"
-    )
-    assert "version 1 of this sweep stays 'best'" in register("one", TrialId("distill", 4, 0), 0.75)
-    assert "is 'best' now, no longer version 1 of this sweep" in register(
-        "one", TrialId("distill", 5, 0), 0.85
-    )
-    assert best(tmp_path) == ("2", "one")
-
-
-def test_a_version_that_a_dead_driver_made_without_its_alias_is_taken_up(
-    register: Callable[[str, TrialId, float], str], tmp_path: Path
-) -> None:
-    register("one", CONFIRMED, 0.8)
-    client = MlflowClient(
-        tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
-        registry_uri=f"sqlite:///{tmp_path}/mlflow.db",
-    )
-    client.delete_registered_model_alias("task", "best")
-    register("one", CONFIRMED, 0.8)
-    assert best(tmp_path) == ("1", "one")
-    assert len(client.search_model_versions("name = 'task'")) == 1
-
-
-def test_a_registered_student_keeps_its_files_when_it_is_among_the_best_no_more(
-    tmp_path: Path, empty_mlflow_db: Path, student: Path
-) -> None:
-    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
-    tracker = Tracker(
-        f"sqlite:///{tmp_path}/mlflow.db",
-        experiment="task",
-        sweep="one",
-        artifacts=tmp_path / "artifacts",
-    )
-    before = sorted(student.iterdir())
-    ids = [
-        tracker.write(RunKey.of(TrialId("distill", number)), state="complete")
-        for number in range(2)
-    ]
-    for run_id in ids:
-        tracker.upload_student(run_id, student, text=["review"], max_length=12)
-    assert sorted(student.iterdir()) == before  # what MLflow needs stands in MLflow alone
-    tracker.register_best("task", TrialId("distill", 0), "validation/accuracy", 0.8)
-    assert [tracker.drop_student(run_id) for run_id in ids] == ["registered", "removed"]
-    kept = [
-        {Path(file.path).name for file in tracker.client.list_artifacts(run_id, "student")}
-        for run_id in ids
-    ]
-    assert {
-        "MLmodel",
-        "model.safetensors",
-        "kdsweep.json",
-        "requirements.txt",
-        "python_env.yaml",
-    } <= kept[0]
-    assert not kept[1]
-
-
-def test_a_registry_that_is_away_says_so(tmp_path: Path) -> None:
-    tracker = Tracker("http://127.0.0.1:9", experiment="task", sweep="one", artifacts=tmp_path)
-    with pytest.raises(TrackingUnreachable):
-        tracker.register_best("task", CONFIRMED, "validation/accuracy", 0.8)

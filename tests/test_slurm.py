@@ -1,4 +1,4 @@
-"""`make sweep` on a real Slurm: one machine, two GPUs that are none, begun and ended here."""
+"""`make sweep` on a real Slurm, started here: one machine with two pretended GPUs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ on_slurm = pytest.mark.skipif(
     else "Slurm's daemons need root",
 )
 
-# Sixteen CPUs, whatever the machine has; a job that is requeued begins after seconds, not minutes (cred_expire).
+# Sixteen CPUs, whatever the machine has. A requeued job starts after seconds instead of minutes
+# (cred_expire).
 SLURM_CONF = """\
 ClusterName=kdsweep
 SlurmctldHost={host}(127.0.0.1)
@@ -111,7 +112,7 @@ class Slurm:
                 os.kill(int(file.read_text()), 15)
 
     def __call__(self, *command: str, check: bool = True, **environment: str) -> str:
-        """Run a command there; its output."""
+        """The output of a command that is run there."""
         done = subprocess.run(
             command,
             env=self.environment | environment,
@@ -125,32 +126,31 @@ class Slurm:
         return done.stdout
 
     def jobs(self, *options: str) -> list[str]:
-        """The jobs that aren't over: `ID STATE`."""
+        """The jobs that haven't ended, each as `ID STATE`."""
         return self(
             "squeue", "--noheader", "--array", "--format=%i %T", *options, check=False
         ).splitlines()
 
     def facts(self, job: str) -> dict[str, str]:
-        """What Slurm knows of a job, over or not."""
+        """What Slurm knows about a job, running or ended."""
         return dict(
             part.split("=", 1)
             for part in self("scontrol", "--oneliner", "show", "job", job).split()
             if "=" in part
         )
 
-    def begin_at_once(self, job: str) -> None:
-        """A job that was requeued would wait a little; not so little that its credential is still revoked (cred_expire)."""
+    def start_now(self, job: str) -> None:
+        """Start a requeued job, once its credential isn't revoked any more (cred_expire)."""
         self.wait_for(lambda: any(line.endswith(" PENDING") for line in self.jobs(f"--jobs={job}")))
         time.sleep(6)
-        self(
-            "scontrol", "update", f"JobId={job}", "StartTime=now", check=False
-        )  # refused where Slurm was quicker: it has begun
+        # Slurm refuses this where the job has already started.
+        self("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
 
     @staticmethod
     def wait_for(condition: Callable[[], Any], seconds: float = 180) -> None:
         until = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, "it never came so far"
+            assert time.monotonic() < until, "the condition never held"
             time.sleep(0.1)
 
 
@@ -206,11 +206,11 @@ class Submitted:
             for file in sorted((self.home.root / "slurm-logs").glob(f"tiny-{name}-*.log"))
         )
 
-    def is_over(self) -> bool:
+    def has_ended(self) -> bool:
         return not self.slurm.jobs(f"--jobs={self.driver},{self.workers}")
 
     def in_the_middle(self) -> list[str]:
-        """The trials that have begun well and have far to go."""
+        """The trials that have evaluations, and many left to do."""
         folders = [file.parent for file in self.home.sweep("tiny").trials.glob("*/metrics.jsonl")]
         return [
             folder.name
@@ -220,8 +220,8 @@ class Submitted:
         ]
 
     def end(self, seconds: float = 300) -> None:
-        """Wait for the end of all jobs. The driver ended well, and nothing of the sweep is left running."""
-        self.slurm.wait_for(self.is_over, seconds)
+        """Wait for the end of all jobs. The driver succeeded, and no process is left."""
+        self.slurm.wait_for(self.has_ended, seconds)
         facts = self.slurm.facts(self.driver)
         assert (facts["JobState"], facts["ExitCode"]) == ("COMPLETED", "0:0"), self.log()
         assert not processes_with(str(self.home.root))
@@ -230,7 +230,7 @@ class Submitted:
 
 
 def make(**variables: object) -> list[str]:
-    """`make sweep` with the environment that runs this test, as it is."""
+    """`make sweep` in the Python environment of this test."""
     return [
         "make",
         "--silent",
@@ -242,7 +242,7 @@ def make(**variables: object) -> list[str]:
 
 
 def processes_with(text: str) -> list[str]:
-    """The command lines of processes that have the text in it or in their environment; not this one's."""
+    """The command lines of other processes with the text in them or in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -257,7 +257,7 @@ def processes_with(text: str) -> list[str]:
 
 
 def assert_nothing_lost_or_repeated(home: Home, trials: int, evaluations: int) -> None:
-    """Every trial is there and complete, with each of its evaluations once; and no process died."""
+    """Every trial is complete and has each of its evaluations once, and no process died."""
     found = trials_of(home)
     assert {
         strategy: [trial[1].name for trial in of_strategy]
@@ -278,7 +278,7 @@ def rows_of(home: Home, trial: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_the_scripts_are_bash_that_parses() -> None:
+def test_the_scripts_parse_as_bash() -> None:
     assert [script.name for script in SCRIPTS] == ["driver.sbatch", "worker.sbatch"]
     for script in SCRIPTS:
         subprocess.run(["bash", "-n", str(script)], check=True)
@@ -290,17 +290,17 @@ def test_the_scripts_are_bash_that_parses() -> None:
         } <= set(options)
 
 
-def test_without_slurm_make_sweep_says_so_and_runs_here(tiny_space: Path, tmp_path: Path) -> None:
+def test_without_slurm_make_sweep_runs_here_and_says_so(tiny_space: Path, tmp_path: Path) -> None:
     (nothing := tmp_path / "bin").mkdir()
+    sets = ("trials=1", "confirm.seeds=0", "strategies.combined=", "strategies.distill=")
     program, *arguments = make(
         SPACE=tiny_space,
         SWEEP="sweeps/slurm.yaml",
-        ARGS="--set trials=1 --set confirm.seeds=0 --set strategies.combined= --set strategies.distill=",
+        ARGS=" ".join(f"--set {text}" for text in sets),
     )
     command = [str(shutil.which(program)), *arguments, f"KDSWEEP_HOME={tmp_path / 'home'}"]
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
-    } | {"PATH": str(nothing)}
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "MAKE"}
+    environment["PATH"] = str(nothing)
     done = subprocess.run(
         command,
         env=environment,
@@ -318,7 +318,7 @@ def test_without_slurm_make_sweep_says_so_and_runs_here(tiny_space: Path, tmp_pa
 
 
 @on_slurm
-def test_a_mistake_is_said_before_anything_is_submitted(
+def test_a_mistake_is_reported_before_anything_is_submitted(
     slurm: Slurm, space: Path, tmp_path: Path
 ) -> None:
     for variables, words in (
@@ -346,7 +346,7 @@ def test_a_mistake_is_said_before_anything_is_submitted(
 
 @pytest.fixture(scope="module")
 def two(slurm: Slurm, space: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Submitted]:
-    """Two sweeps of one name in two homes, at the same time on the same machine: one with GPUs, the other without. Ended."""
+    """Two sweeps of one name in two homes, at once on the same machine: with GPUs and without."""
     homes = [tmp_path_factory.mktemp(name) for name in ("home's «one»", "home 50%")]
     both = [
         Submitted(slurm, space, homes[0], "trials=1", "training.epochs=40", workers=2),
@@ -366,7 +366,7 @@ def two(slurm: Slurm, space: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @on_slurm
-def test_two_sweeps_at_once_end_whole_and_leave_nothing_running(
+def test_two_sweeps_at_once_complete_and_leave_no_process(
     slurm: Slurm, two: list[Submitted]
 ) -> None:
     with_gpus, without = two
@@ -387,46 +387,45 @@ def test_a_driver_that_fails_ends_its_workers(
     slurm: Slurm, space: Path, two: list[Submitted]
 ) -> None:
     tracking = "tracking=http://somebody:pass-w0rd@127.0.0.1:1"
-    submitted = Submitted(
-        slurm, space, two[0].home.root, "training.epochs=3", tracking, workers=3
-    )  # another sweep under this name
+    # Another sweep under the name of one that exists.
+    assignments = ("training.epochs=3", tracking)
+    submitted = Submitted(slurm, space, two[0].home.root, *assignments, workers=3)
     shown = slurm("scontrol", "--oneliner", "show", "job") + slurm("ps", "-eo", "args")
     assert "tracking=http://somebody:***@127.0.0.1:1" in shown
     assert "pass-w0rd" not in shown
-    slurm.wait_for(submitted.is_over)
+    slurm.wait_for(submitted.has_ended)
     assert slurm.facts(submitted.driver)["ExitCode"] == "1:0"
     assert "was started with other settings" in submitted.log()
 
 
 @on_slurm
-def test_a_sweep_that_was_over_goes_on_and_what_slurm_takes_back_is_saved(
+def test_a_finished_sweep_is_extended_and_what_slurm_takes_back_is_saved(
     slurm: Slurm, space: Path, two: list[Submitted]
 ) -> None:
     submitted = Submitted(
         slurm, space, two[0].home.root, "trials=3", "training.epochs=40", workers=2
     )
-    one, other = (
-        f"{submitted.workers}_2",
-        f"{submitted.workers}_1",
-    )  # the last task has the number of the whole array
+    # The last task has the number of the whole array.
+    one = f"{submitted.workers}_2"
+    other = f"{submitted.workers}_1"
     interrupted: list[tuple[float, list[str]]] = []
 
     def take_back(running: int, *command: str) -> None:
-        """Run the command when so many trials are in the middle."""
+        """Run the command when `running` trials are in the middle."""
         slurm.wait_for(lambda: len(submitted.in_the_middle()) == running)
         interrupted.append((time.time(), submitted.in_the_middle()))
         slurm(*command)
 
-    # The time limit of a worker is near. Its trial goes on when the worker is back, or on the other one.
+    # The time limit of a worker is near. Its trial resumes there later, or on the other worker.
     take_back(2, "scancel", "--batch", "--signal=USR1", one)
     slurm.wait_for(lambda: "is requeued" in submitted.log("worker"))
-    slurm.begin_at_once(one)
+    slurm.start_now(one)
     # A worker is cancelled: every process of its job gets SIGTERM.
     take_back(1, "scancel", other)
     # The time limit of the driver is near. The worker that is left waits for it.
     take_back(1, "scancel", "--batch", "--signal=USR1", submitted.driver)
     slurm.wait_for(lambda: "is requeued" in submitted.log())
-    slurm.begin_at_once(submitted.driver)
+    slurm.start_now(submitted.driver)
     submitted.end()
 
     assert_nothing_lost_or_repeated(submitted.home, trials=3, evaluations=80)

@@ -1,4 +1,4 @@
-"""MLflow's own UI on a finished sweep, walked in a real browser from the links that `kdsweep ui` prints."""
+"""MLflow's UI on a finished sweep, in a real browser, from the links that `kdsweep ui` prints."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ OPTIONS = [
     "--disable-background-networking",
     "--disable-component-update",
 ]
-PATIENCE = 180_000  # milliseconds: MLflow's page is large, and two cores may be busy
+# Milliseconds. MLflow's page is large, and two cores may be busy.
+PATIENCE = 180_000
 
 
 @pytest.fixture(scope="module")
 def home(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    place = tmp_path_factory.mktemp("home")
+    home = tmp_path_factory.mktemp("home")
     run(
         space,
-        home=place,
+        home=home,
         assignments=("trials=1", "confirm={seeds: 1}", "strategies.combined=", "training.epochs=2"),
     )
-    return Home(place)
+    return Home(home)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,11 @@ def links(home: Home) -> Iterator[list[str]]:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     try:
         until = time.monotonic() + 180
-        while "Ctrl-C ends it" not in (said := (home.root / "ui.log").read_text()):
-            assert server.poll() is None, said
+        while "press Ctrl-C to stop" not in (text := (home.root / "ui.log").read_text()):
+            assert server.poll() is None, text
             assert time.monotonic() < until
             time.sleep(0.1)
-        yield [word for word in said.split() if word.startswith("http://127.0.0.1")]
+        yield [word for word in text.split() if word.startswith("http://127.0.0.1")]
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(120)
@@ -71,7 +72,7 @@ def page() -> Iterator[Page]:
         browser.close()
 
 
-def test_the_first_link_opens_the_runs_best_first_under_the_verdict_and_they_are_grouped_by_strategy(
+def test_the_first_link_opens_the_runs_under_the_verdict_and_they_can_be_grouped(
     page: Page, links: list[str], home: Home
 ) -> None:
     page.goto(links[0])
@@ -87,7 +88,8 @@ def test_the_first_link_opens_the_runs_best_first_under_the_verdict_and_they_are
         "learning_rate",
     ):
         assert shown in text, shown
-    assert "on the test split" in text  # the verdict, which is the experiment's description
+    # The verdict, which is the experiment's description.
+    assert "on the test split" in text
     page.get_by_role("button", name="Group by").first.click()
     page.get_by_role("menuitemcheckbox", name="kdsweep.strategy").click()
     for strategy in ("finetune", "distill"):
@@ -102,13 +104,14 @@ def test_the_second_link_draws_charts_of_the_validation_metric(
     assert "validation/accuracy" in page.inner_text("body")
 
 
-def test_the_report_and_a_student_open_as_artifacts_and_the_registered_model_shows(
+def test_the_report_a_student_and_the_registered_model_open(
     page: Page, links: list[str], home: Home
 ) -> None:
     client = MlflowClient(
         tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}"
     )
-    root, experiment = links[0].split("/#/")[0], client.get_experiment_by_name("tiny").experiment_id
+    root = links[0].split("/#/")[0]
+    experiment = client.get_experiment_by_name("tiny").experiment_id
     best = client.get_model_version_by_alias("tiny", "best")
     parent = next(one for one in runs_of(home) if one.data.tags["kdsweep.phase"] == "sweep")
     page.goto(f"{root}/#/experiments/{experiment}/runs/{parent.info.run_id}/artifacts")

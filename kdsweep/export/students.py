@@ -18,9 +18,10 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.results import recorded
 from kdsweep.sweep.results import report as report_of
 from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.tracking.base import RunKey
+from kdsweep.tracking.opening import open_tracking
 from kdsweep.trial_id import TrialId
 
-IN_MLFLOW = ("kept", "registered")  # what tracked.json calls a student that is there
 MOST_SHOWN = 12
 
 
@@ -126,14 +127,18 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
             if files.student.exists():  # else the sweep at work sent it to MLflow just now
                 raise
     tracked = files.read_tracked()
-    if tracked["student"] not in IN_MLFLOW:
+    if not tracked.has_student:
         again = f"`kdsweep replay {folder.name} {student.id.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
         raise KdsweepError(
             f"the student of {student.id.name} wasn't kept; {_those_kept(folder)}; {again}"
         )
-    from kdsweep.tracking.mlflow_tracker import download
-
-    download(home.tracking_uri(folder.read_config().tracking), tracked["run_id"], "student", into)
+    tracking = open_tracking(
+        home.tracking_uri(folder.read_config().tracking),
+        experiment=folder.read_facts().experiment,
+        sweep=folder.name,
+        artifacts=home.artifacts,
+    )
+    tracking.students.fetch(RunKey.of(student.id), into)
 
 
 def _those_kept(folder: SweepFolder) -> str:
@@ -148,7 +153,5 @@ def _those_kept(folder: SweepFolder) -> str:
 def _kept(folder: SweepFolder) -> Iterator[str]:
     for trial in folder.started_trials():
         files = folder.trial(trial)
-        if files.result.exists() and (
-            files.student.exists() or files.read_tracked()["student"] in IN_MLFLOW
-        ):
+        if files.result.exists() and (files.student.exists() or files.read_tracked().has_student):
             yield trial.name

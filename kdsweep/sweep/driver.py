@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ruamel.yaml import YAML
 
-from kdsweep import __version__
+from kdsweep import __version__, metric_names
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
@@ -24,34 +24,35 @@ from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.teachers.logits import teacher_test
 from kdsweep.core.teachers.selection import cached_teacher
-from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
+from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
 from kdsweep.report.model import Report
 from kdsweep.sweep.budget import SweepClock, TimeSpent, say_use, use_of_slots
 from kdsweep.sweep.confirm import Confirm, ConfirmRun, best_confirmed, confirmations, finished
 from kdsweep.sweep.engines.base import Engine
-from kdsweep.sweep.engines.opening import open_engine
-from kdsweep.sweep.engines.worker import (
+from kdsweep.sweep.engines.events import (
     Ended,
     Evaluated,
     Event,
-    Job,
-    Lost,
-    Said,
-    Step,
-    TeacherJob,
-    TrialJob,
+    Message,
+    StepReached,
+    WorkerLost,
 )
+from kdsweep.sweep.engines.jobs import Job, TeacherJob, TrialJob
+from kdsweep.sweep.engines.opening import open_engine
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import build_report, open_studies, read_records
+from kdsweep.sweep.run_updates import once, teacher_update
 from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
-from kdsweep.sweep.tracking_sync import Mirror, Students
-from kdsweep.tracking.mlflow_tracker import Point, RunKey, Tracker, flat
+from kdsweep.sweep.tracking_sync import TrackingSync
+from kdsweep.tracking.base import RunKey, RunState, RunUpdate, Tracking
+from kdsweep.tracking.opening import open_tracking
+from kdsweep.tracking.params import flat
 from kdsweep.trial_id import TrialId
 
 TEACHER: Literal["teacher"] = "teacher"
@@ -74,12 +75,19 @@ class Driver:
     """One sweep being run. The caller holds the sweep's lock."""
 
     def __init__(
-        self, plan: Plan, home: Home, observer: Observer, startup_timer: StartupTimer | None = None
+        self,
+        plan: Plan,
+        home: Home,
+        observer: Observer,
+        startup_timer: StartupTimer | None = None,
+        tracking: Tracking | None = None,
     ) -> None:
+        """tracking: takes the place of the plan's own tracker."""
+        self.given_tracking = tracking
         self.plan, self.home, self.observer = plan, home, observer
         self.startup_timer = startup_timer or StartupTimer()
         self.folder = home.sweep(plan.name)
-        self.metric = f"validation/{plan.space.task.metric}"
+        self.metric = metric_names.validation(plan.space.task.metric)
         self.stop = _Stop(observer)
         self.clock = SweepClock(self.folder.clock, plan.sweep.budget)
         self.running: dict[str, _Running] = {}
@@ -97,7 +105,7 @@ class Driver:
         self.studies = open_studies(self.plan, self.home, self.observer.say)
         self.confirm = Confirm(self.plan, self.folder, self.studies)
         with without_collecting():  # MLflow imports much of itself when it opens a database
-            self.mirror = self._open_mirror()
+            self.tracking = self._open_tracking()
         self.startup_timer.enter("data")
         with self.stop.listening():
             try:
@@ -106,10 +114,10 @@ class Driver:
                 if self._work_left():
                     self.startup_timer.enter("slots")
                     with open_engine(
-                        self.plan.sweep, self.folder, self._hear, self.observer.say
+                        self.plan.sweep, self.folder, self._on_event, self.observer.say
                     ) as self.engine:
                         self._work(self.engine)
-                        self.engine.leave(coming_back=self.stop.coming_back)
+                        self.engine.announce_end(resuming=self.stop.coming_back)
                 elif self.plan.space.needs_teacher and self._cached_teachers():
                     self._record_teachers()
             except (KdsweepError, OSError) as error:
@@ -143,26 +151,28 @@ class Driver:
     def _add_facts(self, **more: Any) -> None:
         self.folder.write_facts(replace(self.folder.read_facts(), **more))
 
-    def _open_mirror(self) -> Mirror:
-        """MLflow must answer when a sweep begins; one that was begun goes on without it."""
+    def _open_tracking(self) -> TrackingSync:
+        """A new sweep needs a tracker that answers; one that was started runs on without."""
         plan = self.plan
-        tracker = Tracker(
+        tracking = self.given_tracking or open_tracking(
             self.home.tracking_uri(plan.sweep.tracking),
             experiment=plan.experiment,
             sweep=plan.name,
             artifacts=self.home.artifacts,
         )
         if not read_json(self.folder.facts).get("connected"):
-            tracker.connect()
+            tracking.runs.connect()
             self._add_facts(connected=True)
-        mirror = Mirror(tracker, self.folder, self.metric, self.observer.say)
+        sync = TrackingSync(tracking, self.folder, self.observer.say)
 
-        def sweep() -> None:
-            tracker.write(RunKey("sweep"), state="running", params=_sweep_params(plan))
-            tracker.save_views(plan.space.task.metric)
+        def start_sweep() -> None:
+            tracking.runs.update(
+                RunKey("sweep"), RunUpdate(state="running", params=_sweep_params(plan))
+            )
+            tracking.runs.prepare_views(plan.space.task.metric)
 
-        mirror.once("sweep", sweep)
-        return mirror
+        sync.send_once("sweep", start_sweep)
+        return sync
 
     # --- the loop ----------------------------------------------------------------------------------------------------
 
@@ -203,28 +213,28 @@ class Driver:
                 *(TrialId(strategy, number) for number in self.studies.progress(strategy).ended),
                 *(run.id for run in confirmed),
             ]:
-                if self.mirror.is_behind(trial):
-                    self.mirror.trial(trial)
+                if self.tracking.is_behind(trial):
+                    self.tracking.update_trial(trial)
             self._keep_students(strategy)
 
     def _give_out(self, engine: Engine) -> None:
         """A job for every slot that is free; whatever else there is to write waits until they are busy again."""
         begun: list[Work] = []
-        while engine.free and not self.draining and (running := self._next()) is not None:
+        while engine.free_slots and not self.draining and (running := self._next()) is not None:
             self.running[running.job.name] = running
             self.startup_timer.enter(
                 "teacher" if isinstance(running.job, TeacherJob) else "first trial"
             )
-            engine.begin(running.job)
+            engine.start(running.job)
             self._tick()
             begun += [running.work] if running.work else []
         self._tick()
         self.studies.write_ends()
         for work in begun:
             self._files(work).claim(work.settings)
-            self.mirror.trial(work.id)
+            self.tracking.update_trial(work.id)
             self._show_progress()
-        engine.want(
+        engine.request_slots(
             0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun)
         )
 
@@ -303,14 +313,14 @@ class Driver:
 
     # --- events ------------------------------------------------------------------------------------------------------
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         match event:
-            case Step():
+            case StepReached():
                 if (line := self.startup_timer.first_step()) is not None:
                     self.observer.say(line)
                 self.observer.step(event.name, event.step, event.total_steps)
                 self._watch()
-            case Said():
+            case Message():
                 self.observer.say(event.line)
             case Evaluated():
                 self._evaluated(self.running[event.name], event.evaluation)
@@ -319,7 +329,7 @@ class Driver:
                 self.observer.over(event.name)
                 self._ended(self.running.pop(event.name), event)
                 self._tick()
-            case Lost():
+            case WorkerLost():
                 self.observer.over(event.name)
                 self._lost(self.running.pop(event.name), event.reason)
                 self._tick()
@@ -334,14 +344,14 @@ class Driver:
         prune = isinstance(work, SearchTrial) and self.studies.report(
             work, running.evaluations, evaluation.metrics[self.metric]
         )
-        self.mirror.trial(work.id)
+        self.tracking.update_trial(work.id)
         if prune and not self._files(work).result.exists():
             running.pruned_at = evaluation
             self.engine.stop(work.id.name, save=False)
 
     def _ended(self, running: _Running, event: Ended) -> None:
         work = running.work
-        if event.how == "fatal":
+        if event.outcome == "fatal":
             self.fatal = self.fatal or event.error
             self._watch()
         if work is None:
@@ -351,12 +361,12 @@ class Driver:
         files = self._files(work)
         at = running.pruned_at or running.last
         steps, seconds = (at.step, at.seconds) if at else (0, 0.0)
-        if event.how in ("saved", "fatal"):
+        if event.outcome in ("saved", "fatal"):
             self.waiting.appendleft(work)
             return
-        if event.how == "dropped":
+        if event.outcome == "dropped":
             files.write_result(TrialResult("pruned", steps, seconds))
-        elif event.how == "failed":
+        elif event.outcome == "failed":
             files.write_error(event.trace or "")
             files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
         self._finish(work)
@@ -381,7 +391,7 @@ class Driver:
                 f"{work.id.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})"
             )
             self.waiting.appendleft(work)
-            self.mirror.trial(work.id)
+            self.tracking.update_trial(work.id)
         else:
             steps, seconds = (running.last.step, running.last.seconds) if running.last else (0, 0.0)
             files.write_result(
@@ -410,7 +420,7 @@ class Driver:
             self.studies.tell(work, result.state, value, result.reason, costs)
         else:
             self.confirm.ended()
-        self.mirror.trial(work.id)
+        self.tracking.update_trial(work.id)
         self._keep_students(work.id.strategy, work.id)
         self._show_progress()
         shown = (
@@ -431,11 +441,12 @@ class Driver:
             TrialId(strategy, number) for number in self.studies.progress(strategy).order[:most]
         )
         searched = ended if ended and ended.seed_index is None else None
-        self.mirror.students(Students(strategy, "search"), kept, searched)
+        self.tracking.keep_students(strategy, "search", kept, searched)
         runs = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
         best = best_confirmed(self.plan.space.task.metric, runs) if most else None
         confirmed = ended if ended and ended.seed_index is not None else None
-        self.mirror.students(Students(strategy, "confirm"), (best.id,) if best else (), confirmed)
+        confirmed_best = (best.id,) if best else ()
+        self.tracking.keep_students(strategy, "confirm", confirmed_best, confirmed)
 
     def _files(self, work: Work) -> SweptTrial:
         return self.folder.trial(work.id)
@@ -492,12 +503,12 @@ class Driver:
             self.teacher_begun = False
 
     def _teacher_ended(self, job: TeacherJob, event: Ended) -> None:
-        if event.how in ("failed", "diverged"):
+        if event.outcome in ("failed", "diverged"):
             self.fatal = TeacherError(f"teacher: {event.reason}")
             if (trace := event.trace) is not None:
                 file = self.folder.root / "error.txt"
                 write_atomically(file, lambda stream: stream.write(trace.encode()))
-        if event.how != "complete":
+        if event.outcome != "complete":
             self._forget_teacher_job(job)
             return
         self.teacher_ready = True
@@ -527,62 +538,18 @@ class Driver:
             f"{name}: validation {metric} {teacher.validation[metric]:.4f}"
             + (f", {test[metric]:.4f} on test" if test else "")
         )
-        evaluations = (
-            TrialFolder(teacher.training_folder).read_evaluations()
-            if teacher.training_folder
-            else []
-        )
-        if settings.epoch is not None:
-            evaluations = [one for one in evaluations if one.epoch <= settings.epoch]
-        ended = (
-            evaluations[-1].timestamp
-            if evaluations
-            else int((teacher.folder / "teacher.json").stat().st_mtime * 1000)
-        )
-        points = [
-            Point(name, value, one.timestamp, one.step)
-            for one in evaluations
-            for name, value in one.metrics.items()
-        ]
-        once = {
-            f"student/{name}": float(known[name])
-            for name in ("parameters", "size_mb", "latency_ms", "latency_p95_ms")
-            if known[name] is not None
-        }
-        once |= {
-            f"teacher/{name}": getattr(teacher, name)
-            for name in ("margin", "entropy")
-            if getattr(teacher, name) is not None
-        }
-        once["seconds"] = teacher.seconds
-        once |= {f"best/validation/{name}": value for name, value in teacher.validation.items()}
-        once |= {
-            f"seed_{seed}/validation/{metric}": value
-            for seed, value in (teacher.selected or {}).items()
-            if value is not None
-        }
-        once |= {f"test/{name}": value for name, value in (test or {}).items()}
         run = (
             RunKey(TEACHER)
             if alone
             else RunKey(TEACHER, teacher=fingerprint(settings.model_dump(mode="json"))[:6])
         )
 
-        def send() -> None:
-            self.mirror.tracker.write(
-                run,
-                state="complete",
-                params=flat(TEACHER, settings.model_dump(mode="json", exclude_none=True)),
-                tags={"kdsweep.state": "complete"},
-                points=points + [Point(name, value, ended, 0) for name, value in once.items()],
-                started=evaluations[0].timestamp - int(1000 * evaluations[0].seconds)
-                if evaluations
-                else ended,
-                ended=ended,
-            )
-
-        self.mirror.once(run.name, send)
+        update = teacher_update(settings, teacher, metric, test)
+        self.tracking.send_once(run.name, lambda: self._send_update(run, update))
         return known
+
+    def _send_update(self, run: RunKey, update: RunUpdate) -> None:
+        self.tracking.tracking.runs.update(run, update)
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
@@ -595,22 +562,20 @@ class Driver:
             except KdsweepError as error:
                 self.fatal = error
         over = report is not None and report.state == "done"
-        state = (
-            "complete"
-            if over
-            else "failed"
-            if self.fatal and not isinstance(self.fatal, BudgetSpent)
-            else "paused"
-        )
+        state: RunState = "complete" if over else "paused"
+        if self.fatal and not isinstance(self.fatal, BudgetSpent):
+            state = "failed"
         if not over:
-            self.mirror.pause(frozenset(work.id for work in [*self.waiting, *self.confirm.begun()]))
+            self.tracking.pause(
+                frozenset(work.id for work in [*self.waiting, *self.confirm.begun()])
+            )
         ended = time.time_ns() // 1_000_000
-        self.mirror.once("end", lambda: self._send_end(state, report, ended))
-        unsent = self.mirror.close()
+        self.tracking.send_once("end", lambda: self._send_end(state, report, ended))
+        unsent = self.tracking.close()
         if unsent:
-            where = without_password(self.mirror.tracker.uri)
             self.observer.say(
-                f"tracking: MLflow at {where} is away; what it should know is kept, and sent by the next `kdsweep run`"
+                f"tracking: {self.tracking.tracking.runs.name} doesn't answer; "
+                "the next `kdsweep run` sends what is missing"
             )
         self._add_facts(tracked=not unsent)
         if over and report is not None:
@@ -654,17 +619,17 @@ class Driver:
             )
         return report
 
-    def _send_end(self, state: str, report: Report | None, ended: int) -> None:
+    def _send_end(self, state: RunState, report: Report | None, ended: int) -> None:
         from kdsweep.report.sentences import as_markdown
 
-        tracker = self.mirror.tracker
-        points = [Point("seconds", self.clock.seconds, ended, 0)] if state == "complete" else []
-        tags = {"mlflow.note.content": as_markdown(report)} if report else {}
-        run_id = tracker.write(RunKey("sweep"), state=state, points=points, tags=tags, ended=ended)
+        tracker = self.tracking.tracking.runs
+        sweep = RunKey("sweep")
+        metrics = {metric_names.SECONDS: self.clock.seconds} if state == "complete" else {}
+        tracker.update(sweep, RunUpdate(state=state, metrics=once(metrics, ended), ended=ended))
         if report is not None:
             for file in (self.folder.report, self.folder.page):
-                tracker.upload(run_id, file)
-            tracker.describe_experiment(as_markdown(report))
+                tracker.add_file(sweep, file)
+            tracker.describe_sweep(as_markdown(report))
         if state == "complete" and report is not None:
             self._register_best(report)
 
@@ -675,8 +640,11 @@ class Driver:
             result = self.folder.trial(winner).read_result()
             assert result is not None and result.best is not None
             self.observer.say(
-                self.mirror.tracker.register_best(
-                    self.plan.experiment, winner, self.metric, result.best.metrics[self.metric]
+                self.tracking.tracking.students.register_best(
+                    self.plan.experiment,
+                    RunKey.of(winner),
+                    self.metric,
+                    result.best.metrics[self.metric],
                 )
             )
 

@@ -146,15 +146,15 @@ def archive(home: Home, folder: SweepFolder) -> str:
     from kdsweep.sweep.studies import rename_studies
 
     rename_studies(home.storage_url(config.storage), folder.name, name, strategies)
-    from kdsweep.tracking.mlflow_tracker import Tracker
+    from kdsweep.tracking.opening import open_tracking
 
-    tracker = Tracker(
+    tracking = open_tracking(
         home.tracking_uri(config.tracking),
         experiment=facts.experiment,
         sweep=folder.name,
         artifacts=home.artifacts,
     )
-    tracker.rename_sweep(name)
+    tracking.runs.rename_sweep(name)
     # The folder itself is locked and stays; what is in it moves.
     target = home.sweep(name)
     target.root.mkdir(exist_ok=True)

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kdsweep.core.files import read_json, write_atomically, write_json
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.trial_id import TrialId
 
-NOTHING_TRACKED: dict[str, Any] = {"run_id": None, "evaluations": 0, "state": None, "student": None}
+
+@dataclass(frozen=True)
+class Tracked:
+    """What the tracker has of a trial.
+
+    run_id: the tracker's own id. evaluations: how many were sent. state: of the trial's result,
+    None while it isn't sent. student: whether the store has it; None if it never had.
+    """
+
+    run_id: str | None = None
+    evaluations: int = 0
+    state: str | None = None
+    student: Literal["kept", "removed", "registered"] | None = None
+
+    @property
+    def has_student(self) -> bool:
+        """Whether the store has the student now."""
+        return self.student in ("kept", "registered")
 
 
 class SweptTrial(TrialFolder):
-    """tracked.json   what MLflow has of the trial
+    """tracked.json   what the tracker has of the trial
     lost.json      when and how processes died that ran it
     error.txt      the stack trace of what made it fail
     """
@@ -26,8 +44,11 @@ class SweptTrial(TrialFolder):
         self.lost = root / "lost.json"
         self.error = root / "error.txt"
 
-    def read_tracked(self) -> dict[str, Any]:
-        return NOTHING_TRACKED | (read_json(self.tracked) if self.tracked.exists() else {})
+    def read_tracked(self) -> Tracked:
+        return Tracked(**read_json(self.tracked)) if self.tracked.exists() else Tracked()
+
+    def write_tracked(self, tracked: Tracked) -> None:
+        write_json(self.tracked, asdict(tracked))
 
     def read_lost(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = read_json(self.lost) if self.lost.exists() else []

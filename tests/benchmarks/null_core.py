@@ -23,10 +23,10 @@ from kdsweep.core.timing import Stopwatch
 from kdsweep.sweep.driver import Driver
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.opening import open_engine
-from kdsweep.sweep.engines.worker import Train
+from kdsweep.sweep.engines.perform import Train
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.tracking_sync import Mirror
+from kdsweep.sweep.tracking_sync import TrackingSync
 
 ray.cloudpickle.register_pickle_by_value(
     sys.modules[__name__]
@@ -164,7 +164,7 @@ class Swept(Observer):
     ended: float = 0.0
     tracked: float = 0.0
     cpu: float = 0.0
-    mirror: Mirror | None = None
+    tracking: TrackingSync | None = None
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -174,10 +174,8 @@ class Swept(Observer):
         return next((line for line in self.lines if line.startswith("slots:")), "")
 
     def wait_for_mlflow(self) -> None:
-        assert self.mirror is not None
-        with self.mirror._changed:
-            while self.mirror._waiting or self.mirror._busy:
-                self.mirror._changed.wait()
+        assert self.tracking is not None
+        self.tracking.wait_until_sent()
 
 
 class _Warm:
@@ -193,7 +191,7 @@ class _Warm:
         self._swept.opened = time.monotonic()
         self._engine.__enter__()
         while self._engine.slots < self._slots:
-            self._engine.want(self._slots)
+            self._engine.request_slots(self._slots)
             self._engine.wait(1.0)
         self._swept.warm = time.monotonic()
         self._swept.cpu = -time.process_time()
@@ -216,10 +214,10 @@ def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> 
     def opened(*arguments: Any) -> Any:
         return _Warm(open_engine(*arguments, train=core), slots, swept)
 
-    class Watched(Mirror):
+    class Watched(TrackingSync):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            swept.mirror = self
+            swept.tracking = self
 
         def close(self, patience: float = 20.0) -> int:
             left = super().close(patience)
@@ -229,7 +227,7 @@ def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> 
     folder = home.sweep(plan.name)
     with (
         patch("kdsweep.sweep.driver.open_engine", opened),
-        patch("kdsweep.sweep.driver.Mirror", Watched),
+        patch("kdsweep.sweep.driver.TrackingSync", Watched),
         folder.locked(),
     ):
         return Driver(plan, home, swept).run()

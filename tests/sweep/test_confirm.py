@@ -30,7 +30,7 @@ from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.status import status
-from kdsweep.sweep.tracking_sync import Mirror
+from kdsweep.sweep.tracking_sync import TrackingSync
 from kdsweep.trial_id import TrialId
 
 SEEDS = 3
@@ -274,16 +274,17 @@ def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_comma
         "strategies.distill=",
         "training.epochs=1",
     )
-    original = Mirror._send_trial
+    original = TrackingSync._send_trial
 
-    def send(mirror: Mirror, trial: TrialId) -> None:
+    def send(sync: TrackingSync, trial: TrialId) -> None:
         if trial.seed_index == 1:
             raise TrackingUnreachable("tracking: away")
-        original(mirror, trial)
+        original(sync, trial)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Mirror, "_send_trial", send)
-        patched.setattr(Mirror.close, "__defaults__", (1.0,))  # seconds of patience
+        patched.setattr(TrackingSync, "_send_trial", send)
+        seconds_of_patience = 1.0
+        patched.setattr(TrackingSync.close, "__defaults__", (seconds_of_patience,))
         run(space, home=tmp_path, assignments=few)
     assert [
         one.info.run_name

@@ -1,43 +1,50 @@
-"""What an engine is: slots, and what happens on them."""
+"""What an engine is: slots, each of which runs one job at a time.
+
+An engine reports everything that happens on its slots to the function `on_event` that it was
+opened with, and only while `wait` runs or a job starts. So its caller needs no locks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from kdsweep.sweep.engines.worker import Event, Job
-
-Hear = Callable[[Event], None]
+from kdsweep.sweep.engines.jobs import Job
 
 
 class Engine(Protocol):
-    """Slots. Used as a context manager: leaving it ends every process that it began, at once."""
+    """Slots. Used as a context manager; leaving it ends every process that it started, at once."""
 
     gpus_per_slot: float
 
     @property
     def slots(self) -> int:
-        """How many there are now."""
+        """How many slots there are now."""
 
     @property
-    def free(self) -> int:
-        """How many slots wait for a job."""
+    def free_slots(self) -> int:
+        """How many of them have no job."""
 
-    def begin(self, job: Job) -> None:
-        """Give the job to a free slot."""
+    def start(self, job: Job) -> None:
+        """Start the job on a free slot."""
 
     def stop(self, name: str, *, save: bool) -> None:
-        """Let job `name` end at its next step: saved, to go on later, or dropped. Its `Ended` tells when it has."""
+        """Stop job `name` at its next step, with a checkpoint or without.
+
+        Returns at once. The job's `Ended` event says when it has stopped.
+        """
 
     def wait(self, timeout: float | None) -> None:
-        """Until something happens, or `timeout` seconds. Raises KdsweepError for a machine that can't be used; others go on."""
+        """Wait until something happens, or for `timeout` seconds.
 
-    def want(self, jobs: int) -> None:
-        """So many slots are of use from now on."""
+        Raises KdsweepError for a machine that can't be used; the other slots keep running.
+        """
 
-    def leave(self, *, coming_back: bool) -> None:
-        """The sweep is over, or `coming_back`: machines that joined it should wait."""
+    def request_slots(self, count: int) -> None:
+        """Grow or shrink to this many slots, as far as there is room."""
+
+    def announce_end(self, *, resuming: bool) -> None:
+        """Tell machines that joined whether to wait for this sweep (`resuming`) or to leave."""
 
     def __enter__(self) -> Self: ...
 

@@ -1,4 +1,4 @@
-"""This process, one slot."""
+"""The engine `inline`: this process, one slot."""
 
 from __future__ import annotations
 
@@ -7,54 +7,59 @@ from types import TracebackType
 from typing import Literal, Self
 
 from kdsweep.core.device import pick_device
-from kdsweep.sweep.engines.base import Hear
-from kdsweep.sweep.engines.worker import Dropped, Ended, Evaluated, Job, Said, Step, Train, perform
-
-# --- this process ----------------------------------------------------------------------------------------------------
+from kdsweep.sweep.engines.events import Ended, Evaluated, Message, OnEvent, StepReached
+from kdsweep.sweep.engines.jobs import Job
+from kdsweep.sweep.engines.perform import Dropped, Train, perform
 
 
 class Inline:
-    """One slot: this thread. What happens is told before the next step is taken, so a sweep is the same each time."""
+    """One slot: the calling thread.
 
-    def __init__(self, hear: Hear, train: Train | None = None) -> None:
-        self.hear, self._train = hear, train
+    Each event is handled before the next step is taken, so a sweep runs the same way every time.
+    """
+
+    def __init__(self, on_event: OnEvent, train: Train | None = None) -> None:
         self.gpus_per_slot = 1.0 if pick_device().type == "cuda" else 0.0
-        self._asked: Literal["save", "drop"] | None = None
-        self._stream: Generator[Evaluated | Ended, None, None] | None = None
+        self._on_event = on_event
+        self._train = train
+        self._requested: Literal["save", "drop"] | None = None
+        self._running: Generator[Evaluated | Ended, None, None] | None = None
 
     @property
     def slots(self) -> int:
         return 1
 
     @property
-    def free(self) -> int:
-        return int(self._stream is None)
+    def free_slots(self) -> int:
+        return int(self._running is None)
 
-    def begin(self, job: Job) -> None:
+    def start(self, job: Job) -> None:
         def on_step(step: int, total_steps: int) -> bool:
-            self.hear(Step(job.name, step, total_steps))
-            return self._asked == "save"
+            self._on_event(StepReached(job.name, step, total_steps))
+            return self._requested == "save"
 
-        self._asked = None
-        self._stream = perform(
-            job, on_step, lambda line: self.hear(Said(job.name, line)), self._train
-        )
+        def say(line: str) -> None:
+            self._on_event(Message(job.name, line))
+
+        self._requested = None
+        self._running = perform(job, on_step, say, self._train)
 
     def stop(self, name: str, *, save: bool) -> None:
-        self._asked = "save" if save else "drop"
+        self._requested = "save" if save else "drop"
 
     def wait(self, timeout: float | None) -> None:
-        assert self._stream is not None
-        event = next(self._stream) if self._asked != "drop" else self._stream.throw(Dropped())
+        assert self._running is not None
+        dropped = self._requested == "drop"
+        event = self._running.throw(Dropped()) if dropped else next(self._running)
         if isinstance(event, Ended):
-            self._stream.close()
-            self._stream = None
-        self.hear(event)
+            self._running.close()
+            self._running = None
+        self._on_event(event)
 
-    def want(self, jobs: int) -> None:
+    def request_slots(self, count: int) -> None:
         pass
 
-    def leave(self, *, coming_back: bool) -> None:
+    def announce_end(self, *, resuming: bool) -> None:
         pass
 
     def __enter__(self) -> Self:
@@ -66,5 +71,5 @@ class Inline:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        if self._running is not None:
+            self._running.close()

@@ -1,7 +1,11 @@
-"""Ends what a process began and could not end itself: started beside Ray, it outlives a `kill -9` of its parent.
+"""Kills the processes that a sweep started and could not end itself.
 
-Some of Ray's agents go on for a minute after everything else is gone. Every process that belongs to a session carries MARK in
-its environment; when the parent's end of the pipe closes, all of those are killed and the session's folder is removed.
+It runs beside Ray as a process of its own, so it outlives a `kill -9` of its parent. Some of Ray's
+agents would otherwise keep running for a minute. Every process of a session has SESSION_VARIABLE in
+its environment. When the parent's end of the pipe closes, all of those are killed and the session's
+folder is removed.
+
+This file is run as a script that can't import kdsweep.
 """
 
 from __future__ import annotations
@@ -15,16 +19,20 @@ import sys
 import time
 from pathlib import Path
 
-MARK = "KDSWEEP_SESSION"
+# Holds the session's folder. Set in the environment of everything that the session starts.
+SESSION_VARIABLE = "KDSWEEP_SESSION"
 SECONDS_TO_VANISH = 5.0
 
 
-class Guardian:
-    """Watches over `folder`, the session's, from now until `release` or the end of this process."""
+class ProcessReaper:
+    """Guards the session in `folder`, from now until `release` or the end of this process."""
 
     def __init__(self, folder: Path) -> None:
-        os.environ[MARK] = str(folder)  # for whatever is started from here on
-        environment = {name: value for name, value in os.environ.items() if name != MARK}
+        # The reaper itself isn't part of the session.
+        environment = {
+            name: value for name, value in os.environ.items() if name != SESSION_VARIABLE
+        }
+        os.environ[SESSION_VARIABLE] = str(folder)
         command = [sys.executable, "-S", "-E", __file__, str(folder)]
         self._process = subprocess.Popen(
             command,
@@ -35,50 +43,56 @@ class Guardian:
         )
 
     def release(self) -> None:
-        """End the session now; returns when nothing is left of it."""
+        """End the session now. Returns when none of its processes is left."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-        os.environ.pop(MARK, None)
+        os.environ.pop(SESSION_VARIABLE, None)
 
 
-def members(folder: str) -> list[int]:
-    """The processes of a session that are still alive."""
-    mark, found, parents = f"{MARK}={folder}".encode(), set(), {}
+def session_processes(folder: str) -> list[int]:
+    """The processes of a session that are alive."""
+    mark = f"{SESSION_VARIABLE}={folder}".encode()
+    found: set[int] = set()
+    parents: dict[int, int] = {}
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if process.name.isdigit() and (parent := _parent(process)) is not None:
                 parents[int(process.name)] = parent
                 if mark in (process / "environ").read_bytes().split(b"\0"):
                     found.add(int(process.name))
-    # Some write their title over their environment; they are children of one that has the mark.
+    # A process that sets its title overwrites its environment, but its parent has the variable.
     while more := {process for process, parent in parents.items() if parent in found} - found:
         found |= more
     return sorted(found)
 
 
 def _parent(process: Path) -> int | None:
-    """The parent of the process in this folder of /proc; None where it has ended."""
+    """The parent of the process with this folder in /proc. None if the process has ended."""
     state, parent = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()[:2]
     return None if state in "ZX" else int(parent)
 
 
-def _lives(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     with contextlib.suppress(OSError):
         return _parent(Path(f"/proc/{process}")) is not None
     return False
 
 
 def main(folder: str) -> None:
-    # Ctrl-C and a cluster's signals are for the parent; this one ends when the parent has.
+    # Ctrl-C and a cluster's signals are meant for the parent. The reaper ends after it.
     signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1}
     )
+    # Returns no bytes once the parent has closed its end or is gone.
     while os.read(0, 1):
         pass
     until = time.monotonic() + SECONDS_TO_VANISH
     killed: set[int] = set()
-    while ((alive := members(folder)) or any(map(_lives, killed))) and time.monotonic() < until:
+    while time.monotonic() < until:
+        alive = session_processes(folder)
+        if not alive and not any(map(_is_alive, killed)):
+            break
         for process in alive:
             with contextlib.suppress(OSError):
                 os.kill(process, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Slots on Ray, for real: where trials are placed, and what is left when processes are killed."""
+"""Slots on Ray, for real: where trials run, and what is left when processes are killed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,16 @@ from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
 from kdsweep.sweep.budget import SweepClock
 from kdsweep.sweep.engines.base import Engine
+from kdsweep.sweep.engines.events import Ended, Evaluated, Event
+from kdsweep.sweep.engines.home_probe import HomeProbe
+from kdsweep.sweep.engines.jobs import TrialJob
 from kdsweep.sweep.engines.opening import open_engine
-from kdsweep.sweep.engines.ray_cluster import check_place
-from kdsweep.sweep.engines.worker import Ended, Evaluated, Event, Place, TrialJob
+from kdsweep.sweep.engines.worker import WorkerHost
 from kdsweep.sweep.folders import Home
 from kdsweep.trial_id import TrialId
 
-ray.cloudpickle.register_pickle_by_value(
-    sys.modules[__name__]
-)  # Ray's processes can't import a test
+# Ray's processes can't import a test.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 SIX = (
     *PLAIN,
     ON_RAY,
@@ -56,22 +58,32 @@ def undisturbed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     return Home(home)
 
 
-# --- placement -------------------------------------------------------------------------------------------------------
+# --- where trials run ---------------------------------------------------------------------------
 
 
-def where_am_i(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Any]:
-    """Stands in the core's place: tells which process it is and which GPUs it sees, and takes its time. Without torch, which each slot would import."""
+def report_process(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Any]:
+    """Replaces the core: reports its process and the GPUs that it sees, and takes some time.
+
+    Without torch, which each slot would import.
+    """
     yield os.getpid()
     time.sleep(0.5)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "gpus").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", "none"))
 
 
-def place_trials(
-    engine: dict[str, Any], trials: int, tmp_path: Path, slots: int = 1
-) -> tuple[list[str], int, list[Event]]:
-    """The GPUs that each of `trials` trials saw, begun when `slots` slots were there; how many there were in the end; all events."""
-    heard: list[Event] = []
+@dataclass
+class Placed:
+    """Where trials ran. gpus: what each of them saw. slots: how many there were at most."""
+
+    gpus: list[str]
+    slots: int
+    events: list[Event]
+
+
+def run_trials(engine: dict[str, Any], trials: int, tmp_path: Path, slots: int = 1) -> Placed:
+    """Run trials that are started once `slots` slots are there."""
+    events: list[Event] = []
     settings = TrialSettings(
         task={"dataset": "x.csv", "text": "a", "label": "b"},
         student={"model": "m"},
@@ -79,45 +91,45 @@ def place_trials(
         learning_rate=1e-3,
     )
     sweep = SweepConfig.model_validate({"engine": {"type": "ray", **engine}})
-    left = [
-        TrialJob(TrialId("finetune", i), settings, tmp_path / f"finetune-{i}", tmp_path)
-        for i in range(trials)
-    ]
+    folder = Home(tmp_path).sweep("tiny")
+    ids = [TrialId("finetune", number) for number in range(trials)]
+    left = [TrialJob(one, settings, tmp_path / one.name, tmp_path) for one in ids]
+    most = 0
+    until = time.monotonic() + 180
     with open_engine(
-        sweep, Home(tmp_path).sweep("tiny"), heard.append, lambda line: None, train=where_am_i
+        sweep, folder, events.append, lambda line: None, train=report_process
     ) as opened:
-        until = time.monotonic() + 180
-        most = 0
-        while sum(isinstance(event, Ended) for event in heard) < trials:
-            while opened.free and left and most >= slots:
-                opened.begin(left.pop(0))
-            opened.want(trials)
+        while sum(isinstance(event, Ended) for event in events) < trials:
+            while opened.free_slots and left and most >= slots:
+                opened.start(left.pop(0))
+            opened.request_slots(trials)
             opened.wait(1.0)
             most = max(most, opened.slots)
             assert time.monotonic() < until
-    return [(tmp_path / f"finetune-{i}" / "gpus").read_text() for i in range(trials)], most, heard
+    gpus = [(tmp_path / one.name / "gpus").read_text() for one in ids]
+    return Placed(gpus, most, events)
 
 
 def test_each_trial_sees_its_own_gpu_and_trials_spread_over_all(tmp_path: Path) -> None:
-    gpus, slots, heard = place_trials({"gpus": 2, "cpus": 2}, 6, tmp_path, slots=2)
-    assert slots == 2
-    assert sorted(set(gpus)) == ["0", "1"]
-    assert all(event.how == "complete" for event in heard if isinstance(event, Ended))
-    assert (
-        len({event.evaluation for event in heard if isinstance(event, Evaluated)}) == 2
-    )  # warm: a process a slot, not a trial
+    placed = run_trials({"gpus": 2, "cpus": 2}, 6, tmp_path, slots=2)
+    assert placed.slots == 2
+    assert sorted(set(placed.gpus)) == ["0", "1"]
+    ended = [event for event in placed.events if isinstance(event, Ended)]
+    assert {event.outcome for event in ended} == {"complete"}
+    # One warm process for each slot, not for each trial.
+    processes = {event.evaluation for event in placed.events if isinstance(event, Evaluated)}
+    assert len(processes) == 2
 
 
 def test_a_quarter_of_a_gpu_packs_four_trials_on_each(tmp_path: Path) -> None:
-    gpus, slots, _ = place_trials(
-        {"gpus": 2, "gpus_per_trial": 0.25, "cpus": 8}, 8, tmp_path, slots=8
-    )
-    assert slots == 8
-    assert sorted(gpus) == ["0"] * 4 + ["1"] * 4
+    engine = {"gpus": 2, "gpus_per_trial": 0.25, "cpus": 8}
+    placed = run_trials(engine, 8, tmp_path, slots=8)
+    assert placed.slots == 8
+    assert sorted(placed.gpus) == ["0"] * 4 + ["1"] * 4
 
 
 def test_no_more_slots_than_the_sweep_says(tmp_path: Path) -> None:
-    assert place_trials({"cpus": 8, "slots": 3}, 6, tmp_path, slots=3)[1] == 3
+    assert run_trials({"cpus": 8, "slots": 3}, 6, tmp_path, slots=3).slots == 3
 
 
 @pytest.mark.parametrize(
@@ -131,18 +143,17 @@ def test_a_machine_that_cannot_hold_one_slot_is_an_error(
     engine: dict[str, Any], rule: str, tmp_path: Path
 ) -> None:
     with pytest.raises(KdsweepError, match=rule):
-        place_trials(engine, 1, tmp_path)
+        run_trials(engine, 1, tmp_path)
     assert not processes_of(tmp_path)
 
 
 def test_a_cluster_that_is_not_there_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "ray._private.services.find_gcs_addresses", frozenset
-    )  # `auto` takes whatever runs on this machine: another test's
+    # `auto` finds any cluster on this machine, such as that of another test.
+    monkeypatch.setattr("ray._private.services.find_gcs_addresses", frozenset)
     with pytest.raises(KdsweepError, match=r"engine: Ray at auto can't be used"):
-        place_trials({"address": "auto"}, 1, tmp_path)
+        run_trials({"address": "auto"}, 1, tmp_path)
 
 
 def assert_listens_on_this_machine_alone(home: Path) -> None:
@@ -173,28 +184,34 @@ def sockets_of(process: int) -> list[str]:
     return links
 
 
-# --- machines that can't be used -------------------------------------------------------------------------------------
+# --- machines that can't be used ----------------------------------------------------------------
 
 
-def test_a_machine_that_does_not_share_home_is_refused(tmp_path: Path) -> None:
-    probe = Home(tmp_path).sweep("tiny").root / "probe"
-    with pytest.raises(KdsweepError, match=r"home: a worker on far doesn't see .*--home"):
-        check_place(Place("far", 1, "", shares_home=False), probe, "x", local_tracking=False)
+@pytest.fixture
+def probe(tmp_path: Path) -> HomeProbe:
+    """A probe that process 1 on machine `far` has answered."""
+    folder = Home(tmp_path).sweep("tiny")
+    folder.root.mkdir(parents=True)
+    probe = HomeProbe(folder)
+    probe.write()
+    probe.file.with_name(f"{probe.file.name}-far-1").write_text(probe.content)
+    return probe
 
 
-def test_sqlite_tracking_is_refused_with_workers_on_other_machines(tmp_path: Path) -> None:
-    probe = Home(tmp_path).sweep("tiny").root / "probe"
-    probe.parent.mkdir(parents=True)
-    probe.with_name("probe-far-1").write_text("x")
-    place = Place("far", 1, "", shares_home=True)
-    with pytest.raises(
-        KdsweepError, match=r"tracking: sqlite is for one machine.*mlflow server.*--set tracking"
-    ):
-        check_place(place, probe, "x", local_tracking=True)
-    check_place(place, probe, "x", local_tracking=False)
+def test_a_machine_that_does_not_share_home_is_refused(probe: HomeProbe) -> None:
+    with pytest.raises(KdsweepError, match=r"home: a worker on far can't read .*--home"):
+        probe.check(WorkerHost("far", 1, "", shares_home=False), local_tracking=False)
 
 
-# --- faults ----------------------------------------------------------------------------------------------------------
+def test_sqlite_tracking_is_refused_with_workers_on_other_machines(probe: HomeProbe) -> None:
+    far = WorkerHost("far", 1, "", shares_home=True)
+    rule = r"tracking: sqlite works on one machine only.*mlflow server.*--set tracking"
+    with pytest.raises(KdsweepError, match=rule):
+        probe.check(far, local_tracking=True)
+    probe.check(far, local_tracking=False)
+
+
+# --- faults -------------------------------------------------------------------------------------
 
 
 def workers_of(home: Path) -> list[int]:
@@ -206,8 +223,8 @@ def workers_of(home: Path) -> list[int]:
 
 
 def both_slots_train(sweep: Sweep) -> bool:
-    begun = list(sweep.home.sweep("tiny").trials.glob("*/metrics.jsonl"))
-    return sum(not file.with_name("result.json").exists() for file in begun) == 2
+    started = list(sweep.home.sweep("tiny").trials.glob("*/metrics.jsonl"))
+    return sum(not file.with_name("result.json").exists() for file in started) == 2
 
 
 def assert_gone(home: Path, seconds: float = 60) -> None:
@@ -219,7 +236,7 @@ def assert_gone(home: Path, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_soon(
+def test_kill_9_of_a_worker_changes_no_number_and_the_trial_resumes_soon(
     tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
     one = sweep(tmp_path, *SIX)
@@ -230,7 +247,7 @@ def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_soon(
     status, output, errors = one.end()
     assert status == 0, errors
     assert not errors
-    assert "goes on from its last checkpoint (death 1 of 3)" in output
+    assert "resumes from its last checkpoint (worker failure 1 of 3)" in output
     assert "(raylet)" not in output
     assert output.count("first step after ") == 1
     assert_same_sweep(Home(tmp_path), undisturbed)
@@ -242,7 +259,8 @@ def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_soon(
         if one.timestamp / 1000 > killed
     ]
     assert later
-    assert min(later) - killed < 60  # one to six on a quiet machine; here other tests run beside it
+    # One to six seconds on a quiet machine. Other tests run at the same time.
+    assert min(later) - killed < 60
     attempts = {
         run.info.run_name: run.data.tags.get("kdsweep.attempts") for run in runs_of(Home(tmp_path))
     }
@@ -250,7 +268,7 @@ def test_kill_9_of_a_worker_costs_no_number_and_the_trial_goes_on_soon(
     assert_gone(tmp_path)
 
 
-def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_goes_on_on_another_slot(
+def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_resumes_on_another_slot(
     tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
     one = sweep(tmp_path, *SIX)
@@ -262,12 +280,13 @@ def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_goes_on_on_another
     status, output, errors = one.end()
     assert status == 0, errors
     assert output.count("leaves") == 2
-    assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))  # no death
+    # It doesn't count as a failure of the worker.
+    assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))
     assert_same_sweep(Home(tmp_path), undisturbed)
 
 
 def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Evaluation]:
-    """Stands in the core's place: one learning rate kills the process that runs it."""
+    """Replaces the core: one learning rate kills the process that runs it."""
     if settings.learning_rate.value > 0.5:
         os.kill(os.getpid(), signal.SIGKILL)
     evaluation = Evaluation(1, 1.0, {"validation/accuracy": 0.5}, 0.1, time.time_ns() // 1_000_000)
@@ -280,7 +299,7 @@ def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Ev
     yield evaluation
 
 
-def test_a_trial_that_kills_its_worker_three_times_fails_with_the_reason_and_the_sweep_goes_on(
+def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_deadly_core(*arguments: Any) -> Engine:
@@ -310,7 +329,7 @@ def test_a_trial_that_kills_its_worker_three_times_fails_with_the_reason_and_the
 KILLS = int(os.environ.get("KDSWEEP_TEST_KILLS", "2"))
 
 
-def test_kill_9_of_the_driver_at_random_moments_loses_and_repeats_nothing_and_leaves_no_process(
+def test_kill_9_of_the_driver_at_random_moments_loses_nothing_and_leaves_no_process(
     space: Path, tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
     draw, kills = random.Random(KILLS), 0
@@ -321,20 +340,20 @@ def test_kill_9_of_the_driver_at_random_moments_loses_and_repeats_nothing_and_le
         if not one.wait_for(
             lambda: one.evaluations() > target or time.monotonic() - began > longest
         ):
-            break  # it was done before the moment came
+            # It was done before the moment came.
+            break
         time.sleep(draw.uniform(0, 0.15))
         one.kill()
         kills += 1
         assert_gone(tmp_path)
     assert kills >= min(2, KILLS)
-    assert run(space, home=tmp_path, assignments=SIX)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=SIX).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed)
-    assert not list(
-        Home(tmp_path).sweep("tiny").trials.glob("*/lost.json")
-    )  # a driver's death is no fault of a trial
+    # The end of a driver doesn't count against a trial.
+    assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))
 
 
-def test_ctrl_c_twice_stops_at_once_and_once_saves_and_neither_leaves_a_process(
+def test_ctrl_c_saves_or_stops_at_once_when_pressed_twice_and_leaves_no_process(
     space: Path, tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
     for times in (2, 1):
@@ -351,27 +370,24 @@ def test_ctrl_c_twice_stops_at_once_and_once_saves_and_neither_leaves_a_process(
         assert "run the same command again" in errors
         assert_gone(tmp_path)
     assert "RUNNING" not in {run.info.status for run in runs_of(Home(tmp_path))}
-    assert run(space, home=tmp_path, assignments=SIX)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=SIX).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed)
 
 
-def test_time_that_is_up_saves_every_running_trial_and_more_time_goes_on_with_them(
+def test_when_time_is_up_running_trials_are_saved_and_resume_with_more_time(
     space: Path, tmp_path: Path, undisturbed: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated = tmp_path / "sweeps" / "tiny" / "trials"
     with monkeypatch.context() as patched:
 
         def is_over(clock: SweepClock) -> bool:
-            clock.over |= (
-                sum(
-                    len(file.read_text().splitlines()) for file in evaluated.glob("*/metrics.jsonl")
-                )
-                >= 110
-            )  # of 48 a trial
+            files = evaluated.glob("*/metrics.jsonl")
+            # Of 48 in each trial.
+            clock.over |= sum(len(file.read_text().splitlines()) for file in files) >= 110
             return clock.over
 
         patched.setattr(SweepClock, "is_over", is_over)
-        assert run(space, home=tmp_path, assignments=SIX)["state"] == "stopped"
+        assert run(space, home=tmp_path, assignments=SIX).state == "stopped"
     running = [
         trial
         for trials in trials_of(Home(tmp_path)).values()
@@ -380,5 +396,5 @@ def test_time_that_is_up_saves_every_running_trial_and_more_time_goes_on_with_th
     ]
     assert 1 <= len(running) <= 2
     assert "RUNNING" not in {run.info.status for run in runs_of(Home(tmp_path))}
-    assert run(space, home=tmp_path, assignments=SIX)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=SIX).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed)

@@ -1,0 +1,71 @@
+"""What a slot reports about its job. `name` is the job's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from kdsweep.core.trial_folder import Evaluation
+
+Outcome = Literal["complete", "saved", "dropped", "diverged", "failed", "fatal"]
+
+
+@dataclass(frozen=True)
+class StepReached:
+    """`step` of `total_steps` optimizer steps are done."""
+
+    name: str
+    step: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """A line for the user."""
+
+    name: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A trial was evaluated on validation."""
+
+    name: str
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The job has ended on this slot.
+
+    outcome:
+        complete  done
+        saved     stopped with a checkpoint, to resume on another slot or later
+        dropped   stopped without one, as requested
+        diverged  the loss is not finite; see `reason`
+        failed    this job can't be done; see `reason` and the stack trace `trace`
+        fatal     `error` would end every other job too
+    spent: seconds by purpose (start, training, evaluating, saving).
+    """
+
+    name: str
+    outcome: Outcome
+    reason: str | None = None
+    trace: str | None = None
+    error: Exception | None = None
+    spent: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WorkerLost:
+    """The process that ran the job is gone."""
+
+    name: str
+    reason: str
+
+
+Event = StepReached | Message | Evaluated | Ended | WorkerLost
+OnEvent = Callable[[Event], None]

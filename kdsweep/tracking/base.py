@@ -1,0 +1,128 @@
+"""What a sweep needs of a tracker and of a store for students. MLflow is one implementation.
+
+Another one is a class for each protocol, and a line in `opening.py`. Every call may raise
+TrackingUnreachable; the caller then repeats it later. A call that is repeated must change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from kdsweep.core.settings import TrialSettings
+from kdsweep.trial_id import TrialId
+
+RunPhase = Literal["sweep", "teacher", "search", "confirm"]
+RunState = Literal["running", "paused", "complete", "pruned", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """Names a run within its sweep, whichever tracker keeps it.
+
+    phase: `sweep` is the sweep's own run, the parent of the others. trial: for the phases `search`
+    and `confirm`. teacher: which one, where a sweep has several.
+    """
+
+    phase: RunPhase
+    trial: TrialId | None = None
+    teacher: str = ""
+
+    @classmethod
+    def of(cls, trial: TrialId) -> RunKey:
+        """The run of a trial, or of one that confirms it."""
+        return cls(trial.phase, trial)
+
+    @property
+    def name(self) -> str:
+        """`sweep`, `teacher`, `teacher-1a2b3c`, `distill-3` or `distill-3-seed-0`."""
+        if self.trial is not None:
+            return self.trial.name
+        return f"{self.phase}-{self.teacher}" if self.teacher else self.phase
+
+
+@dataclass(frozen=True)
+class MetricValue:
+    """A metric, measured at `timestamp` (milliseconds since 1970) after `step` optimizer steps."""
+
+    name: str
+    value: float
+    timestamp: int
+    step: int
+
+
+@dataclass(frozen=True)
+class RunUpdate:
+    """What is new about a run. Params and tags are merged with those that the run has.
+
+    started, ended: milliseconds since 1970; None where unknown.
+    """
+
+    state: RunState
+    params: Mapping[str, object] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    metrics: Sequence[MetricValue] = ()
+    started: int | None = None
+    ended: int | None = None
+
+
+class Tracker(Protocol):
+    """Keeps the runs of one sweep: its own, one for each teacher, trial and run of confirm."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it, such as `MLflow at http://gpu1:5000`. Without a password."""
+
+    def connect(self) -> None:
+        """Raises TrackingUnreachable, or another KdsweepError where it can never be used."""
+
+    def update(self, run: RunKey, update: RunUpdate) -> str:
+        """Start the run unless it exists, log what is new, and pause or end it as `state` says.
+
+        Returns the tracker's own id of the run, which is shown to users.
+        """
+
+    def prepare_views(self, metric: str) -> None:
+        """Set up how the tracker shows this sweep's runs, best `metric` first. May do nothing."""
+
+    def describe_sweep(self, text: str) -> None:
+        """Show this text (Markdown) with the sweep's run."""
+
+    def add_file(self, run: RunKey, file: Path) -> None:
+        """Keep a copy of the file with a run that was started."""
+
+    def rename_sweep(self, name: str) -> None:
+        """Move all runs of this sweep to another name. Ends those that are running or paused."""
+
+
+class StudentStore(Protocol):
+    """Keeps the best students of one sweep."""
+
+    def keep(self, run: RunKey, folder: Path, settings: TrialSettings) -> None:
+        """Copy the student in `folder` (a Hugging Face folder, which stays as it is).
+
+        settings: of its trial; they say which columns and how much of a row the student reads.
+        """
+
+    def fetch(self, run: RunKey, folder: Path) -> None:
+        """Copy a kept student into `folder`. Raises KdsweepError where the store has none."""
+
+    def drop(self, run: RunKey) -> Literal["removed", "registered"]:
+        """Remove a kept student. `registered`: it stays, because it has been published."""
+
+    def register_best(self, model: str, run: RunKey, metric: str, value: float) -> str:
+        """Publish the run's kept student as the best version of `model`, if it is.
+
+        value: its `metric` on validation. Of two equal students the earlier one stays.
+        Returns one line that says what was done.
+        """
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where one sweep keeps its runs and its students."""
+
+    runs: Tracker
+    students: StudentStore

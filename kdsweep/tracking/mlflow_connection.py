@@ -1,0 +1,233 @@
+"""MLflow's client for one sweep: finds the experiment and the sweep's runs, and says whether
+MLflow can be reached."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import requests
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.store.db.db_types import DATABASE_ENGINES
+from sqlalchemy import Engine, NullPool, create_engine, event
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+
+from kdsweep.core.files import on_network_file_system, write_ahead
+from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, without_password
+from kdsweep.tracking.base import RunKey
+
+warnings.filterwarnings("ignore", module="mlflow")
+# It logs each table that it creates, and a stack trace for each error that it raises as well.
+logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
+
+SQLITE = "sqlite:///"
+MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)
+
+
+class RunTags(NamedTuple):
+    """The tags by which a run is found again: `kdsweep.phase`, `.strategy` and `.trial`.
+
+    Where a sweep has several teachers, a teacher's run has the strategy `teacher`.
+    """
+
+    phase: str
+    strategy: str = ""
+    trial: str = ""
+
+    @classmethod
+    def of(cls, key: RunKey) -> RunTags:
+        if key.trial is not None:
+            return cls(key.phase, key.trial.strategy, key.trial.number_and_seed)
+        if key.teacher:
+            return cls(key.phase, "teacher", key.teacher)
+        return cls(key.phase)
+
+    @classmethod
+    def of_run(cls, run: Run) -> RunTags:
+        found = run.data.tags
+        return cls(*(found.get(f"kdsweep.{field}", "") for field in cls._fields))
+
+
+@dataclass
+class KnownRun:
+    """What is known of a run without asking MLflow. `status` is MLflow's word."""
+
+    run_id: str
+    status: str
+
+
+class MlflowConnection:
+    """The experiment and the runs of one sweep, found by their tags.
+
+    uri: of a server or a database. artifacts: the folder for files where `uri` is a database.
+    """
+
+    def __init__(self, uri: str, *, experiment: str, sweep: str, artifacts: Path) -> None:
+        self.uri = uri
+        self.name = f"MLflow at {without_password(uri)}"
+        self.experiment_name = experiment
+        self.sweep = sweep
+        self.runs: dict[RunTags, KnownRun] = {}
+        self._artifact_location = artifacts.as_uri() if _is_database(uri) else None
+        self._experiment_id: str | None = None
+        if uri.startswith(SQLITE):
+            _write_ahead(Path(uri.removeprefix(SQLITE)))
+
+    @property
+    def experiment_id(self) -> str:
+        assert self._experiment_id is not None
+        return self._experiment_id
+
+    def run_id(self, key: RunKey) -> str:
+        """MLflow's id of a run of this sweep. Raises KdsweepError where there is none."""
+        if (known := self.runs.get(RunTags.of(key))) is None:
+            raise KdsweepError(
+                f"tracking: {self.name} has no run {key.name} of sweep {self.sweep!r}"
+            )
+        return known.run_id
+
+    def connect(self) -> None:
+        """Find MLflow. Raises KdsweepError where it can't be used, now or ever."""
+        try:
+            with self.client():
+                pass
+        except (*MLFLOW_ERRORS, ImportError) as error:
+            raise KdsweepError(
+                f"tracking: {self.name} can't be used: {shown_error(error)}"
+            ) from error
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[MlflowClient]:
+        """The client, with the experiment and this sweep's runs found.
+
+        Raises TrackingUnreachable where MLflow doesn't answer, in the block too.
+        """
+        try:
+            if self._experiment_id is None:
+                self._connect()
+            yield self._client
+        except MLFLOW_ERRORS as error:
+            if not is_unreachable(error):
+                raise
+            # A call that was cut off may have reached MLflow: look again before anything is made.
+            self._experiment_id = None
+            raise TrackingUnreachable(
+                f"tracking: {self.name} doesn't answer: {shown_error(error)}"
+            ) from error
+
+    @contextlib.contextmanager
+    def reader(self) -> Iterator[MlflowClient]:
+        """A client that creates nothing. Raises KdsweepError where there is no MLflow to read."""
+        database = Path(self.uri.removeprefix(SQLITE))
+        if self.uri.startswith(SQLITE) and not database.exists():
+            # MLflow would create an empty one.
+            raise KdsweepError(f"tracking: there is no MLflow database {database}")
+        try:
+            check_database_server(self.uri)
+            yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        except MLFLOW_ERRORS as error:
+            if not is_unreachable(error):
+                raise
+            raise TrackingUnreachable(
+                f"tracking: {self.name} doesn't answer: {shown_error(error)}"
+            ) from error
+
+    def _connect(self) -> None:
+        check_database_server(self.uri)
+        self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+        experiment_id = self._find_or_create_experiment().experiment_id
+        tag = f"tags.`kdsweep.sweep` = '{self.sweep}'"
+        self.runs = {
+            RunTags.of_run(run): KnownRun(run.info.run_id, run.info.status)
+            for run in search_runs(self._client, experiment_id, tag)
+        }
+        self._experiment_id = experiment_id
+
+    def _find_or_create_experiment(self) -> Experiment:
+        found = self._client.get_experiment_by_name(self.experiment_name)
+        if found is None:
+            created = self._client.create_experiment(self.experiment_name, self._artifact_location)
+            return self._client.get_experiment(created)
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        return found
+
+
+def search_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    """All runs that MLflow's search finds, page by page."""
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id],
+            filter_string=query,
+            run_view_type=ViewType.ACTIVE_ONLY,
+            max_results=1000,
+            page_token=token,
+        )
+        runs += page
+        token = page.token
+        if not token:
+            return runs
+
+
+def is_unreachable(error: BaseException | None) -> bool:
+    """Whether MLflow may answer later, since nothing is wrong with what was sent.
+
+    MLflow gives most of its errors the code INTERNAL_ERROR, so their causes have to tell.
+    """
+    if getattr(error, "error_code", None) == "TEMPORARILY_UNAVAILABLE":
+        return True
+    while error is not None:
+        if isinstance(error, requests.exceptions.RequestException):
+            # A ValueError among them is a URL that can't be one.
+            return not isinstance(error, ValueError | requests.exceptions.SSLError)
+        if isinstance(error, OperationalError | InterfaceError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def shown_error(error: Exception) -> str:
+    """An error's first line, without a password."""
+    return without_password(first_line(error))
+
+
+def check_database_server(uri: str) -> None:
+    """Raises OperationalError at once where a database server doesn't answer.
+
+    MLflow itself would try for 100 seconds, with pages of warnings.
+    """
+    if _is_database(uri) and not uri.startswith("sqlite"):
+        with create_engine(uri, poolclass=NullPool).connect():
+            pass
+
+
+def _is_database(uri: str) -> bool:
+    return re.split("[:+]", uri)[0] in DATABASE_ENGINES
+
+
+def _write_ahead(file: Path) -> None:
+    """Let MLflow's connections to this SQLite file use a write-ahead log.
+
+    MLflow opens them itself and has no setting for it, so SQLAlchemy tells us of each.
+    """
+    if on_network_file_system(file.parent):
+        return
+
+    def on_connect(connection: object, record: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            opened = connection.execute("PRAGMA database_list").fetchone()[2]
+            if opened and Path(opened) == file:
+                write_ahead(connection)
+
+    event.listen(Engine, "connect", on_connect)

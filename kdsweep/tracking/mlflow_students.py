@@ -1,0 +1,214 @@
+"""MLflow as a store for students: artifacts that MLflow loads and serves, and its registry.
+
+Here MLflow's registered model has the experiment's name, and its alias `best` names the version.
+"""
+
+from __future__ import annotations
+
+import platform
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from mlflow import MlflowClient
+from mlflow.entities import RunTag
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from kdsweep.core.settings import TrialSettings
+from kdsweep.errors import KdsweepError
+from kdsweep.serving import write_settings
+from kdsweep.tracking.base import RunKey
+from kdsweep.tracking.mlflow_connection import (
+    MLFLOW_ERRORS,
+    MlflowConnection,
+    RunTags,
+    is_unreachable,
+    search_runs,
+    shown_error,
+)
+
+STUDENT = "student"  # the artifact's folder
+STATE = "kdsweep.student"  # the tag: kept, removed or registered
+BEST = "best"  # the alias
+WRITTEN_WITH = ("kdsweep", "mlflow", "torch", "transformers")
+
+
+class MlflowStudents:
+    """The students of one sweep in MLflow. Implements `StudentStore`."""
+
+    def __init__(self, connection: MlflowConnection) -> None:
+        self._connection = connection
+
+    def keep(self, run: RunKey, folder: Path, settings: TrialSettings) -> None:
+        """Upload the folder as artifact `student/`, with what lets MLflow load and serve it."""
+        with self._connection.client() as client, tempfile.TemporaryDirectory() as beside:
+            run_id = self._connection.run_id(run)
+            client.log_artifacts(run_id, str(folder), STUDENT)
+            _write_model_files(Path(beside), run_id, settings)
+            client.log_artifacts(run_id, beside, STUDENT)
+            client.log_batch(run_id, tags=[RunTag(STATE, "kept")])
+
+    def fetch(self, run: RunKey, folder: Path) -> None:
+        try:
+            with self._connection.reader() as client:
+                run_id = self._find(client, run)
+                found = Path(client.download_artifacts(run_id, STUDENT, str(folder)))
+        except MLFLOW_ERRORS as error:
+            raise KdsweepError(
+                f"tracking: {self._connection.name} has no student of {run.name}: "
+                f"{shown_error(error)}"
+            ) from error
+        for file in list(found.iterdir()):
+            file.rename(folder / file.name)
+        found.rmdir()
+
+    def drop(self, run: RunKey) -> Literal["removed", "registered"]:
+        """A student that is a version of a registered model keeps its files."""
+        with self._connection.client() as client:
+            run_id = self._connection.run_id(run)
+            registered = bool(client.search_model_versions(f"run_id = '{run_id}'"))
+            if not registered:
+                uri = client.get_run(run_id).info.artifact_uri
+                files = get_artifact_repository(uri, tracking_uri=self._connection.uri)
+                files.delete_artifacts(STUDENT)
+            state: Literal["removed", "registered"] = "registered" if registered else "removed"
+            client.set_tag(run_id, STATE, state)
+            return state
+
+    def register_best(self, model: str, run: RunKey, metric: str, value: float) -> str:
+        """Give the alias `best` to this run's student, unless the version that has it is as good.
+
+        The version's tag `kdsweep.METRIC` holds the value that later students are compared with.
+        """
+        with self._connection.client() as client:
+            _create_registered_model(client, model)
+            best = _best_version(client, model)
+            if best is not None and (why := self._why_it_stays(best, run, metric, value)):
+                return f"registered model {model}: version {best.version} {why}"
+            tags = {f"kdsweep.{metric}": repr(value)}
+            new = self._find_or_create_version(client, model, run, tags)
+            client.set_registered_model_alias(model, BEST, new)
+            line = (
+                f"registered model {model}: version {new} ({run.name}, {metric} {value:.4f}) "
+                "is 'best'"
+            )
+            if best is None:
+                return line
+            line += f", instead of version {best.version} of {self._sweep_of(best)}"
+            before = _reached(best, metric)
+            return line if before is None else f"{line} ({before:.4f})"
+
+    def _why_it_stays(
+        self, best: ModelVersion, run: RunKey, metric: str, value: float
+    ) -> str | None:
+        """Why the best version stays the best, or None where this run's student is better."""
+        if best.run_id == self._connection.run_id(run):
+            return f"({run.name}) is already 'best'"
+        reached = _reached(best, metric)
+        if reached is None or reached < value:
+            return None
+        return (
+            f"of {self._sweep_of(best)} stays 'best' ({metric} {reached:.4f}, "
+            f"{run.name} has {value:.4f})"
+        )
+
+    def _find(self, client: MlflowClient, run: RunKey) -> str:
+        """The id of a run, found by its tags."""
+        name = self._connection.experiment_name
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            raise KdsweepError(f"tracking: {self._connection.name} has no experiment {name!r}")
+        query = [f"tags.`kdsweep.sweep` = '{self._connection.sweep}'"]
+        for field, value in RunTags.of(run)._asdict().items():
+            if value:
+                query.append(f"tags.`kdsweep.{field}` = '{value}'")
+        found = search_runs(client, experiment.experiment_id, " and ".join(query))
+        if not found:
+            raise KdsweepError(
+                f"tracking: {self._connection.name} has no run {run.name} of sweep "
+                f"{self._connection.sweep!r}"
+            )
+        return str(found[0].info.run_id)
+
+    def _find_or_create_version(
+        self, client: MlflowClient, model: str, run: RunKey, tags: dict[str, str]
+    ) -> str:
+        """The model's version of this run: one that an earlier driver created, or a new one."""
+        run_id = self._connection.run_id(run)
+        found = client.search_model_versions(f"name = '{model}' and run_id = '{run_id}'")
+        if found:
+            return str(found[0].version)
+        own = RunTags.of(run)
+        tags |= {
+            "kdsweep.sweep": self._connection.sweep,
+            "kdsweep.strategy": own.strategy,
+            "kdsweep.trial": own.trial,
+        }
+        source = f"runs:/{run_id}/{STUDENT}"
+        created = client.create_model_version(model, source, run_id=run_id, tags=tags)
+        return str(created.version)
+
+    def _sweep_of(self, best: ModelVersion) -> str:
+        """Which sweep the version comes from, in words."""
+        sweep = best.tags.get("kdsweep.sweep", "?")
+        return "this sweep" if sweep == self._connection.sweep else f"sweep {sweep}"
+
+
+def _create_registered_model(client: MlflowClient, model: str) -> None:
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+
+
+def _best_version(client: MlflowClient, model: str) -> ModelVersion | None:
+    try:
+        return client.get_model_version_by_alias(model, BEST)
+    except MlflowException as error:
+        if is_unreachable(error):
+            raise
+        return None
+
+
+def _reached(version: ModelVersion, metric: str) -> float | None:
+    value = version.tags.get(f"kdsweep.{metric}")
+    return None if value is None else float(value)
+
+
+def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> None:
+    """What MLflow needs to load a student with `kdsweep.serving`, besides the student's own files.
+
+    The signature has no input: MLflow would allow only one of the forms that the model reads.
+    """
+    from mlflow.models import Model, ModelSignature
+    from mlflow.pyfunc import add_to_model
+    from mlflow.types import ColSpec, DataType, Schema
+
+    task = settings.task
+    outputs = Schema([ColSpec(DataType.string, "label"), ColSpec(DataType.double, "score")])
+    model = Model(
+        artifact_path=STUDENT,
+        run_id=run_id,
+        signature=ModelSignature(outputs=outputs),
+        metadata={"text": list(task.text)},
+    )
+    add_to_model(model, loader_module="kdsweep.serving", python_env="python_env.yaml")
+    model.save(str(folder / "MLmodel"))
+    versions = [f"{name}=={version(name).split('+')[0]}\n" for name in WRITTEN_WITH]
+    (folder / "requirements.txt").write_text("".join(versions), encoding="utf-8")
+    environment = (
+        f'python: "{platform.python_version()}"\n'
+        "build_dependencies: [pip, setuptools, wheel]\n"
+        "dependencies: [-r requirements.txt]\n"
+    )
+    (folder / "python_env.yaml").write_text(environment, encoding="utf-8")
+    write_settings(
+        folder,
+        text=task.text,
+        max_length=settings.training.max_length,
+        truncation=task.truncation,
+    )

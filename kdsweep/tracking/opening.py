@@ -1,0 +1,21 @@
+"""The one place where a sweep's `tracking` becomes a tracker and a store for students."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdsweep.tracking.base import Tracking
+
+
+def open_tracking(uri: str, *, experiment: str, sweep: str, artifacts: Path) -> Tracking:
+    """The tracker and the student store at `uri`. Connects with the first call of either.
+
+    artifacts: where files go if `uri` is a database; a server has a folder of its own.
+    """
+    # Takes a second to import, and only what trains or fetches needs it.
+    from kdsweep.tracking.mlflow_connection import MlflowConnection
+    from kdsweep.tracking.mlflow_students import MlflowStudents
+    from kdsweep.tracking.mlflow_tracker import MlflowTracker
+
+    connection = MlflowConnection(uri, experiment=experiment, sweep=sweep, artifacts=artifacts)
+    return Tracking(MlflowTracker(connection), MlflowStudents(connection))
