@@ -318,7 +318,8 @@ def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues
             rates,
         ),
     )
-    assert report["strategies"]["finetune"]["trials"] == {"complete": 1, "pruned": 0, "failed": 1}
+    trials = report.to_json()["strategies"]["finetune"]["trials"]
+    assert trials == {"complete": 1, "pruned": 0, "failed": 1}
     failed = next(
         run for run in runs_of(Home(tmp_path)) if run.data.tags.get("kdsweep.state") == "failed"
     )
