@@ -1,4 +1,4 @@
-"""The command line as a process, as a user has it."""
+"""The command line: help, exit status, one line for an error, and `plan`."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ def kdsweep(
 
 
 def test_help_answers_in_under_half_a_second() -> None:
+    # Other tests may occupy the cores, so one of several tries must be fast.
     seconds: list[float] = []
-    while (
-        len(seconds) < 10 and min(seconds, default=1.0) >= 0.5
-    ):  # beside other tests one try may have to wait for a core
+    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.5:
         start = time.perf_counter()
         assert kdsweep("--help").returncode == 0
         seconds.append(time.perf_counter() - start)
@@ -56,12 +55,11 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
     examples = re.findall(rf"^\s*kdsweep {name} (.*)$", text, flags=re.MULTILINE)
     assert examples, f"{name} has no example"
     for example in examples:
-        command.make_context(
-            name, example.split(), resilient_parsing=False
-        )  # raises where an option doesn't exist
+        # This raises if an option doesn't exist.
+        command.make_context(name, example.split(), resilient_parsing=False)
 
 
-def test_the_page_of_commands_has_every_command() -> None:
+def test_the_page_on_commands_has_every_command() -> None:
     page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
     assert set(COMMANDS) <= set(re.findall(r"^## kdsweep (\w+)$", page, flags=re.MULTILINE))
 
@@ -71,7 +69,7 @@ def test_wrong_usage_has_exit_status_2() -> None:
     assert kdsweep("runn").returncode == 2
 
 
-def test_an_unknown_sweep_is_one_line_with_the_names_there_are(tmp_path: Path) -> None:
+def test_an_unknown_sweep_is_one_line(tmp_path: Path) -> None:
     for command in ("status", "compare", "ui"):
         done = kdsweep(command, "nope", "--home", tmp_path)
         assert done.returncode == 1
@@ -80,7 +78,7 @@ def test_an_unknown_sweep_is_one_line_with_the_names_there_are(tmp_path: Path) -
     assert not list(tmp_path.iterdir())
 
 
-def test_without_a_network_and_a_cache_the_answer_is_one_line_that_names_embedded(
+def test_without_a_network_and_a_cache_the_error_is_one_line_that_names_embedded(
     tmp_path: Path,
 ) -> None:
     start = time.monotonic()
@@ -97,19 +95,17 @@ def test_without_a_network_and_a_cache_the_answer_is_one_line_that_names_embedde
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "--embedded" in done.stderr
-    assert (
-        time.monotonic() - start < 60
-    )  # trying again and again takes the Hub's client minutes; importing torch takes its time beside other tests
+    # If the Hub's client retries, it takes minutes. Importing torch is slow beside other tests.
+    assert time.monotonic() - start < 60
     assert not (tmp_path / "home").exists()
 
 
 def test_a_minus_one_label_in_a_split_that_is_used_is_an_error(
     tmp_path: Path, tiny_space: Path
 ) -> None:
-    (tmp_path / "bad.csv").write_text(
-        "text,label\n" + "".join(f"film {i},{i % 2 if i % 9 else -1}\n" for i in range(90)),
-        encoding="utf-8",
-    )
+    labels = [i % 2 if i % 9 else -1 for i in range(90)]
+    rows = "".join(f"film {i},{label}\n" for i, label in enumerate(labels))
+    (tmp_path / "bad.csv").write_text(f"text,label\n{rows}", encoding="utf-8")
     done = CliRunner().invoke(
         main,
         [
@@ -127,7 +123,7 @@ def test_a_minus_one_label_in_a_split_that_is_used_is_an_error(
     assert not (tmp_path / "home").exists()
 
 
-def test_plan_checks_everything_and_writes_nothing(tmp_path: Path, tiny_space: Path) -> None:
+def test_plan_describes_what_would_run_and_writes_nothing(tmp_path: Path, tiny_space: Path) -> None:
     done = kdsweep("plan", tiny_space, "--home", tmp_path / "home", "--json", "--set", "trials=7")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
@@ -167,7 +163,8 @@ def test_plan_counts_the_rows_that_only_the_teacher_labels(
     )
     sets = (
         f"task.unlabelled={more}",
-        "strategies.combined.augment={views: 3, mask: {choices: [0.1, 0.2]}, seed: {choices: [0, 1]}}",
+        "strategies.combined.augment={views: 3, mask: {choices: [0.1, 0.2]}, "
+        "seed: {choices: [0, 1]}}",
         "trials=7",
     )
     views = "strategies.distill.augment={views: {low: 0, high: 2}, swap: {low: 0.0, high: 0.5}}"
@@ -187,7 +184,8 @@ def test_plan_counts_the_rows_that_only_the_teacher_labels(
         strategy: (one["unlabelled"], one["views"], one["rows"], one["sets_of_views"])
         for strategy, one in found.items()
     } == {
-        "distill": (80, 2, 80 + 2 * train, 7),  # a range: each trial its own
+        # `swap` is a range, so each trial has views of its own.
+        "distill": (80, 2, 80 + 2 * train, 7),
         "combined": (80, 3, 80 + 3 * train, 4),
     }
     assert all(one["seconds_a_trial"] > 0 and one["views_mb"] > 0 for one in found.values())
@@ -197,33 +195,30 @@ def test_plan_counts_the_rows_that_only_the_teacher_labels(
     assert "up to 4 different sets of views" in shown
 
 
-def test_plan_tells_what_the_words_of_a_masked_language_model_take(
+def test_plan_estimates_the_time_for_words_of_a_masked_language_model(
     tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]
 ) -> None:
     folder = tmp_path / "words"
     AutoModelForMaskedLM.from_pretrained(tiny("bert", layers=2)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(tiny("bert", layers=2)).save_pretrained(folder)
 
-    def told(share: str) -> tuple[dict[str, Any], str]:
-        views = f"strategies.distill.augment={{views: 2, masked_lm: {{model: {folder}, share: {share}}}}}"
+    def estimate(share: str) -> tuple[dict[str, Any], str]:
+        words = f"{{model: {folder}, share: {share}}}"
+        views = f"strategies.distill.augment={{views: 2, masked_lm: {words}}}"
         arguments = ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--set", views]
         done = [CliRunner().invoke(main, [*arguments, *more]) for more in (["--json"], [])]
         assert [one.exit_code for one in done] == [0, 0], done[0].output
         return json.loads(done[0].stdout)["estimate"], done[1].stdout
 
-    some, shown = told("{choices: [0.0, 0.9]}")
-    none, without = told("0.0")
-    assert (
-        some["more_rows"]["distill"]["seconds_for_words"]
-        > 0
-        == none["more_rows"]["distill"]["seconds_for_words"]
-    )
-    assert (
-        "for the words of a masked language model, " in shown and "words of a masked" not in without
-    )
+    some, shown = estimate("{choices: [0.0, 0.9]}")
+    none, without = estimate("0.0")
+    assert some["more_rows"]["distill"]["seconds_for_words"] > 0
+    assert none["more_rows"]["distill"]["seconds_for_words"] == 0
+    assert "for the words of a masked language model, " in shown
+    assert "words of a masked" not in without
 
 
-def test_plan_refuses_words_of_a_model_that_has_none(
+def test_plan_refuses_a_masked_language_model_that_has_no_head(
     tmp_path: Path, tiny_space: Path, tiny: Callable[..., str]
 ) -> None:
     views = f"strategies.distill.augment={{views: 1, masked_lm: {tiny('bert', layers=2)}}}"
@@ -244,7 +239,7 @@ def test_plan_refuses_words_of_a_model_that_has_none(
         "task.text=txt",
     ],
 )
-def test_a_model_or_column_that_can_not_be_used_is_one_line(
+def test_a_model_or_column_that_cannot_be_used_is_one_line(
     assignment: str, tmp_path: Path, tiny_space: Path
 ) -> None:
     done = CliRunner().invoke(

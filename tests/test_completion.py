@@ -1,4 +1,4 @@
-"""Shell completion, asked as the shells ask: by the environment, in a process of its own."""
+"""Shell completion, called as shells call it: by the environment, in a process of its own."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from kdsweep.sweep.folders import Home
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """Three sweeps, the last written first; one of them with trials."""
-    place = Home(tmp_path / "it's «home»")
+    """Three sweeps, last written first; one of them has trials."""
+    made = Home(tmp_path / "it's «home»")
     for i, name in enumerate(("sst2-embedded", "sst2", "mrpc")):
-        facts = place.sweep(name).facts
+        facts = made.sweep(name).facts
         write_json(facts, {})
         os.utime(facts, (i, i))
     for trial in ("distill-0", "distill-10", "finetune-2"):
-        write_json(place.sweep("sst2").trials / trial / "settings.json", {})
-    write_json(place.sweep("sst2").confirm / "distill-0-seed-1" / "settings.json", {})
-    return place
+        write_json(made.sweep("sst2").trials / trial / "settings.json", {})
+    write_json(made.sweep("sst2").confirm / "distill-0-seed-1" / "settings.json", {})
+    return made
 
 
 def completed(words: str, home: Home | None = None, code: str = "") -> list[str]:
@@ -40,7 +40,10 @@ def completed(words: str, home: Home | None = None, code: str = "") -> list[str]
         "COMP_CWORD": str(len(words.split(" ")) - 1),
     }
     environment |= {"KDSWEEP_HOME": str(home.root)} if home else {}
-    program = f"import sys\nsys.argv = ['kdsweep']\nfrom kdsweep.cli import command_line\n{code}\ncommand_line()"
+    program = (
+        "import sys\nsys.argv = ['kdsweep']\nfrom kdsweep.cli import command_line\n"
+        f"{code}\ncommand_line()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
@@ -59,16 +62,16 @@ def test_commands_and_options_are_completed() -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "compare", "replay", "ui"])
-def test_names_of_sweeps_are_completed_the_last_used_first(command: str, home: Home) -> None:
+def test_names_of_sweeps_are_completed_last_used_first(command: str, home: Home) -> None:
     assert completed(f"kdsweep {command} ", home) == ["mrpc", "sst2", "sst2-embedded"]
     assert completed(f"kdsweep {command} ss", home) == ["sst2", "sst2-embedded"]
 
 
-def test_a_sweep_that_was_named_is_not_offered_again(home: Home) -> None:
+def test_a_sweep_that_was_typed_is_not_offered_again(home: Home) -> None:
     assert completed("kdsweep compare sst2 ", home) == ["mrpc", "sst2-embedded"]
 
 
-def test_names_of_trials_are_those_of_the_sweep(home: Home) -> None:
+def test_names_of_trials_come_from_the_sweep_that_was_typed(home: Home) -> None:
     assert completed("kdsweep replay sst2 ", home) == [
         "distill-0",
         "distill-10",
@@ -80,16 +83,14 @@ def test_names_of_trials_are_those_of_the_sweep(home: Home) -> None:
     assert completed("kdsweep replay ../.. ", home) == []
 
 
-def test_the_home_that_was_typed_counts_more_than_the_environment(
-    home: Home, tmp_path: Path
-) -> None:
+def test_the_home_that_was_typed_overrides_the_environment(home: Home, tmp_path: Path) -> None:
     plain = tmp_path / "plain"
     shutil.copytree(home.root, plain)
     assert completed(f"kdsweep status --home {plain} mr", Home(tmp_path / "none")) == ["mrpc"]
     assert completed("kdsweep status ", Home(tmp_path / "none")) == []
 
 
-def test_spaces_and_data_are_files() -> None:
+def test_spaces_and_data_are_completed_as_files() -> None:
     for words in (
         "kdsweep run ",
         "kdsweep plan sp",
@@ -97,16 +98,20 @@ def test_spaces_and_data_are_files() -> None:
         "kdsweep advise ",
         "kdsweep init da",
     ):
-        assert completed(words) == [words.split(" ")[-1]]  # of type file: the shell looks itself
+        # The answer has the type "file", and the shell looks for names itself.
+        assert completed(words) == [words.split(" ")[-1]]
 
 
-def test_an_answer_comes_at_once_and_without_torch(home: Home) -> None:
+def test_completion_is_fast_and_imports_no_torch(home: Home) -> None:
+    heavy = (
+        "import atexit\n"
+        "heavy = {'torch', 'optuna', 'mlflow', 'transformers', 'pandas'}\n"
+        "atexit.register(lambda: sys.stderr.write(' '.join(heavy & set(sys.modules))))"
+    )
+    # Other tests may occupy the cores, so one of several tries must be fast.
     seconds: list[float] = []
-    while (
-        len(seconds) < 10 and min(seconds, default=1.0) >= 0.6
-    ):  # beside other tests one try may have to wait for a core
+    while len(seconds) < 10 and min(seconds, default=1.0) >= 0.6:
         start = time.perf_counter()
-        heavy = "import atexit; atexit.register(lambda: sys.stderr.write(' '.join({'torch', 'optuna', 'mlflow', 'transformers', 'pandas'} & set(sys.modules))))"
         assert completed("kdsweep replay sst2 dis", home, heavy) == [
             "distill-0",
             "distill-10",
@@ -124,7 +129,7 @@ def test_an_answer_comes_at_once_and_without_torch(home: Home) -> None:
         ("fish", "complete --no-files --command kdsweep"),
     ],
 )
-def test_the_script_is_one_for_the_shell(shell: str, words: str) -> None:
+def test_the_script_fits_its_shell(shell: str, words: str) -> None:
     done = CliRunner().invoke(main, ["completion", shell])
     assert done.exit_code == 0
     assert words in done.stdout
@@ -137,7 +142,7 @@ def test_the_script_is_one_for_the_shell(shell: str, words: str) -> None:
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="no bash here")
-def test_bash_takes_the_script_and_completes_with_it(home: Home, tmp_path: Path) -> None:
+def test_bash_completes_with_the_script(home: Home, tmp_path: Path) -> None:
     program = tmp_path / "bin" / "kdsweep"
     program.parent.mkdir()
     program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m kdsweep "$@"\n')

@@ -17,7 +17,7 @@ def ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     return drafts_in(tmp_path, monkeypatch)
 
 
-def test_text_and_label_are_found_beside_ids_dates_and_flags_and_the_reasons_stand_in_the_file(
+def test_text_and_label_are_found_among_other_columns_and_the_file_has_the_reasons(
     ask: Ask,
 ) -> None:
     facts = ask(tickets())
@@ -30,7 +30,7 @@ def test_text_and_label_are_found_beside_ids_dates_and_flags_and_the_reasons_sta
     assert facts["task"]["holdout"] == 0.2
 
 
-def test_columns_that_are_asked_for_are_taken(ask: Ask) -> None:
+def test_requested_columns_are_used(ask: Ask) -> None:
     facts = ask(tickets(), label=("urgent",), text=("message", "team"))
     assert (facts["task"]["text"], facts["task"]["label"]) == (["message", "team"], "urgent")
     with pytest.raises(DataError, match=r"no column 'tema'.*did you mean 'team'"):
@@ -41,7 +41,7 @@ def test_columns_that_are_asked_for_are_taken(ask: Ask) -> None:
     ("first", "second"),
     [("premise", "hypothesis"), ("sentence1", "sentence2"), ("question_a", "question_b")],
 )
-def test_sentence_pairs_are_found_and_an_explanation_is_not_taken_for_one(
+def test_sentence_pairs_are_found_and_an_explanation_is_no_part_of_one(
     first: str, second: str, ask: Ask
 ) -> None:
     rows = [
@@ -69,7 +69,7 @@ def test_sentence_pairs_are_found_and_an_explanation_is_not_taken_for_one(
         (tuple("abcdefghijkl"), None, "f1_macro"),
     ],
 )
-def test_the_metric_is_one_that_the_most_frequent_answer_does_not_please(
+def test_the_metric_does_not_reward_always_predicting_the_most_frequent_class(
     teams: tuple[str, ...],
     weights: tuple[float, ...] | None,
     metric: str,
@@ -97,7 +97,7 @@ def test_a_test_split_without_labels_is_replaced_by_validation(
     assert "`test` has no labels" in facts["reasons"]["splits"]
 
 
-def test_a_language_in_other_letters_gets_models_that_read_it(
+def test_texts_in_other_letters_get_multilingual_models(
     ask: Ask,
 ) -> None:
     ask(
@@ -112,7 +112,7 @@ def test_a_language_in_other_letters_gets_models_that_read_it(
     assert "multilingual" in str(load_space("space.yaml").teacher)
 
 
-def test_a_dataset_on_the_hub_is_read_like_any_other(
+def test_a_dataset_on_the_hub_is_drafted_like_any_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets

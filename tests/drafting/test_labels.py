@@ -38,7 +38,7 @@ def ask_jsonl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
     return drafts_in(tmp_path, monkeypatch, "jsonl")
 
 
-def test_a_column_of_fractions_is_proposed_as_a_regression(
+def test_a_column_of_fractions_becomes_a_regression(
     ask: Ask,
 ) -> None:
     facts = ask(rows(score=amount))
@@ -122,7 +122,7 @@ CANDIDATES: list[tuple[dict[str, Make], str | list[str], str]] = [
 
 
 @pytest.mark.parametrize(("columns", "label", "kind"), CANDIDATES)
-def test_of_several_candidates_the_one_with_a_labels_name_is_taken(
+def test_of_several_candidates_the_one_with_a_label_s_name_is_chosen(
     columns: dict[str, Make], label: str | list[str], kind: str, ask: Ask
 ) -> None:
     facts = ask(rows(600, **columns))
@@ -142,7 +142,7 @@ def test_a_candidate_of_another_kind_is_named_with_its_kind(
     assert "(kind: regression)" in ask(rows(label=flag, confidence=amount))["reasons"]["label"]
 
 
-def test_a_few_whole_numbers_stay_classes_and_the_file_says_how_to_take_them_for_numbers(
+def test_a_few_whole_numbers_are_classes_and_the_file_says_how_to_read_them_as_numbers(
     ask: Ask,
 ) -> None:
     facts = ask(rows(stars=one_of(1, 2, 3, 4, 5)))
@@ -161,7 +161,7 @@ def test_a_few_whole_numbers_stay_classes_and_the_file_says_how_to_take_them_for
     assert "regression" not in ask(rows(spam=flag))["reasons"]["label"]
 
 
-def test_a_label_that_is_asked_for_decides_on_the_kind(ask: Ask) -> None:
+def test_the_kind_follows_the_requested_label(ask: Ask) -> None:
     found = rows(
         label=one_of("a", "b"),
         weight=amount,
@@ -183,7 +183,7 @@ def test_a_label_that_is_asked_for_decides_on_the_kind(ask: Ask) -> None:
         ask(found, label=("toxic", "toxic"))
 
 
-def test_labels_may_be_named_on_the_command_line_and_json_tells_the_kind(
+def test_labels_can_be_named_on_the_command_line_and_json_has_the_kind(
     ask: Ask,
 ) -> None:
     ask(rows(label=one_of("a", "b"), toxic=flag, insult=flag))
@@ -204,7 +204,7 @@ def test_labels_may_be_named_on_the_command_line_and_json_tells_the_kind(
     assert "  kind    multi_label: " in done.stdout
 
 
-def test_a_column_of_lists_is_proposed_as_several_labels(
+def test_a_column_of_lists_becomes_several_labels(
     ask_jsonl: Ask,
 ) -> None:
     facts = ask_jsonl(rows(lang=one_of("en", "de"), feelings=tags))
@@ -224,7 +224,7 @@ def test_a_column_of_lists_is_proposed_as_several_labels(
     )
 
 
-def test_what_is_said_of_several_labels_is_counted(ask: Ask) -> None:
+def test_the_file_says_how_several_labels_are_spread(ask: Ask) -> None:
     facts = ask(
         rows(
             red=lambda draw, row: int(row % 30 == 0),
@@ -237,7 +237,7 @@ def test_what_is_said_of_several_labels_is_counted(ask: Ask) -> None:
     assert "`none` is skipped: every value is 0" in facts["reasons"]["label"]
 
 
-def test_a_datasets_lists_of_classes_are_labels_and_its_tags_of_words_are_not(
+def test_lists_of_classes_are_labels_and_tags_of_words_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets

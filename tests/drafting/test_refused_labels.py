@@ -42,7 +42,7 @@ def ask_jsonl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
         ([None], ("label",), "is no label: it is empty"),
     ],
 )
-def test_labels_that_are_none_are_one_line(
+def test_values_that_are_no_labels_are_one_line(
     values: list[Any],
     asked: tuple[str, ...],
     said: str,
@@ -55,7 +55,7 @@ def test_labels_that_are_none_are_one_line(
     assert not list(tmp_path.glob("*.yaml"))
 
 
-def test_lists_of_more_values_than_labels_can_be_are_refused_when_asked_for(
+def test_requested_lists_with_too_many_values_are_refused(
     ask_jsonl: Ask,
 ) -> None:
     with pytest.raises(DataError, match="`label` is no label: lists of 240 different values"):
@@ -70,7 +70,7 @@ def refused(*arguments: str) -> str:
     return done.stderr
 
 
-def test_nothing_guessable_is_one_line_with_every_column_and_the_keys_to_write(
+def test_data_without_a_guess_is_one_line_with_every_column_and_the_keys_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -103,7 +103,7 @@ def test_nothing_guessable_is_one_line_with_every_column_and_the_keys_to_write(
     )
 
 
-def test_what_plan_would_refuse_in_the_rows_is_said_and_nothing_is_written(
+def test_rows_that_plan_would_refuse_are_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -89,7 +89,7 @@ def as_saved_dataset(folder: Path, frame: pandas.DataFrame) -> str:
 @pytest.mark.parametrize(
     "write", [as_csv, as_tsv, as_json, as_jsonl, as_parquet, as_folder, as_saved_dataset]
 )
-def test_plan_takes_what_was_written_for_every_kind_of_data(
+def test_plan_accepts_the_space_for_every_kind_of_data(
     write: Callable[[Path, pandas.DataFrame], str],
     tmp_path: Path,
     tiny: Callable[..., str],
@@ -142,7 +142,7 @@ def as_booleans(folder: Path, draw: random.Random) -> str:
     [(as_fractions, ["score"]), (as_lists, sorted(TAGS)), (as_booleans, ["#1", "yes, no"])],
     ids=["fractions", "lists", "booleans"],
 )
-def test_plan_takes_what_was_written_for_every_kind_of_label(
+def test_plan_accepts_the_space_for_every_kind_of_label(
     write: Callable[[Path, random.Random], str],
     labels: list[str],
     tmp_path: Path,
@@ -159,7 +159,7 @@ def test_plan_takes_what_was_written_for_every_kind_of_label(
     assert set(facts["studies"]) == {"finetune", "distill", "combined", "distill_then_finetune"}
 
 
-def test_names_and_paths_that_mean_something_in_yaml_survive(
+def test_names_and_paths_with_a_meaning_in_yaml_survive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -200,13 +200,13 @@ def test_names_and_paths_that_mean_something_in_yaml_survive(
         "",
     ],
 )
-def test_a_scalar_is_read_back_as_it_was(text: str) -> None:
+def test_a_scalar_reads_back_unchanged(text: str) -> None:
     assert parse_yaml(f"a: [{scalar(text)}, {{b: {scalar(text)}}}]\nc: {scalar(text)}\n", "x")[
         0
     ] == {"a": [text, {"b": text}], "c": text}
 
 
-def test_nothing_is_written_over_and_no_folder_is_made(ask: Ask) -> None:
+def test_no_file_is_overwritten_and_no_folder_is_made(ask: Ask) -> None:
     ask(tickets())
     before = Path("space.yaml").read_text()
     with pytest.raises(KdsweepError, match="exists already"):
