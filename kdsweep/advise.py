@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import AutoModelForSequenceClassification
 
 from kdsweep.config import Plan, SearchSpace
 from kdsweep.config.extremes import numbers_in
@@ -24,6 +23,7 @@ from kdsweep.core.models.describing import parameter_count
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.models.loading import load_config, with_labels
 from kdsweep.core.settings import StudentSettings
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home
@@ -140,7 +140,10 @@ def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> dict[str, i
     source = teacher.source if teacher else None
     students = [
         _parameters(
-            source if shape.model == "teacher" and source else shape.model, label_names, shape
+            source if shape.model == "teacher" and source else shape.model,
+            label_names,
+            space.task.kind,
+            shape,
         )
         for shape in space.students()
     ]
@@ -150,21 +153,23 @@ def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> dict[str, i
         else None
     )
     return {
-        "teacher": _parameters(whole.model, label_names, whole) if whole else None,
+        "teacher": _parameters(whole.model, label_names, space.task.kind, whole) if whole else None,
         "student": min(students),
     }
 
 
-def _parameters(source: str, label_names: tuple[str, ...], shape: StudentSettings) -> int:
+def _parameters(
+    source: str, label_names: tuple[str, ...], kind: TaskKind, shape: StudentSettings
+) -> int:
     """How many a model of this config has. On the meta device: only shapes, no memory."""
     config = with_labels(
-        load_config(source, trust_remote_code=shape.trust_remote_code), label_names
+        load_config(source, trust_remote_code=shape.trust_remote_code), label_names, kind
     )
     with torch.device("meta"):
         try:
             if shape.start == "scratch":
-                return parameter_count(new_model(shape, label_names, source))
-            model = AutoModelForSequenceClassification.from_config(
+                return parameter_count(new_model(shape, label_names, source, kind))
+            model = kind.model_class().from_config(
                 config, trust_remote_code=shape.trust_remote_code
             )
         except (ValueError, ImportError) as error:

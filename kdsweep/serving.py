@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from kdsweep.core.files import read_json, write_json
-from kdsweep.core.settings import Kind, Truncation
-from kdsweep.core.tasks.predictions import answers, as_classes
+from kdsweep.core.settings import Truncation
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Classifier:
         *,
         text: Sequence[str],
         max_length: int,
-        kind: Kind = "classification",
+        kind: TaskKind = DEFAULT_KIND,
         truncation: Truncation = "head",
     ) -> None:
         self.kind, self.truncation = kind, truncation
@@ -68,23 +69,9 @@ class Classifier:
             return pd.DataFrame({"label": pd.Series(dtype=str), "score": pd.Series(dtype=float)})
         with self._alone:
             logits = self._logits(columns)
-        labels, scores = self._answers(logits)
-        return pd.DataFrame({"label": labels, "score": scores}, index=index)
-
-    def _answers(self, logits: np.ndarray) -> tuple[list[str], np.ndarray]:
-        """What each row is called, and the score of that."""
-        from kdsweep.core.evaluation.metrics import log_probabilities
-
         names: Any = self.model.config.id2label
-        answered = answers(logits, self.kind)
-        if self.kind == "regression":
-            return [names[0]] * len(logits), answered.astype(np.float64)
-        probabilities = np.exp(log_probabilities(as_classes(logits, self.kind))).max(axis=1)
-        if self.kind == "multi_label":
-            return [
-                ", ".join(names[i] for i in np.flatnonzero(row)) for row in answered
-            ], probabilities.reshape(logits.shape).min(axis=1)
-        return [names[i] for i in answered.tolist()], probabilities
+        labels, scores = self.kind.serve(logits, [names[i] for i in range(len(names))])
+        return pd.DataFrame({"label": labels, "score": scores}, index=index)
 
     def _logits(self, columns: list[list[str]]) -> np.ndarray:
         """fp32 [rows, classes]"""

@@ -126,7 +126,7 @@ def comments() -> str:
 def task_of(facts: dict[str, Any]) -> tuple[Any, str]:
     """The label and the kind that were proposed, which the written file has too."""
     task = load_space("space.yaml").task
-    assert task.kind == facts["kind"]
+    assert task.kind.name == facts["kind"]
     assert list(task.label_columns) == (
         facts["task"]["label"]
         if isinstance(facts["task"]["label"], list)

@@ -28,7 +28,6 @@ from transformers import pipeline
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import tokenize_split
-from kdsweep.core.evaluation.metrics import log_probabilities
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json
 from kdsweep.errors import DataError
@@ -230,9 +229,8 @@ def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(
         InputFormat(12, token_types=True),
         cache=tmp_path,
     )
-    probabilities = np.exp(
-        log_probabilities(predict(classifier.model, tokens, classifier.model.dtype))
-    )
+    logits = predict(classifier.model, tokens, classifier.model.dtype)
+    probabilities = classifier.kind.probabilities(logits)
     answers = classifier.predict(texts)
     assert answers["label"].tolist() == [
         ["bad", "so-so", "good"][i] for i in probabilities.argmax(axis=1)

@@ -18,7 +18,6 @@ from scipy import stats
 from kdsweep.compare.findings import Question
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.schedules import PerEpoch, Schedule
-from kdsweep.core.settings import Metric
 
 LEVEL = 0.95
 ENOUGH = 5  # trials of a kind; fewer say nothing
@@ -47,7 +46,7 @@ class _Difference(NamedTuple):
 
 
 def answer_questions(
-    metric: Metric, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]
+    metric: str, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]
 ) -> list[Question]:
     """Every question with its answer. slot_hours: what each strategy used in all."""
     trials = [trial for record in records if (trial := _read(metric, record)) is not None]
@@ -72,7 +71,7 @@ def _entry(question: str, answer: str, n: int, found: _Difference | None = None)
 # --- what a trial is an example of -----------------------------------------------------------------------------------
 
 
-def _read(metric: Metric, record: TrialRecord) -> _Trial | None:
+def _read(metric: str, record: TrialRecord) -> _Trial | None:
     """None where the trial belongs to no search, or never finished."""
     value = record.best(metric)
     if (

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.trial_id import TrialId
 
@@ -38,11 +39,13 @@ class TrialRecord:
 class TestLogits:
     """What students put out for the rows of the test split.
 
-    labels: of the rows. students: strategy -> index of the seed -> logits [rows, classes].
+    kind: of the task. labels: of the rows. students: strategy -> index of the seed -> logits
+    [rows, outputs].
     """
 
     __test__ = False  # pytest would collect it
 
+    kind: TaskKind
     labels: np.ndarray
     students: dict[str, dict[int, np.ndarray]]
 

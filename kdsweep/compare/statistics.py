@@ -15,33 +15,26 @@ V is what resampled examples, the same for all seeds, add for all seeds alike. T
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 
 import numpy as np
-from scipy import sparse
 from scipy.optimize import brentq
 from scipy.special import (
     stdtrit,
 )  # Student's t: scipy.stats' own, without its checks, which cost fifty times as much
 
 from kdsweep.compare.findings import Estimate, Pair
-from kdsweep.core.settings import MEANS, METRICS, Metric
+from kdsweep.core.evaluation.metric_table import metric_named
 
 LEVEL, POWER = 0.95, 0.8
 WEIGHTS_AT_ONCE = 400_000  # rows x draws: they stay in the processor's cache
 MOST_SEEDS = 10_000
 LEAST_P = 1e-12  # below that nobody asks
-LOWEST: dict[Metric, float] = {metric: 0.0 for metrics in METRICS.values() for metric in metrics}
-LOWEST |= {"matthews": -1.0, "pearson": -1.0, "spearman": -1.0, "pearson_and_spearman": -1.0}
-Predicted = Mapping[
-    int, np.ndarray
-]  # seed's index -> what was answered (`kdsweep.core.tasks.predictions.answers`), of the labels' shape
-Weighted = Callable[
-    [np.ndarray], np.ndarray
-]  # how often each example was drawn [draws, rows] -> scores of each student [students, draws]
+# A seed's index -> what the student of that seed predicted (`TaskKind.predictions`).
+Predicted = Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -95,7 +88,7 @@ class _Spread:
 
 
 def mean_score(
-    metric: Metric, labels: np.ndarray, predicted: Predicted, *, draws: int = 1000, seed: int = 0
+    metric: str, labels: np.ndarray, predicted: Predicted, *, draws: int = 1000, seed: int = 0
 ) -> Estimate:
     """The mean of the metric over seeds with its 95% interval. labels: those of the test split; at least one seed."""
     exact = scores(metric, labels, list(predicted.values()))
@@ -107,11 +100,12 @@ def mean_score(
         len(labels),
     )
     low, high = spread.mean - spread.half_width, spread.mean + spread.half_width
-    return Estimate(spread.mean, max(low, LOWEST[metric]), min(high, 1.0))
+    judged = metric_named(metric)
+    return Estimate(spread.mean, max(low, judged.lowest), min(high, judged.highest))
 
 
 def compare_pairs(
-    metric: Metric,
+    metric: str,
     labels: np.ndarray,
     predicted: Mapping[str, Predicted],
     *,
@@ -151,7 +145,8 @@ def compare_pairs(
         compared[a, b] = _Compared(differences, int(apart.sum()), spread)
     tested = {pair: found.p for pair, found in compared.items() if found.spread is not None}
     corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    span = 1.0 - LOWEST[metric]
+    judged = metric_named(metric)
+    span = judged.highest - judged.lowest
     return [
         _judge(a, b, found, corrected.get((a, b)), difference, span)
         for (a, b), found in compared.items()
@@ -313,180 +308,30 @@ def _spread(exact: np.ndarray, drawn: np.ndarray, rows: int) -> _Spread:
     return _Spread(float(exact.mean()), between_seeds, max(shared, least, 0.0), seeds, rows)
 
 
-# --- scores of many students, on the examples as they are and as they are drawn --------------------------------------
+# --- scores of many students, on the rows as they are and as they are drawn ---------------------
 
 
-def scores(metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]) -> np.ndarray:
+def scores(metric: str, labels: np.ndarray, predicted: Sequence[np.ndarray]) -> np.ndarray:
     """The metric of each student [students]."""
-    return _weighted_score(metric, labels, predicted)(np.ones((1, len(labels))))[:, 0]
+    weighted = metric_named(metric).of_students(labels, predicted)
+    return weighted(np.ones((1, len(labels))))[:, 0]
 
 
 def resampled_scores(
-    metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray], *, draws: int, seed: int
+    metric: str, labels: np.ndarray, predicted: Sequence[np.ndarray], *, draws: int, seed: int
 ) -> np.ndarray:
-    """The metric of each student on `draws` resamplings of the examples, the same for all students [students, draws]."""
-    generator, rows, weighted_score = (
-        np.random.default_rng(seed),
-        len(labels),
-        _weighted_score(metric, labels, predicted),
-    )
+    """The metric of each student on `draws` resamplings of the rows [students, draws].
+
+    All students are judged on the same resamplings.
+    """
+    generator = np.random.default_rng(seed)
+    rows = len(labels)
+    weighted = metric_named(metric).of_students(labels, predicted)
     at_once = max(1, WEIGHTS_AT_ONCE // rows)
     parts = []
     for begin in range(0, draws, at_once):
         count = min(at_once, draws - begin)
         drawn = generator.integers(rows, size=(count, rows)) + rows * np.arange(count)[:, None]
-        parts.append(
-            weighted_score(
-                np.bincount(drawn.ravel(), minlength=count * rows)
-                .reshape(count, rows)
-                .astype(np.float64)
-            )
-        )
+        times = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
+        parts.append(weighted(times.astype(np.float64)))
     return np.concatenate(parts, axis=1)
-
-
-def _weighted_score(
-    metric: Metric, labels: np.ndarray, predicted: Sequence[np.ndarray]
-) -> Weighted:
-    """The metric of each student on examples of any weight."""
-    if metric in MEANS:
-        parts = [_weighted_score(part, labels, predicted) for part in MEANS[metric]]
-        return lambda weights: np.mean([part(weights) for part in parts], axis=0)
-    if metric in ("accuracy", "subset_accuracy"):
-        right = np.stack(
-            [(one == labels).reshape(len(labels), -1).all(axis=1) for one in predicted]
-        ).astype(np.float64)
-        return lambda weights: np.asarray(right @ weights.T / weights.sum(axis=1))
-    if metric in ("pearson", "spearman"):
-        return _weighted_correlations(labels, predicted, ranks=metric == "spearman")
-    if labels.ndim == 2:
-        return _weighted_f1_of_labels(labels, predicted, macro=metric == "f1_macro")
-    confusions = _weighted_confusions(labels.astype(np.int64), np.stack(predicted).astype(np.int64))
-    return lambda weights: score_of_confusion(metric, confusions(weights))
-
-
-def _weighted_correlations(
-    labels: np.ndarray, predicted: Sequence[np.ndarray], *, ranks: bool
-) -> Weighted:
-    """Pearson's coefficient, or with `ranks` Spearman's; 0 where one of the two never varies."""
-    exact = [np.asarray(values, dtype=np.float64) for values in (labels, *predicted)]
-    ranked = [_weighted_ranks(values) for values in exact] if ranks else None
-
-    def correlations(weights: np.ndarray) -> np.ndarray:
-        total = weights.sum(axis=1, keepdims=True)
-        values = (
-            [rank(weights) for rank in ranked]
-            if ranked
-            else [np.broadcast_to(one, weights.shape) for one in exact]
-        )
-        true, *given = (one - (weights * one).sum(axis=1, keepdims=True) / total for one in values)
-        own = (weights * true**2).sum(axis=1)
-        return np.array(
-            [
-                _ratio(
-                    (weights * true * one).sum(axis=1),
-                    np.sqrt(own * (weights * one**2).sum(axis=1)),
-                )
-                for one in given
-            ]
-        )
-
-    return correlations
-
-
-def _weighted_ranks(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Each example's rank among those drawn, [draws, rows]: ties, with itself drawn again too, have the mean of the ranks that they take up."""
-    order = np.argsort(values, kind="stable")
-    starts = np.flatnonzero(
-        np.diff(values[order], prepend=np.nan) != 0
-    )  # of each run of equal values
-    tie = np.empty(len(values), dtype=np.int64)
-    tie[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(values)))
-
-    def ranks(weights: np.ndarray) -> np.ndarray:
-        counts = np.add.reduceat(weights[:, order], starts, axis=1)
-        found: np.ndarray = (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, tie]
-        return found
-
-    return ranks
-
-
-def _weighted_f1_of_labels(
-    labels: np.ndarray, predicted: Sequence[np.ndarray], *, macro: bool
-) -> Weighted:
-    """F1 over all labels of all rows together, or the mean of each label's; labels and answers: 0 and 1, [rows, labels]."""
-    true = labels.astype(np.float64)
-    given = [one.astype(np.float64) for one in predicted]
-
-    def scores_of(weights: np.ndarray) -> np.ndarray:
-        parts = [
-            (2 * (weights @ (true * one)), weights @ true + weights @ one) for one in given
-        ]  # each [draws, labels]
-        if macro:
-            return np.array([_ratio(right, all_).mean(axis=1) for right, all_ in parts])
-        return np.array([_ratio(right.sum(axis=1), all_.sum(axis=1)) for right, all_ in parts])
-
-    return scores_of
-
-
-def _weighted_confusions(
-    labels: np.ndarray, predicted: np.ndarray
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The same for confusion matrices [students, draws, true, predicted]; predicted: [students, rows].
-
-    They are counted from the wrong answers alone, which are the fewest; the right ones are what is left of each class.
-    """
-    classes, (students, rows) = 1 + max(1, int(labels.max()), int(predicted.max())), predicted.shape
-    student, row = np.nonzero(predicted != labels)
-    cell = (student * classes + labels[row]) * classes + predicted[student, row]
-    wrong = sparse.csr_matrix(
-        (np.ones(len(row)), (cell, row)), shape=(students * classes * classes, rows)
-    )
-    true = sparse.csr_matrix((np.ones(rows), (labels, np.arange(rows))), shape=(classes, rows))
-    diagonal = np.arange(classes)
-
-    def confusions(weights: np.ndarray) -> np.ndarray:
-        counts = (
-            np.asarray(wrong @ weights.T)
-            .reshape(students, classes, classes, len(weights))
-            .transpose(0, 3, 1, 2)
-            .copy()
-        )
-        counts[:, :, diagonal, diagonal] = np.asarray(true @ weights.T).T - counts.sum(axis=-1)
-        return counts
-
-    return confusions
-
-
-def score_of_confusion(metric: Metric, confusion: np.ndarray) -> np.ndarray:
-    """The metric, as `kdsweep.core.evaluation.metrics.score` defines it, of confusion matrices [..., true, predicted]."""
-    true, given, right = (
-        confusion.sum(axis=-1),
-        confusion.sum(axis=-2),
-        np.diagonal(confusion, axis1=-2, axis2=-1),
-    )
-    total = true.sum(axis=-1)
-    match metric:
-        case "accuracy":
-            return np.asarray(right.sum(axis=-1) / total)
-        case "f1":
-            return _ratio(2 * right[..., 1], true[..., 1] + given[..., 1])
-        case "f1_macro":
-            present = true + given > 0
-            return _ratio(
-                (_ratio(2 * right, true + given) * present).sum(axis=-1), present.sum(axis=-1)
-            )
-        case "matthews":
-            covariance = right.sum(axis=-1) * total - (true * given).sum(axis=-1)
-            return _ratio(
-                covariance,
-                np.sqrt((total**2 - (true**2).sum(axis=-1)) * (total**2 - (given**2).sum(axis=-1))),
-            )
-    raise AssertionError(metric)
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """0 where nothing is below."""
-    return np.divide(
-        above, below, out=np.zeros_like(np.asarray(above, dtype=float)), where=below > 0
-    )

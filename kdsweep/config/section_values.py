@@ -15,7 +15,8 @@ from kdsweep.config.extremes import plain_values
 from kdsweep.config.loading import Plain
 from kdsweep.config.teacher_values import Teachers
 from kdsweep.config.values import VALUE_KEYS, Value
-from kdsweep.core.settings import Strict, TrainingSettings, as_tuple
+from kdsweep.core.settings import TrainingSettings
+from kdsweep.core.strict_model import Strict, as_tuple
 
 # TrainingSettings and the learning rate, their fields values of the grammar.
 _training_fields: dict[str, Any] = dict.fromkeys(

@@ -7,18 +7,15 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from kdsweep.core.distill_settings import AttentionTerm, CosineTerm, DistillSettings, HiddenTerm
 from kdsweep.core.settings import (
-    AttentionTerm,
     AugmentSettings,
-    CosineTerm,
-    DistillSettings,
-    HiddenTerm,
     MaskedWordsSettings,
-    Strict,
     StudentSettings,
     TeacherSettings,
     TrainingSettings,
 )
+from kdsweep.core.strict_model import Strict
 
 _SECTIONS: dict[str, type[Strict]] = {
     "": TrainingSettings,

@@ -45,18 +45,17 @@ from kdsweep.config.setting_types import is_whole
 from kdsweep.config.space_checks import check_space
 from kdsweep.config.teacher_values import Teachers, TeacherValues, as_teachers
 from kdsweep.config.values import Value
+from kdsweep.core.distill_settings import DistillSettings
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.settings import (
     AugmentSettings,
-    DistillSettings,
-    Name,
-    Strict,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
     TrainingSettings,
     TrialSettings,
 )
+from kdsweep.core.strict_model import Name, Strict
 from kdsweep.errors import did_you_mean
 
 # What `embedded` may replace, whole or a part of it.

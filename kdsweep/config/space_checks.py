@@ -24,8 +24,8 @@ from kdsweep.config.section_values import given_fields, values_of
 from kdsweep.config.setting_types import is_whole, setting_named
 from kdsweep.config.teacher_values import TeacherValues, every_settled
 from kdsweep.config.values import AnyOf, Range, Value
+from kdsweep.core.distill_settings import BOUNDS, outside_bounds
 from kdsweep.core.schedules import parse_schedule
-from kdsweep.core.settings import BOUNDS, outside_bounds, unfit
 
 if TYPE_CHECKING:
     from kdsweep.config.space import SearchSpace
@@ -176,7 +176,7 @@ def _check_kind(
 ) -> None:
     """The value must make sense for the task's kind."""
     for _, settled in plain_values(value):
-        if broken := unfit(space.task.kind, key, settled):
+        if broken := space.task.kind.unfit(key, settled):
             raise document.error(path, f"{dotted(path)}: {broken}")
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, read_document, split_path
 from kdsweep.core.schedules import Number
-from kdsweep.core.settings import Name, Strict, Text, as_tuple
+from kdsweep.core.strict_model import Name, Strict, Text, as_tuple
 from kdsweep.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0)]

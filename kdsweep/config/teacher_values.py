@@ -12,14 +12,8 @@ from kdsweep.config.loading import Plain, Scalar
 from kdsweep.config.parameters import parameters
 from kdsweep.config.setting_types import is_whole
 from kdsweep.config.values import AnyOf, Choices, Range, Value
-from kdsweep.core.settings import (
-    Strict,
-    TeacherSettings,
-    TeacherTraining,
-    Text,
-    added_later,
-    as_tuple,
-)
+from kdsweep.core.settings import TeacherSettings, TeacherTraining
+from kdsweep.core.strict_model import Strict, Text, added_later, as_tuple
 
 TEACHER_VALUES = ("model", "epoch", "folds", "weight")
 

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.loading import Scalar
 from kdsweep.core.schedules import SHAPES, Number
-from kdsweep.core.settings import Strict, unknown_key
+from kdsweep.core.strict_model import Strict, unknown_key
 from kdsweep.errors import did_you_mean
 
 # A constant list is judged as a whole by the setting that it is for.

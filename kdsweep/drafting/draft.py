@@ -13,9 +13,10 @@ from kdsweep.config.loading import Plain
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.sources import PACKAGE, local_path
-from kdsweep.core.settings import METRICS, Kind, Metric, TaskSettings
+from kdsweep.core.settings import TaskSettings
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.drafting.columns import Column, look_at, shown
-from kdsweep.drafting.kinds import guess_metric
 from kdsweep.drafting.labels import guess_label, skipped_columns
 from kdsweep.drafting.split_names import guess_splits, with_labels
 from kdsweep.drafting.tables import read_tables
@@ -45,10 +46,10 @@ class DraftedTask:
     subset: str | None
     text: tuple[str, ...]
     label: tuple[str, ...]
-    kind: Kind
+    kind: TaskKind
     splits: dict[str, str]
     holdout: float | None
-    metric: Metric
+    metric: str
 
     def as_written(self) -> dict[str, Plain]:
         """The keys that the file has, in its order; defaults are left out."""
@@ -57,8 +58,8 @@ class DraftedTask:
             task["subset"] = self.subset
         task["text"] = _one_or_list(self.text)
         task["label"] = _one_or_list(self.label)
-        if self.kind != "classification":
-            task["kind"] = self.kind
+        if self.kind is not DEFAULT_KIND:
+            task["kind"] = self.kind.name
         if self.splits:
             task["splits"] = {**self.splits}
         if self.holdout is not None:
@@ -122,12 +123,12 @@ def draft_space(request: DataRequest, file: Path, name: str) -> Draft:
         kind=label.kind,
         splits=splits.names,
         holdout=None if len(splits.names) == 3 else holdout,
-        metric=METRICS[label.kind][0],
+        metric=label.kind.default_metric,
     )
     # If `plan` would refuse the rows, we refuse them now.
     rows = load_task(_settings(task, data))
     names = [shown(name) for name in rows.label_names]
-    metric, why_metric = guess_metric(rows.kind, rows.train.labels, names)
+    metric, why_metric = rows.kind.guess_metric(rows.train.labels, names)
     skipped = skipped_columns(columns, [*text.columns, *label.columns])
     reasons = Reasons(
         text=text.reason,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kdsweep.core.settings import Kind
+from kdsweep.core.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.drafting.column_names import (
     AMOUNT_NAMES,
     ASIDE_NAMES,
@@ -22,7 +23,7 @@ from kdsweep.errors import DataError
 class LabelGuess(Guess):
     """The label column, or several of 0 and 1, and the kind of task that makes."""
 
-    kind: Kind
+    kind: TaskKind
 
 
 def guess_label(data: str, columns: Sequence[Column], wanted: Sequence[str]) -> LabelGuess:
@@ -35,9 +36,9 @@ def guess_label(data: str, columns: Sequence[Column], wanted: Sequence[str]) -> 
         return _requested(data, [named_column(data, columns, name, "--label") for name in wanted])
     _check_separator(data, columns)
     kinds = {
-        column.name: kind
+        column.name: found
         for column in columns
-        if column.name.strip() and (kind := _kind_of_label(column)) is not None
+        if column.name.strip() and (found := _kind_of_label(column)) is not None
     }
     candidates = [column for column in columns if column.name in kinds]
     if not candidates:
@@ -49,7 +50,7 @@ def guess_label(data: str, columns: Sequence[Column], wanted: Sequence[str]) -> 
     flags = [column for column in candidates if column.is_flag and not _is_aside(column)]
     if len(flags) > 1 and not any(map(_is_plainly_a_label, candidates)):
         chosen = flags
-        kind: Kind = "multi_label"
+        kind: TaskKind = MULTI_LABEL
         reason = _why_several(flags)
     else:
         # Labels are among the last columns more often than not.
@@ -75,12 +76,12 @@ def _check_separator(data: str, columns: Sequence[Column]) -> None:
             )
 
 
-def _preference(column: Column, kind: Kind) -> tuple[bool | int, ...]:
+def _preference(column: Column, kind: TaskKind) -> tuple[bool | int, ...]:
     """The likelier label has the smaller one."""
     return (
         column.class_names is None,
         _label_rank(column),
-        kind == "regression",
+        kind is REGRESSION,
         column.unlabelled > 0,
         column.kind == "number",
     )
@@ -116,16 +117,16 @@ def _is_plainly_a_label(column: Column) -> bool:
 # --- the kind of a column's task ---
 
 
-def _kind_of_label(column: Column) -> Kind | None:
+def _kind_of_label(column: Column) -> TaskKind | None:
     """What kind of task the column would be the label of; None if it looks like no label."""
     if column.is_label_list and not _is_aside(column):
-        return "multi_label"
+        return MULTI_LABEL
     if column.kind == "fraction" and column.distinct > 1:
-        return "regression"
+        return REGRESSION
     is_number = _could_be_amounts(column) and not _are_class_numbers(column)
     if is_number and _has_label_name(column):
-        return "regression"
-    return "classification" if column.is_class_like else None
+        return REGRESSION
+    return CLASSIFICATION if column.is_class_like else None
 
 
 def _could_be_amounts(column: Column) -> bool:
@@ -149,7 +150,7 @@ def _requested(data: str, chosen: Sequence[Column]) -> LabelGuess:
     names = tuple(column.name for column in chosen)
     if len(chosen) == 1:
         kind = _kind_of_requested(data, chosen[0])
-        is_plain = kind == "classification" and not _could_be_amounts(chosen[0])
+        is_plain = kind is CLASSIFICATION and not _could_be_amounts(chosen[0])
         why = "" if is_plain else f"; {_why_one(chosen[0], kind)}"
         return LabelGuess(names, AS_REQUESTED + why, kind)
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -159,16 +160,16 @@ def _requested(data: str, chosen: Sequence[Column]) -> LabelGuess:
             f"--label: {data}: `{shown(broken.name)}` is no column of 0 and 1, as several labels "
             f"must be: {broken.describe()}; name one label, or columns of 0 and 1"
         )
-    return LabelGuess(names, f"{AS_REQUESTED}; {_why_several(chosen)}", "multi_label")
+    return LabelGuess(names, f"{AS_REQUESTED}; {_why_several(chosen)}", MULTI_LABEL)
 
 
-def _kind_of_requested(data: str, column: Column) -> Kind:
+def _kind_of_requested(data: str, column: Column) -> TaskKind:
     """As `_kind_of_label`, whatever the column's name is.
 
     If it looks like no label, it is read as classes, and the reader of rows checks them.
     """
     if column.is_label_list:
-        return "multi_label"
+        return MULTI_LABEL
     if column.kind in ("lists", "other", "empty"):
         raise DataError(
             f"--label: {data}: `{shown(column.name)}` is no label: {column.describe()}; a label is "
@@ -176,17 +177,17 @@ def _kind_of_requested(data: str, column: Column) -> Kind:
         )
     is_amount = column.kind == "number" and column.distinct > 2 and not column.is_class_like
     if column.kind == "fraction" or is_amount:
-        return "regression"
-    return _kind_of_label(column) or "classification"
+        return REGRESSION
+    return _kind_of_label(column) or CLASSIFICATION
 
 
 # --- reasons ---
 
 
-def _why_one(column: Column, kind: Kind) -> str:
-    if kind == "multi_label":
+def _why_one(column: Column, kind: TaskKind) -> str:
+    if kind is MULTI_LABEL:
         return column.describe()
-    if kind == "regression":
+    if kind is REGRESSION:
         examples = f"{column.distinct:,} different ones"
         if column.kind == "fraction":
             examples = f"with a fraction ({column.examples})"
@@ -210,8 +211,8 @@ def _why_several(flags: Sequence[Column]) -> str:
     )
 
 
-def _other(column: Column, kind: Kind, chosen: Kind) -> str:
-    other_kind = f" (kind: {kind})" if kind != chosen else ""
+def _other(column: Column, kind: TaskKind, chosen: TaskKind) -> str:
+    other_kind = f" (kind: {kind.name})" if kind is not chosen else ""
     return f"`{shown(column.name)}` could be the label too: {column.describe()}{other_kind}"
 
 

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kdsweep.core.data.sources import PACKAGE
-from kdsweep.core.settings import METRICS, Kind
+from kdsweep.core.evaluation.metric_table import metrics_for
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.drafting.columns import Column, quoted, shown
 from kdsweep.drafting.draft import Draft
-from kdsweep.drafting.kinds import DESCRIPTIONS, LOSS_FORMULAS, describe_labels
 
 # Twice the length costs more than twice the time.
 LENGTHS = (64, 128, 256)
@@ -115,11 +116,11 @@ def as_yaml(draft: Draft) -> str:
     return "\n".join([*head, *_task_lines(draft), "", models, _strategies(draft.data.kind)])
 
 
-def _strategies(kind: Kind) -> str:
+def _strategies(kind: TaskKind) -> str:
     """The strategies; without a temperature if the kind has no probabilities to soften."""
-    loss = _comment(f"loss = {LOSS_FORMULAS[kind]}", indent="")
+    loss = _comment(f"loss = {kind.loss_formula}", indent="")
     text = STRATEGIES.replace("LOSS", "\n".join(loss))
-    if kind != "regression":
+    if kind.has_probabilities:
         return text
     # `any_of` is indented below the temperature of `combined`.
     text = re.sub(r"\n +temperature:\n +any_of: .*", "", text)
@@ -165,7 +166,7 @@ def _other_metrics(draft: Draft) -> list[str]:
     """The metrics of the kind that fit too; f1 is that of the second of two classes."""
     for_two = () if len(draft.data.label_names) == 2 else ("f1", "accuracy_and_f1")
     used = (draft.task.metric, *for_two)
-    return [metric for metric in METRICS[draft.data.kind] if metric not in used]
+    return [metric for metric in metrics_for(draft.data.kind) if metric not in used]
 
 
 def _label_lines(draft: Draft) -> list[str]:
@@ -174,14 +175,14 @@ def _label_lines(draft: Draft) -> list[str]:
     short = [shown(name, 30) for name in names]
     lines = _comment(f"label: {quoted(task.label)}, {draft.reasons.label}")
     lines.append(f"  label: {_flow(task.label)}")
-    lines += _comment(describe_labels(draft.data.kind, draft.data.train.labels, short))
-    are_numbers = all(name.isdigit() for name in names) and draft.data.kind != "regression"
-    if len(task.label) == 1 and are_numbers:
+    lines += _comment(draft.data.kind.describe_labels(draft.data.train.labels, short))
+    are_numbers = all(name.isdigit() for name in names)
+    if len(task.label) == 1 and are_numbers and task.kind.outputs_are_labels:
         meanings = [f"name of {name}" for name in names[:3]] + (["..."] if len(names) > 3 else [])
         lines.append(f"  # labels: [{', '.join(meanings)}] # what the numbers mean, in their order")
-    if task.kind != "classification":
-        lines += _comment(f"kind: {task.kind}, {DESCRIPTIONS[task.kind]}")
-        lines.append(f"  kind: {task.kind}")
+    if task.kind is not DEFAULT_KIND:
+        lines += _comment(f"kind: {task.kind.name}, {task.kind.description}")
+        lines.append(f"  kind: {task.kind.name}")
     return lines
 
 

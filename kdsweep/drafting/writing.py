@@ -12,9 +12,9 @@ from kdsweep.config import checked_name
 from kdsweep.config.loading import Document, Plain, parse_yaml
 from kdsweep.config.space import build_space
 from kdsweep.core.files import write_atomically
+from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.drafting.columns import listed, shown
 from kdsweep.drafting.draft import DataRequest, Draft, draft_space
-from kdsweep.drafting.kinds import DESCRIPTIONS
 from kdsweep.drafting.space_file import as_yaml
 from kdsweep.errors import KdsweepError
 
@@ -92,7 +92,7 @@ def as_json(draft: Draft) -> dict[str, Plain]:
         "file": str(draft.file),
         "name": draft.name,
         "task": draft.task.as_written(),
-        "kind": draft.data.kind,
+        "kind": draft.data.kind.name,
         "reasons": asdict(draft.reasons),
         "rows": {split: len(rows) for split, rows in draft.data.splits.items()},
         "labels": list(draft.data.label_names),
@@ -116,8 +116,8 @@ def as_lines(draft: Draft) -> list[str]:
         f"  text    {listed([*map(shown, task.text)])}: {reasons.text}",
         f"  label   {listed([*map(shown, task.label)])}: {reasons.label}",
     ]
-    if task.kind != "classification":
-        lines.append(f"  kind    {task.kind}: {DESCRIPTIONS[task.kind]}")
+    if task.kind is not DEFAULT_KIND:
+        lines.append(f"  kind    {task.kind.name}: {task.kind.description}")
     lines += [
         f"  splits  {splits}: {reasons.splits}" if splits else f"  splits  {reasons.splits}",
         f"  metric  {task.metric}: {reasons.metric}",

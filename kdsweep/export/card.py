@@ -54,8 +54,8 @@ def _front_matter(student: Student, facts: dict[str, Any]) -> ModelCardData:
     metric, spelled = HUB_NAMES[task.metric]
     results = [
         EvalResult(
-            task_type="text-classification",
-            task_name="Text Classification",
+            task_type=task.kind.pipeline,
+            task_name=task.kind.pipeline_title,
             dataset_type=_dataset(task) if hub_name(_dataset(task)) else "custom",
             dataset_name=_short(_dataset(task)),
             dataset_config=task.subset,
@@ -69,10 +69,10 @@ def _front_matter(student: Student, facts: dict[str, Any]) -> ModelCardData:
     ]
     return ModelCardData(
         library_name="transformers",
-        pipeline_tag="text-classification",
+        pipeline_tag=task.kind.pipeline,
         tags=[
             "kdsweep",
-            "text-classification",
+            task.kind.pipeline,
             *(
                 []
                 if settings.teacher is None or not settings.needs_logits
@@ -120,13 +120,8 @@ def _short(source: str) -> str:
 def _body(folder: SweepFolder, student: Student, report: Report, facts: dict[str, Any]) -> str:
     settings, task = student.settings, student.settings.task
     named = ", ".join(f"`{label}`" for label in facts["labels"])
-    what = {
-        "classification": f"A text classifier with the labels {named}",
-        "regression": f"A text regression of {named}",
-        "multi_label": f"A text classifier with the labels {named}, of which a text may have any number",
-    }
     sections = [
-        f"# {facts['sweep']}: {student.id.name}\n\n{what[task.kind]}, trained by kdsweep {__version__}: "
+        f"# {facts['sweep']}: {student.id.name}\n\n{task.kind.describe_model(named)}, trained by kdsweep {__version__}: "
         f"a student of {_short(_base_model(settings))}, by the strategy `{student.id.strategy}`.\n\n{_usage(task)}",
         _section("Results", _results(student, report, facts), _notes(student, report, facts)),
         _section("Size and speed", _sizes(facts, report)),
@@ -146,7 +141,7 @@ def _usage(task: TaskSettings) -> str:
     )
     return (
         "```python\nfrom transformers import pipeline\n\n"
-        'classify = pipeline("text-classification", model="PATH/TO/THIS/FOLDER")\n'
+        f'classify = pipeline("{task.kind.pipeline}", model="PATH/TO/THIS/FOLDER")\n'
         f"classify({text}, truncation=True)\n```{_OTHERWISE_CUT if task.truncation != 'head' else ''}"
     )
 
@@ -219,7 +214,11 @@ def _notes(student: Student, report: Report, facts: dict[str, Any]) -> str:
     if other:
         notes.append(
             f"- on test also: {', '.join(other)}"
-            + (" (`ece`: calibration error)" if student.settings.task.kind != "regression" else "")
+            + (
+                " (`ece`: calibration error)"
+                if student.settings.task.kind.has_probabilities
+                else ""
+            )
         )
     if facts["onnx"]:
         notes.append(

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, PreTrainedModel
 
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
-from kdsweep.core.evaluation.metrics import score
+from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.files import publishing
 from kdsweep.core.models.inputs import input_format_of
 from kdsweep.core.models.loading import (
@@ -19,7 +19,6 @@ from kdsweep.core.models.loading import (
     own_labels,
     quiet_transformers,
 )
-from kdsweep.core.tasks.predictions import answers
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
@@ -145,7 +144,7 @@ def _convert(
     onnx_format.quantize(folder / ONNX, folder / INT8)
     small, task = OnnxModel(folder / INT8), student.settings.task
     before, after = (
-        score(task.metric, tokens.labels, answers(one.predict(tokens), task.kind))
+        metric_named(task.metric).score(tokens.labels, task.kind.predictions(one.predict(tokens)))
         for one in (whole, small)
     )
     return {

@@ -12,8 +12,6 @@ from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare_pairs, mean_score
 from kdsweep.compare.teacher_record import TeacherRecord
-from kdsweep.core.settings import Metric
-from kdsweep.core.tasks.predictions import answers, kind_of
 from kdsweep.report.model import (
     BestTrial,
     ConfirmResult,
@@ -54,7 +52,7 @@ class SweepFacts:
 
 def summarize(
     sweep: str,
-    metric: Metric,
+    metric: str,
     teachers: Sequence[TeacherRecord],
     outcomes: Mapping[str, SearchOutcome],
     records: Sequence[TrialRecord],
@@ -112,11 +110,10 @@ def summarize(
     )
 
 
-def _compare(metric: Metric, test: TestLogits) -> tuple[dict[str, Estimate], list[Pair]]:
+def _compare(metric: str, test: TestLogits) -> tuple[dict[str, Estimate], list[Pair]]:
     """Each strategy's mean on the test split, and every pair."""
-    kind = kind_of(test.labels)
     predicted = {
-        strategy: {seed: answers(logits, kind) for seed, logits in by_seed.items()}
+        strategy: {seed: test.kind.predictions(logits) for seed, logits in by_seed.items()}
         for strategy, by_seed in test.students.items()
         if by_seed
     }
@@ -127,7 +124,7 @@ def _compare(metric: Metric, test: TestLogits) -> tuple[dict[str, Estimate], lis
     return means, compare_pairs(metric, test.labels, predicted)
 
 
-def _teacher(metric: Metric, record: TeacherRecord) -> TeacherFacts:
+def _teacher(metric: str, record: TeacherRecord) -> TeacherFacts:
     return TeacherFacts(
         validation=record.validation[metric],
         parameters=record.parameters,
@@ -141,7 +138,7 @@ def _teacher(metric: Metric, record: TeacherRecord) -> TeacherFacts:
 
 
 def _more_tests(
-    metric: Metric, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
+    metric: str, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
 ) -> dict[str, MoreTest]:
     """For each split that is judged beside test: the teacher's score, and each strategy's by seed."""
     scores: dict[str, dict[str, list[float]]] = {}
@@ -167,7 +164,7 @@ def _runs_of_confirm(records: Sequence[TrialRecord]) -> list[TrialRecord]:
 
 
 def _confirm(
-    metric: Metric,
+    metric: str,
     records: Sequence[TrialRecord],
     asked: int,
     mean: Estimate | None,

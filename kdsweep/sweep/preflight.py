@@ -237,29 +237,7 @@ def describe(plan: Plan, home: Path) -> dict[str, Any]:
 
 
 def _describe_split(split: Split, data: TaskData) -> dict[str, Any]:
-    if data.kind == "regression":
-        ends = {
-            "least": split.labels.min(),
-            "mean": split.labels.mean(),
-            "greatest": split.labels.max(),
-        }
-        return {
-            "rows": len(split),
-            "values": {name: round(float(value), 4) for name, value in ends.items()},
-        }
-    if data.kind == "multi_label":
-        return {
-            "rows": len(split),
-            "labels": {
-                name: int(count)
-                for name, count in zip(data.label_names, split.labels.sum(axis=0), strict=True)
-            },
-        }
-    counts = np.bincount(split.labels, minlength=len(data.label_names))
-    return {
-        "rows": len(split),
-        "labels": {name: int(count) for name, count in zip(data.label_names, counts, strict=True)},
-    }
+    return {"rows": len(split)} | data.kind.describe_split(split.labels, data.label_names)
 
 
 def _truncated(split: Split, candidate: Candidate) -> dict[str, Any]:

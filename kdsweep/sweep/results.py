@@ -97,7 +97,8 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     }
     if not any(students.values()):
         return None
-    return TestLogits(load_task(plan.space.task, home.cache, publish=False).test.labels, students)
+    data = load_task(plan.space.task, home.cache, publish=False)
+    return TestLogits(data.kind, data.test.labels, students)
 
 
 # --- the report ------------------------------------------------------------------------------------------------------

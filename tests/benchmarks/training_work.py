@@ -184,6 +184,6 @@ def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) 
         tokens,
         logits,
         tokenizer,
-        frozen_teacher(teacher, data.label_names),
+        frozen_teacher(teacher, data.label_names, data.kind),
         student,
     )

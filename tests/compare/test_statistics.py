@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import norm
 
 from kdsweep.compare.statistics import compare_pairs, holm, mean_score, resampled_scores
-from kdsweep.core.evaluation.metrics import score
-from kdsweep.core.settings import METRICS, Metric
+from kdsweep.core.evaluation.metric_table import metric_named, metrics_for
+from kdsweep.core.tasks import REGRESSION
 
 Students = dict[str, dict[int, np.ndarray]]
 
@@ -95,8 +95,8 @@ def test_intervals_cover_the_truth_in_92_to_98_of_100_cases(
     covered = np.zeros(2)
     for repetition in range(REPETITIONS):
         labels, answers = students(draw, {"a": 1.0, "b": 1.0}, seeds, rows, spread, share=share)
-        mean = mean_score(metric, labels, answers["a"], draws=80, seed=repetition)  # type: ignore[arg-type]
-        pair = compare_pairs(metric, labels, answers, draws=80, seed=repetition)[0]  # type: ignore[arg-type]
+        mean = mean_score(metric, labels, answers["a"], draws=80, seed=repetition)
+        pair = compare_pairs(metric, labels, answers, draws=80, seed=repetition)[0]
         assert mean.low is not None
         assert mean.high is not None
         assert pair.ci95 is not None
@@ -146,13 +146,13 @@ def test_scores_of_resampled_examples_are_those_of_scikit_learn(metric: str) -> 
     labels, answers = students(
         np.random.default_rng(4), {"a": 0.3}, 2, 30, (0.1, 0.5, 0.0), classes
     )
-    found = resampled_scores(metric, labels, list(answers["a"].values()), draws=7, seed=5)  # type: ignore[arg-type]
+    found = resampled_scores(metric, labels, list(answers["a"].values()), draws=7, seed=5)
     drawn = np.random.default_rng(5).integers(30, size=(7, 30))
     for student, draw in itertools.product(range(2), range(7)):
         rows = drawn[draw]
         assert found[student, draw] == pytest.approx(
-            score(metric, labels[rows], answers["a"][student][rows])
-        )  # type: ignore[arg-type]
+            metric_named(metric).score(labels[rows], answers["a"][student][rows])
+        )
 
 
 def test_holm_by_hand() -> None:
@@ -231,8 +231,8 @@ def test_a_pair_that_only_alone_would_show_a_difference_says_so() -> None:
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews"])
 def test_the_better_strategy_comes_first_whichever_is_named_first(metric: str) -> None:
     labels, answers = students(np.random.default_rng(10), {"a": 2.0, "b": 0.5}, 5, 500, EXAMPLES)
-    one = compare_pairs(metric, labels, answers)[0]  # type: ignore[arg-type]
-    other = compare_pairs(metric, labels, {"b": answers["b"], "a": answers["a"]})[0]  # type: ignore[arg-type]
+    one = compare_pairs(metric, labels, answers)[0]
+    other = compare_pairs(metric, labels, {"b": answers["b"], "a": answers["a"]})[0]
     assert one.verdict == other.verdict
     assert one.verdict.startswith("a beats b by ")
     assert one.ci95 is not None
@@ -270,10 +270,10 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_t
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for metric in ("accuracy", "f1", "f1_macro", "matthews"):
-            tie = compare_pairs(metric, labels, {"a": right, "b": right})[0]  # type: ignore[arg-type]
+            tie = compare_pairs(metric, labels, {"a": right, "b": right})[0]
             assert (tie.difference, tie.p) == (0.0, 1.0)
             assert tie.verdict.startswith("no difference shown (the answers are the same); ")
-            mean = mean_score(metric, labels, right)  # type: ignore[arg-type]
+            mean = mean_score(metric, labels, right)
             assert mean.low is not None
             assert mean.low < mean.value == 1.0
             extreme = compare_pairs(
@@ -283,14 +283,16 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_t
                     "a": dict.fromkeys(range(2), labels[:1]),
                     "b": dict.fromkeys(range(2), 1 - labels[:1]),
                 },
-            )[0]  # type: ignore[arg-type]
+            )[0]
             assert "beats" not in extreme.verdict
             assert mean.high == 1.0
-            assert compare_pairs(metric, labels, {}) == []  # type: ignore[arg-type]
-            assert mean_score(metric, 0 * labels, {0: 0 * labels, 1: 0 * labels}).high is not None  # type: ignore[arg-type]  # one class alone
-            assert mean_score(metric, labels, {0: labels}).low is None  # type: ignore[arg-type]
-            assert compare_pairs(metric, labels, {"a": right}) == []  # type: ignore[arg-type]
-            assert compare_pairs(metric, labels, {"a": right, "b": {}}) == []  # type: ignore[arg-type]
+            assert compare_pairs(metric, labels, {}) == []
+            assert (
+                mean_score(metric, 0 * labels, {0: 0 * labels, 1: 0 * labels}).high is not None
+            )  # one class alone
+            assert mean_score(metric, labels, {0: labels}).low is None
+            assert compare_pairs(metric, labels, {"a": right}) == []
+            assert compare_pairs(metric, labels, {"a": right, "b": {}}) == []
         assert compare_pairs(
             "accuracy",
             np.tile(labels, 100),
@@ -316,10 +318,10 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_claim_that_t
         "accuracy_and_f1",
     ],
 )
-def test_scores_of_resampled_examples_are_those_of_the_examples_drawn(metric: Metric) -> None:
+def test_scores_of_resampled_examples_are_those_of_the_examples_drawn(metric: str) -> None:
     """Against scipy and scikit-learn on the rows themselves, ties and all."""
     draw, rows, draws = np.random.default_rng(3), 40, 25
-    if metric in METRICS["regression"]:
+    if metric in metrics_for(REGRESSION):
         labels = draw.integers(6, size=rows) / 2
         predicted = [np.round(labels + draw.normal(0, 1, rows), 1) for _ in range(3)]
     elif metric == "accuracy_and_f1":
@@ -334,11 +336,12 @@ def test_scores_of_resampled_examples_are_those_of_the_examples_drawn(metric: Me
     found = resampled_scores(metric, labels, predicted, draws=draws, seed=5)
     again = np.random.default_rng(5).integers(rows, size=(draws, rows))
     expected = [
-        [score(metric, labels[chosen], one[chosen]) for chosen in again] for one in predicted
+        [metric_named(metric).score(labels[chosen], one[chosen]) for chosen in again]
+        for one in predicted
     ]
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert mean_score(metric, labels, dict(enumerate(predicted)), draws=50).value == pytest.approx(
-        np.mean([score(metric, labels, one) for one in predicted])
+        np.mean([metric_named(metric).score(labels, one) for one in predicted])
     )
 
 

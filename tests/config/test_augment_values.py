@@ -134,7 +134,7 @@ MISTAKES = [
     ),
     (
         "task.unlabelled={dataset: d, text: [a, b]}",
-        "task: unlabelled.text names 2 and text 1 columns: both must be as many",
+        "task: unlabelled.text names 2 columns and text names 1: both must name the same number",
     ),
     (
         "task.unlabelled={dataset: d, limit: 0}",

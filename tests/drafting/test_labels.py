@@ -157,7 +157,7 @@ def test_a_few_whole_numbers_are_classes_and_the_file_says_how_to_read_them_as_n
             "kind: regression\n  metric: pearson_and_spearman\n",
         )
     )
-    assert load_space("other.yaml").task.kind == "regression"
+    assert load_space("other.yaml").task.kind.name == "regression"
     assert "regression" not in ask(rows(spam=flag))["reasons"]["label"]
 
 

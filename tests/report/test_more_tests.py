@@ -8,6 +8,7 @@ from made_up_sweeps import settings_of
 
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.core.tasks import CLASSIFICATION
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.report.build import SearchOutcome, SweepFacts, summarize
 from kdsweep.report.model import MoreTest, Report, TrialCounts
@@ -50,7 +51,8 @@ def report(*beside: float | None) -> Report:
     teacher = TeacherRecord(
         validation={"accuracy": 0.9}, test={"accuracy": 0.9, "other_kind/accuracy": 0.7}
     )
-    test = TestLogits(LABELS, {name: {0: logits, 1: logits} for name, logits in LOGITS.items()})
+    students = {name: {0: logits, 1: logits} for name, logits in LOGITS.items()}
+    test = TestLogits(CLASSIFICATION, LABELS, students)
     return summarize("made-up", "accuracy", [teacher], outcomes, records, test, SweepFacts())
 
 

@@ -43,7 +43,7 @@ def mask_token(tokenizer: PreTrainedTokenizerBase, source: str) -> str:
 def cached_view(
     train: Split, settings: AugmentSettings, number: int, mask_token: str, cache: Path, say: Say
 ) -> Split:
-    """View `number` (from 0) of every row, without labels. It is made if the cache lacks it."""
+    """View `number` (from 0) of every row with its label. It is made if the cache lacks it."""
     folder = cache / "views" / _view_key(train, settings, number, mask_token)
     name = f"view {number + 1}"
     if not folder.is_dir():
@@ -59,7 +59,8 @@ def cached_view(
                     for column in range(len(train.texts))
                 )
                 publish_texts(columns, (), folder)
-    return map_texts(folder, name, train.labels)[0]
+    texts, key, _ = map_texts(folder)
+    return Split(name, texts, train.labels, key)
 
 
 def _view_key(train: Split, settings: AugmentSettings, number: int, mask_token: str) -> str:

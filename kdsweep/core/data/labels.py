@@ -11,20 +11,7 @@ from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError
 
 
-def read_labels(
-    task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """What the outputs are called, and each split's labels (`Split`); dataset_names: where the dataset itself knows its classes."""
-    match task.kind:
-        case "classification":
-            return _number_labels(task, rows, dataset_names)
-        case "regression":
-            return _read_numbers(task, rows)
-        case "multi_label":
-            return _read_label_sets(task, rows, dataset_names)
-
-
-def _number_labels(
+def number_labels(
     task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Class numbers from 0 for each split, and the names of the classes in that order."""
@@ -113,7 +100,7 @@ def _named_labels(
 # --- labels that are no classes --------------------------------------------------------------------------------------
 
 
-def _read_numbers(
+def read_numbers(
     task: TaskSettings, rows: dict[str, RawRows]
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """A regression's labels, fp32 [rows] for each split, and what its one output is called: as the column is."""
@@ -146,7 +133,7 @@ def _as_number(task: TaskSettings, split: str, value: Any) -> float:
     return number
 
 
-def _read_label_sets(
+def read_label_sets(
     task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Which labels each row has, fp32 0 and 1 [rows, labels] for each split, and what they are called in that order."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdsweep.core.data.labels import read_labels
 from kdsweep.core.data.raw_rows import RawRows, clean_rows
 from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
@@ -78,7 +77,7 @@ def load_task(
                 publish_rows(data, folder)
     # The mapped rows replace those in memory, or this process would hold the texts until its end.
     _LOADED.pop((settings, stamps, None), None)
-    return _remember(settings, stamps, cache, map_rows(folder))
+    return _remember(settings, stamps, cache, map_rows(folder, task.kind))
 
 
 def _in_memory(
@@ -146,14 +145,14 @@ def _read_task(task: TaskSettings, hub: DatasetDict | None) -> TaskData:
     rows = {name: clean_rows(task, name, frame, notes) for name, frame in frames.items()}
     rows = hold_out(task, rows, notes)
     rows = {name: limit_rows(task, name, part) for name, part in rows.items()}
-    label_names, labels = read_labels(task, rows, frames["train"].label_names)
+    label_names, labels = task.kind.read_labels(task, rows, frames["train"].label_names)
     # A fold is left out after labels were read, because no fold changes which classes there are.
     rows["train"], labels["train"] = _without_fold(task, rows["train"], labels["train"], notes)
     splits = {
         name: Split(name, part.texts, labels[name], _split_key(name, part, labels[name]))
         for name, part in rows.items()
     }
-    return TaskData(label_names, splits, tuple(notes))
+    return TaskData(task.kind, label_names, splits, tuple(notes))
 
 
 def _without_fold(

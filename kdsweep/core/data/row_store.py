@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kdsweep.core.data.mapped_arrays import MappedTexts, map_array
-from kdsweep.core.data.rows import Split, TaskData, texts_key, without_labels
+from kdsweep.core.data.rows import Split, TaskData, texts_key
 from kdsweep.core.files import publishing, read_json, write_json
+from kdsweep.core.tasks.base import TaskKind
 
 
 def publish_rows(data: TaskData, folder: Path) -> None:
@@ -27,14 +28,14 @@ def publish_rows(data: TaskData, folder: Path) -> None:
         write_json(beside / "meta.json", meta)
 
 
-def map_rows(folder: Path) -> TaskData:
+def map_rows(folder: Path, kind: TaskKind) -> TaskData:
     """The rows that `publish_rows` wrote; labels and texts stay in their files."""
     meta = read_json(folder / "meta.json")
     splits = {}
     for name, facts in meta["splits"].items():
         texts = _map_texts(folder, name, facts["columns"])
         splits[name] = Split(name, texts, map_array(_labels_file(folder, name)), facts["key"])
-    return TaskData(tuple(meta["label_names"]), splits, tuple(meta["notes"]))
+    return TaskData(kind, tuple(meta["label_names"]), splits, tuple(meta["notes"]))
 
 
 def publish_texts(texts: tuple[Sequence[str], ...], notes: tuple[str, ...], folder: Path) -> None:
@@ -47,12 +48,11 @@ def publish_texts(texts: tuple[Sequence[str], ...], notes: tuple[str, ...], fold
         write_json(beside / "meta.json", meta)
 
 
-def map_texts(folder: Path, name: str, like: np.ndarray) -> tuple[Split, tuple[str, ...]]:
-    """The rows that `publish_texts` wrote as a split without labels, and their notes."""
+def map_texts(folder: Path) -> tuple[tuple[MappedTexts, ...], str, tuple[str, ...]]:
+    """The text columns that `publish_texts` wrote, their content hash, and their notes."""
     meta = read_json(folder / "meta.json")
     texts = _map_texts(folder, "rows", meta["columns"])
-    labels = without_labels(like, len(texts[0]))
-    return Split(name, texts, labels, meta["key"]), tuple(meta["notes"])
+    return texts, meta["key"], tuple(meta["notes"])
 
 
 def _map_texts(folder: Path, split: str, columns: int) -> tuple[MappedTexts, ...]:

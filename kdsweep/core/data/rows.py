@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdsweep.core.files import fingerprint
-from kdsweep.core.settings import SPLITS, Kind
-from kdsweep.core.tasks.predictions import kind_of
+from kdsweep.core.settings import SPLITS
+from kdsweep.core.tasks.base import TaskKind
 
 Say = Callable[[str], None]
-# The class number of a row that only the teacher labels. Labels that are floats have NaN instead.
-UNLABELLED = -100
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +51,7 @@ class TaskData:
     about how the splits were made, such as dropped rows.
     """
 
+    kind: TaskKind
     label_names: tuple[str, ...]
     splits: dict[str, Split]
     notes: tuple[str, ...]
@@ -78,22 +77,13 @@ class TaskData:
         """The splits on which students are judged as well as on test."""
         return {name: split for name, split in self.splits.items() if name not in SPLITS}
 
-    @property
-    def kind(self) -> Kind:
-        return kind_of(self.train.labels)
+    def empty_labels(self, rows: int) -> np.ndarray:
+        """Labels for `rows` rows that have none."""
+        return self.kind.empty_labels(rows, len(self.label_names))
 
     @property
     def key(self) -> str:
         return fingerprint(self.label_names, [split.key for split in self.splits.values()])
-
-
-def without_labels(like: np.ndarray, rows: int) -> np.ndarray:
-    """Labels for `rows` rows that have none, in the shape and type of `like`."""
-    return np.full(
-        (rows, *like.shape[1:]),
-        np.nan if np.issubdtype(like.dtype, np.floating) else UNLABELLED,
-        dtype=like.dtype,
-    )
 
 
 def texts_key(texts: tuple[Sequence[str], ...]) -> str:

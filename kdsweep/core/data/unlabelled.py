@@ -13,7 +13,7 @@ from kdsweep.core.data.loading import cache_folder, stamps_of
 from kdsweep.core.data.raw_rows import clean_rows, text_hashes
 from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
 from kdsweep.core.data.row_store import map_texts, publish_texts
-from kdsweep.core.data.rows import Say, Split, TaskData, texts_key, without_labels
+from kdsweep.core.data.rows import Say, Split, TaskData, texts_key
 from kdsweep.core.data.sources import local_path
 from kdsweep.core.data.splits import rows_of_lowest_hash
 from kdsweep.core.files import fingerprint, locked
@@ -72,7 +72,8 @@ def load_unlabelled(
                         return rows, notes
                     publish_texts(rows.texts, notes, folder)
     _LOADED_UNLABELLED.pop(folder.name, None)
-    return map_texts(folder, "unlabelled", data.train.labels)
+    texts, key, notes = map_texts(folder)
+    return Split("unlabelled", texts, data.empty_labels(len(texts[0])), key), notes
 
 
 def _as_task(task: TaskSettings) -> TaskSettings:
@@ -143,5 +144,5 @@ def _read_unlabelled(
     rows = rows.take(np.flatnonzero(fresh))
     if task.unlabelled.limit is not None:
         rows = rows_of_lowest_hash(rows, task.unlabelled.limit)
-    labels = without_labels(data.train.labels, len(rows))
+    labels = data.empty_labels(len(rows))
     return Split("unlabelled", rows.texts, labels, texts_key(rows.texts)), tuple(notes)

@@ -4,42 +4,40 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdsweep.core.evaluation.metrics import log_probabilities
-from kdsweep.core.settings import Kind
-from kdsweep.core.tasks.predictions import as_classes
+from kdsweep.core.tasks.base import TaskKind
 
 
 def fidelity(
-    teacher_logits: np.ndarray, student_logits: np.ndarray, kind: Kind = "classification"
+    teacher_logits: np.ndarray, student_logits: np.ndarray, kind: TaskKind
 ) -> dict[str, float]:
-    """How well the student imitates the teacher, whatever the labels say; both [rows, classes].
+    """How well the student imitates the teacher, whatever the labels are.
 
-    `agreement` is the share of rows where both give the same answer, `teacher_kl` the mean KL(teacher || student) at temperature 1
-    in nats; where a row may have several labels both are means over rows and labels. In a regression it is `teacher_mse`, the mean
-    squared difference. Stanton, Izmailov, Kirichenko, Alemi, Wilson (2021), "Does Knowledge Distillation Really Work?"
+    Both are [rows, outputs]. `agreement` is the share of choices where both prefer the same
+    option, and `teacher_kl` the mean KL(teacher || student) at temperature 1 in nats. A row is one
+    choice, or one for each label if it may have several. Without probabilities there is only
+    `teacher_mse`, the mean squared difference. Stanton, Izmailov, Kirichenko, Alemi, Wilson (2021),
+    "Does Knowledge Distillation Really Work?"
     """
-    if kind == "regression":
-        return {
-            "teacher_mse": float(
-                np.square(np.asarray(teacher_logits, dtype=np.float64) - student_logits).mean()
-            )
-        }
-    teacher, student = (
-        log_probabilities(as_classes(np.asarray(logits), kind))
-        for logits in (teacher_logits, student_logits)
-    )
+    if not kind.has_probabilities:
+        differences = np.asarray(teacher_logits, dtype=np.float64) - student_logits
+        return {"teacher_mse": float(np.square(differences).mean())}
+    teacher = kind.log_probabilities(np.asarray(teacher_logits))
+    student = kind.log_probabilities(np.asarray(student_logits))
     return {
         "agreement": float((teacher.argmax(axis=1) == student.argmax(axis=1)).mean()),
         "teacher_kl": float((np.exp(teacher) * (teacher - student)).sum(axis=1).mean()),
     }
 
 
-def sureness(logits: np.ndarray, kind: Kind = "classification") -> dict[str, float]:
-    """How sure these answers are, [rows, classes]: `margin`, the mean difference of a row's two largest probabilities (1: nothing but
-    labels, 0: a coin), and `entropy`, the mean of a row's, in nats. A regression doesn't say how sure it is."""
-    if kind == "regression":
+def sureness(logits: np.ndarray, kind: TaskKind) -> dict[str, float]:
+    """How sure these predictions are; logits [rows, outputs].
+
+    `margin` is the mean difference of a choice's two largest probabilities (1: certain, 0: a
+    coin toss), and `entropy` the mean entropy in nats. Empty without probabilities.
+    """
+    if not kind.has_probabilities:
         return {}
-    log = log_probabilities(as_classes(logits, kind))
+    log = kind.log_probabilities(logits)
     second, first = np.sort(np.exp(log), axis=1)[:, -2:].T
     return {
         "margin": float((first - second).mean()),

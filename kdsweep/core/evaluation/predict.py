@@ -15,7 +15,10 @@ TOKENS_A_BATCH = {"cpu": 2048, "cuda": 65536}
 
 @torch.inference_mode()
 def predict(model: PreTrainedModel, tokens: TokenizedSplit, dtype: torch.dtype) -> np.ndarray:
-    """Raw logits, fp32 [rows, classes], in the order of the rows. The model is in eval mode here and as it was afterwards."""
+    """Raw logits, fp32 [rows, classes], in the order of the rows.
+
+    The model runs in eval mode. Afterwards it is in the mode that it was in before.
+    """
     was_training = model.training
     model.eval()
     device = model.device

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -24,7 +23,8 @@ from kdsweep.core.models.loading import (
     loading_from,
     with_labels,
 )
-from kdsweep.core.settings import Kind
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
 
 
@@ -44,7 +44,7 @@ def describe_model(
     source: str,
     label_names: tuple[str, ...],
     *,
-    kind: Kind = "classification",
+    kind: TaskKind = DEFAULT_KIND,
     trust_remote_code: bool = False,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The model and its tokenizer.
@@ -62,7 +62,7 @@ def describe_model(
         ), tokenizer
     config = with_labels(load_config(source), label_names, kind)
     with loading_from(source), torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config), tokenizer
+        return kind.model_class().from_config(config), tokenizer
 
 
 def _weights_are_cached(source: str) -> bool:

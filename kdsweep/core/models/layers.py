@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from kdsweep.core.models.loading import load_config, with_labels
-from kdsweep.core.settings import Kind, StudentSettings
+from kdsweep.core.settings import StudentSettings
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError, first_line
 
 
@@ -44,7 +46,7 @@ def new_model(
     student: StudentSettings,
     label_names: tuple[str, ...],
     source: str,
-    kind: Kind = "classification",
+    kind: TaskKind = DEFAULT_KIND,
 ) -> PreTrainedModel:
     """A model in the shape of `source` with random weights, and with the student's own number of
     layers and width if it names them.
@@ -62,7 +64,7 @@ def new_model(
     if student.width is not None:
         _set_width(config, student.width)
     try:
-        model = AutoModelForSequenceClassification.from_config(
+        model = kind.model_class().from_config(
             config, dtype=torch.float32, trust_remote_code=student.trust_remote_code
         )
     except (ValueError, RuntimeError, AssertionError) as error:

@@ -7,13 +7,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
-    AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
     PreTrainedModel,
@@ -28,7 +27,8 @@ from kdsweep.core.data.sources import (
     looks_like_a_path,
 )
 from kdsweep.core.models.inputs import check_fits
-from kdsweep.core.settings import Kind
+from kdsweep.core.tasks import DEFAULT_KIND, kind_of_problem
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
 
 
@@ -106,7 +106,7 @@ def load_classifier(
     source: str,
     label_names: tuple[str, ...],
     *,
-    kind: Kind = "classification",
+    kind: TaskKind = DEFAULT_KIND,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """The model with a head for these classes, in fp32 and train mode.
@@ -120,7 +120,7 @@ def load_classifier(
             label_names,
             kind,
         )
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = kind.model_class().from_pretrained(
             **where,
             config=config,
             dtype=torch.float32,
@@ -167,30 +167,17 @@ def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     return model, tokenizer
 
 
-# What transformers calls them; its pipelines ask for it: a regression's output is told as it is, several labels by their sigmoids.
-PROBLEM_TYPES: dict[
-    Kind, Literal["single_label_classification", "regression", "multi_label_classification"]
-] = {
-    "classification": "single_label_classification",
-    "regression": "regression",
-    "multi_label": "multi_label_classification",
-}
-
-
 def with_labels(
-    config: PretrainedConfig, label_names: tuple[str, ...], kind: Kind = "classification"
+    config: PretrainedConfig, label_names: tuple[str, ...], kind: TaskKind = DEFAULT_KIND
 ) -> PretrainedConfig:
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
-    config.problem_type = PROBLEM_TYPES[kind]
+    config.problem_type = kind.problem_type
     return config
 
 
-def own_labels(source: str, *, trust_remote_code: bool = False) -> tuple[tuple[str, ...], Kind]:
-    """What a model in a folder of kdsweep's own says that its outputs are called, and of which kind its task is."""
+def own_labels(source: str, *, trust_remote_code: bool = False) -> tuple[tuple[str, ...], TaskKind]:
+    """The outputs' names and the kind of the task, from the config of a model that kdsweep saved."""
     config = load_config(source, trust_remote_code=trust_remote_code)
     names: Any = config.id2label
-    kinds: dict[Any, Kind] = {problem: kind for kind, problem in PROBLEM_TYPES.items()}
-    return tuple(names[i] for i in range(len(names))), kinds.get(
-        config.problem_type, "classification"
-    )
+    return tuple(names[i] for i in range(len(names))), kind_of_problem(config.problem_type)

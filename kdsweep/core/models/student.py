@@ -9,7 +9,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kdsweep.core.models.inputs import check_fits
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
-from kdsweep.core.settings import Kind, StudentSettings
+from kdsweep.core.settings import StudentSettings
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
 
 
@@ -17,7 +19,7 @@ def load_student(
     student: StudentSettings,
     label_names: tuple[str, ...],
     teacher_folder: Path | None,
-    kind: Kind = "classification",
+    kind: TaskKind = DEFAULT_KIND,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The student and its tokenizer. New weights are drawn from torch's global generator."""
     source = student_source(student, teacher_folder)

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdsweep.core.data.rows import UNLABELLED as UNLABELLED
-from kdsweep.core.objective.divergences import LogitMatch, divergence
-from kdsweep.core.objective.teacher_mixture import class_numbers, no_and_yes
+from kdsweep.core.objective.divergences import Divergence, divergence_named
+from kdsweep.core.objective.teacher_mixture import mixture
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.base import TaskKind
 
 
 class DistillationLoss(NamedTuple):
-    """fp32 scalars: `total` is what is minimised, `task` and `distill` are its unweighted terms (`distill` includes T^2)."""
+    """fp32 scalars. `total` is minimized; `task` and `distill` are its terms before alpha.
+
+    `distill` includes T^2.
+    """
 
     total: Tensor
     task: Tensor
     distill: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LossSettings:
+    """How labels and teacher are weighed at one step.
+
+    alpha: the weight of the labels, 0 to 1. temperature: above 0, for all rows or one a row,
+    [rows]. divergence: a name in `divergences`. label_smoothing: 0 to below 1, of the labels
+    alone. teacher_weights: of several teachers, [rows, teachers]; each row's sum is 1.
+
+    Raises ValueError for other values.
+    """
+
+    alpha: float
+    temperature: float | Tensor
+    divergence: str
+    label_smoothing: float = 0.0
+    teacher_weights: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"alpha must be between 0 and 1, not {self.alpha}")
+        one_for_all = not isinstance(self.temperature, Tensor)
+        if one_for_all and not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be above 0, not {self.temperature}")
 
 
 def distillation_loss(
@@ -28,118 +58,128 @@ def distillation_loss(
     *,
     alpha: float,
     temperature: float | Tensor = 1.0,
-    match: LogitMatch = "kl",
+    divergence: str | None = None,
     label_smoothing: float = 0.0,
     teacher_weights: Tensor | None = None,
+    kind: TaskKind = DEFAULT_KIND,
 ) -> DistillationLoss:
     """Weigh the labels by `alpha` and the teacher by `1 - alpha`.
 
-    student_logits: [rows, classes], any floating type; gradients flow here only. A regression has one output: [rows, 1].
-    teacher_logits: of the same shape, raw (not divided by the temperature); None is allowed where alpha is 1. Of several teachers they are
-    [rows, teachers, classes], with teacher_weights [rows, teachers], which sum to 1 in each row (`teacher_weights`).
-    labels: class numbers from 0, [rows]; floating [rows] in a regression; floating [rows, classes] of 0 and 1 where a row may have
-    several labels. Rows labelled UNLABELLED (or NaN) have no task term; both terms are averaged over all rows.
-    alpha: 0 to 1. temperature: above 0, for all rows or one a row, [rows]. label_smoothing: 0 to below 1, of the labels alone.
+    student_logits: [rows, classes], any floating type; gradients flow here only. A regression has
+        one output: [rows, 1].
+    teacher_logits: of the same shape, raw (not divided by the temperature). None is allowed if
+        alpha is 1. Those of several teachers are [rows, teachers, classes], with teacher_weights.
+    labels: what the kind says: class numbers from 0, [rows]; floating [rows] in a regression;
+        floating [rows, labels] of 0 and 1 if a row may have several. Rows that are UNLABELLED (or
+        NaN) have no task term. Both terms are averaged over all rows.
+    The other arguments are those of `LossSettings`; divergence is the kind's default if not given.
 
     Everything is computed in fp32 and averaged over the rows; KL is summed over the classes.
-    Raises ValueError for values or shapes outside of this.
+    Raises ValueError for values or shapes outside of this, and for a divergence that doesn't fit
+    the kind.
     """
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"alpha must be between 0 and 1, not {alpha}")
-    if not isinstance(temperature, Tensor) and not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature must be above 0, not {temperature}")
-    several, regression = labels.ndim == 2, labels.ndim == 1 and labels.is_floating_point()
-    if (
-        student_logits.ndim != 2
-        or labels.shape != student_logits.shape[: labels.ndim]
-        or labels.ndim > 2
-        or (regression and student_logits.shape[1] != 1)
-    ):
-        raise ValueError(
-            f"logits {tuple(student_logits.shape)} and labels {tuple(labels.shape)} must be [rows, classes] and [rows] (or [rows, classes], "
-            "where a row may have several labels); a regression has one output"
-        )
+    named = divergence or kind.default_divergence
+    settings = LossSettings(alpha, temperature, named, label_smoothing, teacher_weights)
+    return loss_terms(student_logits, teacher_logits, labels, settings, kind)
 
+
+def loss_terms(
+    student_logits: Tensor,
+    teacher_logits: Tensor | None,
+    labels: Tensor,
+    settings: LossSettings,
+    kind: TaskKind,
+) -> DistillationLoss:
+    """`distillation_loss` with its settings in one value."""
+    kind.check_shapes(student_logits, labels)
     student = student_logits.float()
-    task = (
-        _squared_error(student, labels)
-        if regression
-        else _cross_entropy(*_one_a_row(student, labels), label_smoothing)
-    )
+    task = kind.task_loss(student, labels, settings.label_smoothing)
+    alpha = settings.alpha
     if teacher_logits is None:
         if alpha != 1:
             raise ValueError(f"alpha {alpha} gives weight to the teacher: teacher_logits is needed")
         return DistillationLoss(task, task, torch.zeros_like(task))
-
-    teachers = teacher_logits.detach().float()
-    if teacher_weights is None:
-        teachers, teacher_weights = teachers.unsqueeze(1), teachers.new_ones(len(teachers), 1)
-    if (
-        teachers.ndim != 3
-        or teachers[:, 0].shape != student_logits.shape
-        or teacher_weights.shape != teachers.shape[:2]
-    ):
-        raise ValueError(
-            f"teacher logits {tuple(teacher_logits.shape)} must have the student's shape {tuple(student_logits.shape)}; those of several teachers "
-            f"are [rows, teachers, classes] with weights [rows, teachers], not {tuple(teacher_weights.shape)}"
-        )
-    if several:
-        temperature = (
-            temperature.repeat_interleave(labels.shape[1])
-            if isinstance(temperature, Tensor)
-            else temperature
-        )
-        teacher_weights = teacher_weights.repeat_interleave(labels.shape[1], dim=0)
-        student, teachers = (
-            no_and_yes(student).flatten(0, 1),
-            no_and_yes(teachers).transpose(1, 2).flatten(0, 1),
-        )
-    if regression or match == "mse":
-        distill = functional.mse_loss(
-            student, (teacher_weights.unsqueeze(-1) * teachers).sum(dim=1)
-        )
-    else:
-        distill = divergence(student, teachers, teacher_weights, temperature, match)
+    distill = _distill_term(student, teacher_logits.detach().float(), settings, kind)
     return DistillationLoss(alpha * task + (1 - alpha) * distill, task, distill)
 
 
-def _one_a_row(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [n, classes] and class numbers [n], UNLABELLED where there is none."""
-    if labels.ndim == 1:
-        return logits, labels
-    return no_and_yes(logits).flatten(0, 1), class_numbers(labels).flatten()
+def _distill_term(
+    student: Tensor, teachers: Tensor, settings: LossSettings, kind: TaskKind
+) -> Tensor:
+    """The divergence from the teacher or teachers, averaged over the rows; includes T^2."""
+    divergence = divergence_named(settings.divergence)
+    if unfit := kind.unfit("distill.logits", divergence.name):
+        raise ValueError(unfit)
+    shape = tuple(teachers.shape)
+    weights = settings.teacher_weights
+    if weights is None:
+        teachers = teachers.unsqueeze(1)
+        weights = teachers.new_ones(len(teachers), 1)
+    is_whole = teachers.ndim == 3 and weights.shape == teachers.shape[:2]
+    if not is_whole or teachers[:, 0].shape != student.shape:
+        raise ValueError(
+            f"teacher logits {shape} must have the student's shape {tuple(student.shape)}; those "
+            "of several teachers are [rows, teachers, classes] with weights [rows, teachers], not "
+            f"{tuple(weights.shape)}"
+        )
+    # A choice a row: [rows * choices, options], and [rows * choices, teachers, options].
+    by_choice = kind.choices(student)
+    choices = by_choice.shape[1]
+    student = by_choice.flatten(0, 1)
+    teachers = kind.choices(teachers).transpose(1, 2).flatten(0, 1)
+    temperature = settings.temperature
+    if choices > 1:
+        weights = weights.repeat_interleave(choices, dim=0)
+        if isinstance(temperature, Tensor):
+            temperature = temperature.repeat_interleave(choices)
+    return _diverged(divergence, student, teachers, weights, temperature)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    return functional.cross_entropy(
-        logits, labels, ignore_index=UNLABELLED, label_smoothing=label_smoothing, reduction="sum"
-    ) / len(labels)
-
-
-def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    labelled = ~labels.isnan()
-    return (logits[labelled, 0] - labels[labelled].float()).square().sum() / len(labels)
+def _diverged(
+    divergence: Divergence,
+    student: Tensor,
+    teachers: Tensor,
+    weights: Tensor,
+    temperature: float | Tensor,
+) -> Tensor:
+    """student: [n, options]. teachers: [n, teachers, options]. weights: [n, teachers]."""
+    if not divergence.requires_probabilities:
+        teacher = (weights.unsqueeze(-1) * teachers).sum(dim=1)
+        return divergence.function(student, teacher).mean()
+    each = temperature.float().unsqueeze(1) if isinstance(temperature, Tensor) else temperature
+    log_student = functional.log_softmax(student / each, dim=-1)
+    log_teacher = mixture(teachers, weights, temperature)
+    return (each**2 * divergence.function(log_student, log_teacher)).sum() / len(student)
 
 
 def gradient_squares(
-    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, *, alpha: float, **how: object
+    student_logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    settings: LossSettings,
+    kind: TaskKind = DEFAULT_KIND,
 ) -> Tensor:
-    """How strongly each term pulls at the student's logits: fp32 [2], the squared norms of the labels' and the teacher's gradient.
+    """How strongly each term pulls at the student's logits.
 
-    Arguments are those of `distillation_loss`. Rows are summed, not averaged, so that micro-batches add up to their batch.
+    fp32 [2]: the squared norms of the labels' and of the teacher's gradient. The other arguments
+    are those of `loss_terms`. Rows are summed, not averaged, so that micro-batches add up to
+    their batch.
     """
     student = student_logits.detach().float().requires_grad_()
     with torch.enable_grad():
-        loss = distillation_loss(student, teacher_logits, labels, alpha=alpha, **how)  # type: ignore[arg-type]
-        weighed = ((alpha, loss.task), (1 - alpha, loss.distill))
+        loss = loss_terms(student, teacher_logits, labels, settings, kind)
+        weighted = ((settings.alpha, loss.task), (1 - settings.alpha, loss.distill))
         pulls = [
             torch.autograd.grad(weight * term, student, retain_graph=True)[0]
-            for weight, term in weighed
+            for weight, term in weighted
         ]
     return torch.stack([(len(student) * pull).square().sum() for pull in pulls])
 
 
 def gradient_share(squares: Tensor) -> Tensor:
-    """The teacher's part of both norms, 0 to 1, a scalar, from `gradient_squares` of a whole batch; 0 where nothing pulls."""
+    """The teacher's part of both norms, a scalar from 0 to 1; 0 if nothing pulls.
+
+    squares: `gradient_squares` of a whole batch.
+    """
     task, distill = squares.sqrt()
     return distill / (task + distill).clamp(min=torch.finfo(squares.dtype).tiny)

@@ -32,8 +32,8 @@ from transformers.utils import ModelOutput
 from kdsweep.core.data.encode import tokenizer_fingerprint
 from kdsweep.core.data.tokenize import TokenRows
 from kdsweep.core.device import autocast, to_device
+from kdsweep.core.distill_settings import AttentionTerm, DistillSettings, HiddenTerm, LayerMap
 from kdsweep.core.models.layers import layer_stack
-from kdsweep.core.settings import AttentionTerm, DistillSettings, HiddenTerm, LayerMap
 from kdsweep.core.teachers.checks import check_frozen
 from kdsweep.errors import ModelError
 

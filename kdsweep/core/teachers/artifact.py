@@ -12,7 +12,8 @@ from kdsweep.core.device import pick_device
 from kdsweep.core.files import fingerprint, read_json
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_classifier
-from kdsweep.core.settings import Kind, TaskSettings, TeacherSettings, Truncation
+from kdsweep.core.settings import TaskSettings, TeacherSettings, Truncation
+from kdsweep.core.tasks.base import TaskKind
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def find_teacher(folder: Path) -> Teacher | None:
 
 
 def frozen_teacher(
-    teacher: Teacher, label_names: tuple[str, ...], kind: Kind = "classification"
+    teacher: Teacher, label_names: tuple[str, ...], kind: TaskKind
 ) -> PreTrainedModel:
     """The teacher on its device, in eval mode, without gradients."""
     model = load_classifier(str(teacher.folder), label_names, kind=kind)

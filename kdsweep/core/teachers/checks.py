@@ -4,94 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedModel
 
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.evaluation.metrics import score
 from kdsweep.core.models.loading import load_config
-from kdsweep.core.settings import Metric, TeacherSettings
-from kdsweep.core.tasks.predictions import answers
+from kdsweep.core.settings import TeacherSettings
 from kdsweep.errors import TeacherError
-
-
-def check_beats_majority(
-    metric: Metric, data: TaskData, logits: np.ndarray, order: list[int] | None = None
-) -> None:
-    """Raise TeacherError unless the teacher is clearly better than always answering with the most frequent class, or with those labels
-    that more than half of the rows have.
-
-    Clearly: by two standard errors of the majority's score and at least 2 points, or half of what is left to 1.
-    order: which output of the checkpoint each of the logits' columns was, where they were put into the task's order by name.
-    """
-    labels = data.validation.labels
-    predicted = answers(logits, data.kind)
-    several = data.kind == "multi_label"
-    majority = (
-        np.asarray(data.train.labels).mean(axis=0) > 0.5
-        if several
-        else np.bincount(data.train.labels).argmax()
-    )
-    reached = score(metric, labels, predicted)
-    floor = score(metric, labels, np.broadcast_to(majority, labels.shape).astype(np.int64))
-    margin = min(
-        max(0.02, 2 * float(np.sqrt(max(0.0, floor * (1 - floor)) / len(labels)))), (1 - floor) / 2
-    )
-    if reached >= floor + margin:
-        return
-    message = (
-        f"teacher: {metric} {reached:.3f} on validation doesn't clearly beat the majority class ({floor:.3f}; at least {floor + margin:.3f} is asked for): "
-        "it has nothing to teach; train it for longer, with another learning rate, or on more rows (teacher.training)"
-    )
-    if several:
-        raise TeacherError(message)
-    confusion = np.zeros((len(data.label_names),) * 2)
-    np.add.at(confusion, (labels, predicted), 1)
-    true, given = linear_sum_assignment(-confusion)
-    if list(given) != list(true) and confusion[true, given].sum() / len(labels) > floor + margin:
-        columns = (
-            range(len(given)) if order is None else np.argsort(order)
-        )  # of each output of the checkpoint
-        names = [data.label_names[int(true[list(given).index(i)])] for i in columns]
-        message = (
-            f"teacher: {metric} {reached:.3f} on validation, but its labels seem to be in another order: as [{', '.join(names)}] "
-            f"accuracy would be {confusion[true, given].sum() / len(labels):.3f}; set teacher.labels to the order of the checkpoint's outputs"
-        )
-    raise TeacherError(message)
-
-
-def check_beats_mean(metric: Metric, data: TaskData, logits: np.ndarray) -> None:
-    """Raise TeacherError unless the teacher is clearly nearer to the labels than their mean over train.
-
-    Clearly: its squared error is smaller by two standard errors and at least 2%, or by half. A correlation alone won't do: outputs on
-    another scale than the labels have one, and would teach that scale.
-    """
-    labels, mean = (
-        data.validation.labels.astype(np.float64),
-        float(np.asarray(data.train.labels, dtype=np.float64).mean()),
-    )
-    outputs = logits[:, 0].astype(np.float64)
-    baseline = np.square(labels - mean)
-    gained = baseline - np.square(labels - outputs)
-    asked = min(
-        max(0.02 * baseline.mean(), 2 * gained.std() / np.sqrt(len(labels))), baseline.mean() / 2
-    )
-    if gained.mean() >= asked:
-        return
-    reached = score(metric, data.validation.labels, answers(logits, data.kind))
-    message = (
-        f"teacher: mean squared error {np.square(labels - outputs).mean():.3g} on validation ({metric} {reached:.3f}) doesn't clearly beat always "
-        f"answering with the mean of train ({baseline.mean():.3g}; at most {baseline.mean() - asked:.3g} is asked for): "
-    )
-    if reached > 0.5:
-        raise TeacherError(
-            f"{message}its outputs ({outputs.min():.3g} to {outputs.max():.3g}) go with the labels ({labels.min():.3g} to {labels.max():.3g}) but are on "
-            "another scale; rescale the labels, or fine-tune it on them (teacher.model instead of teacher.checkpoint)"
-        )
-    raise TeacherError(
-        f"{message}it has nothing to teach; train it for longer, with another learning rate, or on more rows (teacher.training)"
-    )
 
 
 def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
@@ -108,8 +26,9 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
             f"{len(data.label_names)} ({', '.join(data.label_names)}); "
             "use a checkpoint for this task"
         )
-    if data.kind == "regression":
-        return None  # one output, whatever it is called: its squared error decides
+    if not data.kind.outputs_are_labels:
+        # Whatever the output is called: its error decides.
+        return None
     names = list(
         teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)]
     )

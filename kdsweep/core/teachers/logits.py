@@ -25,7 +25,7 @@ from kdsweep.core.files import (
 )
 from kdsweep.core.models.inputs import input_format_of
 from kdsweep.core.models.loading import load_tokenizer
-from kdsweep.core.settings import SPLITS, Metric
+from kdsweep.core.settings import SPLITS
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher
 from kdsweep.errors import TeacherError
 
@@ -112,7 +112,7 @@ def _hash_file(file: Path) -> Path:
 
 
 def teacher_test(
-    teacher: Teacher, data: TaskData, metric: Metric, *, cache: Path
+    teacher: Teacher, data: TaskData, metric: str, *, cache: Path
 ) -> dict[str, float] | None:
     """What the teacher reaches on the test split, or None if its logits there were never computed.
 
@@ -123,7 +123,10 @@ def teacher_test(
         return None
     judged = {
         name: judge(
-            metric, split.labels, np.asarray(teacher_logits(teacher, data, cache=cache, split=name))
+            metric,
+            split.labels,
+            np.asarray(teacher_logits(teacher, data, cache=cache, split=name)),
+            data.kind,
         )
         for name, split in tests.items()
     }

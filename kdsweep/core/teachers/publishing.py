@@ -16,6 +16,7 @@ from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.device import pick_device, resolve_precision
 from kdsweep.core.evaluation.fidelity import sureness
 from kdsweep.core.evaluation.latency import latency
+from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import publishing, write_json
@@ -24,7 +25,7 @@ from kdsweep.core.models.inputs import check_fits, check_length, input_format_of
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model, with_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher, find_teacher
-from kdsweep.core.teachers.checks import check_beats_majority, check_beats_mean, check_labels
+from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.logits import answers_of_model, logits_file, write_logits
 from kdsweep.errors import TeacherError
 
@@ -60,11 +61,8 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
     tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(training.precision, model.device))
-    validation = judge(task.metric, data.validation.labels, logits)
-    if data.kind == "regression":
-        check_beats_mean(task.metric, data, logits)
-    else:
-        check_beats_majority(task.metric, data, logits, order)
+    validation = judge(task.metric, data.validation.labels, logits, data.kind)
+    data.kind.check_floor(metric_named(task.metric), data, logits, order)
     train_logits = answers_of_model(model, tokenizer, data.train, input_format, cache=cache)
     _replace_logits(key, data, train_logits, cache)
     folder = candidate.training_folder

@@ -24,7 +24,7 @@ def judge_validation(trial: PreparedTrial, step: int) -> dict[str, float]:
     logits = predict(trial.model, tokens, trial.dtype)
     if not np.isfinite(logits).all():
         raise TrialDiverged(step)
-    judged = judge(task.metric, tokens.labels, logits)
+    judged = judge(task.metric, tokens.labels, logits, task.kind)
     if trial.rows.answers.validation is not None:
         judged |= fidelity(trial.rows.answers.validation, logits, task.kind)
     return {metric_names.validation(name): value for name, value in judged.items()}
@@ -38,8 +38,10 @@ def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:
         for name, split in {"test": data.test, **data.more_tests}.items()
     }
     logits = {name: predict(trial.model, tokens, trial.dtype) for name, tokens in tests.items()}
-    metric = trial.settings.task.metric
-    judged = {name: judge(metric, tests[name].labels, logits[name]) for name in tests}
+    task = trial.settings.task
+    judged = {
+        name: judge(task.metric, tests[name].labels, logits[name], task.kind) for name in tests
+    }
     return by_split(judged), logits["test"]
 
 

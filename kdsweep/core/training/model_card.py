@@ -18,7 +18,7 @@ def model_card(settings: TrialSettings, best: Evaluation) -> str:
     return (
         "---\n"
         "library_name: transformers\n"
-        "pipeline_tag: text-classification\n"
+        f"pipeline_tag: {task.kind.pipeline}\n"
         "tags: [kdsweep, distillation]\n"
         "---\n"
         f"# A student trained by kdsweep {__version__}\n\n"

@@ -55,7 +55,7 @@ def teacher_answers(
     metrics = {}
     if len(teachers) > 1:
         metric = settings.task.metric
-        reached = judge(metric, data.validation.labels, together)[metric]
+        reached = judge(metric, data.validation.labels, together, data.kind)[metric]
         metrics[metric_names.teachers(metric)] = reached
     return TeacherAnswers(train, together, metrics)
 

@@ -58,8 +58,11 @@ def training_rows(
                 mask: cached_view(data.train, augment, number, mask, cache, say)
                 for mask in dict.fromkeys([own_mask, *teacher_masks])
             }
-            own = views[own_mask]
-            student.append(own if settings.is_taught else replace(own, labels=data.train.labels))
+            if settings.is_taught:
+                # The teacher labels them: the words that gave the label away may be gone.
+                empty = data.empty_labels(len(data.train))
+                views = {mask: replace(view, labels=empty) for mask, view in views.items()}
+            student.append(views[own_mask])
             for splits, mask in zip(by_teacher, teacher_masks, strict=True):
                 splits.append(views[mask])
     return TrainingRows(tuple(student), tuple(map(tuple, by_teacher)))

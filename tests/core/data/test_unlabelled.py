@@ -10,10 +10,10 @@ import pytest
 from conftest import UNLABELLED_ROWS, sentences
 
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import without_labels
 from kdsweep.core.data.unlabelled import load_unlabelled
-from kdsweep.core.objective.distillation_loss import UNLABELLED
 from kdsweep.core.settings import TaskSettings
+from kdsweep.core.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
+from kdsweep.core.tasks.base import UNLABELLED
 from kdsweep.errors import DataError
 
 
@@ -93,7 +93,7 @@ def test_errors_name_the_key_under_unlabelled(
     assert error(dataset=str(unlabelled_csv.parent), split="les").startswith(
         f"task.unlabelled.split: {unlabelled_csv.parent} has no split 'les', only more"
     )
-    with pytest.raises(ValueError, match=r"unlabelled.text names 2 and text 1 columns"):
+    with pytest.raises(ValueError, match=r"unlabelled.text names 2 columns and text names 1:"):
         make_task = {
             "dataset": str(review_csv),
             "text": "text",
@@ -104,9 +104,9 @@ def test_errors_name_the_key_under_unlabelled(
 
 
 def test_missing_labels_have_the_shape_and_type_of_labels() -> None:
-    assert without_labels(np.array([0, 1]), 3).tolist() == [UNLABELLED] * 3
-    several = without_labels(np.zeros((5, 2), dtype=np.float32), 3)
+    assert CLASSIFICATION.empty_labels(3, 2).tolist() == [UNLABELLED] * 3
+    several = MULTI_LABEL.empty_labels(3, 2)
     assert several.shape == (3, 2)
     assert several.dtype == np.float32
     assert np.isnan(several).all()
-    assert np.isnan(without_labels(np.zeros(5, dtype=np.float32), 3)).all()
+    assert np.isnan(REGRESSION.empty_labels(3, 1)).all()

@@ -14,17 +14,23 @@ from conftest import sentences
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import tokenize_split
-from kdsweep.core.evaluation import metrics as evaluate
+from kdsweep.core.evaluation import latency as latency_module
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
 from kdsweep.core.evaluation.latency import latency
-from kdsweep.core.evaluation.metrics import calibration_error, judge, score
+from kdsweep.core.evaluation.metric_table import metric_named
+from kdsweep.core.evaluation.metrics import calibration_error, judge
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.tasks import CLASSIFICATION
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
 PREDICTED = np.array(
     [0, 1, 0, 1, 1, 0, 1, 1]
 )  # class 1: 4 right, 1 too many, 1 missed; class 0: 2 right
+
+
+def score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
+    return metric_named(metric).score(labels, predicted)
 
 
 def test_each_metric_is_its_formula() -> None:
@@ -45,22 +51,27 @@ def test_always_the_same_answer_is_0_not_an_error() -> None:
 
 def test_the_loss_is_the_mean_cross_entropy_also_of_very_sure_logits() -> None:
     logits = np.array([[0.0, math.log(3)], [math.log(3), 0.0], [20.0, 0.0]], dtype=np.float32)
-    judged = judge("matthews", np.array([1, 1, 0]), logits)
+    judged = judge("matthews", np.array([1, 1, 0]), logits, CLASSIFICATION)
     assert judged["loss"] == pytest.approx(
         (-math.log(3 / 4) - math.log(1 / 4) + math.log1p(math.exp(-20))) / 3, rel=1e-6
     )
     assert judged["accuracy"] == pytest.approx(2 / 3)
     assert set(judged) == {"loss", "accuracy", "matthews", "ece"}
     assert math.isfinite(
-        judge("accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32))["loss"]
+        judge("accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32), CLASSIFICATION)[
+            "loss"
+        ]
     )
 
 
 def test_a_class_that_validation_lacks_is_no_error() -> None:
     assert (
-        judge("f1_macro", np.array([0, 1]), np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]))[
-            "f1_macro"
-        ]
+        judge(
+            "f1_macro",
+            np.array([0, 1]),
+            np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]),
+            CLASSIFICATION,
+        )["f1_macro"]
         == 1.0
     )
 
@@ -106,11 +117,11 @@ def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick
     )
     calls: list[int] = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    monkeypatch.setattr(evaluate, "LATENCY_SECONDS", 60.0)
+    monkeypatch.setattr(latency_module, "LATENCY_SECONDS", 60.0)
     latency(model, tokens)
     assert len(calls) == 3 + 60
     calls.clear()
-    monkeypatch.setattr(evaluate, "LATENCY_SECONDS", 0.0)
+    monkeypatch.setattr(latency_module, "LATENCY_SECONDS", 0.0)
     latency(model, tokens)
     assert len(calls) == 3 + 20
 
@@ -138,34 +149,40 @@ def test_a_bin_holds_its_upper_edge() -> None:
 
 def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
     sure = np.array([[30.0, -30.0], [-30.0, 30.0]])
-    assert judge("accuracy", np.array([0, 1]), sure)["ece"] == pytest.approx(0, abs=1e-12)
-    assert judge("accuracy", np.array([1, 0]), sure)["ece"] == pytest.approx(1, abs=1e-12)
-    assert judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)))["ece"] == pytest.approx(
+    assert judge("accuracy", np.array([0, 1]), sure, CLASSIFICATION)["ece"] == pytest.approx(
         0, abs=1e-12
-    )  # a third sure, a third right
+    )
+    assert judge("accuracy", np.array([1, 0]), sure, CLASSIFICATION)["ece"] == pytest.approx(
+        1, abs=1e-12
+    )
+    assert judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)), CLASSIFICATION)[
+        "ece"
+    ] == pytest.approx(0, abs=1e-12)  # a third sure, a third right
 
 
 def test_fidelity_is_the_shared_answers_and_the_mean_divergence_from_the_teacher() -> None:
     # teacher 3/4, 1/4 and 1/2 (first), 1/2; student 1/2, 1/2 (the first is its answer) and 1/4, 3/4.
     teacher, student = np.log([[3.0, 1.0], [1.0, 1.0]]), np.log([[1.0, 1.0], [1.0, 3.0]])
-    found = fidelity(teacher.astype(np.float32), student.astype(np.float32))
+    found = fidelity(teacher.astype(np.float32), student.astype(np.float32), CLASSIFICATION)
     first = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     second = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     assert found == {"agreement": 0.5, "teacher_kl": pytest.approx((first + second) / 2, abs=1e-7)}
-    assert fidelity(teacher, teacher + 5.0) == {
+    assert fidelity(teacher, teacher + 5.0, CLASSIFICATION) == {
         "agreement": 1.0,
         "teacher_kl": pytest.approx(0, abs=1e-12),
     }  # only differences of logits count
-    assert math.isfinite(fidelity(np.array([[1e4, -1e4]]), np.array([[-1e4, 1e4]]))["teacher_kl"])
+    assert math.isfinite(
+        fidelity(np.array([[1e4, -1e4]]), np.array([[-1e4, 1e4]]), CLASSIFICATION)["teacher_kl"]
+    )
 
 
 def test_sureness_is_the_margin_and_the_entropy() -> None:
     # probabilities 4/8, 3/8, 1/8 and a third each.
-    found = sureness(np.log([[4.0, 1.0, 3.0], [1.0, 1.0, 1.0]]))
+    found = sureness(np.log([[4.0, 1.0, 3.0], [1.0, 1.0, 1.0]]), CLASSIFICATION)
     entropy = -(4 / 8 * math.log(4 / 8) + 3 / 8 * math.log(3 / 8) + 1 / 8 * math.log(1 / 8))
     assert found == pytest.approx(
         {"margin": (1 / 8 + 0) / 2, "entropy": (entropy + math.log(3)) / 2}, abs=1e-12
     )
-    assert sureness(np.array([[1e4, -1e4]], dtype=np.float32)) == pytest.approx(
+    assert sureness(np.array([[1e4, -1e4]], dtype=np.float32), CLASSIFICATION) == pytest.approx(
         {"margin": 1.0, "entropy": 0.0}, abs=1e-12
     )

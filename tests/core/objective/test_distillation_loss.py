@@ -9,7 +9,11 @@ import pytest
 import torch
 
 from kdsweep.core import distillation_loss
-from kdsweep.core.objective.distillation_loss import gradient_share, gradient_squares
+from kdsweep.core.objective.distillation_loss import (
+    LossSettings,
+    gradient_share,
+    gradient_squares,
+)
 
 STUDENT = {
     2: [[1.0, -0.5], [0.2, 0.3], [-2.0, 1.5]],
@@ -187,7 +191,7 @@ def squares(
     student, teacher, labels = (
         torch.tensor(found[classes])[rows] for found in (STUDENT, TEACHER, LABELS)
     )
-    return gradient_squares(student, teacher, labels, alpha=alpha, temperature=temperature)
+    return gradient_squares(student, teacher, labels, LossSettings(alpha, temperature, "kl"))
 
 
 @pytest.mark.parametrize(
@@ -217,8 +221,7 @@ def test_one_row_s_share_worked_out_on_paper() -> None:
         torch.zeros(1, 2),
         torch.tensor([[2 * math.log(3), 0.0]]),
         torch.tensor([1]),
-        alpha=0.25,
-        temperature=2.0,
+        LossSettings(0.25, 2.0, "kl"),
     )
     assert gradient_share(found).item() == pytest.approx(0.75, abs=1e-6)
 
@@ -263,6 +266,6 @@ def test_the_share_is_computed_in_fp32_and_outside_of_the_graph() -> None:
         torch.tensor(TEACHER[2]),
         torch.tensor(LABELS[2]),
     )
-    found = gradient_squares(student, teacher, labels, alpha=0.5, temperature=2.0)
+    found = gradient_squares(student, teacher, labels, LossSettings(0.5, 2.0, "kl"))
     assert found.dtype == torch.float32
     assert not found.requires_grad

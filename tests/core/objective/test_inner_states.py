@@ -18,6 +18,7 @@ from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.distill_settings import DistillSettings
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.objective.inner_states import (
@@ -31,7 +32,6 @@ from kdsweep.core.objective.inner_states import (
     relation_heads,
     value_relation_loss,
 )
-from kdsweep.core.settings import DistillSettings
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, ModelError
 

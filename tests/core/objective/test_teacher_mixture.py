@@ -16,9 +16,10 @@ from torch.nn import functional
 from kdsweep.core import TrialSettings, distillation_loss, train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.evaluation.fidelity import fidelity
-from kdsweep.core.objective.distillation_loss import UNLABELLED
-from kdsweep.core.objective.objective import check_same_rows_answered, mixed
+from kdsweep.core.objective.objective import check_same_rows, mixed
 from kdsweep.core.objective.teacher_mixture import mixture, teacher_weights
+from kdsweep.core.tasks import MULTI_LABEL, REGRESSION
+from kdsweep.core.tasks.base import UNLABELLED
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
@@ -49,19 +50,23 @@ def test_the_loss_of_a_mixture_by_hand() -> None:
         4 * (p * math.log(2 * p) + q * math.log(2 * q)), abs=1e-6
     )
     assert distillation_loss(
-        STUDENT, SAID, LABELS, match="soft_ce", **how
+        STUDENT, SAID, LABELS, divergence="soft_ce", **how
     ).distill.item() == pytest.approx(4 * math.log(2), abs=1e-6)
     reverse = 4 * (0.5 * math.log(0.5 / p) + 0.5 * math.log(0.5 / q))
     assert distillation_loss(
-        STUDENT, SAID, LABELS, match="reverse_kl", **how
+        STUDENT, SAID, LABELS, divergence="reverse_kl", **how
     ).distill.item() == pytest.approx(reverse, abs=1e-6)
     mean = [0.75 * 2 * math.log(3), 0.25 * 2 * math.log(4)]
     assert distillation_loss(
-        STUDENT, SAID, LABELS, match="mse", **how
+        STUDENT, SAID, LABELS, divergence="mse", **how
     ).distill.item() == pytest.approx((mean[0] ** 2 + mean[1] ** 2) / 2, abs=1e-5)
     # In a regression both terms are squared errors: to the teachers' weighed mean, 0.75 * 2 + 0.25 * 4 = 2.5.
     guessed = distillation_loss(
-        torch.zeros(1, 1), torch.tensor([[[2.0], [4.0]]]), torch.tensor([1.0]), **how
+        torch.zeros(1, 1),
+        torch.tensor([[[2.0], [4.0]]]),
+        torch.tensor([1.0]),
+        kind=REGRESSION,
+        **how,
     )
     assert guessed.distill.item() == pytest.approx(2.5**2)
 
@@ -77,6 +82,7 @@ def test_with_several_labels_a_row_each_label_has_a_mixture_of_its_own() -> None
         alpha=0.0,
         temperature=2.0,
         teacher_weights=WEIGHTS,
+        kind=MULTI_LABEL,
     )
     p, q = 0.6125, 0.3875
     # The student says 1/2 to both. The second label is 1/2 to both teachers too and adds 0; the mean is over two labels.
@@ -135,14 +141,16 @@ def test_weights_by_confidence_by_hand() -> None:
     ].tolist() == pytest.approx([0.75, 0.25])
     # Two labels a row, the second not known: yes to the first is 9/10 and 1/2.
     several = torch.tensor([[[math.log(9.0), 5.0], [0.0, 5.0]]])
-    assert teacher_weights(several, torch.tensor([[1.0, math.nan]]), equal, "label_confidence")[
-        0, 0
-    ].item() == pytest.approx(0.9 / 1.4, abs=1e-5)
+    labels = torch.tensor([[1.0, math.nan]])
+    found = teacher_weights(several, labels, equal, "label_confidence", MULTI_LABEL)
+    assert found[0, 0].item() == pytest.approx(0.9 / 1.4, abs=1e-5)
 
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="in a regression: it has no probabilities; use weights"):
-        teacher_weights(torch.zeros(1, 2, 1), torch.tensor([1.0]), torch.ones(2), "certainty")
+        teacher_weights(
+            torch.zeros(1, 2, 1), torch.tensor([1.0]), torch.ones(2), "certainty", REGRESSION
+        )
     with pytest.raises(
         ValueError, match=r"teacher logits \(1, 2, 2\) must have the student's shape \(1, 3\)"
     ):
@@ -152,12 +160,12 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(
         TeacherError, match=r"teacher 2: its logits are \(4, 2\), but there are 5 labels"
     ):
-        check_same_rows_answered(np.zeros(5), [np.zeros((5, 2)), np.zeros((4, 2))])
+        check_same_rows(np.zeros(5), [np.zeros((5, 2)), np.zeros((4, 2))])
     with pytest.raises(
         TeacherError,
         match=r"teacher 2: its logits are \(5, 3\), but there are 5 labels and 2 classes",
     ):
-        check_same_rows_answered(np.zeros(5), [np.zeros((5, 2)), np.zeros((5, 3))])
+        check_same_rows(np.zeros(5), [np.zeros((5, 2)), np.zeros((5, 3))])
 
 
 # --- trials ----------------------------------------------------------------------------------------------------------
@@ -252,7 +260,7 @@ def test_agreement_is_with_what_the_teachers_say_together_and_never_by_validatio
     together = mixed(theirs, data.test.labels, settings)
     torch.testing.assert_close(torch.from_numpy(together).exp(), mean, atol=1e-5, rtol=1e-4)
     answers = TrialFolder(tmp_path / "trial").read_test_logits()
-    assert fidelity(together, answers)["agreement"] == pytest.approx(
+    assert fidelity(together, answers, data.kind)["agreement"] == pytest.approx(
         (mean.argmax(1).numpy() == answers.argmax(1)).mean()
     )
     told = TrialFolder(tmp_path / "trial").read_evaluations()[-1].metrics

@@ -166,7 +166,7 @@ def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(
 
 
 def judged_again(metric: Any, folder: Path, data: Any) -> dict[str, float]:
-    return judge(metric, data.test.labels, TrialFolder(folder).read_test_logits())
+    return judge(metric, data.test.labels, TrialFolder(folder).read_test_logits(), data.kind)
 
 
 def test_mnli_is_judged_on_matched_and_mismatched(tiny: Callable[..., str], tmp_path: Path) -> None:

@@ -21,10 +21,11 @@ from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
-from kdsweep.core.evaluation.metrics import judge, score
-from kdsweep.core.settings import METRICS, TaskSettings, TeacherSettings, TrialSettings
-from kdsweep.core.tasks.predictions import answers, kind_of
-from kdsweep.core.teachers.checks import check_beats_majority, check_beats_mean
+from kdsweep.core.evaluation.metric_table import metric_named, metrics_for
+from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
+from kdsweep.core.tasks import CLASSIFICATION, KINDS, MULTI_LABEL, REGRESSION
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import DataError, TeacherError
@@ -32,6 +33,14 @@ from kdsweep.serving import load
 
 VALUES = np.array([1.0, 2.0, 3.0, 4.0], dtype=np.float32)
 SETS = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=np.float32)
+
+
+def score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
+    return metric_named(metric).score(labels, predicted)
+
+
+def check_floor(kind: TaskKind, metric: str, data: TaskData, logits: np.ndarray) -> None:
+    kind.check_floor(metric_named(metric), data, logits, order=None)
 
 
 # --- metrics ---------------------------------------------------------------------------------------------------------
@@ -58,57 +67,53 @@ def test_metrics_of_several_labels_are_their_formulas() -> None:
 
 def test_glues_metric_of_two_is_their_mean_and_both_are_told_beside_it() -> None:
     labels, logits = np.array([0, 1, 1, 1]), np.array([[1.0, 0], [0, 1.0], [0, 1.0], [1.0, 0]])
-    judged = judge("accuracy_and_f1", labels, logits)
+    judged = judge("accuracy_and_f1", labels, logits, CLASSIFICATION)
     assert (judged["accuracy"], judged["f1"]) == (0.75, pytest.approx(0.8))
     assert judged["accuracy_and_f1"] == pytest.approx((0.75 + 0.8) / 2)
-    assert set(judge("f1", labels, logits)) == {"loss", "accuracy", "f1", "ece"}
+    assert set(judge("f1", labels, logits, CLASSIFICATION)) == {"loss", "accuracy", "f1", "ece"}
 
 
 def test_what_is_told_of_a_regression_has_no_classes_in_it() -> None:
     logits = np.array([[1.0], [3.0], [2.0], [10.0]], dtype=np.float32)
-    judged = judge("pearson", VALUES, logits)
+    judged = judge("pearson", VALUES, logits, REGRESSION)
     assert set(judged) == {"loss", "pearson", "spearman"}
     assert judged["loss"] == pytest.approx((0 + 1 + 1 + 36) / 4)
-    assert set(judge("pearson_and_spearman", VALUES, logits)) == {
+    assert set(judge("pearson_and_spearman", VALUES, logits, REGRESSION)) == {
         "loss",
         "pearson",
         "spearman",
         "pearson_and_spearman",
     }
-    assert fidelity(logits, logits + 2, "regression") == {"teacher_mse": pytest.approx(4.0)}
-    assert sureness(logits, "regression") == {}
+    assert fidelity(logits, logits + 2, REGRESSION) == {"teacher_mse": pytest.approx(4.0)}
+    assert sureness(logits, REGRESSION) == {}
 
 
 def test_what_is_told_of_several_labels_is_that_of_each_yes_or_no() -> None:
     logits = np.array([[math.log(3), -math.log(3)]], dtype=np.float32)  # probabilities 3/4 and 1/4
-    judged = judge("f1_micro", np.array([[1, 1]], dtype=np.float32), logits)
+    judged = judge("f1_micro", np.array([[1, 1]], dtype=np.float32), logits, MULTI_LABEL)
     assert set(judged) == {"loss", "f1_micro", "f1_macro", "subset_accuracy", "ece"}
     assert judged["loss"] == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2)
     assert judged["ece"] == pytest.approx(0.75 - 0.5)  # both answers are 75% sure, one is right
-    told = fidelity(logits, np.zeros((1, 2), dtype=np.float32), "multi_label")
-    assert fidelity(logits, np.ones((1, 2), dtype=np.float32), "multi_label")["agreement"] == 1 / 2
+    told = fidelity(logits, np.zeros((1, 2), dtype=np.float32), MULTI_LABEL)
+    assert fidelity(logits, np.ones((1, 2), dtype=np.float32), MULTI_LABEL)["agreement"] == 1 / 2
     assert told["teacher_kl"] == pytest.approx(
         math.log(2) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
     )
-    assert sureness(logits, "multi_label")["margin"] == pytest.approx(0.5)
+    assert sureness(logits, MULTI_LABEL)["margin"] == pytest.approx(0.5)
 
 
-def test_labels_say_of_which_kind_they_are_and_logits_are_answers_of_it() -> None:
-    assert [kind_of(labels) for labels in (np.array([0, 1]), VALUES, SETS)] == [
-        "classification",
-        "regression",
-        "multi_label",
-    ]
+def test_each_kind_predicts_in_the_shape_of_its_labels() -> None:
     logits = np.array([[-1.0, 0.0, 2.0]])
-    assert answers(logits, "classification").tolist() == [2]
-    assert answers(logits, "regression").tolist() == [-1.0]
-    assert answers(logits, "multi_label").tolist() == [[0, 1, 1]]  # from a probability of a half on
+    assert CLASSIFICATION.predictions(logits).tolist() == [2]
+    assert REGRESSION.predictions(logits).tolist() == [-1.0]
+    # Yes from a probability of one half.
+    assert MULTI_LABEL.predictions(logits).tolist() == [[0, 1, 1]]
 
 
 def test_a_metric_must_be_one_of_its_kind() -> None:
     base: dict[str, Any] = {"dataset": "x", "text": "t", "label": "l"}
-    for kind, metrics in METRICS.items():
-        for metric in metrics:
+    for kind in KINDS.values():
+        for metric in metrics_for(kind):
             TaskSettings(**base, kind=kind, metric=metric)
     with pytest.raises(
         ValidationError,
@@ -181,7 +186,7 @@ def regression(table: Path) -> TaskSettings:
 def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_path: Path) -> None:
     data = load_task(regression(table), tmp_path)
     assert data.label_names == ("score",)
-    assert data.kind == "regression" and data.train.labels.dtype == np.float32
+    assert data.kind is REGRESSION and data.train.labels.dtype == np.float32
     expected = dict(zip(*(scored(240)[name] for name in ("text", "score")), strict=True))
     assert {
         text: float(label)
@@ -232,7 +237,7 @@ def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(
         tmp_path,
     )
     assert lists.label_names == columns.label_names == turned.label_names == ("good", "bad", "long")
-    assert lists.kind == "multi_label" and lists.train.labels.shape == (len(lists.train), 3)
+    assert lists.kind is MULTI_LABEL and lists.train.labels.shape == (len(lists.train), 3)
     for split in lists.splits:
         np.testing.assert_array_equal(lists.splits[split].labels, columns.splits[split].labels)
         np.testing.assert_array_equal(lists.splits[split].labels, turned.splits[split].labels)
@@ -330,33 +335,36 @@ def test_a_datasets_own_names_number_the_labels(tmp_path: Path) -> None:
 # --- a teacher must have something to teach --------------------------------------------------------------------------
 
 
-def made_up(labels: np.ndarray, names: tuple[str, ...]) -> TaskData:
+def made_up(kind: TaskKind, labels: np.ndarray, names: tuple[str, ...]) -> TaskData:
     split = Split("x", (["a"] * len(labels),), labels, "x")
-    return TaskData(names, {"train": split, "validation": split, "test": split}, ())
+    return TaskData(kind, names, {"train": split, "validation": split, "test": split}, ())
 
 
 def test_a_teacher_of_numbers_must_be_nearer_than_their_mean() -> None:
     draw = np.random.default_rng(0)
     labels = draw.uniform(0, 5, 400).astype(np.float32)
-    data = made_up(labels, ("score",))
-    check_beats_mean("pearson", data, (labels + draw.normal(0, 1, 400))[:, None])
+    data = made_up(REGRESSION, labels, ("score",))
+    check_floor(REGRESSION, "pearson", data, (labels + draw.normal(0, 1, 400))[:, None])
     with pytest.raises(
         TeacherError, match="always answering with the mean of train .* nothing to teach"
     ):
-        check_beats_mean("pearson", data, np.full((400, 1), labels.mean()))
+        check_floor(REGRESSION, "pearson", data, np.full((400, 1), labels.mean()))
     with pytest.raises(
         TeacherError, match=r"\(0\.\d+ to 0\.\d+\) go with the labels .* another scale"
     ):
-        check_beats_mean("pearson", data, labels[:, None] / 5.5)
+        check_floor(REGRESSION, "pearson", data, labels[:, None] / 5.5)
 
 
 def test_a_teacher_of_several_labels_must_beat_those_that_most_rows_have() -> None:
     draw = np.random.default_rng(0)
     labels = (draw.random((300, 2)) < [0.8, 0.3]).astype(np.float32)
-    check_beats_majority("f1_micro", made_up(labels, ("a", "b")), 4 * labels - 2)
+    check_floor(MULTI_LABEL, "f1_micro", made_up(MULTI_LABEL, labels, ("a", "b")), 4 * labels - 2)
     with pytest.raises(TeacherError, match="doesn't clearly beat the majority"):
-        check_beats_majority(
-            "f1_micro", made_up(labels, ("a", "b")), np.tile([2.0, -2.0], (300, 1))
+        check_floor(
+            MULTI_LABEL,
+            "f1_micro",
+            made_up(MULTI_LABEL, labels, ("a", "b")),
+            np.tile([2.0, -2.0], (300, 1)),
         )
 
 
@@ -477,7 +485,7 @@ strategies:
     with pytest.raises(SpaceError, match=said):
         load_space(tmp_path / "own.yaml")
     (tmp_path / "own.yaml").write_text(text % "distill: mse", encoding="utf-8")
-    assert load_space(tmp_path / "own.yaml").task.kind == "regression"
+    assert load_space(tmp_path / "own.yaml").task.kind is REGRESSION
     broken = {"distill": {"logits": "soft_ce"}}
     with pytest.raises(ValidationError, match="compares probabilities"):
         trial(

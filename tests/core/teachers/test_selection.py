@@ -16,11 +16,13 @@ from conftest import file_times, sentences, write_csv
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.splits import fold_numbers
-from kdsweep.core.evaluation.metrics import judge, log_probabilities
+from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.files import fingerprint
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks.classification import Classification
 from kdsweep.core.teachers.artifact import find_teacher, frozen_teacher, teacher_key
 from kdsweep.core.teachers.checks import check_frozen
 from kdsweep.core.teachers.logits import teacher_logits
@@ -356,9 +358,8 @@ def test_a_teacher_that_memorises_is_sure_of_what_it_has_seen_and_right_by_chanc
         training=TRAINING | {"epochs": 40, "learning_rate": 3e-3, "evaluations_per_epoch": 1},
         epoch=40,
     )
-    monkeypatch.setattr(
-        "kdsweep.core.teachers.publishing.check_beats_majority", lambda *_: None
-    )  # nothing can be learned here: that is the point
+    # Nothing can be learned here: that is the point.
+    monkeypatch.setattr(Classification, "check_floor", lambda *_: None)
     folded = prepare_teacher(task, teacher.model_copy(update={"folds": 2}), tmp_path)
     whole = prepare_teacher(task, teacher, tmp_path)
     data = load_task(task, tmp_path)
@@ -366,10 +367,10 @@ def test_a_teacher_that_memorises_is_sure_of_what_it_has_seen_and_right_by_chanc
         np.asarray(teacher_logits(one, data, cache=tmp_path)) for one in (whole, folded)
     )
     right = np.arange(len(data.train)), data.train.labels
-    assert judge("accuracy", data.train.labels, seen)["accuracy"] > 0.9
-    assert np.exp(log_probabilities(seen))[right].mean() > 0.85
+    assert judge("accuracy", data.train.labels, seen, data.kind)["accuracy"] > 0.9
+    assert data.kind.probabilities(seen)[right].mean() > 0.85
     chance = 0.5 + 3 * 0.5 / np.sqrt(len(data.train))  # three standard errors
-    assert judge("accuracy", data.train.labels, unseen)["accuracy"] < chance
+    assert judge("accuracy", data.train.labels, unseen, data.kind)["accuracy"] < chance
 
 
 def test_folds_that_can_not_be_are_refused(
@@ -448,7 +449,7 @@ def test_a_teacher_in_training_mode_or_with_gradients_is_refused(
     task: TaskSettings, settings: Callable[..., TeacherSettings], tmp_path: Path
 ) -> None:
     made = prepare_teacher(task, settings(), tmp_path)
-    model = frozen_teacher(made, ("neg", "pos"))
+    model = frozen_teacher(made, ("neg", "pos"), DEFAULT_KIND)
     check_frozen(model)
     model.bert.encoder.layer[1].train()
     with pytest.raises(TeacherError, match=r"bert\.encoder\.layer\.1 is in training mode"):

@@ -16,11 +16,12 @@ from safetensors.torch import load_file, save_file
 
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
+from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
+from kdsweep.core.tasks import CLASSIFICATION
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, teacher_key
-from kdsweep.core.teachers.checks import check_beats_majority
 from kdsweep.core.teachers.logits import teacher_logits, teacher_test
 from kdsweep.core.teachers.selection import cached_teacher, prepare_teacher
 from kdsweep.errors import Interrupted, ModelError, TeacherError
@@ -162,7 +163,9 @@ def test_the_floor_is_two_standard_errors_above_the_majority(
     labels = np.array([0] * 70 + [1] * 30)
     data = load_task(made[1])
     split = type(data.validation)("validation", (["x"] * 100,), labels, "x")
-    task = TaskData(("neg", "pos"), {"train": split, "validation": split, "test": split}, ())
+    task = TaskData(
+        CLASSIFICATION, ("neg", "pos"), {"train": split, "validation": split, "test": split}, ()
+    )
     predicted = (
         np.where(np.arange(100) < right, labels, 1 - labels)
         if right > 70
@@ -170,12 +173,12 @@ def test_the_floor_is_two_standard_errors_above_the_majority(
     )
     logits = np.eye(2)[predicted]
     if trusted:
-        check_beats_majority("accuracy", task, logits)
+        CLASSIFICATION.check_floor(metric_named("accuracy"), task, logits, order=None)
     else:
         with pytest.raises(
             TeacherError, match=f"accuracy 0.{right}0 .*majority class \\(0.700; at least 0.792"
         ):
-            check_beats_majority("accuracy", task, logits)
+            CLASSIFICATION.check_floor(metric_named("accuracy"), task, logits, order=None)
 
 
 # --- somebody else's checkpoint --------------------------------------------------------------------------------------
@@ -393,7 +396,7 @@ def test_a_file_with_other_logits_is_refused(made: Made, tmp_path: Path) -> None
 
 
 def test_a_frozen_teacher_is_in_eval_mode_without_gradients(made: Made) -> None:
-    model = frozen_teacher(made[0], ("neg", "pos"))
+    model = frozen_teacher(made[0], ("neg", "pos"), CLASSIFICATION)
     assert not any(module.training for module in model.modules())
     assert not any(parameter.requires_grad for parameter in model.parameters())
 
@@ -409,13 +412,13 @@ def test_logits_of_validation_and_test_are_kept_apart_and_judged(
     )  # other splits' logits are none of test's
     test = teacher_logits(made[0], data, cache=tmp_path, split="test")
     assert (len(validation), len(test)) == (len(data.validation), len(data.test))
-    assert judge("accuracy", data.validation.labels, np.asarray(validation)) == pytest.approx(
-        made[0].validation, abs=1e-5
-    )
+    assert judge(
+        "accuracy", data.validation.labels, np.asarray(validation), data.kind
+    ) == pytest.approx(made[0].validation, abs=1e-5)
     written = file_times(tmp_path / "logits")
     assert len(written) == 2
     assert teacher_test(made[0], data, "accuracy", cache=tmp_path) == judge(
-        "accuracy", data.test.labels, np.asarray(test)
+        "accuracy", data.test.labels, np.asarray(test), data.kind
     )
     assert file_times(tmp_path / "logits") == written
 

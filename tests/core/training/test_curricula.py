@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from kdsweep.core import TrialSettings, distillation_loss, train
 from kdsweep.core.models.layers import depths
 from kdsweep.core.models.loading import load_classifier
-from kdsweep.core.objective.distillation_loss import UNLABELLED
 from kdsweep.core.objective.teacher_mixture import confident_temperature
+from kdsweep.core.tasks import MULTI_LABEL, REGRESSION
+from kdsweep.core.tasks.base import UNLABELLED
 from kdsweep.core.training.optimizer import AdamW, decayed_groups
 from kdsweep.errors import Interrupted
 
@@ -230,10 +231,10 @@ def test_other_ways_to_match_logits_by_hand() -> None:
     }
     found = {
         match: distillation_loss(
-            student, teacher, labels, alpha=0.0, temperature=2.0, match=match
+            student, teacher, labels, alpha=0.0, temperature=2.0, divergence=match
         ).distill.item()
         for match in expected
-    }  # type: ignore[arg-type]
+    }
     assert found == pytest.approx(expected, abs=1e-6)
 
 
@@ -247,8 +248,8 @@ def test_soft_cross_entropy_has_the_gradients_of_kl() -> None:
             torch.tensor([0]),
             alpha=0.0,
             temperature=3.0,
-            match=match,
-        ).total.backward()  # type: ignore[arg-type]
+            divergence=match,
+        ).total.backward()
         gradients.append(student.grad)
     torch.testing.assert_close(*gradients)
 
@@ -270,7 +271,9 @@ def test_several_labels_a_row_are_as_many_questions_of_yes_or_no() -> None:
     divergence = (
         sum(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)) for p, q in pairs) / 3
     )
-    found = distillation_loss(student, teacher, labels, alpha=0.25, temperature=2.0)
+    found = distillation_loss(
+        student, teacher, labels, alpha=0.25, temperature=2.0, kind=MULTI_LABEL
+    )
     assert [part.item() for part in found] == pytest.approx(
         [0.25 * task + 0.75 * 4 * divergence, task, 4 * divergence], abs=1e-6
     )
@@ -282,7 +285,11 @@ def test_a_regression_has_squared_errors_in_both_terms() -> None:
         torch.tensor([[1.5], [4.0]]),
         torch.tensor([0.0, 2.0]),
     )
-    found = distillation_loss(student, teacher, labels, alpha=0.25, temperature=7.0)
+    found = distillation_loss(
+        student, teacher, labels, alpha=0.25, temperature=7.0, kind=REGRESSION
+    )
     assert [part.item() for part in found] == pytest.approx([0.25 * 0.5 + 0.75 * 2.125, 0.5, 2.125])
-    with pytest.raises(ValueError, match="a regression has one output"):
-        distillation_loss(torch.zeros(2, 3), None, labels, alpha=1.0)
+    with pytest.raises(
+        ValueError, match=r"kind: regression: logits \(2, 3\) .* must be \[rows, 1\]"
+    ):
+        distillation_loss(torch.zeros(2, 3), None, labels, alpha=1.0, kind=REGRESSION)

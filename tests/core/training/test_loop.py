@@ -242,7 +242,7 @@ def test_the_logits_are_the_frozen_teacher_s(
     logits = teacher_logits(teacher, data, cache=cache)
     assert isinstance(logits, np.memmap)
     model, tokenizer = (
-        frozen_teacher(teacher, data.label_names),
+        frozen_teacher(teacher, data.label_names, data.kind),
         load_tokenizer(str(teacher.folder)),
     )
     assert not model.training
@@ -375,7 +375,9 @@ def test_the_student_s_folder_is_loaded_by_transformers_and_scores_as_reported(
     tokens = tokenize_split(
         data.validation, tokenizer, InputFormat(24, token_types=True), cache=tmp_path / "cache"
     )
-    judged = judge("accuracy", data.validation.labels, predict(model, tokens, torch.float32))
+    judged = judge(
+        "accuracy", data.validation.labels, predict(model, tokens, torch.float32), data.kind
+    )
     assert judged["accuracy"] == result.best.metrics["validation/accuracy"]
     assert judged["loss"] == pytest.approx(result.best.metrics["validation/loss"], rel=1e-5)
     assert model.config.id2label == {0: "neg", 1: "pos"}

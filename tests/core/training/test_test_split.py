@@ -88,7 +88,7 @@ def test_the_best_evaluation_s_weights_are_judged_on_it_once(
     logits = place.read_test_logits()
     assert logits.dtype == np.float32 and logits.shape == (len(data.test), 2)
     np.testing.assert_array_equal(logits, predict(model, tokens, torch.float32))
-    assert found.test == judge("f1", data.test.labels, logits)
+    assert found.test == judge("f1", data.test.labels, logits, data.kind)
     assert {"loss", "accuracy", "f1"} < found.test.keys()
     # A finished trial yields its evaluations again and is not judged again.
     written = file_times(place.root)

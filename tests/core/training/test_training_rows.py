@@ -23,7 +23,7 @@ from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import joined_tokens, tokenize_split
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.models.loading import load_tokenizer
-from kdsweep.core.objective.distillation_loss import UNLABELLED
+from kdsweep.core.tasks.base import UNLABELLED
 from kdsweep.core.teachers.artifact import teacher_key
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher

@@ -1,0 +1,52 @@
+"""What installed packages add to kdsweep: entry points of the packages in this environment."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TypeVar
+
+from kdsweep.errors import KdsweepError
+
+Added = TypeVar("Added")
+
+
+@cache
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def plugin_names(group: str) -> list[str]:
+    """The names in the group, sorted."""
+    return sorted(_entry_points(group))
+
+
+def plugin_package(group: str, name: str) -> tuple[str, str] | None:
+    """The name and version of the package that adds `name`; None if no package does."""
+    point = _entry_points(group).get(name)
+    if point is None or point.dist is None:
+        return None
+    return point.dist.name, point.dist.version
+
+
+def load_plugin(group: str, name: str, expected: type[Added]) -> Added:
+    """What the entry point names, an instance of `expected`.
+
+    Raises KeyError if there is no such entry point, and KdsweepError if it can't be loaded.
+    """
+    point = _entry_points(group)[name]
+    package, version = plugin_package(group, name) or ("an unnamed package", "")
+    try:
+        found = point.load()
+    except Exception as error:
+        # The package's own code runs here and may raise anything.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise KdsweepError(
+            f"{group}: {name} of {package} {version} can't be loaded: {reason}"
+        ) from error
+    if not isinstance(found, expected) or getattr(found, "name", None) != name:
+        raise KdsweepError(
+            f"{group}: {name} of {package} {version} must be a {expected.__name__} with that name, "
+            f"not {found!r}"
+        )
+    return found

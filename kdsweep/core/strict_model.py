@@ -1,0 +1,137 @@
+"""The base of everything that a user writes or that is stored: strict, frozen models.
+
+And the types of their fields. No torch here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError, PydanticKnownError
+
+from kdsweep.core.objective.divergences import DIVERGENCES, known_divergences
+from kdsweep.core.tasks import KINDS, kind_named
+from kdsweep.core.tasks.base import TaskKind
+from kdsweep.errors import did_you_mean
+
+
+class Strict(BaseModel):
+    """Frozen, every key known, no type guessed: `epochs: "3"` is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, serialize_by_alias=True, protected_namespaces=()
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            for key in data:
+                if key not in known:
+                    raise unknown_key(key, known)
+        return data
+
+
+def unknown_key(key: object, known: list[str]) -> PydanticCustomError:
+    hint = did_you_mean(str(key), known) or f"; known here: {', '.join(known)}"
+    return PydanticCustomError(
+        "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint, "name": str(key)}
+    )
+
+
+# pydantic's own signatures return Any for a default, so this one does too.
+def added_later(default: Any) -> Any:
+    """The default of a field that earlier versions didn't have.
+
+    It is written only if it differs, so that what they cached and saved stays valid.
+    """
+    return Field(default=default, exclude_if=lambda value: value == default)
+
+
+def _name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) or ".." in value:
+        raise ValueError(
+            "a name is 1 to 100 letters, digits, '-', '_' and single '.', and starts with a "
+            "letter or digit"
+        )
+    return value
+
+
+def _text(value: str) -> str:
+    if not value.strip() or "\0" in value:
+        raise ValueError("must not be empty")
+    return value
+
+
+def as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def one_or_more(value: object) -> object:
+    return (value,) if isinstance(value, str) else as_tuple(value)
+
+
+def short_for(key: str) -> BeforeValidator:
+    """A name alone is short for the settings with that key."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Text = Annotated[str, AfterValidator(_text)]
+LayerNumbers = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)
+]
+
+
+# --- names of what a table holds ---------------------------------------------------------------
+
+
+def _none_of(known: Sequence[str]) -> PydanticKnownError:
+    """pydantic's own error for a closed choice, which is shown with "did you mean"."""
+    *first, last = [repr(name) for name in known]
+    return PydanticKnownError("literal_error", {"expected": f"{', '.join(first)} or {last}"})
+
+
+# Installed packages are searched only for a name that isn't kdsweep's own.
+
+
+def _metric(name: str) -> str:
+    # Imported here: the table needs numpy, and a command that reads no task should start without.
+    from kdsweep.core.evaluation.metric_table import METRICS, known_metrics
+
+    if name not in METRICS and name not in known_metrics():
+        raise _none_of(known_metrics())
+    return name
+
+
+def _divergence(name: str) -> str:
+    if name not in DIVERGENCES and name not in known_divergences():
+        raise _none_of(known_divergences())
+    return name
+
+
+def _as_kind(value: object) -> TaskKind:
+    if isinstance(value, TaskKind):
+        return value
+    if not isinstance(value, str) or value not in KINDS:
+        raise _none_of(list(KINDS))
+    return kind_named(value)
+
+
+MetricName = Annotated[str, AfterValidator(_metric)]
+DivergenceName = Annotated[str, AfterValidator(_divergence)]
+# An object here, its name in YAML and JSON.
+Kind = Annotated[TaskKind, PlainValidator(_as_kind), PlainSerializer(str, return_type=str)]

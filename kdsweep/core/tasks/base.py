@@ -1,0 +1,284 @@
+"""What the kind of a task decides. One subclass for each kind, one file for each subclass.
+
+Nothing here imports torch, transformers or scipy until a method needs it: settings know their kind
+before any model is loaded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from kdsweep.errors import TeacherError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from kdsweep.core.data.raw_rows import RawRows
+    from kdsweep.core.data.rows import TaskData
+    from kdsweep.core.evaluation.metric_table import Metric
+    from kdsweep.core.settings import TaskSettings
+
+# The class number of a row that has no label, which only the teacher teaches. Labels that are
+# floating have NaN instead.
+UNLABELLED = -100
+
+
+class TaskKind(ABC):
+    """One kind of task: what a label is, which head and loss it takes, and what logits mean.
+
+    The first dimension of labels, logits and predictions is the split's rows. A row is the unit
+    that is resampled when test scores are compared.
+    """
+
+    # The value of `task.kind` in YAML and in stored JSON.
+    name: ClassVar[str]
+    # In a sentence: "label_smoothing: a regression has no classes".
+    noun: ClassVar[str]
+    # For `kdsweep init` and its file: what a label is, and what the loss is.
+    description: ClassVar[str]
+    loss_formula: ClassVar[str]
+    default_metric: ClassVar[str]
+    default_divergence: ClassVar[str] = "kl"
+    # What transformers calls it in a model's config. Its pipelines choose their output by it.
+    problem_type: ClassVar[str]
+    # The task on the Hugging Face Hub, as a tag and in words.
+    pipeline: ClassVar[str] = "text-classification"
+    pipeline_title: ClassVar[str] = "Text Classification"
+    # Whether logits become probabilities: divergences, temperature, calibration, label smoothing.
+    has_probabilities: ClassVar[bool] = True
+    # Whether exactly one of the outputs is right for a row.
+    picks_one_class: ClassVar[bool] = False
+    # Whether outputs are named after labels, so that a checkpoint's names can be compared.
+    outputs_are_labels: ClassVar[bool] = True
+    # Whether `task.label` may name several columns of 0 and 1, one for each label.
+    takes_label_columns: ClassVar[bool] = False
+    # What an exported ONNX file answers.
+    onnx_outputs: ClassVar[tuple[str, ...]] = ("logits",)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"<kind of task: {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # There is one object for each kind, in every process, copied or not.
+        from kdsweep.core.tasks import kind_named
+
+        return kind_named, (self.name,)
+
+    # --- labels ---
+
+    @abstractmethod
+    def read_labels(
+        self, task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
+    ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+        """The names of the outputs, and the labels of each split, from raw values.
+
+        dataset_names: the classes, where the dataset itself names them. Raises DataError.
+        """
+
+    @abstractmethod
+    def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
+        """Labels for `rows` rows that have none."""
+
+    def unfit_task(self, task: TaskSettings) -> str | None:
+        """Why the task's label settings don't fit this kind; None if they do."""
+        from kdsweep.core.tasks import KINDS
+
+        if isinstance(task.label, tuple) and not self.takes_label_columns:
+            fitting = " or ".join(kind.name for kind in KINDS.values() if kind.takes_label_columns)
+            return (
+                f"label names {len(task.label)} columns, one for each label, "
+                f"which is for kind: {fitting}"
+            )
+        if task.labels is not None and not self.outputs_are_labels:
+            return f"labels name classes, and {self.noun} has none; leave 'labels' out"
+        return None
+
+    def unfit(self, name: str, value: object) -> str | None:
+        """Why the setting `name` can't have `value` in a task of this kind; None if it can."""
+        if name == "distill.logits":
+            return self._unfit_divergence(value)
+        if name == "label_smoothing" and value and not self.has_probabilities:
+            return f"label_smoothing: {self.noun} has no classes to smooth over; leave it out"
+        follows = name == "distill.temperature_follows" and value == "confidence"
+        if follows and not self.picks_one_class:
+            return (
+                "distill.temperature_follows: confidence is that of one answer among classes, "
+                f"which a task of kind: {self.name} doesn't have; leave it out"
+            )
+        return None
+
+    def _unfit_divergence(self, name: object) -> str | None:
+        from kdsweep.core.objective.divergences import divergence_named
+
+        if self.has_probabilities or not divergence_named(str(name)).requires_probabilities:
+            return None
+        return (
+            f"distill: {name} compares probabilities, and {self.noun} has none: its outputs are "
+            f"matched by squared error (leave it out, or '{self.default_divergence}')"
+        )
+
+    # --- model ---
+
+    def model_class(self) -> type[AutoModelForSequenceClassification]:
+        """The class of transformers that puts this kind's head on a model."""
+        from transformers import AutoModelForSequenceClassification
+
+        return AutoModelForSequenceClassification
+
+    # --- loss ---
+
+    @abstractmethod
+    def check_shapes(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
+        """Raise ValueError unless the labels are this kind's, for logits [rows, outputs]."""
+
+    def choices(self, logits: torch.Tensor) -> torch.Tensor:
+        """[..., outputs] as [..., choices, options]: softmax runs over the options."""
+        return logits.unsqueeze(-2)
+
+    def chosen(self, labels: torch.Tensor) -> torch.Tensor:
+        """The right option of each choice, int64 [rows, choices]; UNLABELLED where unknown."""
+        return labels.unsqueeze(-1)
+
+    def task_loss(
+        self, logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float
+    ) -> torch.Tensor:
+        """The loss of the labels, averaged over all rows. Rows without a label add nothing."""
+        from torch.nn import functional
+
+        numbers = self.chosen(labels).flatten()
+        summed = functional.cross_entropy(
+            self.choices(logits).flatten(0, 1),
+            numbers,
+            ignore_index=UNLABELLED,
+            label_smoothing=label_smoothing,
+            reduction="sum",
+        )
+        return summed / len(numbers)
+
+    # --- predictions ---
+
+    @abstractmethod
+    def predictions(self, logits: np.ndarray) -> np.ndarray:
+        """What logits [rows, outputs] predict, in the shape of the labels."""
+
+    def one_choice_a_row(self, logits: np.ndarray) -> np.ndarray:
+        """Logits [rows, outputs] as [rows * choices, options]: softmax runs over the options."""
+        return logits
+
+    # --- evaluation ---
+
+    def judged_beside(self, metric: Metric) -> tuple[str, ...]:
+        """The metrics that are reported beside the task's own, in their order."""
+        from kdsweep.core.evaluation.metric_table import metrics_for
+
+        return metrics_for(self)
+
+    def loss(self, labels: np.ndarray, logits: np.ndarray) -> float:
+        """The mean loss that is reported: cross-entropy in nats, of each choice."""
+        import numpy as np
+        from sklearn.metrics import log_loss
+
+        probabilities = self.probabilities(logits)
+        options = np.arange(probabilities.shape[1])
+        return float(log_loss(self.chosen_options(labels), probabilities, labels=options))
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """softmax of `one_choice_a_row`, fp64."""
+        import numpy as np
+
+        return np.exp(self.log_probabilities(logits))
+
+    def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """log softmax of `one_choice_a_row`, fp64."""
+        import numpy as np
+        from scipy.special import log_softmax
+
+        one_a_row = np.asarray(self.one_choice_a_row(logits), dtype=np.float64)
+        found: np.ndarray = log_softmax(one_a_row, axis=1)
+        return found
+
+    def chosen_options(self, labels: np.ndarray) -> np.ndarray:
+        """The right option of each row of `one_choice_a_row`, int64."""
+        import numpy as np
+
+        return labels.astype(np.int64).ravel()
+
+    # --- the teacher ---
+
+    @abstractmethod
+    def check_floor(
+        self, metric: Metric, data: TaskData, logits: np.ndarray, order: Sequence[int] | None
+    ) -> None:
+        """Raise TeacherError unless logits for validation are clearly better than a constant.
+
+        order: for each class, which output of the checkpoint meant it before outputs were
+        reordered by name; None if they were not.
+        """
+
+    # --- what a person reads ---
+
+    @abstractmethod
+    def guess_metric(self, labels: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
+        """A fair metric for labels of train, and why. names: of the outputs, as they are shown."""
+
+    @abstractmethod
+    def describe_labels(self, labels: np.ndarray, names: Sequence[str]) -> str:
+        """How the labels of train are spread, for a comment in a space."""
+
+    @abstractmethod
+    def describe_split(self, labels: np.ndarray, names: Sequence[str]) -> dict[str, Any]:
+        """What `kdsweep plan` shows of a split's labels, as JSON."""
+
+    @abstractmethod
+    def describe_model(self, names: str) -> str:
+        """The first words of a model card. names: the outputs, already listed."""
+
+    # --- serving ---
+
+    @abstractmethod
+    def serve(self, logits: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """What each row is called, and the score of that, fp64 [rows]."""
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.01 else f"{100 * share:.1f}%"
+
+
+def describe_counts(counts: dict[str, int]) -> str:
+    """The eight most frequent labels with their rows."""
+    common = sorted(counts, key=lambda name: -counts[name])
+    more = f" and {len(common) - 8} more" if len(common) > 8 else ""
+    listed = ", ".join(f"{name} ({counts[name]:,})" for name in common[:8])
+    return f"rows of train: {listed}{more}"
+
+
+def majority_floor(
+    metric: Metric, labels: np.ndarray, constant: np.ndarray | np.intp
+) -> tuple[float, float]:
+    """What always predicting `constant` reaches, and by how much a teacher must be better.
+
+    By two standard errors of the constant's score and at least 2 points, or by half of what is
+    left to 1.
+    """
+    import numpy as np
+
+    predicted = np.broadcast_to(constant, labels.shape).astype(np.int64)
+    floor = metric.score(labels, predicted)
+    error = float(np.sqrt(max(0.0, floor * (1 - floor)) / len(labels)))
+    return floor, min(max(0.02, 2 * error), (1 - floor) / 2)
+
+
+def below_majority(metric: Metric, reached: float, floor: float, margin: float) -> TeacherError:
+    return TeacherError(
+        f"teacher: {metric.name} {reached:.3f} on validation doesn't clearly beat the majority "
+        f"class ({floor:.3f}; at least {floor + margin:.3f} is asked for): it has nothing to "
+        "teach; train it for longer, with another learning rate, or on more rows "
+        "(teacher.training)"
+    )
