@@ -1,4 +1,4 @@
-"""`kdsweep replay` on trials of a real sweep: the same numbers bit for bit, and what is said where they aren't."""
+"""`kdsweep replay` on trials of a real sweep: the same numbers bit for bit, or what differs."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ ASSIGNMENTS = (
 
 @pytest.fixture(scope="module")
 def swept(finished_sweep: Callable[..., Any], two_strategies: Callable[[str, int], Path]) -> Home:
-    """A finished sweep of two strategies, one trial and one confirming run each, on data of its own."""
+    """A finished sweep of two strategies with one trial and one run of confirm each."""
     home: Home = finished_sweep(two_strategies("replay", 200), *ASSIGNMENTS)
     return home
 
 
 @pytest.fixture
 def copied(swept: Home, tmp_path: Path) -> Home:
-    """The sweep in a home that a test may break."""
+    """A copy of the sweep that a test may break."""
     shutil.copytree(swept.root, tmp_path / "home", ignore=shutil.ignore_patterns("replays"))
     return Home(tmp_path / "home")
 
 
-def rewrite(place: TrialFolder, change: Callable[[list[Evaluation]], list[Evaluation]]) -> None:
-    place.write_evaluations(change(place.read_evaluations()))
+def rewrite(folder: TrialFolder, change: Callable[[list[Evaluation]], list[Evaluation]]) -> None:
+    folder.write_evaluations(change(folder.read_evaluations()))
 
 
 def replayed(home: Home, trial: str) -> tuple[int, str, dict[str, Any]]:
@@ -62,7 +62,7 @@ def replayed(home: Home, trial: str) -> tuple[int, str, dict[str, Any]]:
     return done.exit_code, done.stderr, json.loads(done.stdout) if done.stdout else {}
 
 
-def test_a_trial_that_needs_the_teacher_comes_out_the_same_bit_for_bit_in_another_process(
+def test_a_trial_with_a_teacher_is_the_same_bit_for_bit_in_another_process(
     swept: Home,
 ) -> None:
     command = [
@@ -85,7 +85,7 @@ def test_a_trial_that_needs_the_teacher_comes_out_the_same_bit_for_bit_in_anothe
     assert classify("the film was superb")[0]["label"] in ("pos", "neg")
 
 
-def test_a_confirming_run_is_replayed_with_what_it_answered_on_test(swept: Home) -> None:
+def test_a_run_of_confirm_is_replayed_with_its_logits_on_test(swept: Home) -> None:
     status, _, facts = replayed(swept, "finetune-0-seed-0")
     assert (status, facts["verdict"], facts["differences"]) == (0, "identical", 0)
     folder = swept.sweep("tiny")
@@ -99,16 +99,16 @@ def test_a_confirming_run_is_replayed_with_what_it_answered_on_test(swept: Home)
     assert facts["numbers"] > len(result.test)
 
 
-def test_a_number_that_differs_is_named_with_its_place_and_size_and_why_that_may_be(
+def test_a_number_that_differs_is_named_with_step_size_and_possible_reasons(
     copied: Home,
 ) -> None:
-    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
+    trial = copied.sweep("tiny").trial(TrialId("finetune", 0))
     rewrite(
-        place, lambda evaluations: [evaluations[0], _changed(evaluations[1], "train/loss", 2**-12)]
+        trial, lambda evaluations: [evaluations[0], _changed(evaluations[1], "train/loss", 2**-12)]
     )
     status, _, facts = replayed(copied, "finetune-0")
     assert (status, facts["verdict"], facts["differences"]) == (1, "different", 1)
-    step = place.read_evaluations()[1].step
+    step = trial.read_evaluations()[1].step
     assert (facts["largest"]["step"], facts["largest"]["metric"]) == (step, "train/loss")
     assert facts["largest"]["size"] == pytest.approx(2**-12, rel=1e-6)
     assert "number of threads" in facts["why"][-1]
@@ -135,19 +135,19 @@ def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
         folder.trial(TrialId("finetune", 0)),
         lambda evaluations: [_changed(one, "validation/accuracy", 0.5) for one in evaluations],
     )
-    why = replay(copied, "tiny", "finetune-0")["why"]
+    why = replay(copied, "tiny", "finetune-0").why
     assert why[0] == f"other versions: torch 1.0, now {torch.__version__}"
 
 
 def test_a_pruned_trial_is_trained_as_far_as_it_went(copied: Home) -> None:
-    place = copied.sweep("tiny").trial(TrialId("distill", 0))
-    first = place.read_evaluations()[0]
-    place.write_evaluations([first])
-    place.write_result(TrialResult("pruned", first.step, first.seconds))
-    facts = replay(copied, "tiny", "distill-0")
-    assert facts["verdict"] == "identical"
-    assert facts["evaluations"] == {"recorded": 1, "replayed": 1}
-    assert facts["student"] is None
+    trial = copied.sweep("tiny").trial(TrialId("distill", 0))
+    first = trial.read_evaluations()[0]
+    trial.write_evaluations([first])
+    trial.write_result(TrialResult("pruned", first.step, first.seconds))
+    found = replay(copied, "tiny", "distill-0")
+    assert found.verdict == "identical"
+    assert (found.evaluations, found.replayed) == (1, 1)
+    assert found.student is None
 
 
 def test_a_trial_that_diverged_diverges_again_at_the_same_step(
@@ -163,24 +163,22 @@ def test_a_trial_that_diverged_diverges_again_at_the_same_step(
                 cache=copied.cache,
             )
         )
-    assert replay(copied, "tiny", "finetune-7")["verdict"] == "identical"
+    assert replay(copied, "tiny", "finetune-7").verdict == "identical"
     result = folder.trial(TrialId("finetune", 7)).read_result()
     assert result is not None
     folder.trial(TrialId("finetune", 7)).write_result(
         TrialResult("diverged", result.steps + 1, 0.0)
     )
-    facts = replay(copied, "tiny", "finetune-7")
-    assert facts["verdict"] == "different"
-    assert "the end (diverged, now diverged at step" in facts["says"]
+    found = replay(copied, "tiny", "finetune-7")
+    assert found.verdict == "different"
+    assert "the end (diverged, now diverged at step" in found.words
 
 
-def test_rows_that_changed_are_refused_before_anything_is_trained(
-    copied: Home, tmp_path: Path
-) -> None:
-    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
-    settings = read_json(place.settings)
+def test_changed_rows_are_refused_before_any_training(copied: Home, tmp_path: Path) -> None:
+    trial = copied.sweep("tiny").trial(TrialId("finetune", 0))
+    settings = read_json(trial.settings)
     other = write_csv(tmp_path / "other.csv", sentences(200, seed=5))
-    write_json(place.settings, settings | {"task": settings["task"] | {"dataset": str(other)}})
+    write_json(trial.settings, settings | {"task": settings["task"] | {"dataset": str(other)}})
     with pytest.raises(
         DataError, match="the rows of train and validation and test have changed since it ran"
     ):
@@ -188,7 +186,7 @@ def test_rows_that_changed_are_refused_before_anything_is_trained(
     assert not (copied.sweep("tiny").root / "replays").exists()
 
 
-def test_a_trial_that_is_not_there_is_one_line_with_those_that_are(swept: Home) -> None:
+def test_an_unknown_trial_is_one_line_with_the_known_ones(swept: Home) -> None:
     for name, words in (
         ("distil-0", "did you mean 'distill-0'"),
         ("../trials/distill-0", "STRATEGY-NUMBER"),
@@ -203,14 +201,14 @@ def test_a_trial_that_is_not_there_is_one_line_with_those_that_are(swept: Home) 
 
 
 def test_a_trial_that_was_never_evaluated_is_one_line(copied: Home) -> None:
-    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
-    place.write_evaluations([])
-    place.write_result(TrialResult("failed", 0, 0.0, reason="out of luck"))
-    with pytest.raises(KdsweepError, match="nothing was recorded"):
+    trial = copied.sweep("tiny").trial(TrialId("finetune", 0))
+    trial.write_evaluations([])
+    trial.write_result(TrialResult("failed", 0, 0.0, reason="out of luck"))
+    with pytest.raises(KdsweepError, match="it was never evaluated"):
         replay(copied, "tiny", "finetune-0")
 
 
-def test_threads_and_devices_are_those_that_the_sweeps_engine_had(
+def test_threads_and_devices_are_those_of_the_sweeps_engine(
     copied: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert threads_of(InlineEngine(type="inline")) == torch.get_num_threads()
@@ -225,28 +223,28 @@ def test_threads_and_devices_are_those_that_the_sweeps_engine_had(
         lambda *_: seen.append((torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"])),
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    assert replay(copied, "tiny", "finetune-0")["threads"] == 3
+    assert replay(copied, "tiny", "finetune-0").threads == 3
     assert set(seen) == {(3, "")}
     assert (torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"]) == (before, "5")
 
 
-def test_a_place_that_can_not_be_written_is_one_line(copied: Home) -> None:
+def test_a_folder_that_can_not_be_written_is_one_line(copied: Home) -> None:
     (copied.sweep("tiny").root / "replays").touch()
     with pytest.raises(KdsweepError, match="replays"):
         replay(copied, "tiny", "finetune-0")
 
 
-def test_a_replay_begins_anew_and_leaves_the_recorded_trial_alone(copied: Home) -> None:
-    place = copied.sweep("tiny").trial(TrialId("finetune", 0))
-    before = {file.name: file.read_bytes() for file in place.root.glob("*.json*")}
-    folder = Path(replay(copied, "tiny", "finetune-0")["folder"])
+def test_a_replay_starts_over_and_leaves_the_recorded_trial_alone(copied: Home) -> None:
+    trial = copied.sweep("tiny").trial(TrialId("finetune", 0))
+    before = {file.name: file.read_bytes() for file in trial.root.glob("*.json*")}
+    folder = replay(copied, "tiny", "finetune-0").folder
     (folder / "leftover").touch()
-    assert Path(replay(copied, "tiny", "finetune-0")["folder"]) == folder
+    assert replay(copied, "tiny", "finetune-0").folder == folder
     assert not (folder / "leftover").exists()
-    assert {file.name: file.read_bytes() for file in place.root.glob("*.json*")} == before
+    assert {file.name: file.read_bytes() for file in trial.root.glob("*.json*")} == before
 
 
-def test_what_is_missing_now_is_a_difference_what_is_new_is_none_and_nan_is_itself() -> None:
+def test_a_missing_number_is_a_difference_a_new_one_is_none_and_nan_equals_nan() -> None:
     recorded = [
         Evaluation(3, 1.0, {"a": 1.0, "b": float("nan"), "c": float("inf")}, 0.0, 0),
         Evaluation(6, 2.0, {"a": 1.0}, 0.0, 0),

@@ -102,14 +102,14 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
     from kdsweep.terminal.progress import observing
 
     with observing(stderr=as_json) as observer:
-        facts = train_again(Home(home), name, trial, observer)
+        found = train_again(Home(home), name, trial, observer)
     if as_json:
-        print_json(facts)
+        print_json(found.to_json())
     else:
-        click.echo(facts["says"])
-        if facts["student"]:
-            click.echo(f"the student that came out: {facts['student']}")
-    click.get_current_context().exit(0 if facts["verdict"] == "identical" else 1)
+        click.echo(found.words)
+        if found.student:
+            click.echo(f"the replayed student: {found.student}")
+    click.get_current_context().exit(0 if found.verdict == "identical" else 1)
 
 
 @click.command()

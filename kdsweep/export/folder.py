@@ -23,7 +23,8 @@ from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
 from kdsweep.export.onnx_format import OnnxModel
-from kdsweep.export.students import Student, check_rows, choose, fetch, read_report
+from kdsweep.export.students import Student, choose, fetch, read_report
+from kdsweep.replay import check_rows
 from kdsweep.report.model import Report
 from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home
@@ -57,7 +58,7 @@ def export(
     report = read_report(home, sweep)
     student = choose(home, sweep, report, trial=trial, strategy=strategy)
     if onnx or int8:
-        check_rows(home, folder, student.settings.task)
+        check_rows(home, folder, student.settings.task, unlabelled=False)
     try:
         with publishing(destination) as beside:
             fetch(home, folder, student, beside)

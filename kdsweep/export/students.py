@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
-from kdsweep.core.settings import TaskSettings, TrialSettings
+from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, KdsweepError, did_you_mean
+from kdsweep.replay import check_rows
 from kdsweep.report.model import Report
 from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -95,22 +95,12 @@ def read_report(home: Home, sweep: str) -> Report:
     folder = home.existing(sweep)
     try:
         plan, _ = recorded(home, sweep)
-        check_rows(home, folder, plan.space.task)
+        check_rows(home, folder, plan.space.task, unlabelled=False)
         return report_of(home, sweep)
     except DataError:
         if not folder.report.exists():
             raise
         return Report.from_json(read_json(folder.report))
-
-
-def check_rows(home: Home, folder: SweepFolder, task: TaskSettings) -> None:
-    """Raise DataError where the task's rows are not those that the sweep ran with; text without labels judges no student."""
-    keys = folder.read_facts().data or {}
-    now = load_task(task, home.cache, publish=False).splits
-    if changed := [name for name, key in keys.items() if name in now and now[name].key != key]:
-        raise DataError(
-            f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it ran; put the data back as it was"
-        )
 
 
 # --- its files -------------------------------------------------------------------------------------------------------
