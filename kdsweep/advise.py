@@ -1,15 +1,18 @@
-"""`kdsweep advise`: which strategy fits a situation, before any sweep by rule, and after one by what it showed.
+"""`kdsweep advise`: which strategy fits a situation, by a rule and by the sweeps that have ended.
 
-The rule is a vote of what is known before: rows of labels, how far the teacher is to be compressed, and what the user can spend,
-where the student will run and what counts. Fine-tune with little compute, a student that is not small and many labels; distill from a
-strong teacher under strong compression for constrained deployment; combine to balance accuracy and efficiency.
+The rule is a vote. Known from the space: the number of labeled rows and how far the teacher is to
+be compressed. Told by the user: the compute to spend, where the student will run, and what counts.
+Fine-tune with little compute, a student that is not small, and many labels. Distill from a strong
+teacher under strong compression for constrained deployment. Combine to balance accuracy and
+efficiency.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -25,44 +28,48 @@ from kdsweep.core.models.loading import load_config, with_labels
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
+from kdsweep.formatting import joined
+from kdsweep.formatting import parameters as parameters_in_words
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home
 
-Kind = Literal["finetune", "distill", "combined", "distill_then_finetune"]
+Approach = Literal["finetune", "distill", "combined", "distill_then_finetune"]
 Compute = Literal["low", "medium", "high"]
 Deploy = Literal["server", "desktop", "mobile", "edge"]
 Goal = Literal["accuracy", "balance", "size", "speed"]
+Choice = tuple[Approach | None, str]  # what it votes for, and why
 
 MANY_ROWS, FEW_ROWS = 20_000, 2_000
 STRONG_COMPRESSION, WEAK_COMPRESSION = 4.0, 1.5
-RELATIVE: dict[Kind, Kind] = {
+RELATIVE: dict[Approach, Approach] = {
     "combined": "distill_then_finetune",
     "distill_then_finetune": "combined",
 }
-WHAT_IT_DOES: dict[Kind, str] = {
+WHAT_IT_DOES: dict[Approach, str] = {
     "finetune": "learn from the labels alone",
-    "distill": "learn from the teacher, with the labels at one weight throughout",
-    "combined": "let the weight of the labels move while the student trains",
-    "distill_then_finetune": "first the teacher, later the task",
+    "distill": "learn from the teacher, with a constant weight for the labels",
+    "combined": "change the weight of the labels while the student trains",
+    "distill_then_finetune": "learn from the teacher first, then from the labels",
 }
-FOR_COMPUTE: dict[str, tuple[Kind | None, str]] = {
-    "low": ("finetune", "no teacher has to be trained or asked"),
-    "medium": (None, "enough for a teacher, and it asks for none"),
+SMALL_STUDENT = "the student must be small, and small students gain most from a teacher"
+FOR_COMPUTE: dict[str, Choice] = {
+    "low": ("finetune", "no teacher has to be trained or run"),
+    "medium": (None, "a teacher is affordable but not required"),
     "high": (
         "combined",
-        "a teacher is affordable, and so is the search for how its weight should move",
+        "a teacher is affordable, and so is the search for how its weight should change",
     ),
 }
-FOR_DEPLOY: dict[str, tuple[Kind | None, str]] = {
-    "server": (None, "it sets no limit to the student"),
-    "desktop": ("combined", "it sets some limit to the student"),
-    "mobile": ("distill", "the student must be small, and small students gain most from a teacher"),
-    "edge": ("distill", "the student must be small, and small students gain most from a teacher"),
+FOR_DEPLOY: dict[str, Choice] = {
+    "server": (None, "no limit on the student"),
+    "desktop": ("combined", "some limit on the student"),
+    "mobile": ("distill", SMALL_STUDENT),
+    "edge": ("distill", SMALL_STUDENT),
 }
-FOR_GOAL: dict[str, tuple[Kind | None, str]] = {
+FOR_GOAL: dict[str, Choice] = {
     "accuracy": (
         "combined",
-        "labels and teacher know different things; a weight that moves uses both",
+        "labels and teacher know different things, and a changing weight uses both",
     ),
     "balance": ("combined", "it balances accuracy and efficiency"),
     "size": ("distill", "a small student needs the teacher"),
@@ -72,12 +79,66 @@ FOR_GOAL: dict[str, tuple[Kind | None, str]] = {
 
 @dataclass(frozen=True)
 class Vote:
-    """What one criterion says: `value` as found, `votes_for` a strategy or None, and why."""
+    """What one criterion says: `value` as found, `votes_for` an approach or None, and why."""
 
     criterion: str
     value: str
-    votes_for: Kind | None
+    votes_for: Approach | None
     reason: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What the votes give. relative: a similar approach. strategies: those of the space."""
+
+    advice: Approach
+    means: str
+    reason: str
+    relative: Approach | None
+    strategies: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one sweep showed.
+
+    reached: the metric by strategy. level: strategies that the best one isn't shown to beat.
+    agrees: whether the best, or one that is level with it, is what the rule advises.
+    """
+
+    sweep: str
+    state: str
+    metric: str
+    best: str
+    reached: dict[str, float]
+    level: tuple[str, ...]
+    agrees: bool
+    says: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ModelSizes:
+    """Parameters of the teacher, or None without one, and of the smallest student."""
+
+    teacher: int | None
+    student: int
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The rule's advice for a space, with the votes, and what sweeps showed."""
+
+    space: str
+    rows: int
+    labels: int
+    parameters: ModelSizes
+    votes: tuple[Vote, ...]
+    rule: Rule
+    evidence: tuple[Evidence, ...]
+
+    def to_json(self) -> dict[str, object]:
+        return asdict(self)
 
 
 def advise(
@@ -87,52 +148,48 @@ def advise(
     compute: Compute | None = None,
     deploy: Deploy | None = None,
     goal: Goal | None = None,
-) -> dict[str, Any]:
-    """The strategy that the rule gives, how each criterion voted, and what sweeps of this space in `home` showed.
+) -> Advice:
+    """The approach that the rule gives, each vote, and what sweeps of this space in `home` showed.
 
-    Raises DataError or ModelError where rows or models can't be read. Only configs of models are read, no weights.
+    Raises DataError or ModelError where rows or models can't be read. Of models only the configs
+    are read, no weights.
     """
     space = plan.space
     data = load_task(space.task, Home(home).cache, publish=False)
     sizes = model_sizes(space, data.label_names)
-    votes = [_by_rows(len(data.train), len(data.label_names)), _by_compression(space, sizes)]
-    for criterion, value, table in (
-        ("compute", compute, FOR_COMPUTE),
-        ("deploy", deploy, FOR_DEPLOY),
-        ("goal", goal, FOR_GOAL),
-    ):
-        votes.append(
-            Vote(criterion, value, *table[value])
-            if value
-            else Vote(criterion, "not said", None, f"say --{criterion} {'|'.join(table)}")
-        )
+    votes = [
+        _by_rows(len(data.train), len(data.label_names)),
+        _by_compression(sizes),
+        _by_user("compute", compute, FOR_COMPUTE),
+        _by_user("deploy", deploy, FOR_DEPLOY),
+        _by_user("goal", goal, FOR_GOAL),
+    ]
     advised, reason = decide(votes, has_teacher=space.teacher is not None)
-    kinds = {name: kind_of(space, name) for name in space.strategies}
-    return {
-        "space": space.name,
-        "rows": len(data.train),
-        "labels": len(data.label_names),
-        "parameters": sizes,
-        "votes": [asdict(vote) for vote in votes],
-        "rule": {
-            "advice": advised,
-            "means": WHAT_IT_DOES[advised],
-            "reason": reason,
-            "relative": RELATIVE.get(advised),
-            "strategies": [name for name, kind in kinds.items() if kind == advised],
-        },
-        "evidence": [
-            found
-            for name in sweeps_of(plan, Home(home))
-            if (found := evidence(Home(home), name, advised, kinds))
-        ],
-    }
+    approaches = {name: approach_of(space, name) for name in space.strategies}
+    found = [
+        evidence(Home(home), name, advised, approaches) for name in sweeps_of(plan, Home(home))
+    ]
+    return Advice(
+        space=space.name,
+        rows=len(data.train),
+        labels=len(data.label_names),
+        parameters=sizes,
+        votes=tuple(votes),
+        rule=Rule(
+            advice=advised,
+            means=WHAT_IT_DOES[advised],
+            reason=reason,
+            relative=RELATIVE.get(advised),
+            strategies=tuple(name for name, approach in approaches.items() if approach == advised),
+        ),
+        evidence=tuple(one for one in found if one is not None),
+    )
 
 
-# --- what is known before --------------------------------------------------------------------------------------------
+# --- the votes -----------------------------------------------------------------------------------
 
 
-def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> dict[str, int | None]:
+def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> ModelSizes:
     """Parameters of the teacher and of the smallest student, from their configs alone."""
     teacher = next(iter(space.teachers()), None) or (
         space.teacher.every()[0] if isinstance(space.teacher, TeacherValues) else None
@@ -152,16 +209,16 @@ def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> dict[str, i
         if source and teacher
         else None
     )
-    return {
-        "teacher": _parameters(whole.model, label_names, space.task.kind, whole) if whole else None,
-        "student": min(students),
-    }
+    teacher_size = None
+    if whole is not None:
+        teacher_size = _parameters(whole.model, label_names, space.task.kind, whole)
+    return ModelSizes(teacher=teacher_size, student=min(students))
 
 
 def _parameters(
     source: str, label_names: tuple[str, ...], kind: TaskKind, shape: StudentSettings
 ) -> int:
-    """How many a model of this config has. On the meta device: only shapes, no memory."""
+    """How many a model of this config has. The meta device needs no memory."""
     config = with_labels(
         load_config(source, trust_remote_code=shape.trust_remote_code), label_names, kind
     )
@@ -173,9 +230,8 @@ def _parameters(
                 config, trust_remote_code=shape.trust_remote_code
             )
         except (ValueError, ImportError) as error:
-            raise ModelError(
-                f"model: {source} is no model that classifies texts: {(str(error).strip().splitlines() or [''])[0]}"
-            ) from error
+            first_line = (str(error).strip().splitlines() or [""])[0]
+            raise ModelError(f"model: {source} can't classify texts: {first_line}") from error
         if shape.layers is not None:
             model = keep_layers(
                 model, kept_layers(layer_count(model, source), shape.layers, source), source
@@ -184,99 +240,80 @@ def _parameters(
 
 
 def _by_rows(rows: int, labels: int) -> Vote:
-    value = (
-        f"{rows:,} rows for {labels} classes" if labels > 1 else f"{rows:,} rows for a regression"
-    )
+    value = f"{rows:,} rows for a regression"
+    if labels > 1:
+        value = f"{rows:,} rows for {labels} classes"
     if rows >= MANY_ROWS:
-        return Vote(
-            "labels",
-            value,
-            "finetune",
-            f"many ({MANY_ROWS:,} or more): they teach a student well by themselves",
-        )
+        why = f"many ({MANY_ROWS:,} or more), enough to teach a student well"
+        return Vote("labels", value, "finetune", why)
     if rows < FEW_ROWS:
-        return Vote(
-            "labels",
-            value,
-            "distill",
-            f"few (below {FEW_ROWS:,}): the teacher's answers say more about each row than its label does",
+        why = (
+            f"few (below {FEW_ROWS:,}): the teacher's predictions say more about each row than its "
+            "label does"
         )
-    return Vote(
-        "labels",
-        value,
-        "combined",
-        f"neither few (below {FEW_ROWS:,}) nor many ({MANY_ROWS:,} or more): labels and teacher add to each other",
+        return Vote("labels", value, "distill", why)
+    why = (
+        f"neither few (below {FEW_ROWS:,}) nor many ({MANY_ROWS:,} or more): labels and teacher "
+        "add to each other"
     )
+    return Vote("labels", value, "combined", why)
 
 
-def _by_compression(space: SearchSpace, sizes: dict[str, int | None]) -> Vote:
-    teacher, student = sizes["teacher"], sizes["student"] or 0
-    if teacher is None or not student:
-        return Vote(
-            "size",
-            f"student {_millions(student)} parameters",
-            "finetune",
-            "the space names no teacher",
-        )
-    ratio = teacher / student
-    value = (
-        f"teacher {_millions(teacher)}, student {_millions(student)} parameters: {ratio:.1f} to 1"
-    )
+def _by_compression(sizes: ModelSizes) -> Vote:
+    student = parameters_in_words(sizes.student)
+    if sizes.teacher is None or not sizes.student:
+        value = f"student {student} parameters"
+        return Vote("size", value, "finetune", "the space names no teacher")
+    ratio = sizes.teacher / sizes.student
+    teacher = parameters_in_words(sizes.teacher)
+    value = f"teacher {teacher}, student {student} parameters: {ratio:.1f} to 1"
     if ratio >= STRONG_COMPRESSION:
-        return Vote(
-            "size",
-            value,
-            "distill",
-            f"strong compression ({STRONG_COMPRESSION:g} to 1 or more): so small a student gains most from a strong teacher",
+        why = (
+            f"strong compression ({STRONG_COMPRESSION:g} to 1 or more): a student this small gains "
+            "most from a strong teacher"
         )
+        return Vote("size", value, "distill", why)
     if ratio < WEAK_COMPRESSION:
-        return Vote(
-            "size",
-            value,
-            "finetune",
-            f"the student is not small beside its teacher (below {WEAK_COMPRESSION:g} to 1): it can learn the task by itself",
+        why = (
+            f"the student is not small beside its teacher (below {WEAK_COMPRESSION:g} to 1): it "
+            "can learn the task by itself"
         )
-    return Vote(
-        "size",
-        value,
-        "combined",
-        f"some compression ({WEAK_COMPRESSION:g} to {STRONG_COMPRESSION:g} to 1): between learning from the teacher and from the labels",
+        return Vote("size", value, "finetune", why)
+    why = (
+        f"some compression ({WEAK_COMPRESSION:g} to {STRONG_COMPRESSION:g} to 1): between learning "
+        "from the teacher and from the labels"
     )
+    return Vote("size", value, "combined", why)
 
 
-def _millions(parameters: int) -> str:
-    return f"{parameters / 1e6:.1f} M" if parameters >= 1e5 else f"{parameters:,}"
+def _by_user(criterion: str, value: str | None, table: Mapping[str, Choice]) -> Vote:
+    if value is None:
+        return Vote(criterion, "not given", None, f"set --{criterion} {'|'.join(table)}")
+    return Vote(criterion, value, *table[value])
 
 
-def decide(votes: list[Vote], *, has_teacher: bool) -> tuple[Kind, str]:
-    """The strategy with the most votes, and the reason in words. What pulls both ways is combined, or done one after the other."""
+def decide(votes: Sequence[Vote], *, has_teacher: bool) -> tuple[Approach, str]:
+    """The approach with the most votes, and the reason.
+
+    With as many votes for the labels as for the teacher: first the teacher, then the labels.
+    """
     if not has_teacher:
-        return "finetune", "the space names no teacher, and every other strategy needs one"
-    counts = {
-        kind: sum(vote.votes_for == kind for vote in votes)
-        for kind in ("finetune", "distill", "combined")
-    }
+        return "finetune", "the space names no teacher, and every other approach needs one"
+    approaches: tuple[Approach, ...] = ("finetune", "distill", "combined")
+    counts = {one: sum(vote.votes_for == one for vote in votes) for one in approaches}
     most = max(counts.values())
-    top = [kind for kind, count in counts.items() if count == most]
-    tally = ", ".join(f"{kind} {count}" for kind, count in counts.items())
+    top = [one for one in approaches if counts[one] == most]
+    tally = ", ".join(f"{one} {number}" for one, number in counts.items())
     if top == ["finetune", "distill"]:
-        return (
-            "distill_then_finetune",
-            f"as much speaks for the labels as for the teacher ({tally}): first the one, then the other",
-        )
+        reason = f"as many votes for the teacher as for the labels ({tally}), so first one, then the other"
+        return "distill_then_finetune", reason
     if len(top) > 1:
-        return (
-            "combined",
-            f"{', '.join(top[:-1])} and {top[-1]} have as many votes ({tally}), and combined stands between",
-        )
-    chosen: Kind = (
-        "finetune" if top == ["finetune"] else "distill" if top == ["distill"] else "combined"
-    )
-    because = ", ".join(vote.criterion for vote in votes if vote.votes_for == chosen)
-    return chosen, f"{most} of {sum(counts.values())} votes ({tally}): {because}"
+        return "combined", f"{joined(top)} have as many votes ({tally}), and combined is in between"
+    because = ", ".join(vote.criterion for vote in votes if vote.votes_for == top[0])
+    return top[0], f"{most} of {sum(counts.values())} votes ({tally}): {because}"
 
 
-def kind_of(space: SearchSpace, strategy: str) -> Kind:
+def approach_of(space: SearchSpace, strategy: str) -> Approach:
     """Which of the four a strategy is, whatever it is called, by how its alpha may move."""
     alpha = space.strategies[strategy].alpha
     options = list(alpha.any_of) if isinstance(alpha, AnyOf) else [alpha]
@@ -286,11 +323,8 @@ def kind_of(space: SearchSpace, strategy: str) -> Kind:
         if isinstance(option, ScheduleValue) and option.shape != "constant"
     ]
     if moving:
-        return (
-            "distill_then_finetune"
-            if all(_is_rising_step(option) for option in moving) and len(moving) == len(options)
-            else "combined"
-        )
+        only_steps = len(moving) == len(options) and all(map(_is_rising_step, moving))
+        return "distill_then_finetune" if only_steps else "combined"
     return "finetune" if all(number == 1 for number in numbers_in(alpha)) else "distill"
 
 
@@ -302,7 +336,7 @@ def _is_rising_step(option: ScheduleValue) -> bool:
     return max(first) < min(last)
 
 
-# --- what sweeps showed ----------------------------------------------------------------------------------------------
+# --- what sweeps showed --------------------------------------------------------------------------
 
 
 def sweeps_of(plan: Plan, home: Home) -> list[str]:
@@ -315,8 +349,10 @@ def sweeps_of(plan: Plan, home: Home) -> list[str]:
     ]
 
 
-def evidence(home: Home, name: str, advised: Kind, kinds: dict[str, Kind]) -> dict[str, Any] | None:
-    """What one sweep says, and whether that is what the rule says; None where no trial finished."""
+def evidence(
+    home: Home, name: str, advised: Approach, approaches: Mapping[str, Approach]
+) -> Evidence | None:
+    """What one sweep showed, and whether the rule says so too; None if no trial finished."""
     report = Report.from_json(read_json(home.sweep(name).report))
     reached = {
         strategy: found.reached
@@ -326,31 +362,33 @@ def evidence(home: Home, name: str, advised: Kind, kinds: dict[str, Kind]) -> di
     if not reached:
         return None
     best = max(reached, key=lambda strategy: reached[strategy])
-    level = [
-        strategy for strategy in reached if strategy != best and not _beats(report, best, strategy)
-    ]
-    agreed = [strategy for strategy in (best, *level) if kinds.get(strategy, strategy) == advised]
+    level = [one for one in reached if one != best and not _beats(report, best, one)]
+    is_advised = {one: approaches.get(one, one) == advised for one in reached}
+    agreed = [one for one in (best, *level) if is_advised[one]]
     if agreed[:1] == [best]:
-        says = f"the same as the rule: {best} did best" + (
-            f", though not shown to beat {' and '.join(level)}" if level else ""
-        )
+        says = f"the same as the rule: {best} did best"
+        if level:
+            says += f", though not shown to beat {' and '.join(level)}"
     elif agreed:
         says = f"{best} did best, but it isn't shown to beat {agreed[0]}, which the rule advises"
-    elif not any(kinds.get(strategy, strategy) == advised for strategy in reached):
-        says = f"{best} did best; of what the rule advises ({advised}) there is no result"
+    elif not any(is_advised.values()):
+        says = f"{best} did best; there is no result for the rule's advice ({advised})"
     else:
-        says = f"another than the rule: {best} did best, where the rule advises {advised}; what was measured on your task counts more"
-    return {
-        "sweep": name,
-        "state": report.state,
-        "metric": report.metric,
-        "best": best,
-        "reached": reached,
-        "level": level,
-        "agrees": bool(agreed),
-        "says": says,
-        "verdict": report.verdict,
-    }
+        says = (
+            f"not what the rule says: {best} did best, but the rule advises {advised}; a result "
+            "measured on your task counts more"
+        )
+    return Evidence(
+        sweep=name,
+        state=report.state,
+        metric=report.metric,
+        best=best,
+        reached=reached,
+        level=tuple(level),
+        agrees=bool(agreed),
+        says=says,
+        verdict=report.verdict,
+    )
 
 
 def _beats(report: Report, winner: str, other: str) -> bool:
@@ -360,41 +398,37 @@ def _beats(report: Report, winner: str, other: str) -> bool:
     )
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- words ---------------------------------------------------------------------------------------
 
 
-def as_lines(advice: dict[str, Any]) -> list[str]:
-    """The advice for a person: the rule, how each criterion voted, and what sweeps showed."""
-    rule, votes = advice["rule"], advice["votes"]
+def as_lines(advice: Advice) -> list[str]:
+    """The advice for a person: the rule, each vote, and what sweeps showed."""
+    rule = advice.rule
     lines = [
-        f"{advice['space']}: the rule advises {rule['advice']}: {rule['means']}",
-        f"  {rule['reason']}",
+        f"{advice.space}: the rule advises {rule.advice}: {rule.means}",
+        f"  {rule.reason}",
         "",
     ]
-    width = max(len(vote["value"]) for vote in votes)
-    for vote in votes:
+    width = max(len(vote.value) for vote in advice.votes)
+    for vote in advice.votes:
+        choice = vote.votes_for or "-"
+        lines.append(f"  {vote.criterion:<8} {vote.value:<{width}}  {choice:<9} {vote.reason}")
+    lines.append("")
+    if rule.strategies:
+        lines.append(f"in this space: {', '.join(rule.strategies)}")
+    else:
         lines.append(
-            f"  {vote['criterion']:<8} {vote['value']:<{width}}  {vote['votes_for'] or '-':<9} {vote['reason']}"
+            "this space has no such strategy; docs/search-spaces.md shows how to write "
+            f"{rule.advice}"
         )
-    called = rule["strategies"]
-    lines += [
-        "",
-        f"in this space that is {', '.join(called)}"
-        if called
-        else f"this space has no such strategy; docs/search-spaces.md says how {rule['advice']} is written",
-    ]
-    if rule["relative"]:
-        lines.append(f"a close relative is {rule['relative']}: {WHAT_IT_DOES[rule['relative']]}")
-    if not advice["evidence"]:
-        return [
-            *lines,
-            "no sweep of this space has ended in this home: this is a rule of thumb, and kdsweep run measures it",
-        ]
-    for found in advice["evidence"]:
-        stopped = "" if found["state"] == "done" else f" ({found['state']} before its end)"
-        lines += [
-            "",
-            f"sweep {found['sweep']}{stopped} says {found['says']}",
-            f"  {found['verdict']}",
-        ]
+    if rule.relative:
+        lines.append(f"a close relative is {rule.relative}: {WHAT_IT_DOES[rule.relative]}")
+    if not advice.evidence:
+        lines.append(
+            "no sweep of this space has ended in this home, so this is only a rule of thumb; "
+            "`kdsweep run` measures it"
+        )
+    for found in advice.evidence:
+        stopped = "" if found.state == "done" else f" ({found.state} before its end)"
+        lines += ["", f"sweep {found.sweep}{stopped}: {found.says}", f"  {found.verdict}"]
     return lines

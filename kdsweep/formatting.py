@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"
 
@@ -78,13 +79,8 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def joined(names: list[str], word: str = "and") -> str:
+def joined(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     if len(names) < 2:
         return "".join(names)
-    return f"{', '.join(names[:-1])} {word} {names[-1]}"
-
-
-def shortened(names: list[str], most: int) -> str:
-    """`a, b, ...`: at most so many names."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+    return f"{', '.join(names[:-1])} and {names[-1]}"

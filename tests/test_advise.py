@@ -1,18 +1,27 @@
-"""`kdsweep advise`: the rule at its edges, sizes from configs alone, and what sweeps showed where it is another thing."""
+"""`kdsweep advise`: the rule at its edges, sizes from configs alone, and what sweeps showed."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from conftest import SPACE
 from made_up_sweeps import settings_of
 
-from kdsweep.advise import Vote, advise, as_lines, decide, kind_of
+from kdsweep.advise import (
+    Advice,
+    ModelSizes,
+    Vote,
+    _by_rows,
+    advise,
+    approach_of,
+    as_lines,
+    decide,
+)
 from kdsweep.cli import main
 from kdsweep.compare.findings import Pair
 from kdsweep.config import load
@@ -35,7 +44,7 @@ def votes(*kinds: str | None) -> list[Vote]:
     return [Vote(f"criterion {i}", "", kind, "") for i, kind in enumerate(kinds)]  # type: ignore[arg-type]
 
 
-# --- the rule --------------------------------------------------------------------------------------------------------
+# --- the rule ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,15 +60,15 @@ def votes(*kinds: str | None) -> list[Vote]:
         ((None, None), "combined"),
     ],
 )
-def test_most_votes_decide_and_what_pulls_both_ways_is_combined(
+def test_most_votes_decide_and_a_tie_is_combined(
     given: tuple[str | None, ...], advised: str
 ) -> None:
     assert decide(votes(*given), has_teacher=True)[0] == advised
     assert decide(votes(*given), has_teacher=False)[0] == "finetune"
 
 
-def vote(facts: dict[str, Any], criterion: str) -> str | None:
-    return next(vote["votes_for"] for vote in facts["votes"] if vote["criterion"] == criterion)
+def vote(advice: Advice, criterion: str) -> str | None:
+    return next(vote.votes_for for vote in advice.votes if vote.criterion == criterion)
 
 
 @pytest.mark.parametrize(
@@ -75,23 +84,20 @@ def vote(facts: dict[str, Any], criterion: str) -> str | None:
         ("goal", "size", "distill"),
     ],
 )
-def test_what_the_user_says_votes_as_the_rule_has_it(
+def test_each_option_votes_as_the_rule_says(
     option: str, value: str, kind: str | None, tiny_space: Path, tmp_path: Path
 ) -> None:
-    facts = advise(load(tiny_space), tmp_path, **{option: value})  # type: ignore[arg-type]
-    assert vote(facts, option) == kind
-    assert all(
-        vote(facts, other) is None for other in ("compute", "deploy", "goal") if other != option
-    )
+    advice = advise(load(tiny_space), tmp_path, **{option: value})  # type: ignore[arg-type]
+    assert vote(advice, option) == kind
+    others = {"compute", "deploy", "goal"} - {option}
+    assert all(vote(advice, other) is None for other in others)
 
 
 @pytest.mark.parametrize(
     ("rows", "kind"),
     [(1_999, "distill"), (2_000, "combined"), (19_999, "combined"), (20_000, "finetune")],
 )
-def test_few_labels_speak_for_the_teacher_and_many_for_themselves(rows: int, kind: str) -> None:
-    from kdsweep.advise import _by_rows
-
+def test_few_labels_vote_for_the_teacher_and_many_for_fine_tuning(rows: int, kind: str) -> None:
     assert _by_rows(rows, 2).votes_for == kind
 
 
@@ -105,33 +111,33 @@ def test_compression_is_read_from_the_configs_alone(
     tmp_path: Path,
     tiny: Callable[..., str],
     review_csv: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    teacher, student = tiny("bert", layers=layers, hidden=hidden), tiny("bert", layers=2)
+    teacher = shutil.copytree(tiny("bert", layers=layers, hidden=hidden), tmp_path / "teacher")
+    student = shutil.copytree(tiny("bert", layers=2), tmp_path / "student")
+    sizes = ModelSizes(*(_parameters(folder) for folder in (teacher, student)))
+    for weights in tmp_path.glob("*/*.safetensors"):
+        weights.unlink()
     path = tmp_path / "space.yaml"
     path.write_text(SPACE.format(data=review_csv, teacher=teacher, student=student))
-    sizes = {
-        name: parameter_count(describe_model(source, ("a", "b"))[0])
-        for name, source in (("teacher", teacher), ("student", student))
-    }
-    monkeypatch.setattr(
-        "transformers.AutoModelForSequenceClassification.from_pretrained",
-        lambda *_, **__: pytest.fail("no weights are needed"),
-    )
-    facts = advise(load(path, assignments=("student.layers=2",)), tmp_path)
-    assert facts["parameters"] == sizes
-    assert vote(facts, "size") == kind
+    advice = advise(load(path, assignments=("student.layers=2",)), tmp_path)
+    assert advice.parameters == sizes
+    assert vote(advice, "size") == kind
     smaller = advise(load(path, assignments=("student.layers={low: 1, high: 2}",)), tmp_path)
-    assert smaller["parameters"]["student"] < sizes["student"]
+    assert smaller.parameters.student < sizes.student
     from_teacher = advise(
         load(path, assignments=("student.model=teacher", "student.layers=1")), tmp_path
     )
-    assert from_teacher["parameters"]["student"] < sizes["teacher"]
+    assert sizes.teacher is not None
+    assert from_teacher.parameters.student < sizes.teacher
 
 
-def test_a_strategy_is_known_by_its_alpha_whatever_it_is_called(tiny_space: Path) -> None:
+def _parameters(folder: Path) -> int:
+    return parameter_count(describe_model(str(folder), ("a", "b"))[0])
+
+
+def test_a_strategy_is_recognized_by_its_alpha_not_by_its_name(tiny_space: Path) -> None:
     def called(alpha: str) -> str:
-        return kind_of(
+        return approach_of(
             load(
                 tiny_space,
                 assignments=(
@@ -162,7 +168,7 @@ def test_a_strategy_is_known_by_its_alpha_whatever_it_is_called(tiny_space: Path
     assert called("{any_of: [0.5, {shape: linear, start: 0, end: 1}]}") == "combined"
 
 
-def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(
+def test_the_advice_shows_each_vote_and_the_strategy_of_the_space(
     tiny_space: Path, tmp_path: Path
 ) -> None:
     done = CliRunner().invoke(
@@ -185,8 +191,8 @@ def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(
         "to 1",
         "edge",
         "size",
-        "compute  not said",
-        "in this space that is distill",
+        "compute  not given",
+        "in this space: distill",
         "no sweep of this space",
     ):
         assert words in done.stdout
@@ -205,7 +211,7 @@ def test_every_criterion_its_vote_and_the_strategy_of_the_space_are_shown(
     assert not (tmp_path / "home").exists()
 
 
-# --- after a sweep ---------------------------------------------------------------------------------------------------
+# --- after a sweep -------------------------------------------------------------------------------
 
 
 def _result(mean: float | None) -> StrategyResult:
@@ -231,8 +237,8 @@ def _result(mean: float | None) -> StrategyResult:
 
 
 @pytest.fixture
-def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """after(values, beaten) -> the evidence where a sweep left these means, and the best of them beats `beaten`."""
+def after(tiny_space: Path, tmp_path: Path) -> Callable[..., Advice]:
+    """after(means, beaten): the advice after a sweep whose best strategy beats `beaten`."""
 
     def build(
         means: dict[str, float | None],
@@ -240,20 +246,12 @@ def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
         *,
         name: str = "tiny",
         experiment: str = "tiny",
-    ) -> dict[str, Any]:
+    ) -> Advice:
         folder = Home(tmp_path).sweep(name)
-        best = (
-            max((mean, strategy) for strategy, mean in means.items() if mean is not None)[1]
-            if any(means.values())
-            else ""
-        )
-        verdicts = {
-            other: f"{best} beats {other} by 1.5 points"
-            if other in beaten
-            else "no difference shown"
-            for other in means
-            if other != best
-        }
+        known = {strategy: mean for strategy, mean in means.items() if mean is not None}
+        best = max(known, key=lambda strategy: known[strategy], default="")
+        verdicts = dict.fromkeys((one for one in means if one != best), "no difference shown")
+        verdicts |= {other: f"{best} beats {other} by 1.5 points" for other in beaten}
         report = Report(
             sweep=name,
             metric="accuracy",
@@ -292,7 +290,7 @@ def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             {"distill": 0.8, "finetune": 0.9},
             ("distill",),
             False,
-            "another than the rule: finetune did best",
+            "not what the rule says: finetune did best",
         ),
         (
             {"distill": 0.8, "finetune": 0.9},
@@ -304,33 +302,32 @@ def after(tiny_space: Path, tmp_path: Path) -> Callable[..., dict[str, Any]]:
             {"finetune": 0.9, "combined": None},
             (),
             False,
-            "of what the rule advises (distill) there is no result",
+            "there is no result for the rule's advice (distill)",
         ),
         ({"distill": None, "finetune": 0.9}, (), False, "there is no result"),
     ],
 )
-def test_the_evidence_is_said_beside_the_rule_and_where_it_differs(
+def test_evidence_stands_beside_the_rule_and_says_where_it_differs(
     means: dict[str, float | None],
     beaten: tuple[str, ...],
     agrees: bool,
     words: str,
-    after: Callable[..., dict[str, Any]],
+    after: Callable[..., Advice],
 ) -> None:
-    facts = after(means, beaten)
-    assert facts["rule"]["advice"] == "distill"
-    found = facts["evidence"][0]
-    assert found["agrees"] is agrees
-    assert words in found["says"]
-    shown = "\n".join(as_lines(facts))
+    advice = after(means, beaten)
+    assert advice.rule.advice == "distill"
+    found = advice.evidence[0]
+    assert found.agrees is agrees
+    assert words in found.says
+    shown = "\n".join(as_lines(advice))
     assert words in shown
     assert "as it was measured." in shown
 
 
-def test_sweeps_of_other_spaces_and_those_without_a_result_are_no_evidence(
-    after: Callable[..., dict[str, Any]],
+def test_sweeps_of_other_spaces_or_without_a_result_are_no_evidence(
+    after: Callable[..., Advice],
 ) -> None:
-    assert after({"distill": 0.9}, name="other", experiment="other")["evidence"] == []
-    assert after({"distill": None})["evidence"] == []
-    assert [found["sweep"] for found in after({"distill": 0.9}, name="tiny-quick")["evidence"]] == [
-        "tiny-quick"
-    ]
+    assert after({"distill": 0.9}, name="other", experiment="other").evidence == ()
+    assert after({"distill": None}).evidence == ()
+    advice = after({"distill": 0.9}, name="tiny-quick")
+    assert [found.sweep for found in advice.evidence] == ["tiny-quick"]

@@ -123,8 +123,8 @@ def advise(
     from kdsweep.advise import advise as ask
     from kdsweep.advise import as_lines
 
-    facts = ask(plan, home, compute=compute, deploy=deploy, goal=goal)
+    advice = ask(plan, home, compute=compute, deploy=deploy, goal=goal)
     if as_json:
-        print_json(facts)
+        print_json(advice.to_json())
     else:
-        click.echo("\n".join(as_lines(facts)))
+        click.echo("\n".join(as_lines(advice)))

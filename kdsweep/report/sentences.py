@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from kdsweep.compare.findings import Estimate, Pair
+from kdsweep.formatting import count, joined, percent
 from kdsweep.report.model import ConfirmResult, Report, TeacherFacts
 
 
@@ -15,7 +16,7 @@ def more_tests_in_words(report: Report) -> dict[str, str]:
     out = {}
     for split, found in report.more_tests.items():
         means = [
-            f"{strategy} {np.mean(values):.4f} ({len(values)} seed{'s'[: len(values) != 1]})"
+            f"{strategy} {np.mean(values):.4f} ({count(len(values), 'seed')})"
             for strategy, values in found.strategies.items()
         ]
         teacher = [] if found.teacher is None else [f"the teacher {found.teacher:.4f}"]
@@ -94,7 +95,7 @@ def _against_teacher(value: float, teacher: float) -> str:
     points = 100 * (value - teacher)
     if points > 0:
         return f"that is {points:.1f} points above its teacher ({teacher:.4f})"
-    kept = f", {100 * value / teacher:.1f}% of it" if teacher > 0 else ""
+    kept = f", {percent(value / teacher)} of it" if teacher > 0 else ""
     return f"the teacher has {teacher:.4f}{kept}"
 
 
@@ -109,8 +110,7 @@ def searched_verdict(metric: str, teacher: float | None, bests: Mapping[str, flo
     value = ranked[0][1]
     level = [name for name, other in ranked if other == value]
     if len(level) > 1:
-        names = f"{', '.join(level[:-1])} and {level[-1]}"
-        text = f"{names} are level on validation: {metric} {value:.4f}"
+        text = f"{joined(level)} are level on validation: {metric} {value:.4f}"
     else:
         text = f"{level[0]} is ahead on validation: {metric} {value:.4f}"
         if len(ranked) > 1:
@@ -163,5 +163,5 @@ def _confirmed_cells(confirm: ConfirmResult | None) -> tuple[str, str]:
     if confirm.ci95:
         low, high = confirm.ci95
         interval = f" ({low:.4f} to {high:.4f})"
-    kept = f"{100 * confirm.retention:.1f}%" if confirm.retention else ""
+    kept = percent(confirm.retention) if confirm.retention else ""
     return f"{confirm.mean:.4f}{interval}", kept
