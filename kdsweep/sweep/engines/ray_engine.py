@@ -12,7 +12,6 @@ from typing import Any, Self
 from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError, first_line
 from kdsweep.sweep.engines.events import Ended, Event, OnEvent, WorkerLost
-from kdsweep.sweep.engines.home_probe import HomeProbe
 from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Train
 from kdsweep.sweep.engines.ray_cluster import ClusterHead
@@ -20,6 +19,7 @@ from kdsweep.sweep.engines.ray_local import LocalRay
 from kdsweep.sweep.engines.ray_session import RaySession
 from kdsweep.sweep.engines.slots import slots_in
 from kdsweep.sweep.engines.worker import Worker, WorkerHost
+from kdsweep.sweep.engines.worker_check import WorkerCheck
 from kdsweep.sweep.folders import SweepFolder
 
 # Events arrive at once, but a signal is only noticed between two waits.
@@ -71,8 +71,7 @@ class RaySlots:
         folder: SweepFolder,
         on_event: OnEvent,
         say: Callable[[str], None],
-        *,
-        local_tracking: bool,
+        check: WorkerCheck,
         train: Train | None = None,
     ) -> None:
         self.gpus_per_slot = 0.0
@@ -80,10 +79,9 @@ class RaySlots:
         self._folder = folder
         self._on_event = on_event
         self._say = say
-        self._local_tracking = local_tracking
+        self._check = check
         self._train = train
         self._session = open_session(folder, config)
-        self._probe = HomeProbe(folder)
         self._slots: list[_Slot] = []
         self._requested = 0
         self._failures = 0
@@ -103,7 +101,7 @@ class RaySlots:
         self._ray = self._session.ray
         try:
             self.gpus_per_slot = self._session.gpus_per_slot()
-            self._probe.write()
+            self._check.write()
         except BaseException:
             self._session.close()
             raise
@@ -122,7 +120,7 @@ class RaySlots:
         if self._a_process_died:
             self._session.keep_logs()
         self._session.close()
-        self._probe.remove()
+        self._check.remove()
 
     def announce_end(self, *, resuming: bool) -> None:
         self._session.announce_end(resuming=resuming)
@@ -217,7 +215,9 @@ class RaySlots:
             num_cpus=self._config.cpus_per_trial, num_gpus=self.gpus_per_slot, max_concurrency=4
         )
         actor = worker.remote(self._config.cpus_per_trial, self._train)
-        return _Slot(actor, actor.hello.remote(self._probe.file, self._probe.content))
+        check = self._check
+        reply = actor.hello.remote(check.file, check.content, list(check.packages))
+        return _Slot(actor, reply)
 
     def _room(self) -> int:
         """How many slots fit on the machines that are there."""
@@ -230,7 +230,7 @@ class RaySlots:
     def _add(self, slot: _Slot, host: WorkerHost) -> None:
         """Use the slot. Raises KdsweepError where its machine can't be used."""
         try:
-            self._probe.check(host, local_tracking=self._local_tracking)
+            self._check.check(host)
         except KdsweepError:
             self._release(slot)
             raise

@@ -12,7 +12,9 @@ import signal
 import socket
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -35,13 +37,15 @@ class WorkerHost:
     """Where a worker runs.
 
     gpus: CUDA_VISIBLE_DEVICES there. shares_home: whether it can read the driver's home; what it
-    writes there must still arrive at the driver.
+    writes there must still arrive at the driver. packages: the version there of each package that
+    the driver asked for, None where it isn't installed.
     """
 
     host: str
     pid: int
     gpus: str
     shares_home: bool
+    packages: dict[str, str | None] = field(default_factory=dict)
 
 
 class Worker:
@@ -70,8 +74,11 @@ class Worker:
         if set(LEAVE_SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, ()):
             threading.Thread(target=self._wait_for_signal, name="signals", daemon=True).start()
 
-    def hello(self, probe: Path, content: str) -> WorkerHost:
-        """Say where this worker runs, after reading `probe` and writing an answer beside it."""
+    def hello(self, probe: Path, content: str, packages: Collection[str] = ()) -> WorkerHost:
+        """Say where this worker runs, after reading `probe` and writing an answer beside it.
+
+        packages: whose versions the driver wants to know.
+        """
         while _machine_is_leaving():
             time.sleep(0.1)  # until this process ends with its machine
         host = socket.gethostname()
@@ -81,7 +88,13 @@ class Worker:
             shares_home = probe.read_text() == content
             if shares_home:
                 probe.with_name(f"{probe.name}-{host}-{pid}").write_text(content)
-        return WorkerHost(host, pid, os.environ.get("CUDA_VISIBLE_DEVICES", ""), shares_home)
+        return WorkerHost(
+            host=host,
+            pid=pid,
+            gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+            shares_home=shares_home,
+            packages={name: _installed_version(name) for name in packages},
+        )
 
     def start(self, job: Job) -> None:
         self._requested = None
@@ -154,6 +167,13 @@ class Worker:
     def _wait_for_signal(self) -> None:
         signal.sigwait(LEAVE_SIGNALS)
         self.leave()
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _machine_is_leaving() -> bool:

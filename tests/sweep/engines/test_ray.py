@@ -32,10 +32,8 @@ from kdsweep.sweep import run
 from kdsweep.sweep.budget import SweepClock
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.events import Ended, Evaluated, Event
-from kdsweep.sweep.engines.home_probe import HomeProbe
 from kdsweep.sweep.engines.jobs import TrialJob
 from kdsweep.sweep.engines.opening import open_engine
-from kdsweep.sweep.engines.worker import WorkerHost
 from kdsweep.sweep.folders import Home
 from kdsweep.trial_id import TrialId
 
@@ -182,33 +180,6 @@ def sockets_of(process: int) -> list[str]:
         if link.startswith("socket:["):
             links.append(link.removeprefix("socket:[").removesuffix("]"))
     return links
-
-
-# --- machines that can't be used ----------------------------------------------------------------
-
-
-@pytest.fixture
-def probe(tmp_path: Path) -> HomeProbe:
-    """A probe that process 1 on machine `far` has answered."""
-    folder = Home(tmp_path).sweep("tiny")
-    folder.root.mkdir(parents=True)
-    probe = HomeProbe(folder)
-    probe.write()
-    probe.file.with_name(f"{probe.file.name}-far-1").write_text(probe.content)
-    return probe
-
-
-def test_a_machine_that_does_not_share_home_is_refused(probe: HomeProbe) -> None:
-    with pytest.raises(KdsweepError, match=r"home: a worker on far can't read .*--home"):
-        probe.check(WorkerHost("far", 1, "", shares_home=False), local_tracking=False)
-
-
-def test_sqlite_tracking_is_refused_with_workers_on_other_machines(probe: HomeProbe) -> None:
-    far = WorkerHost("far", 1, "", shares_home=True)
-    rule = r"tracking: sqlite works on one machine only.*mlflow server.*--set tracking"
-    with pytest.raises(KdsweepError, match=rule):
-        probe.check(far, local_tracking=True)
-    probe.check(far, local_tracking=False)
 
 
 # --- faults -------------------------------------------------------------------------------------
