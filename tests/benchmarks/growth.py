@@ -1,4 +1,7 @@
-"""How a trial's time grows with rows, length and layers, and the driver's with trials: each beside the line of pure compute, and a page of charts."""
+"""How a trial's time grows with rows, length and layers, and the driver's with trials.
+
+Each is shown beside the time of pure compute, and drawn on a page of charts.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,9 @@ from measuring import OUT, Row, seconds
 from transformers import PreTrainedModel
 
 from kdsweep.core.data.batches import batches
-from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
-from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.inputs import input_format_of
 from kdsweep.core.models.student import load_student
 from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.schedules import Constant
@@ -39,7 +41,10 @@ BARE_STEPS = 12
 
 @dataclass(frozen=True)
 class Point:
-    """A trial's seconds, and those of the forward and backward passes of its batches alone. In the chart of trials: of the driver, for one."""
+    """A trial's seconds, and those of the forward and backward passes of its batches alone.
+
+    In the chart of trials: the driver's seconds for one trial.
+    """
 
     at: int
     measured: float
@@ -49,7 +54,10 @@ class Point:
 def settings(
     rows: int, length: int, layers: int, validation: int = 100, model: str = MODEL, data: str = DATA
 ) -> TrialSettings:
-    """A trial of one epoch, evaluated once. Reviews of imdb are long: nearly every row has as many tokens as `length` lets it have."""
+    """A trial of one epoch, evaluated once.
+
+    Reviews of imdb are long, so nearly every row has `length` tokens.
+    """
     where: dict[str, str | int | float | bool] = {"source": "imdb"} if data == DATA else {}
     return TrialSettings(
         task=TaskSettings(
@@ -69,7 +77,7 @@ def settings(
 
 
 def point(at: int, chosen: TrialSettings, folder: Path, rounds: int) -> Point:
-    """Measured `rounds` times in turns; the best of each, since what else runs on the machine only ever adds."""
+    """The best of `rounds` measurements in turns, because other programs only ever add time."""
     tokens, student = _read(chosen, folder)
     found = [(_trial(chosen, folder), _bare(chosen, tokens, student)) for _ in range(rounds)]
     return Point(at, min(trial for trial, _ in found), min(bare for _, bare in found))
@@ -78,29 +86,26 @@ def point(at: int, chosen: TrialSettings, folder: Path, rounds: int) -> Point:
 def _read(chosen: TrialSettings, folder: Path) -> tuple[TokenizedSplit, PreTrainedModel]:
     data = load_task(chosen.task)
     student, tokenizer = load_student(chosen.student, data.label_names, None)
-    length = chosen.training.max_length
-    return tokenize_split(
-        data.train,
-        tokenizer,
-        InputFormat(length, token_types=reads_token_types(student)),
-        cache=folder / "cache",
-    ), student
+    input_format = input_format_of(student, chosen.training.max_length)
+    tokens = tokenize_split(data.train, tokenizer, input_format, cache=folder / "cache")
+    return tokens, student
 
 
 def _trial(chosen: TrialSettings, folder: Path) -> float:
-    place = folder / "trial"
-    taken = seconds(lambda: list(train(chosen, place, cache=folder / "cache")))
-    shutil.rmtree(place)
+    trial_folder = folder / "trial"
+    taken = seconds(lambda: list(train(chosen, trial_folder, cache=folder / "cache")))
+    shutil.rmtree(trial_folder)
     return taken
 
 
 def _bare(chosen: TrialSettings, tokens: TokenizedSplit, student: PreTrainedModel) -> float:
-    """The seconds that forward and backward take for all steps, from some of them evenly spaced in their order."""
+    """The seconds of forward and backward passes for all steps, from some evenly spaced ones."""
     order = batches(tokens.lengths, chosen.training.batch_size, 0, 0)
     some = [order[i] for i in range(0, len(order), max(1, len(order) // BARE_STEPS))]
     taken = []
-    for rows in [some[0], *some]:  # the first one warms up
-        began = time.perf_counter()
+    # The first batch comes twice, to warm up.
+    for rows in [some[0], *some]:
+        start = time.perf_counter()
         inputs = {name: torch.from_numpy(array) for name, array in tokens.batch(rows).items()}
         distillation_loss(
             student(**inputs).logits,
@@ -110,44 +115,46 @@ def _bare(chosen: TrialSettings, tokens: TokenizedSplit, student: PreTrainedMode
             temperature=1.0,
         ).total.backward()
         student.zero_grad()
-        taken.append(time.perf_counter() - began)
+        taken.append(time.perf_counter() - start)
     return statistics.mean(taken[1:]) * len(order)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is tried. While rows, lengths or layers change, the other two keep a middle value."""
+
+    rows: tuple[int, ...] = (250, 500, 1000, 2000, 4000)
+    lengths: tuple[int, ...] = (16, 32, 64, 128, 256)
+    layers: tuple[int, ...] = (1, 2, 3, 4, 6)
+    trials: tuple[int, ...] = (100, 500, 1000, 2500, 5000)
+    counted: int = 50
 
 
 def growth(
     folder: Path,
-    rows: tuple[int, ...] = (250, 500, 1000, 2000, 4000),
-    lengths: tuple[int, ...] = (16, 32, 64, 128, 256),
-    layers: tuple[int, ...] = (1, 2, 3, 4, 6),
-    trials: tuple[int, ...] = (100, 500, 1000, 2500, 5000),
-    counted: int = 50,
+    sizes: Sizes = Sizes(),
     rounds: int = 2,
     page: Path = OUT / "growth.html",
     model: str = MODEL,
     data: str = DATA,
 ) -> list[Row]:
-    """The middle of each range stands still while another moves."""
-    few, short, flat = (
-        rows[len(rows) // 2 - 1],
-        lengths[len(lengths) // 2 - 1],
-        layers[len(layers) // 2],
-    )
+    few = sizes.rows[len(sizes.rows) // 2 - 1]
+    short = sizes.lengths[len(sizes.lengths) // 2 - 1]
+    flat = sizes.layers[len(sizes.layers) // 2]
     moving: dict[str, tuple[tuple[int, ...], Callable[[int], TrialSettings]]] = {
-        "rows": (rows, lambda at: settings(at, short, flat, model=model, data=data)),
-        "tokens": (lengths, lambda at: settings(few, at, flat, model=model, data=data)),
-        "layers": (layers, lambda at: settings(few, short, at, model=model, data=data)),
+        "rows": (sizes.rows, lambda at: settings(at, short, flat, model=model, data=data)),
+        "tokens": (sizes.lengths, lambda at: settings(few, at, flat, model=model, data=data)),
+        "layers": (sizes.layers, lambda at: settings(few, short, at, model=model, data=data)),
     }
     charts = {
         name: [point(at, choose(at), folder, rounds) for at in values]
         for name, (values, choose) in moving.items()
     }
-    cost = {
-        at: statistics.median(
-            cost_of_trials(folder / f"trials-{at}", "tpe", at - counted, counted).wall
-        )
-        for at in trials
-    }
-    charts["trials"] = [Point(at, wall, cost[trials[0]]) for at, wall in cost.items()]
+    cost = {}
+    for at in sizes.trials:
+        found = cost_of_trials(folder / f"trials-{at}", "tpe", at - sizes.counted, sizes.counted)
+        cost[at] = statistics.median(found.wall)
+    charts["trials"] = [Point(at, wall, cost[sizes.trials[0]]) for at, wall in cost.items()]
     draw(charts, page)
     return [row for name, points in charts.items() for row in summary(name, points)]
 

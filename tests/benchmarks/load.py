@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from measuring import Row
-from null_core import Swept, make_plan, null_core, read_log, sweep
+from null_core import NullCore, Swept, make_plan, read_log, sweep
 
 from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import open_studies
 
-# --- on Ray ----------------------------------------------------------------------------------------------------------
+# --- on Ray ---
 
 
 def on_slots(
     folder: Path, slots: int, trials: int, seconds: float, evaluations: int = 3
 ) -> tuple[Swept, list[list[tuple[float, float]]]]:
-    """Run so many null trials on so many slots; what was seen, and when trials began and ended, a list for each slot."""
+    """Run null trials on slots. Returns what was seen, and when the trials of each slot ran."""
     plan = make_plan(
         folder,
         f"engine={{type: ray, cpus: {slots}, gpus: 0}}",
@@ -31,9 +31,10 @@ def on_slots(
         "sampler={type: random}",
         "pruner={type: none}",
     )
-    log, swept = folder / "log", Swept()
+    log = folder / "log"
+    swept = Swept()
     log.mkdir()
-    sweep(plan, Home(folder / "home"), null_core(seconds, evaluations, log), swept, slots)
+    sweep(plan, Home(folder / "home"), NullCore(seconds, evaluations, log), swept, slots)
     found = read_log(log)
     assert sum(map(len, found)) == trials
     return swept, found
@@ -57,14 +58,15 @@ def idle_rows(found: list[list[tuple[float, float]]]) -> list[Row]:
 
 def slots(folder: Path, slots: int = 16, trials: int = 1000, seconds: float = 1.0) -> list[Row]:
     swept, found = on_slots(folder, slots, trials, seconds)
-    began, ended = min(slot[0][0] for slot in found), max(slot[-1][1] for slot in found)
+    started = min(slot[0][0] for slot in found)
+    ended = max(slot[-1][1] for slot in found)
     ideal = seconds * trials / slots
-    lasted = statistics.median(end - begin for slot in found for begin, end in slot)
+    lasted = statistics.median(end - start for slot in found for start, end in slot)
     return [
         Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
         Row("ideal", ideal, "s"),
-        Row("from the first trial's begin to the last one's end", ended - began, "s"),
-        Row("as a multiple of the ideal", (ended - began) / ideal, "x", at_most=1.05),
+        Row("from the first trial's begin to the last one's end", ended - started, "s"),
+        Row("as a multiple of the ideal", (ended - started) / ideal, "x", at_most=1.05),
         Row("a trial itself, median", lasted, "s"),
         *idle_rows(found),
         Row("the driver's share of a core", 100 * swept.cpu / (swept.ended - swept.warm), "%"),
@@ -100,7 +102,7 @@ def turnaround(folder: Path, slots: int = 4, trials: int = 120, seconds: float =
     ]
 
 
-# --- in one process --------------------------------------------------------------------------------------------------
+# --- in one process ---
 
 
 @dataclass
@@ -112,7 +114,10 @@ class Cost:
 
 
 def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost:
-    """What each of `trials` trials costs the driver when `before` were done already. MLflow has time to follow, as in real trials."""
+    """What each of `trials` trials costs the driver when `before` trials are done.
+
+    MLflow has time to follow, as it has in real trials.
+    """
     plan = make_plan(
         folder,
         "engine={type: inline}",
@@ -120,15 +125,17 @@ def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost
         f"sampler={{type: {sampler}}}",
         "pruner={type: hyperband}",
     )
-    home, swept, core = Home(folder / "home"), Swept(), null_core(0.0, 3)
+    home = Home(folder / "home")
+    swept = Swept()
+    core = NullCore(0.0, 3)
     fill(folder, home, before)
     marks: list[tuple[float, float]] = []
     inside = [0.0, 0.0]
 
-    def measured(settings: TrialSettings, place: Path, **options: Any) -> Iterator[Any]:
+    def measured(settings: TrialSettings, trial_folder: Path, **options: Any) -> Iterator[Any]:
         wall, cpu = time.perf_counter(), time.thread_time()
         marks.append((wall - inside[0], time.process_time() - inside[1]))
-        for evaluation in core(settings, place, **options):
+        for evaluation in core(settings, trial_folder, **options):
             swept.wait_for_mlflow()
             inside[0] += time.perf_counter() - wall
             inside[1] += time.thread_time() - cpu
@@ -147,16 +154,15 @@ def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost
 
 
 def fill(folder: Path, home: Home, trials: int) -> None:
-    """Let the study have so many trials: what a sweep with a random sampler would have written, and no folder of a trial."""
+    """Give the study trials as a sweep with a random sampler would, but without their folders."""
     plan = make_plan(
         folder, f"trials={trials}", "sampler={type: random}", "pruner={type: hyperband}"
     )
     studies = open_studies(plan, home)
     for number in range(trials):
         trial = studies.ask("finetune")
-        reached = (
-            0.4 + number * 0.618 % 1 / 10
-        )  # below what null trials reach: the best one has a folder
+        # Less than null trials reach, because the best trial needs a folder.
+        reached = 0.4 + number * 0.618 % 1 / 10
         for evaluation in (1, 2, 3):
             studies.report(trial, evaluation, reached if evaluation == 3 else 0.4)
         studies.tell(trial, "complete", reached)

@@ -1,4 +1,4 @@
-"""What every measurement shares: values with their targets, arms that take turns, the table and the file."""
+"""What measurements share: values with targets, arms that take turns, the table and the file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ OUT = Path(__file__).parents[2] / "build" / "benchmarks"
 
 @dataclass(frozen=True)
 class Row:
-    """A measured value: a median where there are several, with `least` and `most` of them; the target is an upper bound, or a lower one."""
+    """A measured value: of several values, their median, with `least` and `most` of them.
+
+    The target is an upper bound (`at_most`) or a lower one (`at_least`).
+    """
 
     what: str
     value: float | str
@@ -29,19 +32,15 @@ class Row:
 
     @property
     def target(self) -> str:
-        return (
-            ""
-            if self.at_most is self.at_least is None
-            else f"<= {self.at_most:g}"
-            if self.at_least is None
-            else f">= {self.at_least:g}"
-        )
+        if self.at_least is not None:
+            return f">= {self.at_least:g}"
+        return "" if self.at_most is None else f"<= {self.at_most:g}"
 
     @property
     def met(self) -> bool:
-        return (self.at_most is None or float(self.value) <= self.at_most) and (
-            self.at_least is None or float(self.value) >= self.at_least
-        )
+        if self.at_most is not None and float(self.value) > self.at_most:
+            return False
+        return self.at_least is None or float(self.value) >= self.at_least
 
 
 def median(
@@ -57,13 +56,16 @@ def median(
 
 def seconds(work: Callable[[], object]) -> float:
     """The wall seconds that `work` takes."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def take_turns(arms: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """What each arm measured, `rounds` times: A B C, C B A, A B C, ... so that a machine that slows down slows all of them."""
+    """What each arm measures, `rounds` times, in the order A B C, C B A, A B C, ...
+
+    So a machine that becomes slower slows down all of them.
+    """
     found: dict[str, list[float]] = {name: [] for name in arms}
     for number in range(rounds):
         for name in list(arms)[:: -1 if number % 2 else 1]:
@@ -72,7 +74,7 @@ def take_turns(arms: Mapping[str, Callable[[], float]], rounds: int) -> dict[str
 
 
 def ratios(over: list[float], under: list[float]) -> list[float]:
-    """One a round: only what was measured side by side is compared."""
+    """One ratio per round, so that only what was measured side by side is compared."""
     return [a / b for a, b in zip(over, under, strict=True)]
 
 
@@ -80,15 +82,14 @@ def show(name: str, rows: list[Row]) -> str:
     """The rows as a table of plain text."""
     lines = [name]
     for row in rows:
-        value = (
-            row.value if isinstance(row.value, str) else f"{_number(row.value)} {row.unit}".rstrip()
-        )
-        spread = (
-            ""
-            if row.least is None or row.most is None
-            else f"({_number(row.least)} to {_number(row.most)})"
-        )
-        target = "" if not row.target else f"target {row.target}: {'met' if row.met else 'NOT MET'}"
+        value = row.value
+        if not isinstance(value, str):
+            value = f"{_number(value)} {row.unit}".rstrip()
+        spread = ""
+        if row.least is not None and row.most is not None:
+            spread = f"({_number(row.least)} to {_number(row.most)})"
+        verdict = "met" if row.met else "NOT MET"
+        target = f"target {row.target}: {verdict}" if row.target else ""
         lines.append(f"  {row.what:<78} {value:>14} {spread:<22} {target}".rstrip())
     return "\n".join(lines)
 
@@ -98,7 +99,7 @@ def _number(value: float) -> str:
 
 
 def keep(name: str, rows: list[Row]) -> None:
-    """Write the rows and the machine that they are from to build/benchmarks/NAME.json."""
+    """Write the rows and a description of this machine to build/benchmarks/NAME.json."""
     OUT.mkdir(parents=True, exist_ok=True)
     found = {
         "machine": machine(),
@@ -108,7 +109,7 @@ def keep(name: str, rows: list[Row]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on besides the code."""
+    """What the figures depend on beside the code."""
     import torch
     import transformers
 

@@ -1,7 +1,4 @@
-"""What stands in the core's place in measurements: a trial that takes its time and writes what the real one writes, with no student.
-
-Also the space that it is swept over, and what such a sweep took.
-"""
+"""A core that only sleeps, the space that it is swept over, and what such a sweep took."""
 
 from __future__ import annotations
 
@@ -28,9 +25,8 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.tracking_sync import TrackingSync
 
-ray.cloudpickle.register_pickle_by_value(
-    sys.modules[__name__]
-)  # Ray's processes can't import a benchmark
+# Ray's processes can't import a benchmark.
+ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 SECONDS_BETWEEN_STEPS = 0.25
 SPACE = """\
@@ -40,7 +36,10 @@ student: {{model: none}}
 strategies:
   finetune:
     alpha: 1.0
-    learning_rate: {{any_of: [{{low: 1.0e-5, high: 1.0e-3, log: true}}, {{shape: linear, start: {{low: 1.0e-4, high: 1.0e-3}}, end: 0.0}}]}}
+    learning_rate:
+      any_of:
+        - {{low: 1.0e-5, high: 1.0e-3, log: true}}
+        - {{shape: linear, start: {{low: 1.0e-4, high: 1.0e-3}}, end: 0.0}}
     weight_decay: {{low: 0.0, high: 0.1}}
     warmup: {{low: 0.0, high: 0.5}}
     batch_size: {{choices: [16, 32, 64]}}
@@ -49,34 +48,31 @@ strategies:
 
 def make_plan(folder: Path, *assignments: str) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
-    rows = "".join(
-        f"the film is {'fine' if i % 2 else 'dull'} {i},{'pos' if i % 2 else 'neg'}\n"
-        for i in range(200)
-    )
-    (folder / "rows.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    labels = [("dull", "neg"), ("fine", "pos")]
+    rows = [(i, *labels[i % 2]) for i in range(200)]
+    lines = [f"the film is {word} {i},{label}\n" for i, word, label in rows]
+    (folder / "rows.csv").write_text("text,label\n" + "".join(lines), encoding="utf-8")
     (folder / "null.yaml").write_text(SPACE.format(data=folder / "rows.csv"), encoding="utf-8")
     return load(folder / "null.yaml", assignments=("confirm={seeds: 0}", *assignments))
 
 
-# --- the trial -------------------------------------------------------------------------------------------------------
+# --- the trial ---
 
 
-def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Train:
-    """A core whose trial sleeps for `seconds`, evenly over its evaluations; when it ran goes to `log`, a file a process."""
+@dataclass(frozen=True)
+class NullCore:
+    """A `Train` whose trial only sleeps for `seconds`, evenly over its evaluations.
 
-    def light_checkpoint() -> Any:
-        # The core's folders without torch, which takes 380 MB and seconds in each process: 64 slots must fit on a small machine.
-        heavy = ("torch", "transformers", "kdsweep.core.models.loading")
-        stubs = {} if "torch" in sys.modules else {name: MagicMock() for name in heavy}
-        sys.modules.update(stubs)
-        try:
-            import kdsweep.core.trial_folder as checkpoint
-        finally:
-            for name in stubs:
-                del sys.modules[name]
-        return checkpoint
+    It writes what the real one writes, but no student. If there is a folder `log`, each process
+    writes there when its trials ran.
+    """
 
-    def train(
+    seconds: float
+    evaluations: int
+    log: Path | None = None
+
+    def __call__(
+        self,
         settings: TrialSettings,
         folder: Path,
         *,
@@ -84,79 +80,86 @@ def null_core(seconds: float, evaluations: int, log: Path | None = None) -> Trai
         on_step: Callable[[int, int], bool],
         **options: Any,
     ) -> Iterator[Any]:
-        return stopwatch.timing(trial(settings, folder, stopwatch, on_step))
+        return stopwatch.timing(self._trial(settings, folder, stopwatch, on_step))
 
-    def trial(
+    def _trial(
+        self,
         settings: TrialSettings,
         folder: Path,
         stopwatch: Stopwatch,
         on_step: Callable[[int, int], bool],
     ) -> Generator[Any, None, None]:
-        began = time.monotonic()
-        core = light_checkpoint()
+        start = time.monotonic()
+        files = trial_files()
         stopwatch.switch("training")
-        place, rate = core.TrialFolder(folder), max(settings.learning_rate.values_taken())
-        place.claim(settings)
+        trial_folder = files.TrialFolder(folder)
+        rate = max(settings.learning_rate.values_taken())
+        trial_folder.claim(settings)
         found: list[Any] = []
-        for i in range(1, evaluations + 1):
-            while (left := began + seconds * i / evaluations - time.monotonic()) > 0:
+        for i in range(1, self.evaluations + 1):
+            while (left := start + self.seconds * i / self.evaluations - time.monotonic()) > 0:
                 time.sleep(min(left, SECONDS_BETWEEN_STEPS))
-                on_step(i, evaluations)
-            # All alike until the last one, so that no trial is pruned and each has all its evaluations.
-            reached = 0.5 + (rate * 1e5 % 1 / 2 if i == evaluations else 0.0)
-            metrics = {
-                f"train/{name}": 0.5
-                for name in (
-                    "loss",
-                    "task_loss",
-                    "distill_loss",
-                    "alpha",
-                    "temperature",
-                    "learning_rate",
-                )
-            }
-            metrics |= {
-                f"validation/{name}": reached
-                for name in ("loss", "accuracy", "f1", "f1_macro", "matthews", "recall")
-            }
-            found.append(
-                core.Evaluation(
-                    i, float(i), metrics, time.monotonic() - began, time.time_ns() // 1_000_000
-                )
-            )
+                on_step(i, self.evaluations)
+            # All are equal until the last one, so that no trial is pruned before it.
+            reached = 0.5
+            if i == self.evaluations:
+                reached += rate * 1e5 % 1 / 2
+            seconds, now = time.monotonic() - start, time.time_ns() // 1_000_000
+            found.append(files.Evaluation(i, float(i), null_metrics(reached), seconds, now))
             with stopwatch("saving"):
-                place.write_evaluations(found)
-            if i < evaluations:
+                trial_folder.write_evaluations(found)
+            if i < self.evaluations:
                 yield found[-1]
         student = {"parameters": 1e6, "size_mb": 4.0, "latency_ms": 1.0}
+        seconds = time.monotonic() - start
+        result = files.TrialResult("complete", self.evaluations, seconds, found[-1], student)
         with stopwatch("saving"):
-            place.write_result(
-                core.TrialResult(
-                    "complete", evaluations, time.monotonic() - began, found[-1], student
-                )
-            )
+            trial_folder.write_result(result)
         yield found[-1]
-        if log is not None:
-            with (log / str(os.getpid())).open("a") as file:
-                file.write(f"{began} {time.monotonic()}\n")
+        if self.log is not None:
+            with (self.log / str(os.getpid())).open("a") as file:
+                file.write(f"{start} {time.monotonic()}\n")
 
-    return train
+
+def trial_files() -> Any:
+    """`kdsweep.core.trial_folder` without torch, which takes 380 MB and seconds in each process.
+
+    So 64 slots fit on a small machine.
+    """
+    heavy = ("torch", "transformers", "kdsweep.core.models.loading")
+    stubs = {} if "torch" in sys.modules else {name: MagicMock() for name in heavy}
+    sys.modules.update(stubs)
+    try:
+        import kdsweep.core.trial_folder as files
+    finally:
+        for name in stubs:
+            del sys.modules[name]
+    return files
+
+
+def null_metrics(reached: float) -> dict[str, float]:
+    """As many metrics as a real evaluation has."""
+    losses = ("loss", "task_loss", "distill_loss")
+    schedules = ("alpha", "temperature", "learning_rate")
+    metrics = {f"train/{name}": 0.5 for name in (*losses, *schedules)}
+    names = ("loss", "accuracy", "f1", "f1_macro", "matthews", "recall")
+    return metrics | {f"validation/{name}": reached for name in names}
 
 
 def read_log(log: Path) -> list[list[tuple[float, float]]]:
-    """When trials began and ended, a list for each slot."""
+    """When trials started and ended, a list for each slot."""
     return [
         [(float(line.split()[0]), float(line.split()[1])) for line in file.read_text().splitlines()]
         for file in sorted(log.iterdir())
     ]
 
 
-# --- a sweep of such trials ------------------------------------------------------------------------------------------
+# --- a sweep of such trials ---
 
 
 @dataclass
 class Swept(Observer):
-    """What a sweep said, and when it came how far (time.monotonic). `cpu`: the driver's own seconds, between warm and ended."""
+    """A sweep's lines, and its times (time.monotonic). cpu: the driver's seconds, warm to ended."""
 
     lines: list[str] = field(default_factory=list)
     opened: float = 0.0
@@ -179,10 +182,15 @@ class Swept(Observer):
 
 
 class _Warm:
-    """An engine whose slots are all there before its first job: how fast processes start says nothing about the driver."""
+    """An engine whose slots all exist before its first job.
+
+    How fast processes start says nothing about the driver.
+    """
 
     def __init__(self, engine: Engine, slots: int, swept: Swept) -> None:
-        self._engine, self._slots, self._swept = engine, slots, swept
+        self._engine = engine
+        self._slots = slots
+        self._swept = swept
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -209,7 +217,7 @@ class _Warm:
 
 
 def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> dict[str, Any]:
-    """Run the plan with `core` in the place of the real one; the sweep's report."""
+    """Run the plan with `core` instead of the real one. Returns the sweep's report."""
 
     def opened(*arguments: Any) -> Any:
         return _Warm(open_engine(*arguments, train=core), slots, swept)

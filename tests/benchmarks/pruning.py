@@ -1,7 +1,8 @@
-"""What pruning saves and what it costs: studies with and without it, replayed on the same recorded learning curves.
+"""What pruning saves and costs: studies with and without it, replayed on recorded learning curves.
 
-Real students of settings drawn at random are trained to their end once, each evaluation noted. A replayed trial walks the curve of the
-settings nearest to its own. kdsweep's own sampler and pruner decide; only the training is looked up.
+Students with random settings are trained to their end once, and each evaluation is recorded. A
+replayed trial follows the curve of the settings that are nearest to its own. kdsweep's own sampler
+and pruner decide; only the training is looked up.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
 
-# Learning rates over two orders of magnitude: what somebody searches who doesn't know yet.
+# Learning rates over two orders of magnitude, as in a first search.
 PROBLEMS: dict[str, dict[str, Any]] = {
     "wide": {"source": "rotten_tomatoes", "low": 1e-5, "high": 2e-3, "length": 32}
 }
@@ -36,9 +37,13 @@ task:
   text: text
   label: label
   limit: {{train: {rows}, validation: {validation}, test: 10}}
-teacher: {{model: {model}, training: {{epochs: {teacher_epochs}, batch_size: 16, evaluations_per_epoch: 1, learning_rate: 1.0e-4}}}}
+teacher:
+  model: {model}
+  training:
+    {{epochs: {teacher_epochs}, batch_size: 16, evaluations_per_epoch: 1, learning_rate: 1.0e-4}}
 student: {{model: {model}, layers: 2}}
-training: {{epochs: {epochs}, batch_size: 16, max_length: {length}, evaluations_per_epoch: {evaluations}}}
+training:
+  {{epochs: {epochs}, batch_size: 16, max_length: {length}, evaluations_per_epoch: {evaluations}}}
 strategies:
   finetune:
     alpha: 1.0
@@ -60,7 +65,7 @@ class Curve:
     evaluations: list[tuple[int, float]]
 
 
-# --- recording -------------------------------------------------------------------------------------------------------
+# --- recording ---
 
 
 def write_space(folder: Path, problem: str, **sizes: Any) -> Path:
@@ -71,7 +76,7 @@ def write_space(folder: Path, problem: str, **sizes: Any) -> Path:
 
 
 def record(folder: Path, space: Path, settings: int) -> dict[str, list[Curve]]:
-    """The curves of so many random settings of each strategy. What is in `folder` already is not trained again."""
+    """The curves of `settings` random settings of each strategy, trained if `folder` lacks them."""
     return {
         strategy: [curve for _, curve in _record(folder, space, strategy, settings)]
         for strategy in load(space).space.strategies
@@ -85,16 +90,19 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
     )
     for number in range(settings):
         file = folder / f"{space.stem}-{strategy}-{number}.json"
-        begun = number in studies.progress(strategy).running
-        trial = studies.resume(TrialId(strategy, number)) if begun else studies.ask(strategy)
+        if number in studies.progress(strategy).running:
+            trial = studies.resume(TrialId(strategy, number))
+        else:
+            trial = studies.ask(strategy)
         if not file.exists():
-            place = folder / "trial"
-            shutil.rmtree(place, ignore_errors=True)
+            trial_folder = folder / "trial"
+            shutil.rmtree(trial_folder, ignore_errors=True)
             metric = f"validation/{plan.space.task.metric}"
-            with patch.object(TrialFolder, "save_state"):  # nobody interrupts it
+            # Nothing interrupts the trial, so it needs no saved state.
+            with patch.object(TrialFolder, "save_state"):
                 found = [
                     (one.step, one.metrics[metric])
-                    for one in train(trial.settings, place, cache=folder / "cache")
+                    for one in train(trial.settings, trial_folder, cache=folder / "cache")
                 ]
             file.write_text(
                 json.dumps({"params": trial.params, "evaluations": found}), encoding="utf-8"
@@ -108,25 +116,28 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
         )
 
 
-# --- replaying -------------------------------------------------------------------------------------------------------
+# --- replaying ---
 
 
 def nearest(curves: list[Curve], params: dict[str, float]) -> Curve:
-    """The curve of the settings that are nearest, each parameter scaled by how far the recorded ones spread."""
+    """The curve of the nearest settings, each parameter scaled by the spread of recorded values."""
     names = list(params)
 
-    def place(name: str, value: float) -> float:
+    def position(name: str, value: float) -> float:
         return math.log(value) if name == "learning_rate" else value
 
     spread = {
-        name: max(place(name, c.params[name]) for c in curves)
-        - min(place(name, c.params[name]) for c in curves)
+        name: max(position(name, c.params[name]) for c in curves)
+        - min(position(name, c.params[name]) for c in curves)
         for name in names
     }
 
     def distance(curve: Curve) -> float:
         return sum(
-            ((place(name, curve.params[name]) - place(name, params[name])) / (spread[name] or 1.0))
+            (
+                (position(name, curve.params[name]) - position(name, params[name]))
+                / (spread[name] or 1.0)
+            )
             ** 2
             for name in names
         )
@@ -143,7 +154,8 @@ class Replayed:
 
 def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Replayed:
     """One study to its end, as the driver runs it on one slot."""
-    studies, out = Studies(f"sqlite:///{database}", plan.name, plan.space, plan.sweep), Replayed()
+    studies = Studies(f"sqlite:///{database}", plan.name, plan.space, plan.sweep)
+    out = Replayed()
     while studies.trials_left(strategy):
         trial = studies.ask(strategy)
         evaluations = nearest(curves, trial.params).evaluations
@@ -159,9 +171,8 @@ def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Re
             studies.tell(trial, "pruned")
             out.pruned += 1
         else:
-            studies.report(
-                trial, len(evaluations), evaluations[-1][1]
-            )  # the last one prunes nothing any more
+            # The last report can't prune the trial.
+            studies.report(trial, len(evaluations), evaluations[-1][1])
             reached = max(value for _, value in evaluations)
             studies.tell(trial, "complete", reached)
             out.best = max(out.best, reached)
@@ -178,18 +189,17 @@ def compare_pruner(
     trials: int,
     seeds: int,
 ) -> tuple[list[float], list[float]]:
-    """With pruning against without, a value a seed: how many times fewer steps, and the points of the metric that the best one lost."""
-    fewer, lost = [], []
+    """For each seed: how many times fewer steps pruning takes, and what the best trial loses."""
+    fewer = []
+    lost = []
     for seed in range(seeds):
         found: dict[bool, list[Replayed]] = {True: [], False: []}
         for pruning in (False, True):
-            chosen = (
-                ("pruner={type: none}",)
-                if not pruning
-                else ()
-                if pruner is None
-                else (f"pruner={pruner}",)
-            )
+            chosen: tuple[str, ...] = ()
+            if not pruning:
+                chosen = ("pruner={type: none}",)
+            elif pruner is not None:
+                chosen = (f"pruner={pruner}",)
             plan = load(
                 space,
                 assignments=(f"trials={trials}", f"sampler={{type: tpe, seed: {seed}}}", *chosen),
@@ -200,12 +210,8 @@ def compare_pruner(
             ]
             database.unlink()
         fewer.append(sum(one.steps for one in found[False]) / sum(one.steps for one in found[True]))
-        lost.append(
-            100
-            * statistics.mean(
-                off.best - on.best for off, on in zip(found[False], found[True], strict=True)
-            )
-        )
+        pairs = zip(found[False], found[True], strict=True)
+        lost.append(100 * statistics.mean(off.best - on.best for off, on in pairs))
     return fewer, lost
 
 
@@ -216,7 +222,7 @@ def pruning(
     seeds: int = 5,
     spaces: tuple[Path, ...] = (),
 ) -> list[Row]:
-    # Of 200 validation rows the best of 20 trials is mostly the luckiest; 1,000 tell points apart.
+    # With 200 validation rows, the best of 20 trials is mostly luck; 1,000 show single points.
     sizes = {"rows": 800, "validation": 1000, "teacher_epochs": 2, "epochs": 3, "evaluations": 2}
     rows: list[Row] = []
     all_fewer: list[float] = []

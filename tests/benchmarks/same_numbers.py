@@ -52,7 +52,7 @@ class Broken(Exception):
     """A sweep that didn't run as it must."""
 
 
-# --- running -------------------------------------------------------------------------------------
+# --- running ---
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def check_checkout(checkout: Path, beside: Path) -> None:
         sys.exit(f"{checkout} has no package kdsweep: {(done.stdout or done.stderr).strip()}")
 
 
-# --- reading -------------------------------------------------------------------------------------
+# --- reading ---
 
 
 def read_numbers(folder: Path) -> Numbers:
@@ -233,7 +233,7 @@ def array_numbers(file: Path) -> dict[str, str]:
     return {str(list(index)): float(value).hex() for index, value in np.ndenumerate(array)}
 
 
-# --- comparing -----------------------------------------------------------------------------------
+# --- comparing ---
 
 
 @dataclass(frozen=True)
@@ -276,7 +276,7 @@ def report(sweep: str, what: str, found: Comparison) -> bool:
     return False
 
 
-# --- the command ---------------------------------------------------------------------------------
+# --- the command ---
 
 
 @dataclass(frozen=True)

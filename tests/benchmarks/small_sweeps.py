@@ -241,7 +241,7 @@ SWEEPS = (
 )
 
 
-# --- what they read ------------------------------------------------------------------------------
+# --- what they read ---
 
 
 def write_inputs(folder: Path, sweeps: tuple[SmallSweep, ...] = SWEEPS) -> None:

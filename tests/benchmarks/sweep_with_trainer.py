@@ -1,11 +1,12 @@
-"""The trials of a sweep as one runs them without kdsweep: transformers' Trainer, and Optuna that asks and tells in a loop."""
+"""The trials of a sweep without kdsweep: transformers' Trainer, and Optuna's ask and tell."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import accelerate  # noqa: F401  Trainer needs it and says so only once it is made
+# Trainer needs it, but complains only when it is made.
+import accelerate  # noqa: F401
 import numpy as np
 import optuna
 import torch
@@ -30,7 +31,7 @@ from kdsweep.core.training.step_plan import evaluation_steps
 
 
 class DistillationTrainer(Trainer):
-    """Distills as transformers' own guide does: the loss asks the teacher. Where alpha stays 1 there is none."""
+    """Distills as transformers' guide does, with the teacher in the loss; None while alpha is 1."""
 
     def __init__(
         self,
@@ -52,14 +53,10 @@ class DistillationTrainer(Trainer):
         outputs = model(**inputs)
         loss = outputs.loss
         if self.teacher is not None and model.training:
-            progress, epoch = (
-                self.state.global_step / self.state.max_steps,
-                int(self.state.epoch or 0),
-            )
-            alpha, temperature = (
-                self.settings.alpha.at(progress, epoch),
-                self.settings.temperature.at(progress, epoch),
-            )
+            progress = self.state.global_step / self.state.max_steps
+            epoch = int(self.state.epoch or 0)
+            alpha = self.settings.alpha.at(progress, epoch)
+            temperature = self.settings.temperature.at(progress, epoch)
             with torch.no_grad():
                 teacher_logits = self.teacher(
                     **{name: value for name, value in inputs.items() if name != "labels"}
@@ -73,8 +70,8 @@ class DistillationTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
 
-class At(TrainerCallback):
-    """Evaluate after these steps, and tell Optuna what was reached."""
+class EvaluateAt(TrainerCallback):
+    """Evaluates after these steps and reports the accuracy to Optuna."""
 
     def __init__(self, steps: set[int], trial: optuna.Trial) -> None:
         self.steps, self.trial = steps, trial
@@ -90,7 +87,7 @@ class At(TrainerCallback):
 
 
 class Loop:
-    """The loop's study, and what its trials share: rows, tokens and the teacher are read once."""
+    """The loop's study, and what its trials share: rows, tokens and the teacher, read once."""
 
     def __init__(self, folder: Path, first: TrialSettings, teacher: Path) -> None:
         folder.mkdir(parents=True)
@@ -115,7 +112,7 @@ class Loop:
         ]
 
     def trial(self, settings: TrialSettings) -> float:
-        """Train one; the best accuracy that it reached on validation."""
+        """Train one trial. Returns its best accuracy on validation."""
         trial = self.study.ask()
         trial.set_user_attr("settings", settings.model_dump(mode="json"))
         training = settings.training
@@ -123,6 +120,7 @@ class Loop:
         student, _ = load_student(settings.student, self.data.label_names, None)
         folder = self.folder / f"trial-{trial.number}"
         steps_an_epoch = -(-len(self.rows["train"]) // training.batch_size)
+        steps = evaluation_steps(steps_an_epoch, training.epochs, training.evaluations_per_epoch)
         arguments = TrainingArguments(
             output_dir=str(folder),
             num_train_epochs=training.epochs,
@@ -135,7 +133,8 @@ class Loop:
             max_grad_norm=training.gradient_clip or 0.0,
             dataloader_pin_memory=torch.cuda.is_available(),
             eval_strategy="steps",
-            eval_steps=10**9,  # the callback says when
+            # The callback decides when.
+            eval_steps=10**9,
             save_strategy="best",
             save_total_limit=1,
             load_best_model_at_end=True,
@@ -154,14 +153,7 @@ class Loop:
             train_dataset=self.rows["train"],
             eval_dataset=self.rows["validation"],
             compute_metrics=_accuracy,
-            callbacks=[
-                At(
-                    evaluation_steps(
-                        steps_an_epoch, training.epochs, training.evaluations_per_epoch
-                    ),
-                    trial,
-                )
-            ],
+            callbacks=[EvaluateAt(steps, trial)],
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
@@ -171,5 +163,5 @@ class Loop:
         return best
 
 
-def _accuracy(answers: EvalPrediction) -> dict[str, float]:
-    return {"accuracy": float(np.mean(answers.predictions.argmax(axis=1) == answers.label_ids))}
+def _accuracy(found: EvalPrediction) -> dict[str, float]:
+    return {"accuracy": float(np.mean(found.predictions.argmax(axis=1) == found.label_ids))}

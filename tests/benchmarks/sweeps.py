@@ -1,4 +1,4 @@
-"""Whole sweeps: how soon they begin, how long they take beside Trainer and Optuna in a loop, and how CPU cores are best cut into slots."""
+"""Whole sweeps: how soon they start, how long they take, and how many slots suit CPU cores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 import torch
 from measuring import Row, median, ratios, seconds, take_turns
@@ -46,7 +47,10 @@ def kdsweep(*arguments: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is swept over. The assignments are those of the space; `plan`, `run` and `command` take more, of the sweep."""
+    """What is swept over, with assignments for the space.
+
+    `plan`, `run` and `command` take more assignments, for the sweep.
+    """
 
     space: Path
     embedded: bool = False
@@ -69,7 +73,7 @@ class Problem:
         )
 
     def command(self, home: Home, name: str, *more: str) -> list[str]:
-        """`kdsweep run` as a user's shell begins it."""
+        """`kdsweep run` as a user's shell starts it."""
         sets = [
             word
             for text in (*self.assignments, "confirm={seeds: 0}", *more)
@@ -88,7 +92,7 @@ class Problem:
 
 
 def reviews(folder: Path, train: int, validation: int) -> Problem:
-    """search_spaces/sst2.yaml with its embedded sections, three of its strategies, so many rows, and one epoch."""
+    """The embedded sst2 space with three of its strategies, these numbers of rows, and one epoch."""
     document = YAML(typ="safe").load(SPACE)
     document["strategies"] = {name: document["strategies"][name] for name in STRATEGIES}
     document["embedded"] = {
@@ -100,24 +104,32 @@ def reviews(folder: Path, train: int, validation: int) -> Problem:
     with path.open("w", encoding="utf-8") as file:
         YAML().dump(document, file)
     sizes = f"task.limit={{train: {train}, validation: {validation}, test: {validation}}}"
-    teacher = "teacher.training={epochs: 1, batch_size: 16, evaluations_per_epoch: 1, learning_rate: 1.5e-4}"
+    teacher = (
+        "teacher.training={epochs: 1, batch_size: 16, evaluations_per_epoch: 1, "
+        "learning_rate: 1.5e-4}"
+    )
     return Problem(
         path, True, (sizes, "training.epochs=1", "training.evaluations_per_epoch=2", teacher)
     )
 
 
 def with_teacher(folder: Path, problem: Problem) -> tuple[Home, Path]:
-    """A home whose teacher is made: nothing else of it is. And the teacher's folder."""
-    plan, home = problem.plan(), Home(folder / "home")
+    """A home that has nothing but its teacher, and the teacher's folder."""
+    plan = problem.plan()
+    home = Home(folder / "home")
     return home, prepare_teacher(plan.space.task, plan.space.teachers()[0], home.cache).folder
 
 
-# --- how soon a sweep begins -----------------------------------------------------------------------------------------
+# --- how soon a sweep starts ---
 
 
 def start(folder: Path, rounds: int = 3, problem: Problem | None = None) -> list[Row]:
-    """A second sweep of a home that has teacher, tokens and logits: from the process's start to the line that tells of its first step."""
-    problem, home = problem or reviews(folder, 800, 500), Home(folder / "home")
+    """A second sweep in a home with teacher, tokens and logits: seconds to its first step.
+
+    From the start of the process to the line that reports the first step.
+    """
+    problem = problem or reviews(folder, 800, 500)
+    home = Home(folder / "home")
     one = ("trials=1", "engine={type: inline}")
     first, _ = _until_first_step(problem.command(home, "first", *one), to_the_end=True)
     found = [_until_first_step(problem.command(home, f"again-{i}", *one)) for i in range(rounds)]
@@ -125,7 +137,7 @@ def start(folder: Path, rounds: int = 3, problem: Problem | None = None) -> list
         part: [float(dict(_parts(line)).get(part, 0.0)) for _, line in found]
         for part, _ in _parts(found[0][1])
     }
-    helped = [
+    help_seconds = [
         seconds(lambda: subprocess.run(kdsweep("--help"), check=True, capture_output=True))
         for _ in range(rounds)
     ]
@@ -138,13 +150,16 @@ def start(folder: Path, rounds: int = 3, problem: Problem | None = None) -> list
         ),
         *(median(f"of it: {part}", values, "s") for part, values in parts.items()),
         Row("the same for the first sweep of a home, which trains the teacher", first, "s"),
-        median("kdsweep --help", helped, "s", at_most=0.5),
+        median("kdsweep --help", help_seconds, "s", at_most=0.5),
     ]
 
 
 def _until_first_step(command: list[str], *, to_the_end: bool = False) -> tuple[float, str]:
-    """Seconds until the command says `first step after`, and that line; then it is interrupted, unless it may run to its end."""
-    began = time.perf_counter()
+    """Seconds until the command prints `first step after`, and that line.
+
+    Then it is interrupted, unless `to_the_end`.
+    """
+    start = time.perf_counter()
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -153,18 +168,18 @@ def _until_first_step(command: list[str], *, to_the_end: bool = False) -> tuple[
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
     ) as process:
         assert process.stdout is not None
-        said = []
+        lines = []
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if line.startswith("first step after"):
-                passed = time.perf_counter() - began
+                passed = time.perf_counter() - start
                 break
         else:
-            raise RuntimeError("no first step: " + "".join(said))
+            raise RuntimeError("no first step: " + "".join(lines))
         if not to_the_end:
             process.send_signal(signal.SIGINT)
         process.communicate()
-    assert process.returncode == (0 if to_the_end else 130), "".join(said)
+    assert process.returncode == (0 if to_the_end else 130), "".join(lines)
     return passed, line
 
 
@@ -172,7 +187,16 @@ def _parts(line: str) -> list[tuple[str, str]]:
     return re.findall(r"[:,] ([a-z ]+) ([\d.]+) s", line)
 
 
-# --- a whole sweep beside Trainer and Optuna -------------------------------------------------------------------------
+# --- a whole sweep beside Trainer and Optuna ---
+
+
+@dataclass
+class Beside:
+    """Seconds of each round, and what each pair of trials reached on validation, ours first."""
+
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    reached: list[tuple[float, float]] = field(default_factory=list)
 
 
 def sweep(
@@ -183,68 +207,75 @@ def sweep(
     rounds: int = 3,
     problem: Problem | None = None,
 ) -> list[Row]:
-    """3 strategies, so many trials each: kdsweep runs the sweep, then Trainer the same trials in the same order; again with other seeds.
+    """kdsweep runs a sweep of 3 strategies, then Trainer the same trials in the same order.
 
-    Validation is an eighth of train, as in the whole data.
+    Each round has another seed. Validation is an eighth of train, as in the whole data.
     """
-    from sweep_with_trainer import Loop
-
     problem = problem or reviews(folder, train, validation)
     home, teacher = with_teacher(folder, problem)
-    ours, theirs = [], []
-    reached: list[tuple[float, float]] = []
+    found = Beside()
     for number in range(rounds):
-        name, chosen = (
-            f"sweep-{number}",
-            (
-                f"trials={trials}",
-                f"sampler={{type: tpe, seed: {number}}}",
-                "pruner={type: none}",
-                "engine={type: inline}",
-            ),
-        )
-        ours.append(seconds(lambda name=name, chosen=chosen: problem.run(home, name, *chosen)))
-        swept = [
-            TrialFolder(home.sweep(name).trials / trial) for trial in in_order(home.sweep(name))
-        ]
-        settings = [
-            TrialSettings.model_validate_json(place.settings.read_text(encoding="utf-8"))
-            for place in swept
-        ]
-        began = time.perf_counter()
-        loop = Loop(folder / f"loop-{number}", settings[0], teacher)
-        found = [loop.trial(one) for one in settings]
-        theirs.append(time.perf_counter() - began)
-        for place, other in zip(swept, found, strict=True):
-            result = place.read_result()
-            assert result is not None and result.best is not None
-            reached.append((result.best.metrics["validation/accuracy"], other))
-    differences = [100 * (one - other) for one, other in reached]
+        run_both(folder, problem, home, teacher, trials, number, found)
+    return beside_rows(found, trials)
+
+
+def run_both(
+    folder: Path,
+    problem: Problem,
+    home: Home,
+    teacher: Path,
+    trials: int,
+    number: int,
+    found: Beside,
+) -> None:
+    from sweep_with_trainer import Loop
+
+    name = f"sweep-{number}"
+    chosen = (
+        f"trials={trials}",
+        f"sampler={{type: tpe, seed: {number}}}",
+        "pruner={type: none}",
+        "engine={type: inline}",
+    )
+    found.ours.append(seconds(lambda: problem.run(home, name, *chosen)))
+    folders = [TrialFolder(home.sweep(name).trials / trial) for trial in in_order(home.sweep(name))]
+    settings = [
+        TrialSettings.model_validate_json(one.settings.read_text(encoding="utf-8"))
+        for one in folders
+    ]
+    start = time.perf_counter()
+    loop = Loop(folder / f"loop-{number}", settings[0], teacher)
+    accuracies = [loop.trial(one) for one in settings]
+    found.theirs.append(time.perf_counter() - start)
+    for one, accuracy in zip(folders, accuracies, strict=True):
+        result = one.read_result()
+        assert result is not None and result.best is not None
+        found.reached.append((result.best.metrics["validation/accuracy"], accuracy))
+
+
+def beside_rows(found: Beside, trials: int) -> list[Row]:
+    differences = [100 * (ours - theirs) for ours, theirs in found.reached]
+    mean = statistics.mean(differences)
     error = statistics.stdev(differences) / math.sqrt(len(differences))
+    ours = 100 * statistics.mean(ours for ours, _ in found.reached)
+    theirs = 100 * statistics.mean(theirs for _, theirs in found.reached)
     return [
         median(
-            f"{len(STRATEGIES) * trials} trials of {len(STRATEGIES)} strategies: Trainer and Optuna in a loop by kdsweep",
-            ratios(theirs, ours),
+            f"{len(STRATEGIES) * trials} trials of {len(STRATEGIES)} strategies: "
+            "Trainer and Optuna in a loop by kdsweep",
+            ratios(found.theirs, found.ours),
             "x",
             at_least=2.0,
         ),
-        median("kdsweep: the whole sweep, MLflow and report included", ours, "s"),
-        median("Trainer and Optuna", theirs, "s"),
-        Row(
-            "kdsweep: mean validation accuracy",
-            100 * statistics.mean(one for one, _ in reached),
-            "%",
-        ),
-        Row(
-            "Trainer and Optuna: mean validation accuracy",
-            100 * statistics.mean(other for _, other in reached),
-            "%",
-        ),
-        Row(f"difference, mean over {len(reached)} trials", statistics.mean(differences), "points"),
+        median("kdsweep: the whole sweep, MLflow and report included", found.ours, "s"),
+        median("Trainer and Optuna", found.theirs, "s"),
+        Row("kdsweep: mean validation accuracy", ours, "%"),
+        Row("Trainer and Optuna: mean validation accuracy", theirs, "%"),
+        Row(f"difference, mean over {len(differences)} trials", mean, "points"),
         Row("its standard error", error, "points"),
         Row(
             "the difference, without its sign, by its standard error",
-            abs(statistics.mean(differences)) / error if error else 0.0,
+            abs(mean) / error if error else 0.0,
             "",
             at_most=2.0,
         ),
@@ -252,35 +283,55 @@ def sweep(
 
 
 def in_order(sweep: SweepFolder) -> list[str]:
-    """The trials' names as they were begun."""
+    """The names of the trials in the order in which they started."""
     return sorted(
         [trial.name for trial in sweep.started_trials()],
         key=lambda name: TrialFolder(sweep.trials / name).settings.stat().st_mtime_ns,
     )
 
 
-# --- CPU cores as slots ----------------------------------------------------------------------------------------------
+# --- CPU cores as slots ---
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Processes that train at the same time, each with this number of threads."""
+
+    processes: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Optimizer steps before the timed ones, and the timed ones."""
+
+    warm_up: int
+    timed: int
 
 
 def slots_cpu(
     folder: Path,
     rounds: int = 3,
-    steps: int = 20,
-    warm_up: int = 4,
+    steps: Steps = Steps(warm_up=4, timed=20),
     cores: int | None = None,
     trials: int = 4,
     problem: Problem | None = None,
 ) -> list[Row]:
-    """One slot of all cores against a slot a core: rows a second of bare training, then whole sweeps where there are trials to run."""
-    cores, problem = cores or cpu_count(), problem or reviews(folder, 600, 300)
+    """One slot of all cores beside one slot per core: bare training, then whole sweeps.
+
+    With 0 trials, bare training alone.
+    """
+    cores = cores or cpu_count()
+    problem = problem or reviews(folder, 600, 300)
     home, _ = with_teacher(folder, problem)
     settings = problem.plan("training.evaluations_per_epoch=1").space.settle(
         "finetune", lambda parameter: parameter.domain.low, 0
-    )  # type: ignore[union-attr]
-    _until(settings, folder / "first", home.cache, None, warm_up, 1)  # makes the tokens
+    )
+    # The first training makes the tokens.
+    timed_training(settings, folder / "first", home.cache, Steps(steps.warm_up, 1), None)
     arms: dict[str, Callable[[], float]] = {
-        "one": lambda: rows_a_second(folder, settings, home.cache, 1, cores, warm_up, steps),
-        "many": lambda: rows_a_second(folder, settings, home.cache, cores, 1, warm_up, steps),
+        "one": lambda: rows_a_second(folder, settings, home.cache, Slots(1, cores), steps),
+        "many": lambda: rows_a_second(folder, settings, home.cache, Slots(cores, 1), steps),
     }
     found = take_turns(arms, rounds)
     bare = [
@@ -288,87 +339,74 @@ def slots_cpu(
         median(f"{cores} slots of one thread: rows a second in all", found["many"], "rows/s"),
         median("many by one", ratios(found["many"], found["one"]), "x"),
     ]
-    if not trials:
-        return bare
+    return bare + (whole_sweeps(problem, home, cores, trials, rounds) if trials else [])
+
+
+def whole_sweeps(problem: Problem, home: Home, cores: int, trials: int, rounds: int) -> list[Row]:
     engines = {
         "inline": "engine={type: inline}",
         "ray": f"engine={{type: ray, gpus_per_trial: 0, cpus_per_trial: 1, cpus: {cores}}}",
     }
-    whole = take_turns(
-        {
-            name: lambda engine=engine: _whole_sweep(problem, home, engine, trials)
-            for name, engine in engines.items()
-        },
-        rounds,
-    )
+    arms = {
+        name: lambda engine=engine: _whole_sweep(problem, home, engine, trials)
+        for name, engine in engines.items()
+    }
+    found = take_turns(arms, rounds)
     return [
-        *bare,
-        median(f"a sweep of {3 * trials} trials, inline, by `kdsweep run`", whole["inline"], "s"),
-        median("the same on Ray, a slot a core", whole["ray"], "s"),
-        median("inline by Ray", ratios(whole["inline"], whole["ray"]), "x"),
+        median(f"a sweep of {3 * trials} trials, inline, by `kdsweep run`", found["inline"], "s"),
+        median("the same on Ray, a slot a core", found["ray"], "s"),
+        median("inline by Ray", ratios(found["inline"], found["ray"]), "x"),
     ]
 
 
 def rows_a_second(
-    folder: Path,
-    settings: TrialSettings,
-    cache: Path,
-    processes: int,
-    threads: int,
-    warm_up: int,
-    steps: int,
+    folder: Path, settings: TrialSettings, cache: Path, slots: Slots, steps: Steps
 ) -> float:
-    """Of all processes in all, each training its own student with so many threads, while all of them do."""
+    """Rows per second of all processes together, each training a student of its own."""
     context = multiprocessing.get_context("spawn")
-    barrier, queue = context.Barrier(processes), context.Queue()
-    arguments = [
-        (
-            settings,
-            folder / f"slot-{i}-{time.monotonic_ns()}",
-            cache,
-            barrier,
-            queue,
-            threads,
-            warm_up,
-            steps,
+    barrier = context.Barrier(slots.processes)
+    queue = context.Queue()
+    folders = [folder / f"slot-{i}-{time.monotonic_ns()}" for i in range(slots.processes)]
+    children = [
+        context.Process(
+            target=_train_beside, args=(settings, one, cache, slots.threads, steps, barrier, queue)
         )
-        for i in range(processes)
+        for one in folders
     ]
-    children = [context.Process(target=_train_beside, args=one) for one in arguments]
     for child in children:
         child.start()
     spent = [queue.get(timeout=600) for _ in children]
     for child in children:
         child.join()
-    return sum(steps * settings.training.batch_size / one for one in spent)
+    return sum(steps.timed * settings.training.batch_size / one for one in spent)
 
 
 def _train_beside(
     settings: TrialSettings,
     folder: Path,
     cache: Path,
-    barrier: Any,
-    queue: Any,
     threads: int,
-    warm_up: int,
-    steps: int,
+    steps: Steps,
+    barrier: Barrier,
+    queue: Queue[float],
 ) -> None:
     torch.set_num_threads(threads)
-    queue.put(_until(settings, folder, cache, barrier, warm_up, steps))
+    queue.put(timed_training(settings, folder, cache, steps, barrier))
 
 
-def _until(
-    settings: TrialSettings, folder: Path, cache: Path, barrier: Any, warm_up: int, steps: int
+def timed_training(
+    settings: TrialSettings, folder: Path, cache: Path, steps: Steps, barrier: Barrier | None
 ) -> float:
-    """The seconds of `steps` optimizer steps after `warm_up` others, which all processes end together; the trial goes no further."""
+    """The seconds of the timed steps. All processes start them together; then the trial stops."""
     marks: list[float] = []
+    last = steps.warm_up + steps.timed
 
     def on_step(step: int, total_steps: int) -> bool:
-        if step == warm_up and barrier is not None:
+        if step == steps.warm_up and barrier is not None:
             barrier.wait()
-        if step in (warm_up, warm_up + steps):
+        if step in (steps.warm_up, last):
             marks.append(time.perf_counter())
-        return step == warm_up + steps
+        return step == last
 
     with contextlib.suppress(Interrupted):
         for _ in train(settings, folder, cache=cache, on_step=on_step):

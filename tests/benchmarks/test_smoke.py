@@ -1,4 +1,4 @@
-"""Each measurement runs, small: what it would say of a real size is for `make bench`."""
+"""Each measurement runs with small sizes; `make bench` measures real ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import run
 from measuring import Row, ratios, take_turns
 
 
-def test_trials_on_slots_are_all_run_and_their_gaps_measured(tmp_path: Path) -> None:
+def test_all_trials_run_on_the_slots_and_their_gaps_are_measured(tmp_path: Path) -> None:
     rows = {row.what: row.value for row in load.slots(tmp_path, slots=2, trials=6, seconds=0.2)}
     assert rows["ideal"] == pytest.approx(0.6)
     assert rows["as a multiple of the ideal"] > 1
@@ -22,7 +22,7 @@ def test_trials_on_slots_are_all_run_and_their_gaps_measured(tmp_path: Path) -> 
     assert rows["a slot idle between two trials, median"] > 0
 
 
-def test_what_lies_between_the_trials_of_a_slot_is_its_idle_time() -> None:
+def test_the_time_between_the_trials_of_a_slot_is_its_idle_time() -> None:
     assert load.idle_between([[(0.0, 1.0), (1.25, 2.0), (2.5, 3.0)], [(0.0, 4.0)]]) == [
         250.0,
         500.0,
@@ -35,7 +35,7 @@ def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:
     assert all(row.value > 0 for row in rows)
 
 
-def test_a_measurement_is_printed_and_kept_with_its_target(
+def test_a_measurement_is_printed_and_written_with_its_target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [
@@ -45,7 +45,7 @@ def test_a_measurement_is_printed_and_kept_with_its_target(
         Row("said", "slots: 97.9% busy"),
     ]
     monkeypatch.setattr(measuring, "OUT", tmp_path)
-    monkeypatch.setattr(run, "MEASUREMENTS", {"small": ("load", "")})
+    monkeypatch.setattr(run, "MEASUREMENTS", {"small": run.Measurement("load", "")})
     monkeypatch.setattr(load, "small", lambda folder: rows, raising=False)
     monkeypatch.setattr("sys.argv", ["run.py"])
     run.main()
@@ -55,26 +55,26 @@ def test_a_measurement_is_printed_and_kept_with_its_target(
     assert capsys.readouterr().out.count("NOT MET") == 2
 
 
-def test_several_measurements_have_a_process_each_and_one_that_fails_stops_no_other(
+def test_measurements_have_a_process_each_and_a_failing_one_stops_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    begun: list[list[str]] = []
+    started: list[list[str]] = []
 
     def process(command: list[str]) -> subprocess.CompletedProcess[str]:
-        begun.append(command[2:])
+        started.append(command[2:])
         return subprocess.CompletedProcess(command, int(command[2] == "slots"))
 
     monkeypatch.setattr(subprocess, "run", process)
     monkeypatch.setattr("sys.argv", ["run.py", "slots", "start", "--profile"])
     with pytest.raises(SystemExit, match="failed: slots"):
         run.main()
-    assert begun == [["slots", "--profile"], ["start", "--profile"]]
+    assert started == [["slots", "--profile"], ["start", "--profile"]]
 
 
-def test_every_measurement_that_is_listed_is_there() -> None:
+def test_every_listed_measurement_exists() -> None:
     assert all(
-        callable(getattr(importlib.import_module(module), name))
-        for name, (module, _) in run.MEASUREMENTS.items()
+        callable(getattr(importlib.import_module(one.module), name))
+        for name, one in run.MEASUREMENTS.items()
     )
 
 

@@ -24,9 +24,8 @@ def test_a_second_sweep_says_where_the_time_to_its_first_step_went(
     whole = rows["from the start of a second sweep's process to its first training step"]
     parts = [value for what, value in rows.items() if what.startswith("of it: ")]
     assert len(parts) >= 3
-    assert (
-        whole / 2 < sum(parts) < whole + 0.5
-    )  # the process sees nothing of its own beginning, and each part is rounded
+    # A process can't measure its own start, and each part is rounded.
+    assert whole / 2 < sum(parts) < whole + 0.5
 
 
 def test_a_sweep_and_a_loop_of_trainer_do_the_same_trials(tmp_path: Path, tiny_space: Path) -> None:
@@ -43,7 +42,12 @@ def test_slots_of_one_thread_are_compared_with_one_of_all(tmp_path: Path, tiny_s
     rows = {
         row.what: row.value
         for row in sweeps.slots_cpu(
-            tmp_path, rounds=1, steps=2, warm_up=1, cores=2, trials=0, problem=Problem(tiny_space)
+            tmp_path,
+            rounds=1,
+            steps=sweeps.Steps(warm_up=1, timed=2),
+            cores=2,
+            trials=0,
+            problem=Problem(tiny_space),
         )
     }
     assert rows["many by one"] > 0
@@ -66,10 +70,8 @@ def test_curves_are_recorded_once_and_studies_replayed_on_them(
 
 
 def test_the_nearest_curve_is_by_the_logarithm_of_the_rate() -> None:
-    low, high = (
-        Curve({"learning_rate": 1e-5}, [(1, 0.5)]),
-        Curve({"learning_rate": 1e-3}, [(1, 0.5)]),
-    )
+    low = Curve({"learning_rate": 1e-5}, [(1, 0.5)])
+    high = Curve({"learning_rate": 1e-3}, [(1, 0.5)])
     assert pruning.nearest([low, high], {"learning_rate": 0.9e-4}) is low
     assert pruning.nearest([low, high], {"learning_rate": 1.1e-4}) is high
 
@@ -80,11 +82,7 @@ def test_growth_is_drawn_beside_pure_compute(
     page = tmp_path / "growth.html"
     found = growth.growth(
         tmp_path,
-        rows=(32, 64),
-        lengths=(8, 12),
-        layers=(1, 2),
-        trials=(10, 20),
-        counted=4,
+        growth.Sizes(rows=(32, 64), lengths=(8, 12), layers=(1, 2), trials=(10, 20), counted=4),
         rounds=1,
         page=page,
         model=tiny("bert", layers=2),

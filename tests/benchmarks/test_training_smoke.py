@@ -1,4 +1,4 @@
-"""Every arm of `training` trains its student, small, over the same rows as kdsweep."""
+"""Every arm of `training` trains a small student over the same rows as kdsweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import training
-from training_work import Arm, SweepClock, Work, prepare
+from training_work import Arm, StepClock, Work, prepare
 from transformers import BertForSequenceClassification
 
 from kdsweep.core.settings import TrialSettings
@@ -46,7 +46,7 @@ def work(trial: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Wor
 
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[int, ...]]:
-    """The rows (their tokens, without padding) that went through a classifier in train mode: a student's."""
+    """The rows (tokens without padding) that a classifier in train mode read: a student's."""
     rows: Counter[tuple[int, ...]] = Counter()
     forward = BertForSequenceClassification.forward
 
@@ -92,7 +92,7 @@ def test_an_arm_trains_its_student_over_the_rows_of_the_trial(
     assert not work.teacher.training
 
 
-def test_the_timed_rows_are_the_same_for_those_who_draw_them_at_random(work: Work) -> None:
+def test_the_timed_rows_of_shuffled_arms_are_the_same(work: Work) -> None:
     timed = slice(WARM_UP * BATCH_SIZE, (WARM_UP + STEPS) * BATCH_SIZE)
     batches = work.batches()[WARM_UP:-1]
     of_kdsweep = [
@@ -126,7 +126,7 @@ def test_the_measurement_compares_kdsweep_with_every_arm(
 def test_a_clock_counts_only_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([10.0, 14.0])
     monkeypatch.setattr("time.perf_counter", lambda: next(times))
-    clock = SweepClock(warm_up=2, steps=3)
+    clock = StepClock(warm_up=2, steps=3)
     for _ in range(6):
         clock.step()
     assert clock.seconds == 4.0

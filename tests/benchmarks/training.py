@@ -1,4 +1,4 @@
-"""How fast a distillation trial trains, beside a loop with nothing in it and what one would use instead of kdsweep."""
+"""How fast a distillation trial trains, beside a bare loop and other tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from measuring import Row, median, ratios, take_turns
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
-from training_work import Arm, SweepClock, Work, prepare
+from training_work import Arm, StepClock, Work, prepare
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
 from kdsweep.core.device import to_device
@@ -32,7 +32,7 @@ TRIAL = {
         "label": "label",
         "labels": ["negative", "positive"],
     },
-    # Quickly made: what it knows plays no part in how fast it teaches.
+    # It is made quickly: how good it is doesn't change how fast it teaches.
     "teacher": {
         "model": MINILM,
         "training": {
@@ -56,11 +56,11 @@ TRIAL = {
     "learning_rate": 3.0e-4,
 }
 
-# --- the arms that need nothing but kdsweep and torch ----------------------------------------------------------------
+# --- the arms that need nothing but kdsweep and torch ---
 
 
-def kdsweep(work: Work, clock: SweepClock) -> PreTrainedModel:
-    """The core's own loop, with everything that it does beside a step; its evaluation comes after the timed steps."""
+def kdsweep(work: Work, clock: StepClock) -> PreTrainedModel:
+    """The core's own loop with all that it does; it evaluates after the timed steps."""
 
     def on_step(step: int, total_steps: int) -> bool:
         clock.step()
@@ -74,8 +74,8 @@ def kdsweep(work: Work, clock: SweepClock) -> PreTrainedModel:
     return student
 
 
-def bare(work: Work, clock: SweepClock) -> PreTrainedModel:
-    """The least that a step can be: kdsweep's batches, ready-made and in memory, and the teacher's logits beside them."""
+def bare(work: Work, clock: StepClock) -> PreTrainedModel:
+    """The least that a step can be: ready-made batches and teacher's logits in memory."""
     student = work.student()
     ready = []
     for rows in work.batches():
@@ -105,8 +105,8 @@ def bare(work: Work, clock: SweepClock) -> PreTrainedModel:
     return student
 
 
-def padded(work: Work, clock: SweepClock) -> PreTrainedModel:
-    """As tutorials do it: every row padded to the greatest length, the teacher asked in every step, AdamW as it comes."""
+def padded(work: Work, clock: StepClock) -> PreTrainedModel:
+    """As tutorials do it: rows padded to the greatest length, the teacher in every step."""
     student = work.student()
     rows = [
         dict(work.tokenizer.pad(row, padding="max_length", max_length=work.max_length))
@@ -117,7 +117,7 @@ def padded(work: Work, clock: SweepClock) -> PreTrainedModel:
         student.parameters(), lr=work.learning_rate, weight_decay=work.weight_decay
     )
     schedule, temperature = work.schedule(optimizer), work.temperature
-    for batch in DataLoader(rows, batch_size=work.batch_size, collate_fn=collate):  # type: ignore[arg-type]
+    for batch in DataLoader(rows, batch_size=work.batch_size, collate_fn=collate):
         batch = batch.to(student.device)
         with torch.no_grad():
             teacher_logits = work.teacher(**batch).logits
@@ -137,7 +137,7 @@ def padded(work: Work, clock: SweepClock) -> PreTrainedModel:
     return student
 
 
-# --- the measurement -------------------------------------------------------------------------------------------------
+# --- the measurement ---
 
 ARMS: dict[str, Arm] = {"kdsweep": kdsweep, "bare": bare, "padded": padded}
 # Each is the function of its name in the module training_with_MODULE: module, and the distribution that it needs.
@@ -161,7 +161,7 @@ TARGETS = {"bare": 0.97, "padded": 6.0, "trainer": 2.2, "torchdistill": 2.0, "te
 
 
 def rival(name: str) -> Arm | None:
-    """The arm, or None where what it needs isn't installed."""
+    """The arm, or None if what it needs isn't installed."""
     try:
         arm: Arm = getattr(importlib.import_module(f"training_with_{RIVALS[name][0]}"), name)
     except ModuleNotFoundError:
@@ -178,7 +178,7 @@ def training(
     rounds: int = 5,
     threads: int | None = None,
 ) -> list[Row]:
-    """Every arm takes the same number of steps over the same rows, in each of `rounds` with others in another order."""
+    """Every arm takes the same number of steps over the same rows, in `rounds` of other orders."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     try:
@@ -206,7 +206,10 @@ def training(
 
 
 def _turn(work: Work, arm: Arm) -> Callable[[], float]:
-    """Train once and return rows a second; each turn takes the next seed, so that arms of one round share theirs."""
+    """A function that trains once and returns rows per second.
+
+    Each turn takes the next seed, so that all arms of a round have the same.
+    """
     seeds = itertools.count()
 
     def turn() -> float:

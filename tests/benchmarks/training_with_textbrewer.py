@@ -1,7 +1,9 @@
-"""Distillation with TextBrewer, as its own example does it: examples/notebook_examples/sst2.ipynb of airaria/TextBrewer.
+"""Distillation with TextBrewer, after its example examples/notebook_examples/sst2.ipynb
+(airaria/TextBrewer).
 
-The notebook pads all rows to 128 tokens; here each batch is padded to its own longest row, so that TextBrewer isn't slow for
-that alone. Its loss has no T^2, so the weight of the teacher's term brings it.
+The notebook pads all rows to 128 tokens; here each batch is padded to its own longest row, so that
+TextBrewer isn't slow for that alone. Its loss has no T^2, so the weight of the teacher's term
+includes it.
 """
 
 from __future__ import annotations
@@ -11,22 +13,26 @@ from typing import Any
 import torch
 from textbrewer import BasicDistiller, DistillationConfig, GeneralDistiller, TrainingConfig
 from torch.utils.data import DataLoader
-from training_work import SweepClock, Work
+from training_work import StepClock, Work
 from transformers import DataCollatorWithPadding, PreTrainedModel, get_linear_schedule_with_warmup
 
 
-def textbrewer(work: Work, clock: SweepClock) -> PreTrainedModel:
+def textbrewer(work: Work, clock: StepClock) -> PreTrainedModel:
     """What its notebook and its README recommend for one teacher and one task."""
     return _distill(GeneralDistiller, work, clock)
 
 
-def textbrewer_caching(work: Work, clock: SweepClock) -> PreTrainedModel:
-    """Its option `is_caching_logits`: batches and the teacher's logits are kept in memory, before the first step; epochs repeat the same batches."""
+def textbrewer_caching(work: Work, clock: StepClock) -> PreTrainedModel:
+    """With its option `is_caching_logits`.
+
+    Batches and the teacher's logits are kept in memory before the first step; epochs repeat the
+    same batches.
+    """
     return _distill(BasicDistiller, work, clock, is_caching_logits=True)
 
 
 def _distill(
-    distiller_class: type, work: Work, clock: SweepClock, **options: object
+    distiller_class: type, work: Work, clock: StepClock, **options: object
 ) -> PreTrainedModel:
     student = work.student()
     optimizer = torch.optim.AdamW(

@@ -1,8 +1,10 @@
-"""Distillation with torchdistill, as its own example does it: examples/hf_transformers/text_classification.py of
-yoshitomo-matsubara/torchdistill with configs/sample/glue/sst2/kd/bert_base_uncased_from_bert_large_uncased.yaml.
+"""Distillation with torchdistill, after its example (yoshitomo-matsubara/torchdistill):
+examples/hf_transformers/text_classification.py with
+configs/sample/glue/sst2/kd/bert_base_uncased_from_bert_large_uncased.yaml.
 
-As there, no targets are handed to KDLoss, which then leaves the labels' term out: it computes a little less than the others.
-The example's Accelerator is left out: DistillationBox asks it for `use_fp16`, which today's accelerate doesn't have any more.
+As there, KDLoss gets no targets and leaves the labels' term out, so it computes a little less than
+the other arms. The example's Accelerator is left out: DistillationBox asks it for `use_fp16`, which
+today's accelerate no longer has.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import time
 
 import torch
 from measuring import OUT
-from training_work import SweepClock, Work
+from training_work import StepClock, Work
 from transformers import DataCollatorWithPadding, PreTrainedModel, get_linear_schedule_with_warmup
 
 # Where `pip install --no-deps --target` put it, if it isn't installed as usual.
@@ -22,9 +24,10 @@ if importlib.util.find_spec("torchdistill") is None:
 
 
 def import_torchvision() -> None:
-    """Import torchvision, which torchdistill lists image models with, also as a CUDA build beside a CPU build of torch.
+    """Import torchvision, which torchdistill needs, even a CUDA build beside a CPU build of torch.
 
-    Its compiled operators can't be loaded then, and it stops at describing two of them, unless they are declared.
+    Its compiled operators can't be loaded then. The import fails where it describes two of them,
+    unless they are declared.
     """
     try:
         importlib.import_module("torchvision")
@@ -107,7 +110,7 @@ train:
 register_scheduler(get_linear_schedule_with_warmup)
 
 
-def torchdistill(work: Work, clock: SweepClock) -> PreTrainedModel:
+def torchdistill(work: Work, clock: StepClock) -> PreTrainedModel:
     student = work.student()
     file = work.new_folder() / "kd.yaml"
     file.write_text(
@@ -131,20 +134,22 @@ def torchdistill(work: Work, clock: SweepClock) -> PreTrainedModel:
     box.pre_epoch_process(epoch=0)
     train_one_epoch(box, config["log_freq"], clock)
     box.clean_modules()
-    work.teacher.requires_grad_(False)  # clean_modules set it free
+    # clean_modules turned its gradients on.
+    work.teacher.requires_grad_(False)
     return student
 
 
-def train_one_epoch(box: DistillationBox, log_freq: int, clock: SweepClock) -> None:
+def train_one_epoch(box: DistillationBox, log_freq: int, clock: StepClock) -> None:
     """The example's function of this name."""
     metric_logger = MetricLogger(delimiter="  ")
     metric_logger.add_meter("lr", SmoothedValue(window_size=1, fmt="{value}"))
     metric_logger.add_meter("sample/s", SmoothedValue(window_size=10, fmt="{value}"))
     for sample_batch in metric_logger.log_every(box.train_data_loader, log_freq, "Epoch: [0]"):
-        began = time.time()
-        sample_batch = sample_batch.to(box.device)  # the example's Accelerator does this
+        start = time.time()
+        # The example's Accelerator does this.
+        sample_batch = sample_batch.to(box.device)
         loss = box.forward_process(sample_batch, targets=None, supp_dict=None)
         box.post_forward_process(loss=loss)
         metric_logger.update(loss=loss.item(), lr=box.optimizer.param_groups[0]["lr"])
-        metric_logger.meters["sample/s"].update(len(sample_batch) / (time.time() - began))
+        metric_logger.meters["sample/s"].update(len(sample_batch) / (time.time() - start))
         clock.step()

@@ -1,16 +1,17 @@
-"""Distillation with transformers' Trainer, as its own guide does it: a subclass whose loss asks the teacher.
+"""Distillation with transformers' Trainer: a subclass whose loss runs the teacher.
 
-The guide: "Knowledge Distillation for Computer Vision" in transformers' documentation; with text, DataCollatorWithPadding of its
-example run_glue.py in the place of images.
+After the guide "Knowledge Distillation for Computer Vision" in transformers' documentation, but for
+text: with DataCollatorWithPadding, as in its example run_glue.py.
 """
 
 from __future__ import annotations
 
-import accelerate  # noqa: F401  Trainer needs it and says so only once it is made
+# Trainer needs it, but complains only when it is made.
+import accelerate  # noqa: F401
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from training_work import SweepClock, Work
+from training_work import StepClock, Work
 from transformers import (
     DataCollatorWithPadding,
     PreTrainedModel,
@@ -52,14 +53,14 @@ class DistillationTrainer(Trainer):
 
 
 class Ticking(TrainerCallback):
-    def __init__(self, clock: SweepClock) -> None:
+    def __init__(self, clock: StepClock) -> None:
         self.clock = clock
 
     def on_step_end(self, *arguments: object, **more: object) -> None:  # type: ignore[override]
         self.clock.step()
 
 
-def trainer(work: Work, clock: SweepClock) -> PreTrainedModel:
+def trainer(work: Work, clock: StepClock) -> PreTrainedModel:
     student, folder = work.student(), work.new_folder()
     arguments = TrainingArguments(
         output_dir=str(folder),

@@ -1,4 +1,4 @@
-"""What every arm of `training` has in common: the same rows, the same teacher, the same student at its start, and the clock."""
+"""What every arm of `training` shares: rows, teacher, the untrained student, and the clock."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from kdsweep.core.data.batches import batches
-from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import pick_device
-from kdsweep.core.models.inputs import reads_token_types
+from kdsweep.core.models.inputs import input_format_of
 from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import Limit, TrialSettings
 from kdsweep.core.teachers.artifact import frozen_teacher
@@ -30,11 +29,13 @@ from kdsweep.core.teachers.selection import prepare_teacher
 VALIDATION_ROWS = 256
 
 
-class SweepClock:
+class StepClock:
     """The seconds of `steps` optimizer steps that come after `warm_up` others."""
 
     def __init__(self, warm_up: int, steps: int) -> None:
-        self.first, self.last, self.steps = warm_up, warm_up + steps, 0
+        self.first = warm_up
+        self.last = warm_up + steps
+        self.steps = 0
         self.marks: list[float] = []
 
     def step(self) -> None:
@@ -42,18 +43,22 @@ class SweepClock:
         self.steps += 1
         if self.steps in (self.first, self.last):
             if torch.cuda.is_available():
-                torch.cuda.synchronize()  # only here: steps follow each other as fast as they are given to the GPU
+                # Only here, because the steps between are queued without waiting for the GPU.
+                torch.cuda.synchronize()
             self.marks.append(time.perf_counter())
 
     @property
     def seconds(self) -> float:
-        began, ended = self.marks
-        return ended - began
+        start, end = self.marks
+        return end - start
 
 
 @dataclass(frozen=True)
 class Work:
-    """One `distill` trial, of one epoch: `warm_up` steps, `steps` that are timed, and one more (kdsweep evaluates after its last)."""
+    """One `distill` trial of one epoch: `warm_up` steps, `steps` timed ones, and one more.
+
+    kdsweep evaluates after its last step, which therefore isn't timed.
+    """
 
     settings: TrialSettings
     warm_up: int
@@ -112,14 +117,14 @@ class Work:
         }
 
     def with_seed(self, seed: int) -> Work:
-        """The same with another order of rows."""
+        """The same work with another order of rows."""
         return replace(self, settings=self.settings.model_copy(update={"seed": seed}))
 
     def new_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
 
-    def clock(self) -> SweepClock:
-        return SweepClock(self.warm_up, self.steps)
+    def clock(self) -> StepClock:
+        return StepClock(self.warm_up, self.steps)
 
     def batches(self) -> list[np.ndarray]:
         """The row numbers of kdsweep's batches."""
@@ -133,11 +138,13 @@ class Work:
         return get_linear_schedule_with_warmup(optimizer, **self.schedule_steps)
 
     def examples(self) -> list[dict[str, Any]]:
-        """Tokenized rows as a collator takes them, in the random order of whoever doesn't sort by length.
+        """Tokenized rows as a collator takes them, in random order, not sorted by length.
 
-        They are shuffled here and not by a sampler, so that the rows of the timed steps are those that kdsweep's timed steps have.
+        They are shuffled here and not by a sampler, so that the timed steps have the same rows as
+        kdsweep's timed steps.
         """
-        order, random = self.batches(), np.random.default_rng([self.settings.seed, 1])
+        order = self.batches()
+        random = np.random.default_rng([self.settings.seed, 1])
         parts = (order[: self.warm_up], order[self.warm_up : -1], order[-1:])
         return [
             self._example(row) for part in parts for row in random.permutation(np.concatenate(part))
@@ -150,12 +157,13 @@ class Work:
         return values | {"labels": int(self.data.train.labels[row])}
 
 
-# An arm trains one student as `Work` says, calls `SweepClock.step` after each optimizer step, and returns the student.
-Arm = Callable[[Work, SweepClock], PreTrainedModel]
+# An arm trains one student as `Work` says, calls `StepClock.step` after each optimizer step, and
+# returns the student.
+Arm = Callable[[Work, StepClock], PreTrainedModel]
 
 
 def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) -> Work:
-    """Take as many rows as the steps need, train the teacher on them, and keep tokens and logits in the cache of `folder`."""
+    """Take as many rows as the steps need, and prepare teacher, tokens and logits in `folder`."""
     rows = settings.training.batch_size * (warm_up + steps + 1)
     task = settings.task.model_copy(update={"limit": Limit(train=rows, validation=VALIDATION_ROWS)})
     settings = settings.model_copy(update={"task": task})
@@ -168,13 +176,9 @@ def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) 
     teacher_logits(teacher, data, cache=cache, split="validation")
     torch.manual_seed(settings.seed)
     student, tokenizer = load_student(settings.student, data.label_names, None)
-    tokens = tokenize_split(
-        data.train,
-        tokenizer,
-        InputFormat(settings.training.max_length, token_types=reads_token_types(student)),
-        cache=cache,
-    )
-    student.to(pick_device())  # type: ignore[arg-type]
+    input_format = input_format_of(student, settings.training.max_length)
+    tokens = tokenize_split(data.train, tokenizer, input_format, cache=cache)
+    student.to(pick_device())
     return Work(
         settings,
         warm_up,
