@@ -92,7 +92,7 @@ class Problem:
 
 
 def reviews(folder: Path, train: int, validation: int) -> Problem:
-    """The embedded sst2 space with three of its strategies, these numbers of rows, and one epoch."""
+    """The embedded sst2 space with three of its strategies, fewer rows, and one epoch."""
     document = YAML(typ="safe").load(SPACE)
     document["strategies"] = {name: document["strategies"][name] for name in STRATEGIES}
     document["embedded"] = {

@@ -140,7 +140,7 @@ def padded(work: Work, clock: StepClock) -> PreTrainedModel:
 # --- the measurement ---
 
 ARMS: dict[str, Arm] = {"kdsweep": kdsweep, "bare": bare, "padded": padded}
-# Each is the function of its name in the module training_with_MODULE: module, and the distribution that it needs.
+# The function of the same name in the module training_with_MODULE; (MODULE, its package).
 RIVALS = {
     "trainer": ("trainer", "accelerate"),
     "torchdistill": ("torchdistill", "torchdistill"),
