@@ -1,4 +1,4 @@
-"""The measurements of rows run, small."""
+"""The measurements of rows run with small sizes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_slots_share_what_they_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    forked = multiprocessing.get_context(
-        "forkserver"
-    )  # eight processes, and torch is imported once
+    # Eight processes, but torch is imported once.
+    forked = multiprocessing.get_context("forkserver")
     forked.set_forkserver_preload(["kdsweep.core.teachers.artifact", "kdsweep.core.data.tokenize"])
-    monkeypatch.setattr(rows, "BEGINNING", forked)
+    monkeypatch.setattr(rows, "SPAWN", forked)
     found = {row.what: row for row in rows.memory(tmp_path, rows=3_000, few=300, slots=2, steps=4)}
     shown = [what for what in found if what.startswith("resident in all (PSS)")]
     assert len(shown) == 4
