@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ class Table:
     class_names: for each column whose class names the dataset itself knows.
     """
 
-    columns: dict[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any]]
     class_names: dict[str, tuple[str, ...]]
 
     def is_unlabelled(self, column: str) -> bool:
@@ -143,7 +143,7 @@ def _from_dataset(dataset: datasets.Dataset) -> Table:
 
     features = dataset.features
     rows = dataset.select(range(min(len(dataset), ROWS_LOOKED_AT)))
-    columns: dict[str, Sequence[Any]] = {}
+    columns: Mapping[str, Sequence[Any]] = {}
     class_names: dict[str, tuple[str, ...]] = {}
     for name in dataset.column_names:
         # Of a list, what is in it.

@@ -157,7 +157,7 @@ def first_process(spent: dict[str, float], data: int) -> list[Row]:
         Row("the first process: reading the file", spent["read_splits"], "s"),
         Row("the first process: cleaning", spent["clean_rows"], "s"),
         Row("the first process: hashing and splitting", spent["hold_out"], "s"),
-        Row("the first process: numbering labels", spent["_number_labels"], "s"),
+        Row("the first process: numbering labels", spent["number_labels"], "s"),
         Row(
             "the first process: hashing the splits for their keys",
             spent["load_task"] - phases,

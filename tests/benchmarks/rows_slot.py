@@ -27,7 +27,7 @@ PHASES = {
     "read_splits": loading,
     "clean_rows": loading,
     "hold_out": loading,
-    "_number_labels": labels,
+    "number_labels": labels,
     "publish_rows": loading,
 }
 TEACHER = Teacher("measured", Path(), {}, 0, 0.0, 0.0, MAX_LENGTH, 0.0, None)

@@ -1,64 +1,112 @@
-"""Raw labels to class numbers, numbers, or sets of labels."""
+"""From raw labels to class numbers, numbers, or sets of labels.
+
+Each kind of task reads labels with one of `number_labels`, `read_numbers` and `read_label_sets`.
+They return the names of the outputs and, for each split, the labels of its rows. They raise
+DataError for labels that can't be used.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import SupportsFloat
 
 import numpy as np
 
 from kdsweep.core.data.raw_rows import RawRows, as_text
 from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import DataError
+from kdsweep.errors import DataError, first_few
+
+Labels = tuple[tuple[str, ...], dict[str, np.ndarray]]
+
+# How csv files write booleans.
+FLAGS = {"true": 1.0, "false": 0.0}
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
+
+# --- one class for each row ---
 
 
 def number_labels(
     task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Class numbers from 0 for each split, and the names of the classes in that order."""
+) -> Labels:
+    """The names of the classes, and for each split their numbers from 0, int64 [rows].
+
+    dataset_names: the classes if the dataset itself names them; its labels are their numbers.
+    """
     found = {
         name: [_as_label(task, name, value) for value in part.labels] for name, part in rows.items()
     }
     for name, labels in found.items():
         if missing := sum(label in {"-1", ""} for label in labels):
             raise DataError(
-                f"task.label: {missing:,} of {len(labels):,} rows of the {name} split have no label ({task.label} is -1 or empty); "
-                "name another split, or remove those rows"
+                f"task.label: {missing:,} of {len(labels):,} rows of the {name} split have no "
+                f"label ({task.label} is -1 or empty); name another split, or remove those rows"
             )
     values = sorted(set(found["train"]), key=_label_order)
-    if dataset_names is not None:  # the dataset's own class names; its labels are their numbers
-        names, numbers = dataset_names, {str(i): i for i in range(len(dataset_names))}
-    else:
-        names, numbers = tuple(values), {value: i for i, value in enumerate(values)}
-    if task.labels is not None:
-        names, numbers = _named_labels(task.labels, values, numbers, names)
-    if len(values) < 2:
-        raise DataError(
-            f"task.label: every row of train has the same label ({task.label} = {values[0]!r})"
-        )
-    if len(values) > 20 and len(values) > len(found["train"]) / 4:
-        raise DataError(
-            f"task.label: column {task.label!r} has {len(values):,} values in {len(found['train']):,} rows: that is no label column"
-        )
-    for name in found:
-        if unknown := sorted(set(found[name]) - numbers.keys()):
-            raise DataError(
-                f"task.label: {name} has the label {unknown[0]!r}, which train doesn't have (train: {', '.join(values)})"
-            )
-    if task.metric in ("f1", "accuracy_and_f1") and len(names) != 2:
-        raise DataError(
-            f"task.metric: {task.metric} is for 2 classes and there are {len(names)} ({', '.join(names[:8])}); use f1_macro, accuracy or matthews"
-        )
+    names, numbers = _names_and_numbers(task, values, dataset_names)
+    _check_classes(task, values, names, len(found["train"]))
+    for name, labels in found.items():
+        if unknown := sorted(set(labels) - numbers.keys()):
+            raise _unknown_label(name, unknown[0], values)
     return names, {
         name: np.array([numbers[label] for label in labels], dtype=np.int64)
         for name, labels in found.items()
     }
 
 
-def _as_label(task: TaskSettings, split: str, value: Any) -> str:
-    """A label as text: 1, 1.0, True, '1' and '1.0' are the same class; a number with a fraction is none."""
+def _names_and_numbers(
+    task: TaskSettings, values: list[str], dataset_names: tuple[str, ...] | None
+) -> tuple[tuple[str, ...], dict[str, int]]:
+    """The names of the outputs, and the number of the output of each raw value.
+
+    `task.labels` orders known names, or names the numbers 0, 1, ...
+    """
+    if dataset_names:
+        names = dataset_names
+        numbers = {str(i): i for i in range(len(names))}
+    else:
+        names = tuple(values)
+        numbers = {name: i for i, name in enumerate(names)}
+    wanted = task.labels
+    if wanted is None:
+        return names, numbers
+    if set(wanted) == set(names):
+        return wanted, {value: wanted.index(names[number]) for value, number in numbers.items()}
+    if len(wanted) == len(names) and all(value.isdigit() for value in values):
+        return wanted, numbers
+    raise DataError(
+        f"task.labels: [{first_few(wanted)}] are not the labels of the rows: {first_few(names)}"
+    )
+
+
+def _check_classes(
+    task: TaskSettings, values: list[str], names: tuple[str, ...], train_rows: int
+) -> None:
+    if len(values) < 2:
+        raise DataError(
+            f"task.label: every row of train has the same label ({task.label} = {values[0]!r}); "
+            "name another column, or add rows with other labels"
+        )
+    if len(values) > 20 and len(values) > train_rows / 4:
+        raise DataError(
+            f"task.label: column {task.label!r} has {len(values):,} values in {train_rows:,} rows: "
+            "that is no label column; name another one"
+        )
+    if task.metric in ("f1", "accuracy_and_f1") and len(names) != 2:
+        raise DataError(
+            f"task.metric: {task.metric} is for 2 classes and there are {len(names)} "
+            f"({first_few(names)}); use f1_macro, accuracy or matthews"
+        )
+
+
+def _as_label(task: TaskSettings, split: str, value: object) -> str:
+    """A label as text: 1, 1.0, True, '1' and '1.0' are the same class.
+
+    Raises DataError for lists and for a number with a fraction.
+    """
     if isinstance(value, list | dict | np.ndarray):
         raise DataError(
-            f"task.label: {task.label} of {split} holds lists: a row must have one label; where it may have several, set task.kind: multi_label"
+            f"task.label: {task.label} of {split} has lists, but a row must have one label; "
+            "if a row may have several, set task.kind: multi_label"
         )
     if isinstance(value, bool | np.bool_):
         return str(int(value))
@@ -71,88 +119,93 @@ def _as_label(task: TaskSettings, split: str, value: Any) -> str:
         return text
     if number != int(number):
         raise DataError(
-            f"task.label: {task.label} of {split} holds {text!r}: a class label must be a whole number or a name; for a regression set task.kind: regression"
+            f"task.label: {task.label} of {split} has {text!r}, but a class label must be a whole "
+            "number or a name; for a regression set task.kind: regression"
         )
     return str(int(number))
 
 
 def _label_order(label: str) -> tuple[int, int, str]:
+    """Numbers first, in their order, then names."""
     try:
         return (0, int(label), "")
     except ValueError:
         return (1, 0, label)
 
 
-def _named_labels(
-    wanted: tuple[str, ...], values: list[str], numbers: dict[str, int], names: tuple[str, ...]
-) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Apply the space's `labels`: the order of known names, or new names for numbers 0, 1, ..."""
-    if set(wanted) == set(names):
-        by_name = {name: wanted.index(name) for name in wanted}
-        return wanted, {value: by_name[names[number]] for value, number in numbers.items()}
-    if len(wanted) == len(names) and all(value.isdigit() for value in values):
-        return wanted, numbers
-    raise DataError(
-        f"task.labels: [{', '.join(wanted)}] are not the labels of the rows: {', '.join(names)}"
+def _unknown_label(split: str, label: str, values: list[str]) -> DataError:
+    return DataError(
+        f"task.label: {split} has the label {label!r}, which train doesn't have "
+        f"(train: {first_few(values)})"
     )
 
 
-# --- labels that are no classes --------------------------------------------------------------------------------------
+# --- a number for each row ---
 
 
-def read_numbers(
-    task: TaskSettings, rows: dict[str, RawRows]
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """A regression's labels, fp32 [rows] for each split, and what its one output is called: as the column is."""
+def read_numbers(task: TaskSettings, rows: dict[str, RawRows]) -> Labels:
+    """The name of the column, and for each split its numbers, fp32 [rows]."""
     found = {}
     for name, part in rows.items():
-        if missing := sum(value is None or as_text(value).strip() == "" for value in part.labels):
+        if missing := sum(as_text(value).strip() == "" for value in part.labels):
             raise DataError(
-                f"task.label: {missing:,} of {len(part):,} rows of the {name} split have no label ({task.label} is empty); remove those rows"
+                f"task.label: {missing:,} of {len(part):,} rows of the {name} split have no label "
+                f"({task.label} is empty); remove those rows"
             )
-        found[name] = np.array(
-            [_as_number(task, name, value) for value in part.labels], dtype=np.float32
-        )
+        numbers = [_as_number(task, name, value) for value in part.labels]
+        found[name] = np.array(numbers, dtype=np.float32)
         if len(part) > 1 and np.ptp(found[name]) == 0:
             raise DataError(
-                f"task.label: every row of the {name} split has the same label ({task.label} = {found[name][0]:g}): nothing goes with that; "
-                "labels that are not public are often -1: name another split"
+                f"task.label: every row of the {name} split has the same label ({task.label} = "
+                f"{found[name][0]:g}), so nothing can be learned from it; labels that are not "
+                "public are often -1: name another split"
             )
     return task.label_columns, found
 
 
-def _as_number(task: TaskSettings, split: str, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = float("nan")
-    if not abs(number) <= float(np.finfo(np.float32).max):  # as NaN isn't either
+def _as_number(task: TaskSettings, split: str, value: object) -> float:
+    number = _float_or_nan(value)
+    # A comparison with NaN is False.
+    if not abs(number) <= LARGEST_NUMBER:
         raise DataError(
-            f"task.label: {task.label} of {split} holds {str(value)[:40]!r}: with kind: regression a label must be a number, below 3.4e+38"
+            f"task.label: {task.label} of {split} has {str(value)[:40]!r}: with kind: regression a "
+            "label must be a number, below 3.4e+38"
         )
     return number
 
 
+def _float_or_nan(value: object) -> float:
+    if not isinstance(value, str | bytes | SupportsFloat):
+        return float("nan")
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+# --- several labels for each row ---
+
+
 def read_label_sets(
     task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Which labels each row has, fp32 0 and 1 [rows, labels] for each split, and what they are called in that order."""
+) -> Labels:
+    """The names of the labels, and for each split 1 where a row has one, fp32 [rows, labels].
+
+    dataset_names: the labels if the dataset itself names them.
+    """
     if isinstance(task.label, tuple):
-        return _named_columns(
-            task, {name: _flags(task, name, part.labels) for name, part in rows.items()}
-        )
+        flags = {name: _flags(task, name, part.labels) for name, part in rows.items()}
+        return _in_wanted_order(task, flags)
     found = {
         name: [_as_labels(task, name, value) for value in part.labels]
         for name, part in rows.items()
     }
     values = sorted({label for labels in found["train"] for label in labels}, key=_label_order)
-    names = dataset_names or tuple(values)
-    numbers = {str(i) if dataset_names else name: i for i, name in enumerate(names)}
-    if task.labels is not None:
-        names, numbers = _named_labels(task.labels, values, numbers, names)
+    names, numbers = _names_and_numbers(task, values, dataset_names)
     if len(names) < 2:
         raise DataError(
-            f"task.label: the rows of train have {len(names)} different labels in {task.label}; it takes 2 at least"
+            f"task.label: the rows of train have {len(names)} different labels in {task.label}, "
+            "but there must be at least 2; name another column"
         )
     out = {}
     for name, sets in found.items():
@@ -160,58 +213,52 @@ def read_label_sets(
         for row, labels in enumerate(sets):
             for label in labels:
                 if label not in numbers:
-                    raise DataError(
-                        f"task.label: {name} has the label {label!r}, which train doesn't have (train: {', '.join(values)})"
-                    )
+                    raise _unknown_label(name, label, values)
                 out[name][row, numbers[label]] = 1
     return names, out
 
 
-def _as_labels(task: TaskSettings, split: str, value: Any) -> list[str]:
+def _as_labels(task: TaskSettings, split: str, value: object) -> list[str]:
     if not isinstance(value, list | tuple | np.ndarray):
         raise DataError(
-            f"task.label: {task.label} of {split} holds {value!r}: with kind: multi_label a row must have a list of labels (json, jsonl, parquet, "
-            "a dataset), or task.label must name several columns of 0 and 1"
+            f"task.label: {task.label} of {split} has {value!r}: with kind: multi_label a row must "
+            "have a list of labels (json, jsonl, parquet, a dataset), or task.label must name "
+            "several columns of 0 and 1"
         )
     labels = [_as_label(task, split, one) for one in value]
     if {"-1", ""} & set(labels):
         raise DataError(
-            f"task.label: {task.label} of {split} has a list with -1 or nothing in it, which is no label: a row that no label applies to has an empty list"
+            f"task.label: {task.label} of {split} has a list with -1 or nothing in it, which is no "
+            "label; give a row without labels an empty list"
         )
     return labels
 
 
-FLAGS = {"true": 1.0, "false": 0.0}  # how a csv has booleans
-
-
-def _flags(task: TaskSettings, split: str, rows: list[Any]) -> np.ndarray:
-    """fp32 [rows, columns] of 0 and 1"""
+def _flags(task: TaskSettings, split: str, rows: list[object]) -> np.ndarray:
+    """fp32 [rows, columns] of 0 and 1. rows: a tuple with a value of each column."""
     flags = np.empty((len(rows), len(task.label_columns)), dtype=np.float32)
     for number, row in enumerate(rows):
+        assert isinstance(row, tuple)
         for column, (name, value) in enumerate(zip(task.label_columns, row, strict=True)):
-            try:
-                flags[number, column] = float(
-                    FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value
-                )
-            except (TypeError, ValueError, OverflowError):
-                flags[number, column] = -1
+            flag = FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value
+            flags[number, column] = _float_or_nan(flag)
             if flags[number, column] not in (0, 1):
                 raise DataError(
-                    f"task.label: {name} of {split} holds {value!r}: where each label has its column, that must be 0 or 1 (or true, false)"
+                    f"task.label: {name} of {split} has {value!r}: a column for one label must "
+                    "have 0 or 1 (or true, false)"
                 )
     return flags
 
 
-def _named_columns(
-    task: TaskSettings, found: dict[str, np.ndarray]
-) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Apply the space's `labels`: the order of the columns."""
+def _in_wanted_order(task: TaskSettings, found: dict[str, np.ndarray]) -> Labels:
+    """The columns in the order of `task.labels`, if the space has that."""
     names = task.label_columns
     if task.labels is None:
         return names, found
     if sorted(task.labels) != sorted(names):
         raise DataError(
-            f"task.labels: [{', '.join(task.labels)}] are not the columns of task.label: {', '.join(names)}"
+            f"task.labels: [{first_few(task.labels)}] are not the columns of task.label: "
+            f"{first_few(names)}"
         )
     order = [names.index(name) for name in task.labels]
     return task.labels, {

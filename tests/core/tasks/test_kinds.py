@@ -199,8 +199,8 @@ def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_pat
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        (["1.5", "x", "2"], "holds 'x'"),
-        (["1.5", "1e60", "2"], "holds '1e60': .* below 3.4e"),
+        (["1.5", "x", "2"], "has 'x'"),
+        (["1.5", "1e60", "2"], "has '1e60': .* below 3.4e"),
         (["1.5", "", "2"], "1 of .* rows .* have no label"),
         (["-1", "-1", "-1.0"], "every row of the train split has the same label"),
     ],
@@ -263,7 +263,7 @@ def test_sets_of_labels_are_refused_where_they_are_none(table: Path) -> None:
     }
     with pytest.raises(DataError, match="must have a list of labels"):
         load_task(TaskSettings(**base, label="score"))
-    with pytest.raises(DataError, match=r"score of train holds \d\.\d+: .* must be 0 or 1"):
+    with pytest.raises(DataError, match=r"score of train has \d\.\d+: .* must have 0 or 1"):
         load_task(TaskSettings(**base, label=["good", "score"]))
     with pytest.raises(DataError, match="set task.kind: multi_label"):
         load_task(TaskSettings(dataset=str(table), text="text", label="sets"))
@@ -296,7 +296,7 @@ def test_what_means_no_label_is_none_in_a_list_either(
     rows = [json.dumps({"text": f"text {i}", "sets": sets[i % 2]}) for i in range(60)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     with pytest.raises(
-        DataError, match="which is no label: a row that no label applies to has an empty list"
+        DataError, match="which is no label; give a row without labels an empty list"
     ):
         load_task(
             TaskSettings(
