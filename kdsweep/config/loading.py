@@ -51,11 +51,15 @@ class Override:
 
 @dataclass
 class Document:
-    """What a file says (`data`) and where it says it (`origins`)."""
+    """What a file says (`data`) and where it says it (`origins`).
+
+    is_stored: a sweep stored it, perhaps an older version: it may say what is refused today.
+    """
 
     file: str
     data: dict[str, Plain]
     origins: Origins = field(default_factory=dict)
+    is_stored: bool = False
 
     def error(self, path: KeyPath, message: str) -> SpaceError:
         """An error at `path`, or at its nearest parent with an origin."""

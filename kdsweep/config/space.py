@@ -352,13 +352,19 @@ def _with_lengths_of_teachers(space: SearchSpace) -> SearchSpace:
 
 
 def load_space(
-    path: Path | str, *, embedded: bool = False, assignments: list[str] | tuple[str, ...] = ()
+    path: Path | str,
+    *,
+    embedded: bool = False,
+    assignments: list[str] | tuple[str, ...] = (),
+    is_stored: bool = False,
 ) -> SearchSpace:
     """A search space from its file; `assignments` are `key.path=value` texts that override it.
 
-    Raises SpaceError with file and line.
+    is_stored: the file was written by a sweep, perhaps of an older version. Raises SpaceError
+    with file and line.
     """
     document = space_document(path, embedded=embedded)
+    document.is_stored = is_stored
     for text in assignments:
         document.replace(split_assignment(text))
     return build_space(document, embedded=embedded)

@@ -19,6 +19,7 @@ from kdsweep.config.extremes import (
     plain_values,
 )
 from kdsweep.config.loading import Document, KeyPath, dotted, show
+from kdsweep.config.older_spaces import is_read_as_default
 from kdsweep.config.parameters import NotAdmitted, parameters
 from kdsweep.config.section_values import given_fields, values_of
 from kdsweep.config.setting_types import is_whole, setting_named
@@ -175,8 +176,12 @@ def _check_kind(
     document: Document, path: KeyPath, key: str, value: Value, space: SearchSpace
 ) -> None:
     """The value must make sense for the task's kind."""
+    kind = space.task.kind
     for _, settled in plain_values(value):
-        if broken := space.task.kind.unfit(key, settled):
+        is_divergence = key == "distill.logits"
+        if document.is_stored and is_divergence and is_read_as_default(kind, settled):
+            continue
+        if broken := kind.unfit(key, settled):
             raise document.error(path, f"{dotted(path)}: {broken}")
 
 

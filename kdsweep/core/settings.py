@@ -373,6 +373,18 @@ class TrialSettings(Strict):
         named = self.distill.logits
         return self.task.kind.default_divergence if named == DEFAULT else named
 
+    def trains_as(self, stored: dict[str, object]) -> bool:
+        """Whether stored settings, perhaps of an older version, train the same student."""
+        if stored == self.model_dump(mode="json"):
+            return True
+        other = TrialSettings.model_validate(stored)
+        return self._with_divergence() == other._with_divergence()
+
+    def _with_divergence(self) -> TrialSettings:
+        """The settings with what the default divergence stands for."""
+        distill = self.distill.model_copy(update={"logits": self.divergence})
+        return self.model_copy(update={"distill": distill})
+
     @property
     def teachers(self) -> tuple[TeacherSettings, ...]:
         """All that the trial learns from, the first one first; empty if it needs none."""

@@ -98,10 +98,9 @@ class TrialFolder:
 
     def claim(self, settings: TrialSettings) -> None:
         """Make the folder this trial's. Raises SettingsConflict if it is another trial's."""
-        wanted = settings.model_dump(mode="json")
         if not self.settings.exists():
-            write_json(self.settings, wanted)
-        elif read_json(self.settings) != wanted:
+            write_json(self.settings, settings.model_dump(mode="json"))
+        elif not settings.trains_as(read_json(self.settings)):
             raise SettingsConflict(
                 f"{self.root} holds a trial with other settings; give each trial its own folder"
             )

@@ -252,5 +252,5 @@ def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
     """A sweep as its folder has it. Raises UnknownSweep."""
     folder = home.existing(name)
     resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
-    plan = Plan(name, load_space(folder.space), folder.read_config(), resolved)
+    plan = Plan(name, load_space(folder.space, is_stored=True), folder.read_config(), resolved)
     return plan, open_studies(plan, home)

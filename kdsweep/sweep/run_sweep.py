@@ -11,6 +11,7 @@ from typing import cast
 
 from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
+from kdsweep.config.older_spaces import as_trained
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
@@ -94,7 +95,7 @@ def _finished_report(plan: Plan, home: Home) -> Report | None:
     if not folder.exists() or not folder.report.exists():
         return None
     facts = folder.read_facts()
-    if facts.identity != plan.identity or not facts.tracked:
+    if as_trained(facts.identity) != as_trained(plan.identity) or not facts.tracked:
         return None
     report = Report.from_json(read_json(folder.report))
     if report.state != "done":
@@ -108,7 +109,7 @@ def _check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
     """Raise SettingsConflict if the folder holds a sweep with another identity."""
     if not folder.exists():
         return
-    changes = differences(folder.read_facts().identity, plan.identity)
+    changes = differences(as_trained(folder.read_facts().identity), as_trained(plan.identity))
     if changes:
         more = len(changes) - MOST_DIFFERENCES
         shown = "; ".join(changes[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")

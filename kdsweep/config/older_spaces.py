@@ -1,0 +1,49 @@
+"""What spaces of older versions mean today.
+
+Until 0.1.0 a task without probabilities could name the divergence `kl`, and was trained with
+squared error all the same. Such a space is refused today, but a sweep that was started with one
+can still be read, and resumed with a space that leaves the divergence out or names `mse`.
+"""
+
+from __future__ import annotations
+
+from kdsweep.config.loading import Plain
+from kdsweep.core.objective.divergences import DEFAULT
+from kdsweep.core.tasks import DEFAULT_KIND, KINDS
+from kdsweep.core.tasks.base import TaskKind
+
+
+def is_read_as_default(kind: TaskKind, divergence: object) -> bool:
+    """Whether older versions trained this divergence as the kind's default."""
+    return divergence in (DEFAULT, kind.default_divergence)
+
+
+def as_trained(identity: dict[str, Plain]) -> dict[str, Plain]:
+    """A sweep's identity without divergences that are the default of the task's kind.
+
+    Two identities that differ in nothing else are the same sweep. Identities of kinds whose
+    default is the stored one are returned as they are.
+    """
+    space = identity.get("space")
+    if not isinstance(space, dict) or not isinstance(space.get("strategies"), dict):
+        return identity
+    task = space.get("task")
+    name = task.get("kind") if isinstance(task, dict) else None
+    kind = KINDS.get(str(name), DEFAULT_KIND)
+    if kind.default_divergence == DEFAULT:
+        return identity
+    strategies = {
+        name: _without_default(strategy, kind) for name, strategy in space["strategies"].items()
+    }
+    return identity | {"space": space | {"strategies": strategies}}
+
+
+def _without_default(strategy: Plain, kind: TaskKind) -> Plain:
+    if not isinstance(strategy, dict) or "distill" not in strategy:
+        return strategy
+    distill = strategy["distill"]
+    if isinstance(distill, dict) and is_read_as_default(kind, distill.get("logits")):
+        distill = {key: value for key, value in distill.items() if key != "logits"}
+    if is_read_as_default(kind, distill) or distill == {}:
+        return {key: value for key, value in strategy.items() if key != "distill"}
+    return strategy | {"distill": distill}
