@@ -15,7 +15,7 @@ import pytest
 from packed_home import unpack
 from sweep_processes import Sweep
 
-pytest_plugins = ["servers"]
+pytest_plugins = ["servers", "fine_tuned_teacher"]
 
 # Two processes of torch on two cores otherwise spin against each other; and no test may ask the network for anything.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
