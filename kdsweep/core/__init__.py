@@ -1,4 +1,4 @@
-"""The distill/fine-tune core: a library of its own that knows nothing of Click, Optuna, MLflow or Ray.
+"""The library that distills and fine-tunes; it knows nothing of Click, Optuna, MLflow or Ray.
 
 Names are imported when they are first used, so that settings can be read without torch.
 """

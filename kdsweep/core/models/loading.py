@@ -170,6 +170,7 @@ def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
 def with_labels(
     config: PretrainedConfig, label_names: tuple[str, ...], kind: TaskKind = DEFAULT_KIND
 ) -> PretrainedConfig:
+    """The config, changed to name these outputs and this kind of task."""
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
     config.problem_type = kind.problem_type
@@ -177,7 +178,7 @@ def with_labels(
 
 
 def own_labels(source: str, *, trust_remote_code: bool = False) -> tuple[tuple[str, ...], TaskKind]:
-    """The outputs' names and the kind of the task, from the config of a model that kdsweep saved."""
+    """The outputs' names and the kind of task, from the config of a model that kdsweep saved."""
     config = load_config(source, trust_remote_code=trust_remote_code)
     names: Any = config.id2label
     return tuple(names[i] for i in range(len(names))), kind_of_problem(config.problem_type)
