@@ -1,4 +1,4 @@
-"""The test split: read where the settings ask for it, once, by the weights that search chose; and nowhere else."""
+"""The test split is read only if the settings ask for it, once, by the best weights."""
 
 from __future__ import annotations
 
@@ -72,28 +72,28 @@ def test_the_best_evaluation_s_weights_are_judged_on_it_once(
         training={"epochs": 4, "batch_size": 16, "max_length": 24},
     )
     evaluations = list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))
-    found, place, data = (
+    found, folder, data = (
         result(tmp_path / "trial"),
         TrialFolder(tmp_path / "trial"),
         load_task(settings.task),
     )
     assert found.best is not None and found.best.step < evaluations[-1].step
     model, tokenizer = (
-        load_classifier(str(place.student), data.label_names),
-        load_tokenizer(str(place.student)),
+        load_classifier(str(folder.student), data.label_names),
+        load_tokenizer(str(folder.student)),
     )
     tokens = tokenize_split(
         data.test, tokenizer, InputFormat(24, token_types=True), cache=tmp_path / "cache"
     )
-    logits = place.read_test_logits()
+    logits = folder.read_test_logits()
     assert logits.dtype == np.float32 and logits.shape == (len(data.test), 2)
     np.testing.assert_array_equal(logits, predict(model, tokens, torch.float32))
     assert found.test == judge("f1", data.test.labels, logits, data.kind)
     assert {"loss", "accuracy", "f1"} < found.test.keys()
     # A finished trial yields its evaluations again and is not judged again.
-    written = file_times(place.root)
+    written = file_times(folder.root)
     list(train(settings, tmp_path / "trial", cache=tmp_path / "cache"))
-    assert file_times(place.root) == written
+    assert file_times(folder.root) == written
 
 
 def test_judging_on_it_changes_nothing_else(
@@ -112,7 +112,7 @@ def test_judging_on_it_changes_nothing_else(
 def test_a_result_that_says_test_has_its_answers_beside_it(
     make: Callable[..., TrialSettings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, place = make(alpha=1.0, judge_test=True), TrialFolder(tmp_path / "trial")
+    settings, folder = make(alpha=1.0, judge_test=True), TrialFolder(tmp_path / "trial")
 
     def die(self: TrialFolder, found: TrialResult) -> None:
         assert self.test_logits.exists()
@@ -120,26 +120,26 @@ def test_a_result_that_says_test_has_its_answers_beside_it(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(TrialFolder, "write_result", die)
-        list(train(settings, place.root, cache=tmp_path / "cache"))
-    logits = place.read_test_logits()
-    list(train(settings, place.root, cache=tmp_path / "cache"))
-    np.testing.assert_array_equal(place.read_test_logits(), logits)
-    assert result(place.root).test is not None
+        list(train(settings, folder.root, cache=tmp_path / "cache"))
+    logits = folder.read_test_logits()
+    list(train(settings, folder.root, cache=tmp_path / "cache"))
+    np.testing.assert_array_equal(folder.read_test_logits(), logits)
+    assert result(folder.root).test is not None
 
 
 def test_results_and_settings_of_an_earlier_version_are_still_read(
     make: Callable[..., TrialSettings], tmp_path: Path
 ) -> None:
-    settings, place = make(alpha=1.0), TrialFolder(tmp_path / "trial")
-    whole = list(train(settings, place.root, cache=tmp_path / "cache"))
-    written = json.loads(place.result.read_text())
+    settings, folder = make(alpha=1.0), TrialFolder(tmp_path / "trial")
+    whole = list(train(settings, folder.root, cache=tmp_path / "cache"))
+    written = json.loads(folder.result.read_text())
     del written["test"], written["student"]["latency_p95_ms"]
-    place.result.write_text(json.dumps(written))
-    as_before = json.loads(place.settings.read_text())
+    folder.result.write_text(json.dumps(written))
+    as_before = json.loads(folder.settings.read_text())
     assert "judge_test" not in as_before
     assert (
-        list(train(settings, place.root, cache=tmp_path / "cache")) == whole
+        list(train(settings, folder.root, cache=tmp_path / "cache")) == whole
     )  # the folder is its own
-    assert result(place.root).test is None
+    assert result(folder.root).test is None
     with pytest.raises(SettingsConflict):
-        place.claim(make(alpha=1.0, judge_test=True))
+        folder.claim(make(alpha=1.0, judge_test=True))
