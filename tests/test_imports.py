@@ -98,3 +98,13 @@ def test_the_core_settings_are_read_without_torch() -> None:
         "assert not {'torch', 'optuna', 'mlflow', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_training_loop_receives_teachers_and_never_makes_one() -> None:
+    makers = {
+        f"kdsweep.core.teachers.{name}" for name in ("fine_tuning", "publishing", "selection")
+    }
+    files = list((PACKAGE / "core" / "training").glob("*.py"))
+    assert len(files) > 5
+    for file in files:
+        assert not imports(file) & makers, file
