@@ -142,11 +142,11 @@ def plan(options: PlanOptions, home: Path, as_json: bool) -> None:
       kdsweep plan search_spaces/sst2.yaml --embedded
     """
     loaded = options.load()
-    from kdsweep.sweep.preflight import describe
+    from kdsweep.sweep.plan_facts import describe
     from kdsweep.terminal.plan import show_plan
 
     facts = describe(loaded, home)
     if as_json:
-        print_json(facts)
+        print_json(facts.to_json())
     else:
         show_plan(facts)

@@ -2,80 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
-from kdsweep.core.schedules import parse_schedule
 from kdsweep.formatting import count, duration, megabytes, parameters
 from kdsweep.report.schedules import in_words
+from kdsweep.sweep.cost_estimate import CostEstimate, MoreRows
+from kdsweep.sweep.plan_facts import ModelFacts, PlanFacts, StudyFacts, TaskFacts
 from kdsweep.terminal.console import open_console
 
 
-def show_plan(facts: dict[str, Any]) -> None:
+def show_plan(facts: PlanFacts) -> None:
     console = open_console()
-    console.print(f"{facts['sweep']}: all checks passed; this is what would run\n", markup=False)
-    console.print(_task(facts["task"]))
-    for note in facts["task"]["notes"]:
+    console.print(f"{facts.sweep}: all checks passed; this is what would run\n", markup=False)
+    console.print(_task(facts.task))
+    for note in facts.task.notes:
         console.print(f"  {note}", markup=False)
-    console.print(_models(facts["models"]))
-    for strategy, study in facts["studies"].items():
-        console.print(f"\n{strategy}: {study['trials']} trials", style="bold", markup=False)
-        _show_study(console, study, facts["estimate"]["more_rows"].get(strategy))
-    _show_estimate(console, facts["estimate"], facts["home"])
+    console.print(_models(facts.models))
+    for strategy, study in facts.studies.items():
+        console.print(f"\n{strategy}: {study.trials} trials", style="bold", markup=False)
+        _show_study(console, study, facts.estimate.more_rows.get(strategy))
+    _show_estimate(console, facts.estimate, facts.home)
 
 
-def _task(task: dict[str, Any]) -> Table:
-    title = f"task: {count(len(task['labels']), 'label')}, {task['metric']}"
+def _task(task: TaskFacts) -> Table:
+    title = f"task: {count(len(task.labels), 'label')}, {task.metric}"
     table = Table(title=title, title_justify="left")
     for name in ("split", "rows", "labels"):
         table.add_column(name, justify="right" if name == "rows" else "left")
-    for name, split in task["splits"].items():
-        if "values" in split:
-            shares = [f"{value_name} {value:g}" for value_name, value in split["values"].items()]
-        else:
-            shares = [
-                f"{label} {100 * rows / split['rows']:.1f}%"
-                for label, rows in split["labels"].items()
-            ]
-        table.add_row(name, f"{split['rows']:,}", ", ".join(shares))
-    if task["unlabelled"]:
-        table.add_row("unlabelled", f"{task['unlabelled']:,}", "labeled by the teacher alone")
+    for name, split in task.splits.items():
+        values = (split.values or {}).items()
+        shares = [f"{value_name} {value:g}" for value_name, value in values]
+        for label, rows in (split.labels or {}).items():
+            shares.append(f"{label} {100 * rows / split.rows:.1f}%")
+        table.add_row(name, f"{split.rows:,}", ", ".join(shares))
+    if task.unlabelled:
+        table.add_row("unlabelled", f"{task.unlabelled:,}", "labeled by the teacher alone")
     return table
 
 
-def _models(models: list[dict[str, Any]]) -> Table:
+def _models(models: list[ModelFacts]) -> Table:
     table = Table(title="models", title_justify="left")
     for name in ("", "model", "parameters", "size", "labels", "truncated texts"):
         table.add_column(name)
     for model in models:
         truncated = [
-            f"{name} {100 * found['rows'] / found['of']:.1f}%"
-            for name, found in model["truncated"].items()
+            f"{name} {100 * found.rows / found.of:.1f}%" for name, found in model.truncated.items()
         ]
-        missing = "" if model["weights"] == "here" else f" ({model['weights']})"
+        missing = "" if model.weights == "here" else f" ({model.weights})"
         table.add_row(
-            model["role"],
-            model["model"] + missing,
-            parameters(model["parameters"]),
-            megabytes(model["size_mb"]),
-            str(model["labels"]),
+            model.role,
+            model.model + missing,
+            parameters(model.parameters),
+            megabytes(model.size_mb),
+            str(model.labels),
             ", ".join(truncated),
         )
     return table
 
 
-def _show_study(console: Console, study: dict[str, Any], more_rows: dict[str, Any] | None) -> None:
-    for name, domain in study["parameters"].items():
+def _show_study(console: Console, study: StudyFacts, more_rows: MoreRows | None) -> None:
+    for name, domain in study.parameters.items():
         console.print(f"  {name}: {domain}", markup=False)
     if more_rows is not None:
         console.print(f"  more rows: {_more_rows(more_rows)}", markup=False)
-    for i, entry in enumerate(study["start_with"], 1):
+    for i, entry in enumerate(study.start_with, 1):
         values = ", ".join(f"{name} {value}" for name, value in entry.items())
         console.print(f"  starts with {i}: {values}", markup=False)
-    for i, sample in enumerate(study["samples"], 1):
-        words = {name: in_words(parse_schedule(value)) for name, value in sample.items()}
+    for i, sample in enumerate(study.samples, 1):
+        words = {name: in_words(schedule) for name, schedule in vars(sample).items()}
         console.print(
             f"  sample {i}: alpha {words['alpha']}; T {words['temperature']}; "
             f"lr {words['learning_rate']}",
@@ -83,46 +78,42 @@ def _show_study(console: Console, study: dict[str, Any], more_rows: dict[str, An
         )
 
 
-def _more_rows(extra: dict[str, Any]) -> str:
+def _more_rows(extra: MoreRows) -> str:
     """What rows beside train cost, in words."""
-    parts = [f"{extra['unlabelled']:,} unlabelled"] if extra["unlabelled"] else []
-    if extra["views"]:
-        parts.append(f"up to {count(extra['views'], 'view')} of each row of train")
-    a_trial = duration(extra["seconds_a_trial"])
-    text = f"{extra['rows']:,} ({' and '.join(parts)}), {a_trial} more for each trial"
-    if not extra["views"]:
+    parts = [f"{extra.unlabelled:,} unlabelled"] if extra.unlabelled else []
+    if extra.views:
+        parts.append(f"up to {count(extra.views, 'view')} of each row of train")
+    a_trial = duration(extra.seconds_a_trial)
+    text = f"{extra.rows:,} ({' and '.join(parts)}), {a_trial} more for each trial"
+    if not extra.views:
         return text
     sets = "one set of views"
-    if extra["sets_of_views"] != 1:
-        sets = f"up to {extra['sets_of_views']} different sets of views"
+    if extra.sets_of_views != 1:
+        sets = f"up to {extra.sets_of_views} different sets of views"
     words = ""
-    if extra["seconds_for_words"]:
-        seconds = duration(extra["seconds_for_words"])
+    if extra.seconds_for_words:
+        seconds = duration(extra.seconds_for_words)
         words = f"{seconds} for the words of a masked language model, "
-    labels = f"{duration(extra['seconds_for_the_teacher'])} for the teacher to label"
-    return f"{text}; {sets}: {words}{labels}, {extra['views_mb']:,.0f} MB of cache"
+    labels = f"{duration(extra.seconds_for_the_teacher)} for the teacher to label"
+    return f"{text}; {sets}: {words}{labels}, {extra.views_mb:,.0f} MB of cache"
 
 
-def _show_estimate(console: Console, estimate: dict[str, Any], home: str) -> None:
-    teacher = duration(estimate["seconds_for_the_teacher"])
-    spent = (
-        f"about {duration(estimate['seconds_a_trial'])} for each trial, {teacher} for the teacher"
-    )
-    for strategy, extra in estimate["seconds_for_the_teacher_in_each_step"].items():
-        seconds, terms = duration(extra["seconds_a_trial"]), ", ".join(extra["terms"])
+def _show_estimate(console: Console, estimate: CostEstimate, home: str) -> None:
+    teacher = duration(estimate.seconds_for_the_teacher)
+    spent = f"about {duration(estimate.seconds_a_trial)} for each trial, {teacher} for the teacher"
+    for strategy, extra in estimate.seconds_for_the_teacher_in_each_step.items():
+        seconds, terms = duration(extra.seconds_a_trial), ", ".join(extra.terms)
         spent += (
             f"; {strategy} {seconds} more for each trial: the teacher runs in each step ({terms})"
         )
-    slots = _slots(estimate["slots"])
-    total = (
-        f"{duration(estimate['seconds_without_pruning'])} in all on {slots} if nothing is pruned"
-    )
-    disk = f"about {estimate['disk_mb']:,} MB under {home}"
-    console.print(f"\nOn {estimate['device']}: {spent}, {total}; {disk}", markup=False)
-    if estimate["slots_instead"] is not None:
+    slots = _slots(estimate.slots)
+    total = f"{duration(estimate.seconds_without_pruning)} in all on {slots} if nothing is pruned"
+    disk = f"about {estimate.disk_mb:,} MB under {home}"
+    console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}", markup=False)
+    if estimate.slots_instead is not None:
         console.print(
             "Running it again gives the same sweep. With many trials, "
-            f"{estimate['slots_instead']} slots of one core each are faster; but each slot needs "
+            f"{estimate.slots_instead} slots of one core each are faster; but each slot needs "
             "memory of its own, and which trial comes next depends on which one ends first: "
             "--set 'engine={type: ray, cpus_per_trial: 1}'",
             markup=False,

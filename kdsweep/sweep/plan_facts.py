@@ -1,0 +1,211 @@
+"""What `kdsweep plan` shows: what would run and what it would cost."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from kdsweep.config import Plan, trials_of
+from kdsweep.config.loading import Scalar
+from kdsweep.config.parameters import Parameter
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.models.describing import parameter_count, size_mb
+from kdsweep.core.schedules import Schedule
+from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.preflight import Candidate, Checked, check_models
+from kdsweep.sweep.seeds import derived_seed
+
+SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """A split: its rows, and what the kind of its task says about the labels.
+
+    labels: rows of each label. values: the lowest, mean and highest label.
+    """
+
+    rows: int
+    labels: dict[str, int] | None = None
+    values: dict[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class TaskFacts:
+    """The task's rows. unlabelled: how many rows without a label there are."""
+
+    labels: list[str]
+    metric: str
+    splits: dict[str, SplitFacts]
+    unlabelled: int
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """How many texts, of those counted, are longer than the model reads."""
+
+    rows: int
+    of: int
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A teacher or a student. truncated: by split."""
+
+    role: Literal["teacher", "student"]
+    model: str
+    labels: int
+    parameters: int
+    size_mb: float
+    weights: Literal["here", "not downloaded yet"]
+    truncated: dict[str, Truncated]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The schedules of a trial drawn at random."""
+
+    alpha: Schedule
+    temperature: Schedule
+    learning_rate: Schedule
+
+
+@dataclass(frozen=True)
+class StudyFacts:
+    """A strategy's search. parameters: each one's domain in words."""
+
+    trials: int
+    parameters: dict[str, str]
+    start_with: list[dict[str, Scalar]]
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class PlanFacts:
+    """What would run and what it would cost."""
+
+    sweep: str
+    home: str
+    task: TaskFacts
+    models: list[ModelFacts]
+    studies: dict[str, StudyFacts]
+    estimate: CostEstimate
+
+    def to_json(self) -> dict[str, object]:
+        """What `kdsweep plan --json` prints."""
+        return {
+            "sweep": self.sweep,
+            "home": self.home,
+            "task": asdict(self.task)
+            | {"splits": {name: _without_none(one) for name, one in self.task.splits.items()}},
+            "models": [asdict(model) for model in self.models],
+            "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
+            "estimate": asdict(self.estimate),
+        }
+
+
+def _without_none(split: SplitFacts) -> dict[str, object]:
+    return {name: value for name, value in asdict(split).items() if value is not None}
+
+
+def _study_to_json(study: StudyFacts) -> dict[str, object]:
+    samples = [
+        {name: schedule.model_dump(mode="json") for name, schedule in vars(sample).items()}
+        for sample in study.samples
+    ]
+    return {
+        "trials": study.trials,
+        "parameters": study.parameters,
+        "start_with": study.start_with,
+        "samples": samples,
+    }
+
+
+def describe(plan: Plan, home: Path) -> PlanFacts:
+    """What would run and what it would cost. Trains nothing and writes nothing."""
+    space = plan.space
+    checked = check_models(space, Home(home).cache)
+    measured = Measurements(checked.data)
+    return PlanFacts(
+        sweep=plan.name,
+        home=str(home),
+        task=TaskFacts(
+            labels=list(checked.data.label_names),
+            metric=space.task.metric,
+            splits={
+                name: _split_facts(split, checked.data)
+                for name, split in checked.data.splits.items()
+            },
+            unlabelled=len(checked.unlabelled) if checked.unlabelled else 0,
+            notes=list(checked.notes),
+        ),
+        models=[_model_facts("teacher", one, checked, measured) for one in checked.teachers]
+        + [_model_facts("student", one, checked, measured) for one in checked.students],
+        studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
+        estimate=estimate_costs(plan, checked, measured),
+    )
+
+
+def _split_facts(split: Split, data: TaskData) -> SplitFacts:
+    return SplitFacts(len(split), **data.kind.describe_split(split.labels, data.label_names))
+
+
+def _model_facts(
+    role: Literal["teacher", "student"],
+    candidate: Candidate,
+    checked: Checked,
+    measured: Measurements,
+) -> ModelFacts:
+    texts = dict(checked.data.splits)
+    if checked.unlabelled is not None:
+        texts["unlabelled"] = checked.unlabelled
+    truncated: dict[str, Truncated] = {}
+    for name, split in texts.items():
+        lengths = measured.lengths(split, candidate)
+        longer = int((lengths > candidate.max_length).sum())
+        truncated[name] = Truncated(longer, of=len(lengths))
+    return ModelFacts(
+        role=role,
+        model=candidate.source,
+        labels=candidate.model.config.num_labels,
+        parameters=parameter_count(candidate.model),
+        size_mb=round(size_mb(candidate.model), 1),
+        weights="not downloaded yet" if candidate.on_meta else "here",
+        truncated=truncated,
+    )
+
+
+def _study_facts(plan: Plan, strategy: str) -> StudyFacts:
+    parameters = plan.space.parameters(strategy)
+    return StudyFacts(
+        trials=trials_of(plan.space, plan.sweep, strategy),
+        parameters={parameter.name: parameter.describe() for parameter in parameters},
+        start_with=plan.space.first_trials(strategy),
+        samples=[_sample(plan, strategy, number) for number in range(SAMPLES)],
+    )
+
+
+def _sample(plan: Plan, strategy: str, number: int) -> Sample:
+    seed = plan.sweep.sampler.seed
+    generator = np.random.default_rng(derived_seed("sample", seed, number))
+
+    def draw(parameter: Parameter) -> Scalar:
+        domain = parameter.domain
+        if isinstance(domain, tuple):
+            return domain[generator.integers(len(domain))]
+        if domain.step is not None:
+            steps = int((domain.high - domain.low) / domain.step + 1e-9)
+            drawn = domain.low + domain.step * generator.integers(steps + 1)
+        elif domain.log:
+            drawn = float(np.exp(generator.uniform(np.log(domain.low), np.log(domain.high))))
+        else:
+            drawn = generator.uniform(domain.low, domain.high)
+        return round(drawn) if parameter.whole else float(drawn)
+
+    settings = plan.space.settle(strategy, draw, seed=derived_seed("trial", seed, number))
+    return Sample(settings.alpha, settings.temperature, settings.learning_rate)
