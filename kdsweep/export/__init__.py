@@ -1,4 +1,4 @@
-"""A student of a sweep as a folder that others can use: Hugging Face, and ONNX where asked for, with a card that says what it is."""
+"""A student of a sweep as a folder for others: Hugging Face, optionally ONNX, and a model card."""
 
 from kdsweep.export.folder import export
 

@@ -1,13 +1,14 @@
-"""`kdsweep export`: a student as a folder, written beside its place and renamed when all of it is right."""
+"""`kdsweep export`: a student as a folder that is complete or not there at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from transformers import AutoTokenizer, PreTrainedModel
 
+from kdsweep import metric_names
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.evaluation.metric_table import metric_named
@@ -22,15 +23,20 @@ from kdsweep.core.models.loading import (
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
+from kdsweep.export.facts import ExportFacts, OnnxFile, OnnxFiles, QuantizedFile
 from kdsweep.export.onnx_format import OnnxModel
 from kdsweep.export.students import Student, choose, fetch, read_report
-from kdsweep.replay import check_rows
-from kdsweep.report.model import Report
+from kdsweep.report.model import ConfirmResult, ModelCosts, Report
 from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.row_check import check_rows
 
-ONNX, INT8 = "onnx/model.onnx", "onnx/model_int8.onnx"
+ONNX = "onnx/model.onnx"
+INT8 = "onnx/model_int8.onnx"
 ONLY_FOR_MLFLOW = ("MLmodel", "python_env.yaml", "requirements.txt")
+
+Format = Literal["onnx", "int8"]
+Say = Callable[[str], None]
 
 
 def export(
@@ -40,46 +46,42 @@ def export(
     *,
     trial: str | None = None,
     strategy: str | None = None,
-    onnx: bool = False,
-    int8: bool = False,
-    say: Callable[[str], None] = lambda line: None,
-) -> dict[str, Any]:
-    """Write the winner, or the student of `trial`, or of `strategy`, to the folder `destination`; what was written, as facts.
+    formats: Collection[Format] = (),
+    say: Say = lambda line: None,
+) -> ExportFacts:
+    """Write a student to the folder `destination`: the winner, or that of `trial` or `strategy`.
 
-    onnx: ONNX too, checked against torch; int8: also with 8-bit weights, with the task's metric on validation before and after.
+    formats: `onnx` adds ONNX, compared with torch. `int8` adds it too, and again with 8-bit
+    weights, and evaluates both on validation.
 
-    Raises SettingsConflict where `destination` isn't free, UnknownSweep, KdsweepError where there is no such student or ONNX can't be
-    made, DataError, ModelError, and TrackingUnreachable where the student is in MLflow and that is away. Nothing is written then.
+    Raises SettingsConflict if `destination` is in use, UnknownSweep, KdsweepError if there is no
+    such student or ONNX can't be made, DataError, ModelError, and TrackingUnreachable if the
+    student is in a tracker that doesn't answer. Nothing is written then.
     """
     destination = _free(destination)
-    if onnx or int8:
+    if formats:
         onnx_format.check_packages()
     folder = home.existing(sweep)
     report = read_report(home, sweep)
     student = choose(home, sweep, report, trial=trial, strategy=strategy)
-    if onnx or int8:
-        check_rows(home, folder, student.settings.task, unlabelled=False)
+    if formats:
+        check_rows(home, folder, student.settings.task)
     try:
         with publishing(destination) as beside:
             fetch(home, folder, student, beside)
             model = _settle(beside, student)
-            converted = (
-                _convert(model, beside, student, home, int8=int8, say=say)
-                if onnx or int8
-                else {"onnx": None, "int8": None}
-            )
-            facts = _facts(sweep, destination, student, model, report, converted)
+            files = OnnxFiles()
+            if formats:
+                tokens = _validation(model, beside, student, home.cache)
+                files = _convert(model, tokens, beside, student, "int8" in formats, say)
+            facts = _facts(sweep, destination, student, model, report, files)
             write_card(beside / "README.md", folder, student, report, facts)
     except OSError as error:
-        raise KdsweepError(
-            f"{error.filename or destination}: {error.strerror or error}; nothing was exported"
-        ) from error
-    if not (
-        destination / "README.md"
-    ).exists():  # somebody else made a folder of this name meanwhile, or it can't be replaced
-        raise SettingsConflict(
-            f"{destination} can't take the export's place; give a folder that isn't there yet"
-        )
+        where = error.filename or destination
+        raise KdsweepError(f"{where}: {error.strerror or error}; nothing was exported") from error
+    # Another process may have made a folder of this name meanwhile.
+    if not (destination / "README.md").exists():
+        raise SettingsConflict(f"{destination} is in use; name a folder that doesn't exist yet")
     return facts
 
 
@@ -87,87 +89,88 @@ def _free(destination: Path) -> Path:
     destination = destination.expanduser().resolve()
     if destination.is_dir() and any(destination.iterdir()):
         raise SettingsConflict(
-            f"{destination} is there and isn't empty; give a folder that isn't there yet"
+            f"{destination} exists and isn't empty; name a folder that doesn't exist yet"
         )
     if destination.exists() and not destination.is_dir():
         raise SettingsConflict(
-            f"{destination} is there and is no folder; give a folder that isn't there yet"
+            f"{destination} exists and is no folder; name a folder that doesn't exist yet"
         )
     return destination
 
 
 def _settle(folder: Path, student: Student) -> PreTrainedModel:
-    """Let a pipeline read texts as training did: as many tokens, and only the inputs that the model has. The model, which can be loaded."""
+    """Make a pipeline read texts as training did; returns the model, which shows that it loads.
+
+    A pipeline then reads as many tokens, and only the inputs that the model has.
+    """
     for name in ONLY_FOR_MLFLOW:
         (folder / name).unlink(missing_ok=True)
-    source, trust = str(folder), student.settings.student.trust_remote_code
+    source = str(folder)
+    task = student.settings.task
+    max_length = student.settings.training.max_length
+    trust = student.settings.student.trust_remote_code
     names, kind = own_labels(source, trust_remote_code=trust)
     model = load_classifier(source, names, kind=kind, trust_remote_code=trust)
     model.eval()
-    inputs = onnx_format.input_names(model)
     with quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(
             source,
-            model_max_length=student.settings.training.max_length,
-            model_input_names=inputs,
+            model_max_length=max_length,
+            model_input_names=onnx_format.input_names(model),
             trust_remote_code=trust,
         )
         tokenizer.save_pretrained(source)
-    task, length = student.settings.task, student.settings.training.max_length
-    write_settings(folder, text=task.text, max_length=length, truncation=task.truncation)
+    write_settings(folder, text=task.text, max_length=max_length, truncation=task.truncation)
     return model
 
 
-# --- ONNX ------------------------------------------------------------------------------------------------------------
-
-
-def _convert(
-    model: PreTrainedModel,
-    folder: Path,
-    student: Student,
-    home: Home,
-    *,
-    int8: bool,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
-    """What was found of the ONNX files that are written into `folder`: `onnx`, and `int8` or None."""
-    tokens = _validation(model, folder, student, home.cache)
-    say(f"onnx: exporting {student.id.name}")
-    onnx_format.convert(model, folder / ONNX)
-    whole = OnnxModel(folder / ONNX)
-    say("onnx: comparing with torch")
-    made: dict[str, Any] = (
-        {"file": ONNX} | onnx_format.check_equal(model, whole, tokens) | whole.facts(tokens)
-    )
-    if not int8:
-        return {"onnx": made, "int8": None}
-    say(f"int8: quantizing, and judging before and after on {len(tokens):,} rows of validation")
-    onnx_format.quantize(folder / ONNX, folder / INT8)
-    small, task = OnnxModel(folder / INT8), student.settings.task
-    before, after = (
-        metric_named(task.metric).score(tokens.labels, task.kind.predictions(one.predict(tokens)))
-        for one in (whole, small)
-    )
-    return {
-        "onnx": made,
-        "int8": {"file": INT8, "before": before, "after": after, "rows": len(tokens)}
-        | small.facts(tokens),
-    }
+# --- ONNX ---
 
 
 def _validation(
     model: PreTrainedModel, folder: Path, student: Student, cache: Path
 ) -> TokenizedSplit:
-    tokenizer = load_tokenizer(
-        str(folder), trust_remote_code=student.settings.student.trust_remote_code
-    )
-    task, max_length = student.settings.task, student.settings.training.max_length
-    rows = load_task(task, cache).validation
-    input_format = input_format_of(model, max_length, task.truncation)
+    settings = student.settings
+    tokenizer = load_tokenizer(str(folder), trust_remote_code=settings.student.trust_remote_code)
+    rows = load_task(settings.task, cache).validation
+    max_length = settings.training.max_length
+    input_format = input_format_of(model, max_length, settings.task.truncation)
     return tokenize_split(rows, tokenizer, input_format, cache=cache)
 
 
-# --- what was written ------------------------------------------------------------------------------------------------
+def _convert(
+    model: PreTrainedModel,
+    validation: TokenizedSplit,
+    folder: Path,
+    student: Student,
+    int8: bool,
+    say: Say,
+) -> OnnxFiles:
+    """Write the ONNX files into `folder` and measure them on the validation split."""
+    say(f"onnx: exporting {student.id.name}")
+    onnx_format.convert(model, folder / ONNX)
+    whole = OnnxModel(folder / ONNX)
+    say("onnx: comparing with torch")
+    difference = onnx_format.check_equal(model, whole, validation)
+    onnx_file = OnnxFile(ONNX, difference, whole.costs(validation))
+    if not int8:
+        return OnnxFiles(onnx_file)
+    count = len(validation)
+    say(f"int8: quantizing, then evaluating before and after on {count:,} rows of validation")
+    onnx_format.quantize(folder / ONNX, folder / INT8)
+    quantized = OnnxModel(folder / INT8)
+    before, after = (_score(one, validation, student) for one in (whole, quantized))
+    costs = quantized.costs(validation)
+    return OnnxFiles(onnx_file, QuantizedFile(INT8, before, after, count, costs))
+
+
+def _score(model: OnnxModel, tokens: TokenizedSplit, student: Student) -> float:
+    task = student.settings.task
+    predicted = task.kind.predictions(model.predict(tokens))
+    return metric_named(task.metric).score(tokens.labels, predicted)
+
+
+# --- what was written ---
 
 
 def _facts(
@@ -176,57 +179,29 @@ def _facts(
     student: Student,
     model: PreTrainedModel,
     report: Report,
-    converted: dict[str, Any],
-) -> dict[str, Any]:
-    metric, result = student.settings.task.metric, student.result
+    files: OnnxFiles,
+) -> ExportFacts:
+    metric = student.settings.task.metric
+    result = student.result
     assert result.best is not None
-    id2label: Any = model.config.id2label
-    confirm = None
+    id2label: dict[int, str] = dict(model.config.id2label)
+    return ExportFacts(
+        sweep=sweep,
+        trial=student.id,
+        folder=destination,
+        labels=tuple(id2label[i] for i in range(len(id2label))),
+        metric=metric,
+        validation=result.best.metrics[metric_names.validation(metric)],
+        test=result.test[metric] if result.test else None,
+        confirm=_confirmed(student, report),
+        costs=ModelCosts.from_json(result.student) if result.student else None,
+        files=files,
+    )
+
+
+def _confirmed(student: Student, report: Report) -> ConfirmResult | None:
+    """The seeds confirm the strategy's best trial, and say nothing about another one."""
     found = report.strategies.get(student.id.strategy)
-    # The seeds confirm the strategy's best trial, and say nothing about another one.
-    if found and found.confirm and found.best and found.best.trial == student.id.number:
-        confirm = found.confirm.to_json()
-    return {
-        "sweep": sweep,
-        "trial": student.id.name,
-        "strategy": student.id.strategy,
-        "folder": str(destination),
-        "labels": [id2label[i] for i in range(len(id2label))],
-        "metric": metric,
-        "validation": result.best.metrics[f"validation/{metric}"],
-        "test": result.test[metric] if result.test else None,
-        "confirm": confirm,
-        "student": result.student,
-        **converted,
-    }
-
-
-def as_lines(facts: dict[str, Any]) -> list[str]:
-    """The facts as a person reads them."""
-    metric, confirm, test = facts["metric"], facts["confirm"], facts["test"]
-    lines = [
-        f"{facts['trial']} of {facts['sweep']}: validation {metric} {facts['validation']:.4f}"
-        + (f", test {test:.4f}" if test is not None else "")
-    ]
-    if confirm and confirm.get("mean") is not None:
-        interval = (
-            f" (95%: {confirm['ci95'][0]:.4f} to {confirm['ci95'][1]:.4f})"
-            if confirm["ci95"]
-            else ""
-        )
-        lines.append(
-            f"its settings over {confirm['seeds']} seed{'s' if confirm['seeds'] != 1 else ''}: test {metric} {confirm['mean']:.4f}{interval}"
-        )
-    if made := facts["onnx"]:
-        lines.append(
-            f"onnx: {_size(made)}; differs from torch by at most {made['difference']:.1g} in {made['rows']} rows of validation"
-        )
-    if made := facts["int8"]:
-        lines.append(
-            f"int8: {_size(made)}; validation {metric} {made['before']:.4f} before, {made['after']:.4f} after ({made['rows']:,} rows)"
-        )
-    return [*lines, f"written to {facts['folder']}"]
-
-
-def _size(made: dict[str, Any]) -> str:
-    return f"{made['file']}, {made['size_mb']:.3g} MB, {made['latency_ms']:.3g}/{made['latency_p95_ms']:.3g} ms (p50/p95)"
+    if found is None or found.best is None or found.best.trial != student.id.number:
+        return None
+    return found.confirm

@@ -1,4 +1,7 @@
-"""A student as an ONNX file, checked against torch; and the same with 8-bit weights, with what that costs. The only file that imports onnxruntime."""
+"""A student as ONNX, compared with torch, and the same with 8-bit weights.
+
+The only file that imports onnxruntime.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +22,8 @@ from kdsweep.core.data.tokenize import TokenizedSplit
 from kdsweep.core.evaluation.latency import timed, typical
 from kdsweep.core.evaluation.predict import TOKENS_A_BATCH
 from kdsweep.core.models.inputs import reads_token_types
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, first_line
+from kdsweep.export.facts import FileCosts, LogitDifference
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LARGEST_DIFFERENCE = 1e-4
@@ -29,7 +32,7 @@ ROWS_TO_CHECK = 256
 
 
 def check_packages() -> None:
-    """Raise KdsweepError where a package that is needed isn't installed."""
+    """Raise KdsweepError if a package that is needed isn't installed."""
     if missing := [name for name in PACKAGES if find_spec(name) is None]:
         raise KdsweepError(
             f"--onnx and --int8 need {', '.join(missing)}: pip install 'kdsweep[onnx]'"
@@ -37,15 +40,16 @@ def check_packages() -> None:
 
 
 def convert(model: PreTrainedModel, file: Path) -> None:
-    """Write the classifier as ONNX. Inputs are int64 [batch, sequence], both free; the output is `logits`, fp32 [batch, classes].
+    """Write the classifier as ONNX.
 
-    Raises KdsweepError where torch's exporter can't follow the model.
+    Inputs are int64 [batch, sequence], both sizes free. The output is `logits`, fp32
+    [batch, classes]. Raises KdsweepError if torch's exporter can't follow the model.
     """
     names = input_names(model)
-    batch, sequence = torch.export.Dim("batch"), torch.export.Dim("sequence")
-    example = {
-        name: torch.ones(2, 8, dtype=torch.int64) for name in names
-    }  # not of size 1 anywhere: the exporter would take that for a constant
+    batch = torch.export.Dim("batch")
+    sequence = torch.export.Dim("sequence")
+    # No size is 1: the exporter would take that for a constant.
+    example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     model.eval()
     file.parent.mkdir(parents=True, exist_ok=True)
     with _quiet():
@@ -62,21 +66,22 @@ def convert(model: PreTrainedModel, file: Path) -> None:
                 external_data=False,
                 verbose=False,
             )
-        except Exception as error:  # exporter, tracer and protobuf have errors of no common kind
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        # Exporter, tracer and protobuf share no class of errors.
+        except Exception as error:
             raise KdsweepError(
-                f"onnx: a {model.config.model_type} model of this kind can't be exported by torch {torch.__version__}: {reason}"
+                f"onnx: a {model.config.model_type} model of this kind can't be exported by torch "
+                f"{torch.__version__}: {first_line(error)}"
             ) from error
 
 
 def input_names(model: PreTrainedModel) -> list[str]:
-    return ["input_ids", "attention_mask"] + (
-        ["token_type_ids"] if reads_token_types(model) else []
-    )
+    """The inputs that the model reads, in the order of the ONNX file."""
+    names = ["input_ids", "attention_mask"]
+    return [*names, "token_type_ids"] if reads_token_types(model) else names
 
 
 class OnnxModel:
-    """An ONNX file that answers on the CPU."""
+    """An ONNX file that runs on the CPU."""
 
     def __init__(self, file: Path) -> None:
         import onnxruntime
@@ -89,8 +94,8 @@ class OnnxModel:
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         """fp32 [rows, classes] for inputs int64 [rows, longest]."""
-        answer: np.ndarray = self._session.run(["logits"], inputs)[0]
-        return answer
+        found: np.ndarray = self._session.run(["logits"], inputs)[0]
+        return found
 
     def predict(self, tokens: TokenizedSplit) -> np.ndarray:
         """fp32 [rows, classes], in the order of the rows."""
@@ -100,49 +105,46 @@ class OnnxModel:
         logits[np.concatenate(order)] = by_batch
         return logits
 
-    def facts(self, tokens: TokenizedSplit) -> dict[str, Any]:
-        """`size_mb`, the file's; `latency_ms` and `latency_p95_ms`, for one row of median length alone in its batch."""
+    def costs(self, tokens: TokenizedSplit) -> FileCosts:
+        """The size of the file, and the latency of one row of median length, alone."""
         inputs = typical(tokens)
-        return {"size_mb": self.file.stat().st_size / 1e6, **timed(lambda: self.logits(inputs))}
+        found = timed(lambda: self.logits(inputs))
+        return FileCosts(
+            self.file.stat().st_size / 1e6, found["latency_ms"], found["latency_p95_ms"]
+        )
 
 
 def check_equal(
     model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit
-) -> dict[str, Any]:
-    """`difference`, the largest between a logit of torch and of ONNX, and `rows`, how many were compared: of all lengths that there
-    are, in batches of several sizes. Raises KdsweepError where it is above 1e-4.
+) -> LogitDifference:
+    """The largest difference between torch and ONNX, in rows of all lengths.
+
+    Raises KdsweepError if it is above 1e-4.
     """
-    spread = (
-        np.linspace(0, len(tokens) - 1, min(len(tokens), ROWS_TO_CHECK)).round().astype(np.int64)
-    )
+    count = min(len(tokens), ROWS_TO_CHECK)
+    spread = np.linspace(0, len(tokens) - 1, count).round().astype(np.int64)
     rows = np.argsort(tokens.lengths, kind="stable")[spread]
-    rows = np.random.default_rng(0).permutation(
-        rows
-    )  # so that short and long rows meet in a batch, and padding with them
+    # Short and long rows must meet in a batch, so that short ones are padded.
+    rows = np.random.default_rng(0).permutation(rows)
     model.eval()
     worst = 0.0
     for part in _parts(rows):
         inputs = tokens.batch(part)
-        with torch.inference_mode():
-            expected = (
-                model(
-                    **{
-                        name: torch.from_numpy(value).to(model.device)
-                        for name, value in inputs.items()
-                    }
-                )
-                .logits.float()
-                .cpu()
-                .numpy()
-            )
-        apart = np.abs(onnx_model.logits(inputs) - expected).max()
-        worst = max(worst, float(apart)) if np.isfinite(apart) else float("inf")
+        difference = np.abs(onnx_model.logits(inputs) - _torch_logits(model, inputs)).max()
+        worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
     if worst > LARGEST_DIFFERENCE:
         raise KdsweepError(
-            f"onnx: the file answers otherwise than torch, by up to {worst:.2g} in {len(rows)} rows of validation (at most {LARGEST_DIFFERENCE:g} is allowed); "
-            "nothing was written"
+            f"onnx: the file's logits differ from torch's by up to {worst:.2g} in {len(rows)} rows "
+            f"of validation (at most {LARGEST_DIFFERENCE:g} is allowed); nothing was written"
         )
-    return {"difference": worst, "rows": len(rows)}
+    return LogitDifference(worst, len(rows))
+
+
+@torch.inference_mode()
+def _torch_logits(model: PreTrainedModel, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    tensors = {name: torch.from_numpy(value).to(model.device) for name, value in inputs.items()}
+    logits: np.ndarray = model(**tensors).logits.float().cpu().numpy()
+    return logits
 
 
 def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
@@ -158,8 +160,9 @@ def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
 def quantize(source: Path, target: Path) -> None:
     """Write `source` with 8-bit weights; activations are quantized as they come ("dynamic").
 
-    A scale for each channel costs nothing and keeps more answers than one for each matrix. 7 of the 8 bits: without VNNI, a CPU's
-    sums of two products saturate at 16 bits (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
+    One scale for each channel costs nothing and keeps more predictions than one for each matrix.
+    Only 7 of the 8 bits are used: without VNNI, a CPU's sums of two products saturate at 16 bits
+    (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html).
     """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -175,7 +178,7 @@ def quantize(source: Path, target: Path) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what exporters and quantizers say to their developers to themselves."""
+    """Hides what exporters and quantizers print for their developers."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""Which student is meant, and its files: in MLflow, or still in the trial's folder."""
+"""Which student to export, the report that describes it, and its files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from kdsweep.core.files import read_json
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, KdsweepError, did_you_mean
-from kdsweep.replay import check_rows
 from kdsweep.report.model import Report
 from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.results import recorded
 from kdsweep.sweep.results import report as report_of
+from kdsweep.sweep.row_check import check_rows
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.base import RunKey
 from kdsweep.tracking.opening import open_tracking
@@ -27,7 +27,7 @@ MOST_SHOWN = 12
 
 @dataclass(frozen=True)
 class Student:
-    """A trial that is complete, and so has had a student."""
+    """A complete trial, which has or had a student."""
 
     id: TrialId
     files: SweptTrial
@@ -38,9 +38,9 @@ class Student:
 def choose(
     home: Home, sweep: str, report: Report, *, trial: str | None, strategy: str | None
 ) -> Student:
-    """The trial of this name; or the strategy's student that is published; or, the winner of its `report`.
+    """The trial of this name; or the published student of `strategy`; or the report's winner.
 
-    Raises UnknownSweep for a trial that isn't there, KdsweepError for one that has no student.
+    Raises UnknownSweep if there is no such trial, KdsweepError if it has no student.
     """
     folder = home.existing(sweep)
     if trial is not None:
@@ -52,9 +52,8 @@ def choose(
     files = folder.trial(chosen)
     result = files.read_result()
     if result is None or result.state != "complete" or result.best is None:
-        raise KdsweepError(
-            f"{chosen.name} has no student: it is {result.state if result else 'still running'}; {_those_kept(folder)}"
-        )
+        state = "still running" if result is None else result.state
+        raise KdsweepError(f"{chosen.name} has no student: it is {state}; {_kept_words(folder)}")
     settings = TrialSettings.model_validate_json(files.settings.read_text(encoding="utf-8"))
     return Student(chosen, files, settings, result)
 
@@ -62,21 +61,23 @@ def choose(
 def _winner(sweep: str, report: Report) -> TrialId:
     if report.winner is None:
         raise KdsweepError(
-            f"sweep {sweep!r} has no student yet: no trial has finished; see `kdsweep status {sweep}`"
+            f"sweep {sweep!r} has no student yet: no trial has finished; see "
+            f"`kdsweep status {sweep}`"
         )
     return report.winner
 
 
 def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
     plan, studies = recorded(home, sweep)
-    if strategy not in plan.space.strategies:
+    strategies = plan.space.strategies
+    if strategy not in strategies:
+        hint = did_you_mean(strategy, strategies)
         raise KdsweepError(
-            f"sweep {sweep!r} has no strategy {strategy!r}, only {', '.join(plan.space.strategies)}{did_you_mean(strategy, plan.space.strategies)}"
+            f"sweep {sweep!r} has no strategy {strategy!r}, only {', '.join(strategies)}{hint}"
         )
     folder = home.sweep(sweep)
-    run = best_confirmed(
-        plan.space.task.metric, finished(folder, confirmations(plan, folder, studies, strategy))
-    )
+    runs = finished(folder, confirmations(plan, folder, studies, strategy))
+    run = best_confirmed(plan.space.task.metric, runs)
     if run is not None:
         return run.id
     best = studies.progress(strategy).best
@@ -87,15 +88,15 @@ def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
     return TrialId(strategy, best[0])
 
 
-# --- what is said of it ----------------------------------------------------------------------------------------------
-
-
 def read_report(home: Home, sweep: str) -> Report:
-    """The sweep's report as it stands; the one that was written at its end where the data can't be read as it was any more."""
+    """The sweep's report as of now.
+
+    If the data has changed, the report that was written at the end of the sweep.
+    """
     folder = home.existing(sweep)
     try:
         plan, _ = recorded(home, sweep)
-        check_rows(home, folder, plan.space.task, unlabelled=False)
+        check_rows(home, folder, plan.space.task)
         return report_of(home, sweep)
     except DataError:
         if not folder.report.exists():
@@ -103,24 +104,26 @@ def read_report(home: Home, sweep: str) -> Report:
         return Report.from_json(read_json(folder.report))
 
 
-# --- its files -------------------------------------------------------------------------------------------------------
-
-
 def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None:
-    """Fill the folder `into` with the student's files. Raises KdsweepError where it wasn't kept, TrackingUnreachable where MLflow is away."""
+    """Copy the student's files into the folder `into`.
+
+    Raises KdsweepError if it wasn't kept, TrackingUnreachable if the tracker doesn't answer.
+    """
     files = student.files
     if files.student.exists():
         try:
             shutil.copytree(files.student, into, dirs_exist_ok=True)
             return
         except OSError:
-            if files.student.exists():  # else the sweep at work sent it to MLflow just now
+            # A sweep that is running may have moved it to the tracker meanwhile.
+            if files.student.exists():
                 raise
-    tracked = files.read_tracked()
-    if not tracked.has_student:
-        again = f"`kdsweep replay {folder.name} {student.id.name}` makes it again; `keep: {{students: N}}` in the sweep keeps more"
+    if not files.read_tracked().has_student:
+        name = student.id.name
         raise KdsweepError(
-            f"the student of {student.id.name} wasn't kept; {_those_kept(folder)}; {again}"
+            f"the student of {name} wasn't kept; {_kept_words(folder)}; "
+            f"`kdsweep replay {folder.name} {name}` makes it again; "
+            "`keep: {students: N}` in the sweep keeps more"
         )
     tracking = open_tracking(
         home.tracking_uri(folder.read_config().tracking),
@@ -131,13 +134,12 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
     tracking.students.fetch(RunKey.of(student.id), into)
 
 
-def _those_kept(folder: SweepFolder) -> str:
+def _kept_words(folder: SweepFolder) -> str:
     names = list(_kept(folder))
-    return (
-        "no student was kept"
-        if not names
-        else f"kept are {', '.join(names[:MOST_SHOWN])}{', ...' if len(names) > MOST_SHOWN else ''}"
-    )
+    if not names:
+        return "no student was kept"
+    more = ", ..." if len(names) > MOST_SHOWN else ""
+    return f"kept are {', '.join(names[:MOST_SHOWN])}{more}"
 
 
 def _kept(folder: SweepFolder) -> Iterator[str]:

@@ -198,8 +198,8 @@ def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> No
     )
     add_to_model(model, loader_module="kdsweep.serving", python_env="python_env.yaml")
     model.save(str(folder / "MLmodel"))
-    versions = [f"{name}=={version(name).split('+')[0]}\n" for name in WRITTEN_WITH]
-    (folder / "requirements.txt").write_text("".join(versions), encoding="utf-8")
+    requirements = "".join(f"{_requirement(name)}\n" for name in WRITTEN_WITH)
+    (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
     environment = (
         f'python: "{platform.python_version()}"\n'
         "build_dependencies: [pip, setuptools, wheel]\n"
@@ -212,3 +212,9 @@ def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> No
         max_length=settings.training.max_length,
         truncation=task.truncation,
     )
+
+
+def _requirement(package: str) -> str:
+    """The installed version; for one in development any later version, since it isn't published."""
+    installed = version(package).split("+")[0]
+    return f"{package}>={installed}" if ".dev" in installed else f"{package}=={installed}"
