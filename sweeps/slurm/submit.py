@@ -3,7 +3,7 @@
     python sweeps/slurm/submit.py SPACE --sweep FILE [all options of `kdsweep run`]
 
 Any other sweep, or one on a machine without Slurm, runs here. WORKERS is the number of worker jobs
-(4). SBATCH_DRIVER and SBATCH_WORKER are more options for sbatch; they override those of the scripts.
+(4). SBATCH_DRIVER and SBATCH_WORKER are more options for sbatch and override those of the scripts.
 """
 
 from __future__ import annotations
