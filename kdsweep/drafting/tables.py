@@ -143,7 +143,7 @@ def _from_dataset(dataset: datasets.Dataset) -> Table:
 
     features = dataset.features
     rows = dataset.select(range(min(len(dataset), ROWS_LOOKED_AT)))
-    columns: Mapping[str, Sequence[Any]] = {}
+    columns: dict[str, Sequence[Any]] = {}
     class_names: dict[str, tuple[str, ...]] = {}
     for name in dataset.column_names:
         # Of a list, what is in it.

@@ -1,4 +1,4 @@
-"""Nothing half-written is ever read as whole."""
+"""A file or folder is there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_old_file_stays_when_the_writer_raises(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_json_with_a_number_that_is_none_leaves_the_old_file(tmp_path: Path) -> None:
+def test_json_refuses_nan_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "x.json"
     write_json(path, {"näme": 1})
     with pytest.raises(ValueError):
@@ -62,7 +62,7 @@ def test_publishing_shows_the_folder_only_when_it_is_whole(tmp_path: Path) -> No
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_the_first_of_two_publishers_stays(tmp_path: Path) -> None:
+def test_the_folder_that_was_published_first_stays(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with publishing(folder) as slow:
         (slow / "file").write_text("slow")
@@ -81,7 +81,7 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
     assert mode(tmp_path / "out" / "file") == 0o666 & ~umask
 
 
-def test_fingerprints_tell_parts_apart_and_not_the_order_of_keys() -> None:
+def test_fingerprints_depend_on_parts_and_types_but_not_on_the_order_of_keys() -> None:
     assert fingerprint("ab", "c") != fingerprint("a", "bc")
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint(b"ab") != fingerprint("ab")

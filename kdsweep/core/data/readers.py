@@ -72,7 +72,7 @@ def _read_mapping(task: TaskSettings, files: dict[str, str]) -> dict[str, Frame]
         raise DataError("task.dataset: a mapping of files needs a 'train' file")
     if task.splits.more_tests:
         raise DataError(
-            "task.splits.more_tests: names splits of a dataset, and a mapping of files has none; "
+            "task.splits.more_tests: names splits of a dataset, but a mapping of files has none; "
             "put the files into one folder"
         )
     found = {}
@@ -95,7 +95,10 @@ def _read_folder(folder: Path, task: TaskSettings, named: dict[str, str]) -> dic
         }
     files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in DATA_SUFFIXES}
     if not files:
-        raise DataError(f"task.dataset: {folder} has no csv, tsv, json, jsonl or parquet file")
+        raise DataError(
+            f"task.dataset: {folder} has no csv, tsv, json, jsonl or parquet file; "
+            "name a folder that has one, or a file"
+        )
     return {
         name: read_file(_pick(files, split, str(folder)), task) for name, split in named.items()
     }
@@ -199,7 +202,8 @@ def _parse_file(path: Path) -> pandas.DataFrame:
             return _parse_json(path.read_text(encoding="utf-8-sig"))
         case ".parquet":
             return pandas.read_parquet(path)
-    raise DataError(f"task.dataset: {path} is none of {', '.join(sorted(DATA_SUFFIXES))}")
+    suffixes = ", ".join(sorted(DATA_SUFFIXES))
+    raise DataError(f"task.dataset: {path} is none of {suffixes}; save it as one of these")
 
 
 def _read_separated(path: Path, separator: str, *, quoted: bool) -> pandas.DataFrame:
@@ -255,5 +259,5 @@ def _json_lines(text: str) -> list[object]:
 
 def _objects(rows: object) -> list[dict[str, object]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("expected objects, one a row")
+        raise ValueError("expected one object per row")
     return rows

@@ -43,8 +43,8 @@ def hold_out(task: TaskSettings, rows: dict[str, RawRows], notes: list[str]) -> 
     for name in names:
         if not len(out[name]):
             raise DataError(
-                f"task.dataset: the {name} split has no rows "
-                f"({len(train):,} rows in train before splits were held out)"
+                f"task.dataset: the {name} split has no rows ({len(train):,} rows in train before "
+                "splits were held out); add rows, or name a split that has some"
             )
     return {name: out[name] for name in names}
 

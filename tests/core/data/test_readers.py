@@ -199,6 +199,13 @@ def test_a_missing_column_is_named_with_the_most_similar_one(tmp_path: Path) -> 
 # --- files that can't be read ---
 
 
+def test_an_error_lists_at_most_eight_columns(tmp_path: Path) -> None:
+    columns = tuple(f"c{i}" for i in range(12))
+    path = write_csv(tmp_path / "wide.csv", [columns], columns)
+    with pytest.raises(DataError, match="no column 'text', only 'c0', .* 'c7' and 4 more$"):
+        load(path)
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.json"])
 def test_latin_1_is_refused_with_the_advice_to_save_as_utf_8(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes("text,label\ntrès bien,1\n".encode("latin-1"))
@@ -227,9 +234,9 @@ def test_latin_1_is_refused_with_the_advice_to_save_as_utf_8(tmp_path: Path, nam
         ("d.csv", "", "can't be read as csv: No columns"),
         ("e.csv", "text,label\n", "the train split has no rows"),
         ("f.jsonl", '{"text": "a", "label": 1}\n{"text": ', "can't be read as jsonl"),
-        ("g.jsonl", '{"text": "a", "label": 1}\n3\n', "expected objects, one a row"),
-        ("h.json", '{"text": "a"}', "expected objects, one a row"),
-        ("i.json", "3", "expected objects, one a row"),
+        ("g.jsonl", '{"text": "a", "label": 1}\n3\n', "expected one object per row"),
+        ("h.json", '{"text": "a"}', "expected one object per row"),
+        ("i.json", "3", "expected one object per row"),
         ("j.parquet", "no parquet", "can't be read as parquet"),
         ("k.txt", "text", "is none of .csv"),
     ],

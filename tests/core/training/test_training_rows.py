@@ -269,10 +269,12 @@ def test_views_are_labelled_by_the_teacher_alone_and_in_fine_tuning_by_their_row
     assert only_train.student == (data.train,)
     assert only_train.labels is data.train.labels
     in_finetuning = augment | {"in_finetuning": True}
-    asked = training_rows(make(**alone, augment=in_finetuning), data, [], cache, silent)
-    assert [split.labels.tolist() for split in asked.student] == [data.train.labels.tolist()] * 3
+    with_views = training_rows(make(**alone, augment=in_finetuning), data, [], cache, silent)
+    assert [split.labels.tolist() for split in with_views.student] == [
+        data.train.labels.tolist()
+    ] * 3
     # The texts are the same.
-    assert asked.keys == rows.keys
+    assert with_views.keys == rows.keys
     still = training_rows(make(augment=in_finetuning), data, [], cache, silent)
     assert set(still.student[1].labels.tolist()) == {UNLABELLED}
 
@@ -319,14 +321,14 @@ def test_labels_weigh_only_on_rows_that_have_them(
         alpha={"shape": "step", "values": [1.0, 0.0], "at": 0.5},
         training={"evaluations_per_epoch": 1},
     )
-    told = metrics(settings, tmp_path / "views", cache)
+    found = metrics(settings, tmp_path / "views", cache)
     rows = load_task(settings.task, cache).train
     labelled = metrics(
         make(alpha=1.0, training={"evaluations_per_epoch": 1}), tmp_path / "plain", cache
     )
     # Half the rows of a batch have no label, so they add nothing to its mean.
-    assert told[0]["train/task_loss"] < 0.75 * labelled[0]["train/task_loss"]
-    assert told[1]["train/distill_loss"] > 0
+    assert found[0]["train/task_loss"] < 0.75 * labelled[0]["train/task_loss"]
+    assert found[1]["train/distill_loss"] > 0
     assert len(rows) > 100
 
 
@@ -341,8 +343,8 @@ def test_inner_states_are_matched_on_all_rows(
     )
     assert settings.is_taught
     assert not settings.needs_logits
-    told = metrics(settings, tmp_path, cache)
-    assert told[-1]["train/hidden_loss"] < told[0]["train/hidden_loss"]
+    found = metrics(settings, tmp_path, cache)
+    assert found[-1]["train/hidden_loss"] < found[0]["train/hidden_loss"]
 
 
 def test_settings_without_augment_or_unlabelled_are_stored_without_them(
