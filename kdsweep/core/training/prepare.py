@@ -51,8 +51,8 @@ class PreparedRows:
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
-    """A model with its tokenizer, which turns a split into this model's inputs."""
+class ReadingModel:
+    """A model with its tokenizer, which makes this model's inputs of a split."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -83,7 +83,7 @@ class PreparedTrial:
     device: torch.device
     dtype: torch.dtype
     rows: PreparedRows
-    student: Reader
+    student: ReadingModel
     train_tokens: TokenRows
     validation_tokens: TokenizedSplit
     objective: Objective
@@ -168,23 +168,23 @@ def prepare(
 
 def task_keys(data: TaskData) -> dict[str, str]:
     """The content hashes of the splits that every trial of the task depends on."""
-    return {split.name: split.key for split in (data.train, data.validation)}
+    return {"train": data.train.key, "validation": data.validation.key}
 
 
 def _load_student(
     settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say
-) -> Reader:
+) -> ReadingModel:
     max_length = settings.training.max_length
     teacher_folder = teachers[0].folder if teachers else None
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
     source = student_source(settings.student, teacher_folder)
     check_length(model, tokenizer, max_length, source)
     input_format = input_format_of(model, max_length, settings.task.truncation)
-    return Reader(model, tokenizer, input_format, cache, say)
+    return ReadingModel(model, tokenizer, input_format, cache, say)
 
 
 def _match_inner_states(
-    settings: TrialSettings, student: Reader, teacher: Teacher, rows: PreparedRows
+    settings: TrialSettings, student: ReadingModel, teacher: Teacher, rows: PreparedRows
 ) -> Matching:
     """The terms that run the teacher beside the student, on the same tokens."""
     model = frozen_teacher(teacher, rows.data.label_names, rows.data.kind)
@@ -193,6 +193,6 @@ def _match_inner_states(
     max_length = settings.training.max_length
     check_length(model, tokenizer, max_length, str(teacher.folder))
     input_format = input_format_of(model, max_length, settings.task.truncation)
-    reader = Reader(model, tokenizer, input_format, student.cache, student.say)
-    tokens = reader.joined(rows.train.teachers[0])
+    reading = ReadingModel(model, tokenizer, input_format, student.cache, student.say)
+    tokens = reading.joined(rows.train.teachers[0])
     return Matching(settings.distill, student.model, model, tokens)
