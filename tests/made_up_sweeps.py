@@ -36,8 +36,8 @@ TEACHER = TeacherFacts(
 VERDICT = (
     "No strategy is shown to be the best. combined has the highest mean on the test split: "
     "accuracy 0.9162 (0.9101 to 0.9223); the teacher has 0.9250, 99.0% of it; between combined and "
-    "distill or finetune: no difference shown; about 14 seeds would be needed to tell 0.5 points "
-    "apart."
+    "distill or finetune: no difference shown; about 14 seeds would be needed to show a difference "
+    "of 0.5 points."
 )
 QUESTIONS = (
     Question("does a rising, falling or constant alpha do best?", "not enough trials (n = 3)", n=3),
@@ -291,7 +291,7 @@ def _pairs(found: Mapping[str, StrategyResult], seeds: int) -> tuple[Pair, ...]:
             seeds=seeds,
             seeds_needed=14,
             verdict=(
-                "no difference shown; about 14 seeds would be needed to tell 0.5 points apart"
+                "no difference shown; about 14 seeds would be needed to show a difference of 0.5 points"
             ),
         )
         for a, b in combinations(means, 2)
