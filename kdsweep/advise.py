@@ -305,8 +305,11 @@ def decide(votes: Sequence[Vote], *, has_teacher: bool) -> tuple[Approach, str]:
     top = [one for one in approaches if counts[one] == most]
     tally = ", ".join(f"{one} {number}" for one, number in counts.items())
     if top == ["finetune", "distill"]:
-        reason = f"as many votes for the teacher as for the labels ({tally}), so first one, then the other"
-        return "distill_then_finetune", reason
+        return (
+            "distill_then_finetune",
+            f"as many votes for the teacher as for the labels ({tally}), so first one, then the "
+            "other",
+        )
     if len(top) > 1:
         return "combined", f"{joined(top)} have as many votes ({tally}), and combined is in between"
     because = ", ".join(vote.criterion for vote in votes if vote.votes_for == top[0])

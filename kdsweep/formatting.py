@@ -76,7 +76,7 @@ def duration(seconds: float) -> str:
 
 def count(number: int, noun: str) -> str:
     """`1 seed`, `1,000 seeds`. noun: one that takes an `s`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def joined(names: Sequence[str]) -> str:

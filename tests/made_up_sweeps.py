@@ -39,6 +39,9 @@ VERDICT = (
     "distill or finetune: no difference shown; about 14 seeds would be needed to show a difference "
     "of 0.5 points."
 )
+NO_DIFFERENCE = (
+    "no difference shown; about 14 seeds would be needed to show a difference of 0.5 points"
+)
 QUESTIONS = (
     Question("does a rising, falling or constant alpha do best?", "not enough trials (n = 3)", n=3),
     Question(
@@ -290,9 +293,7 @@ def _pairs(found: Mapping[str, StrategyResult], seeds: int) -> tuple[Pair, ...]:
             p=0.21 if seeds > 1 else None,
             seeds=seeds,
             seeds_needed=14,
-            verdict=(
-                "no difference shown; about 14 seeds would be needed to show a difference of 0.5 points"
-            ),
+            verdict=NO_DIFFERENCE,
         )
         for a, b in combinations(means, 2)
     )

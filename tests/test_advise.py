@@ -14,6 +14,7 @@ from made_up_sweeps import settings_of
 
 from kdsweep.advise import (
     Advice,
+    Approach,
     ModelSizes,
     Vote,
     _by_rows,
@@ -40,8 +41,8 @@ from kdsweep.sweep.folders import Home
 KINDS = ("finetune", "distill", "combined")
 
 
-def votes(*kinds: str | None) -> list[Vote]:
-    return [Vote(f"criterion {i}", "", kind, "") for i, kind in enumerate(kinds)]  # type: ignore[arg-type]
+def votes(*approaches: Approach | None) -> list[Vote]:
+    return [Vote(f"criterion {i}", "", one, "") for i, one in enumerate(approaches)]
 
 
 # --- the rule ------------------------------------------------------------------------------------
@@ -61,7 +62,7 @@ def votes(*kinds: str | None) -> list[Vote]:
     ],
 )
 def test_most_votes_decide_and_a_tie_is_combined(
-    given: tuple[str | None, ...], advised: str
+    given: tuple[Approach | None, ...], advised: Approach
 ) -> None:
     assert decide(votes(*given), has_teacher=True)[0] == advised
     assert decide(votes(*given), has_teacher=False)[0] == "finetune"

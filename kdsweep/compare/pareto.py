@@ -1,4 +1,4 @@
-"""The students that no other one beats in everything: a Pareto front of the metric and the costs."""
+"""The students that no other one beats in everything: the front of the metric and the costs."""
 
 from __future__ import annotations
 

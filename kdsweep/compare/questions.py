@@ -1,15 +1,15 @@
-"""The questions that a sweep is run for, answered from the trials of its search: what they show, how sure it is, what is missing.
+"""The questions that a sweep is run for, answered from the trials of its search.
 
-Trials of a search differ in more than what is asked about, each has one seed, and a sampler goes where it is good: this is evidence of
-another kind than `kdsweep.compare.statistics`, and the words say so. Intervals are 95%: Welch's for two groups of trials, Student's for
-a fitted curve.
+This is weaker evidence than `kdsweep.compare.statistics`, and the answers say so: trials of a
+search differ in more than what is asked, each has one seed, and a sampler tries more where it is
+good. Intervals are 95%: Welch's for two groups of trials, Student's for a fitted curve.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -18,16 +18,21 @@ from scipy import stats
 from kdsweep.compare.findings import Question
 from kdsweep.compare.records import TrialRecord
 from kdsweep.core.schedules import PerEpoch, Schedule
+from kdsweep.formatting import duration
 
 LEVEL = 0.95
-ENOUGH = 5  # trials of a kind; fewer say nothing
+ENOUGH = 5  # trials in a group; fewer say nothing
+ENOUGH_RATES = 4
 LABELS_ALONE = "labels alone"
 ALPHAS = ("rising", "falling", "constant")
-CAVEAT = "The trials differ in other settings too (such as {}), each has one seed, and pruned trials are missing."
+CAVEAT = (
+    "The trials differ in other settings too (such as the learning rate), each has one seed, and "
+    "pruned trials are missing."
+)
 
 
 class _Trial(NamedTuple):
-    """What is asked of a complete trial. value: the metric on validation. rate: its greatest learning rate; seconds: what it took."""
+    """A complete trial. value: the metric on validation. rate: its highest learning rate."""
 
     strategy: str
     value: float
@@ -38,7 +43,7 @@ class _Trial(NamedTuple):
 
 
 class _Difference(NamedTuple):
-    """Of two groups' means, with its interval."""
+    """Between the means of two groups, with its interval."""
 
     effect: float
     low: float
@@ -48,7 +53,7 @@ class _Difference(NamedTuple):
 def answer_questions(
     metric: str, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]
 ) -> list[Question]:
-    """Every question with its answer. slot_hours: what each strategy used in all."""
+    """Every question with its answer. slot_hours: what all trials of a strategy used."""
     trials = [trial for record in records if (trial := _read(metric, record)) is not None]
     strategies = list(dict.fromkeys([*slot_hours, *(record.id.strategy for record in records)]))
     return [
@@ -68,28 +73,25 @@ def _entry(question: str, answer: str, n: int, found: _Difference | None = None)
     return Question(question, answer, n, found.effect, (found.low, found.high))
 
 
-# --- what a trial is an example of -----------------------------------------------------------------------------------
+# --- reading a trial -----------------------------------------------------------------------------
 
 
 def _read(metric: str, record: TrialRecord) -> _Trial | None:
-    """None where the trial belongs to no search, or never finished."""
+    """None unless the trial belongs to the search and is complete."""
     value = record.best(metric)
-    if (
-        record.id.phase != "search"
-        or record.state != "complete"
-        or value is None
-        or not math.isfinite(value)
-    ):
+    if record.id.phase != "search" or record.state != "complete":
+        return None
+    if value is None or not math.isfinite(value):
         return None
     settings = record.settings
     epochs = settings.training.epochs
     return _Trial(
-        record.id.strategy,
-        value,
-        _alpha_kind(settings.alpha, epochs),
-        direction(settings.temperature, epochs),
-        max(settings.learning_rate.values_taken()),
-        record.result.seconds if record.result else 0.0,
+        strategy=record.id.strategy,
+        value=value,
+        alpha=_alpha_kind(settings.alpha, epochs),
+        temperature=direction(settings.temperature, epochs),
+        rate=max(settings.learning_rate.values_taken()),
+        seconds=record.result.seconds if record.result else 0.0,
     )
 
 
@@ -100,7 +102,10 @@ def _alpha_kind(alpha: Schedule, epochs: int) -> str:
 
 
 def values_in_order(schedule: Schedule, epochs: int | None = None) -> tuple[float, ...]:
-    """The values that a schedule goes through. Of a list by epoch only what `epochs` epochs reach, where that is given."""
+    """The values that a schedule takes.
+
+    epochs: of a list by epoch, only the values that so many epochs reach.
+    """
     if isinstance(schedule, PerEpoch) and epochs:
         return tuple(schedule.at(epoch / epochs, epoch) for epoch in range(epochs))
     return schedule.values_taken()
@@ -109,13 +114,15 @@ def values_in_order(schedule: Schedule, epochs: int | None = None) -> tuple[floa
 def direction(schedule: Schedule, epochs: int | None = None) -> str:
     """`constant`, `rising`, `falling`, or `up and down`."""
     steps = [later - earlier for earlier, later in pairwise(values_in_order(schedule, epochs))]
-    up, down = any(step > 0 for step in steps), any(step < 0 for step in steps)
-    if up and down:
+    rises, falls = any(step > 0 for step in steps), any(step < 0 for step in steps)
+    if rises and falls:
         return "up and down"
-    return "rising" if up else "falling" if down else "constant"
+    if rises:
+        return "rising"
+    return "falling" if falls else "constant"
 
 
-# --- alpha and temperature -------------------------------------------------------------------------------------------
+# --- alpha and temperature -----------------------------------------------------------------------
 
 
 def _which_alpha(trials: Sequence[_Trial]) -> Question:
@@ -128,65 +135,59 @@ def _which_alpha(trials: Sequence[_Trial]) -> Question:
     n = sum(len(values) for values in groups.values())
     if len(enough) < 2:
         return _entry(question, _not_enough(groups), n)
-    # The best is compared because it is best: the intervals hold for all pairs together (Bonferroni).
-    pairs = len(list(combinations(enough, 2)))
-    found = difference(groups[enough[0]], groups[enough[1]], level=1 - (1 - LEVEL) / pairs)
+    # The best is compared because it is best, so the intervals hold for all pairs (Bonferroni).
+    pairs = math.comb(len(enough), 2)
     best, second = enough[:2]
+    found = difference(groups[best], groups[second], level=1 - (1 - LEVEL) / pairs)
+    lead = f"{_signed(found.effect)} points over {second} {_range(found)}"
+    answer = f"no difference shown: {best} is {lead}"
     if found.low > 0:
-        answer = f"{best} does best: {_signed(found.effect)} points over {second} {_range(found)}"
-    else:
-        answer = f"no difference shown: {best} is {_signed(found.effect)} points over {second} {_range(found)}"
-    shown = groups | {
-        LABELS_ALONE: [trial.value for trial in trials if trial.alpha == LABELS_ALONE]
-    }
+        answer = f"{best} does best: {lead}"
+    labels_alone = [trial.value for trial in trials if trial.alpha == LABELS_ALONE]
+    shown = groups | {LABELS_ALONE: labels_alone}
     means = ", ".join(
         _describe(kind, values) for kind, values in shown.items() if len(values) >= ENOUGH
     )
-    few = [kind for kind in ALPHAS if kind not in enough]
     missing = "".join(
-        f" Not enough trials with a {kind} alpha (n = {len(groups[kind])})." for kind in few
+        f" Not enough trials with a {kind} alpha (n = {len(groups[kind])})."
+        for kind in ALPHAS
+        if kind not in enough
     )
-    return _entry(
-        question,
-        f"{answer}. Means: {means}.{missing} {CAVEAT.format('the learning rate')}",
-        n,
-        found,
-    )
+    return _entry(question, f"{answer}. Means: {means}.{missing} {CAVEAT}", n, found)
 
 
 def _lower_temperature(trials: Sequence[_Trial]) -> Question:
     question = "does lowering the temperature during training help?"
     taught = [trial for trial in trials if trial.alpha != LABELS_ALONE]
-    kinds = {
-        strategy: {trial.temperature for trial in taught if trial.strategy == strategy}
-        for strategy in _strategies(taught)
-    }
-    within = [strategy for strategy, found in kinds.items() if {"falling", "constant"} <= found]
-    groups = _by_temperature([trial for trial in taught if trial.strategy in within])
-    where = f" within {' and '.join(within)}"
-    if len(within) != 1 or min(map(len, groups.values())) < ENOUGH:
+    strategies = _strategies(taught)
+    # Best compared within one strategy that tries both; else over all strategies.
+    both = [name for name in strategies if _tries_both(taught, name)]
+    groups = _by_temperature(trial for trial in taught if trial.strategy in both)
+    where = f" within {' and '.join(both)}"
+    if len(both) != 1 or min(map(len, groups.values())) < ENOUGH:
         groups, where = _by_temperature(taught), ""
     n = sum(len(values) for values in groups.values())
     if min(map(len, groups.values())) < ENOUGH:
         return _entry(question, _not_enough(groups), n)
     found = difference(groups["falling"], groups["constant"])
-    means = (
-        f"Means{where}: {', '.join(_describe(kind, values) for kind, values in groups.items())}."
-    )
+    effect = f"{_signed(found.effect)} points"
     if found.low > 0:
-        answer = f"yes: {_signed(found.effect)} points over a constant temperature {_range(found)}"
+        answer = f"yes: {effect} over a constant temperature {_range(found)}"
     elif found.high < 0:
-        answer = f"no, it costs: {_signed(found.effect)} points against a constant temperature {_range(found)}"
+        answer = f"no, it costs: {effect} against a constant temperature {_range(found)}"
     else:
-        answer = f"no difference shown: {_signed(found.effect)} points against a constant temperature {_range(found)}"
-    pooled = (
-        ""
-        if where or len(kinds) < 2
-        else f" Trials of {', '.join(kinds)} are taken together, and those differ in their alpha as well."
-    )
-    return _entry(
-        question, f"{answer}. {means}{pooled} {CAVEAT.format('the learning rate')}", n, found
-    )
+        answer = f"no difference shown: {effect} against a constant temperature {_range(found)}"
+    means = ", ".join(_describe(kind, values) for kind, values in groups.items())
+    pooled = ""
+    if not where and len(strategies) > 1:
+        names = ", ".join(strategies)
+        pooled = f" Trials of {names} are taken together, and those differ in their alpha as well."
+    return _entry(question, f"{answer}. Means{where}: {means}.{pooled} {CAVEAT}", n, found)
+
+
+def _tries_both(trials: Iterable[_Trial], strategy: str) -> bool:
+    found = {trial.temperature for trial in trials if trial.strategy == strategy}
+    return {"falling", "constant"} <= found
 
 
 def _by_temperature(trials: Iterable[_Trial]) -> dict[str, list[float]]:
@@ -202,12 +203,14 @@ def _strategies(trials: Iterable[_Trial]) -> list[str]:
 
 
 def difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> _Difference:
-    """Mean of a minus mean of b with Welch's interval (1947). By hand: scipy's warns about groups whose values are all alike."""
+    """Mean of a minus mean of b, with Welch's interval (1947).
+
+    scipy's function warns about groups whose values are all equal, so this is our own.
+    """
     parts = np.array([np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)])
-    effect, variance = (
-        round(float(np.mean(a) - np.mean(b)), 12),
-        float(parts.sum()),
-    )  # 12 digits: means of equal values differ by less
+    # Means of equal values differ after the 12th digit.
+    effect = round(float(np.mean(a) - np.mean(b)), 12)
+    variance = float(parts.sum())
     if variance < 1e-18:
         return _Difference(effect, effect, effect)
     freedom = variance**2 / float(parts**2 @ np.array([1 / (len(a) - 1), 1 / (len(b) - 1)]))
@@ -215,46 +218,46 @@ def difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> 
     return _Difference(effect, effect - half, effect + half)
 
 
-# --- learning rate ---------------------------------------------------------------------------------------------------
+# --- learning rate -------------------------------------------------------------------------------
 
 
 def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> Question:
     question = f"how sensitive is {strategy} to its learning rate?"
-    seen = [trial for trial in trials if trial.rate > 0]
-    if len(seen) < ENOUGH:
-        return _entry(question, f"not enough trials (n = {len(seen)})", len(seen))
-    octaves = np.log2([trial.rate for trial in seen])
-    values = np.array([trial.value for trial in seen])
-    if np.ptp(octaves) < 1 or _different(octaves) < 4:
-        tried = _rates(octaves)
-        return _entry(
-            question,
-            f"can't be told: {len(seen)} trials, but {tried}; it takes four rates over more than a factor of 2",
-            len(seen),
+    known = [trial for trial in trials if trial.rate > 0]
+    n = len(known)
+    if n < ENOUGH:
+        return _entry(question, f"not enough trials (n = {n})", n)
+    octaves = np.log2([trial.rate for trial in known])
+    values = np.array([trial.value for trial in known])
+    if np.ptp(octaves) < 1 or _different(octaves) < ENOUGH_RATES:
+        answer = (
+            f"unknown: {n} trials, but {_rates(octaves)}; it takes four rates over more than a "
+            "factor of 2"
         )
+        return _entry(question, answer, n)
     if np.ptp(values) == 0:
-        return _entry(
-            question,
-            f"no sensitivity shown: all {len(seen)} trials reach {values[0]:.4f}",
-            len(seen),
-            _Difference(0.0, 0.0, 0.0),
-        )
+        answer = f"no sensitivity shown: all {n} trials reach {values[0]:.4f}"
+        return _entry(question, answer, n, _Difference(0.0, 0.0, 0.0))
     best, found = cost_of_a_factor_of_2(octaves, values)
-    cost = f"a factor of 2 away from {2.0**best:.1e}, the best rate of a fitted curve, costs {_signed(found.effect)} points {_range(found)}"
-    answer = cost if found.low > 0 else f"no sensitivity shown: {cost}"
-    if best in (octaves.min(), octaves.max()):
-        end, beyond = ("highest", "higher") if best == octaves.max() else ("lowest", "lower")
-        answer += f". That is the {end} rate that was tried: {beyond} ones may do better"
-    return _entry(
-        question,
-        f"{answer}. {len(seen)} trials, each with one seed, which may differ in other settings too; pruned ones are missing.",
-        len(seen),
-        found,
+    answer = (
+        f"a factor of 2 away from {2.0**best:.1e}, the best rate of a fitted curve, costs "
+        f"{_signed(found.effect)} points {_range(found)}"
     )
+    if found.low <= 0:
+        answer = f"no sensitivity shown: {answer}"
+    if best == octaves.max():
+        answer += ". That is the highest rate that was tried: higher ones may do better"
+    elif best == octaves.min():
+        answer += ". That is the lowest rate that was tried: lower ones may do better"
+    answer += (
+        f". {n} trials, each with one seed, which may differ in other settings too; pruned ones "
+        "are missing."
+    )
+    return _entry(question, answer, n, found)
 
 
 def _different(octaves: np.ndarray) -> int:
-    """How many rates there are; those within 1% of each other are one."""
+    """How many rates there are; those within 1% of each other count once."""
     return len(np.unique(octaves.round(2)))
 
 
@@ -266,77 +269,75 @@ def _rates(octaves: np.ndarray) -> str:
 
 
 def cost_of_a_factor_of_2(octaves: np.ndarray, values: np.ndarray) -> tuple[float, _Difference]:
-    """(the best log2 learning rate, what one octave away from it costs) of a parabola fitted to `values` [trials].
+    """(the best log2 learning rate, the cost of one octave away from it) of a fitted parabola.
 
-    Where the parabola's top lies among the rates, that cost is its curvature, whatever the top; at an end of the rates it is the
-    drop to one octave inside. Both are linear in the coefficients, so least squares give Student's interval.
+    octaves: log2 of the rates [trials]; values: the metric [trials]. If the parabola's top lies
+    among the rates, the cost is its curvature, whatever the top; at an end of the rates it is the
+    drop to one octave inside. Both are linear in the coefficients, so least squares give Student's
+    interval.
     """
     center = octaves.mean()
     terms = np.vander(octaves - center, 3)  # columns: square, rate, 1
-    # Divided by their lengths: squares of a narrow and of a wide range fit equally well.
+    # Divided by their lengths, so that squares of a narrow and of a wide range fit equally well.
     lengths = np.linalg.norm(terms, axis=0)
     orthogonal, upper = np.linalg.qr(terms / lengths)
-    scaled = np.linalg.solve(upper, orthogonal.T @ values)
-    square, slope, _ = coefficients = scaled / lengths
-    ends = octaves.min() - center, octaves.max() - center
-    if square < 0 and ends[0] < (top := -slope / (2 * square)) < ends[1]:
-        best, asked = float(top + center), np.array([-1.0, 0.0, 0.0])
-    else:
-        end, inside = max(
-            ((ends[0], ends[0] + 1), (ends[1], ends[1] - 1)),
-            key=lambda pair: square * pair[0] ** 2 + slope * pair[0],
-        )
-        best, asked = (
-            float(octaves.min() if end == ends[0] else octaves.max()),
-            np.array([end**2 - inside**2, end - inside, 0.0]),
-        )
+    coefficients = np.linalg.solve(upper, orthogonal.T @ values) / lengths
+    best, asked = _best_and_cost(coefficients, octaves)
     freedom = len(values) - 3
     residual = values - terms @ coefficients
     error = math.sqrt(residual @ residual / freedom) * float(
         np.linalg.norm(np.linalg.solve(upper.T, asked / lengths))
     )
-    half, effect = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error, float(asked @ coefficients)
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    effect = float(asked @ coefficients)
     return best, _Difference(effect, effect - half, effect + half)
 
 
-# --- cost ------------------------------------------------------------------------------------------------------------
+def _best_and_cost(coefficients: np.ndarray, octaves: np.ndarray) -> tuple[float, np.ndarray]:
+    """(the best octave, the cost of one octave away as a linear function of the coefficients)"""
+    square, slope, _ = coefficients
+    center = octaves.mean()
+    lowest, highest = octaves.min() - center, octaves.max() - center
+    if square < 0 and lowest < (top := -slope / (2 * square)) < highest:
+        return float(top + center), np.array([-1.0, 0.0, 0.0])
+    end, inside = max(
+        ((lowest, lowest + 1), (highest, highest - 1)),
+        key=lambda pair: square * pair[0] ** 2 + slope * pair[0],
+    )
+    best = float(octaves.min() if end == lowest else octaves.max())
+    return best, np.array([end**2 - inside**2, end - inside, 0.0])
+
+
+# --- cost ----------------------------------------------------------------------------------------
 
 
 def _cost(trials: Sequence[_Trial], slot_hours: Mapping[str, float]) -> Question:
+    question = "what did each strategy cost?"
+    if not slot_hours:
+        return _entry(question, "not enough trials (n = 0)", len(trials))
     total = sum(slot_hours.values())
     parts = []
     for strategy, hours in slot_hours.items():
         share = f" ({100 * hours / total:.0f}%)" if total > 0 else ""
-        took = [trial.seconds for trial in trials if trial.strategy == strategy]
-        each = (
-            f"{_duration(float(np.mean(took)))} a finished trial (n = {len(took)})"
-            if took
-            else "no trial finished"
-        )
+        seconds = [trial.seconds for trial in trials if trial.strategy == strategy]
+        each = "no trial finished"
+        if seconds:
+            mean = duration(float(np.mean(seconds)))
+            each = f"{mean} for each finished trial (n = {len(seconds)})"
         parts.append(f"{strategy} {_hours(hours)}{share}, {each}")
-    return _entry(
-        "what did each strategy cost?",
-        "; ".join(parts) if parts else "not enough trials (n = 0)",
-        len(trials),
-    )
+    return _entry(question, "; ".join(parts), len(trials))
 
 
 def _hours(hours: float) -> str:
     return f"{hours:.1f} slot hours" if hours >= 1 else f"{hours:.2g} slot hours"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.3g} seconds"
-    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- words ---------------------------------------------------------------------------------------
 
 
 def _not_enough(groups: Mapping[str, Sequence[float]]) -> str:
     counts = ", ".join(f"{kind} n = {len(values)}" for kind, values in groups.items())
-    return f"not enough trials ({counts}): it takes {ENOUGH} of a kind to compare"
+    return f"not enough trials ({counts}): each needs {ENOUGH} to compare them"
 
 
 def _describe(kind: str, values: Sequence[float]) -> str:
@@ -344,7 +345,8 @@ def _describe(kind: str, values: Sequence[float]) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{round(100 * value, 1) + 0.0:.1f}"  # + 0.0: no "-0.0"
+    """Points with one digit; never "-0.0"."""
+    return f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def _range(found: _Difference) -> str:

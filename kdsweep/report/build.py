@@ -140,7 +140,7 @@ def _teacher(metric: str, record: TeacherRecord) -> TeacherFacts:
 def _more_tests(
     metric: str, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
 ) -> dict[str, MoreTest]:
-    """For each split that is judged beside test: the teacher's score, and each strategy's by seed."""
+    """For each further test split: the teacher's score, and each strategy's by seed."""
     scores: dict[str, dict[str, list[float]]] = {}
     for run in _runs_of_confirm(records):
         for name, value in ((run.result.test if run.result else None) or {}).items():

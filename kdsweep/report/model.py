@@ -123,7 +123,7 @@ class ConfirmResult(_Part):
 
 
 class StrategyResult(_Part):
-    """What a strategy reached, and what it cost. confirm: None until a seed of confirm has ended."""
+    """What a strategy reached and cost. confirm: None until a run of confirm has ended."""
 
     trials: TrialCounts
     best: BestTrial | None

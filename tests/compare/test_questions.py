@@ -1,4 +1,4 @@
-"""Questions are answered by what trials show, with how sure it is, and not at all where there are too few of them."""
+"""Questions are answered from trials, with how sure it is; with too few trials they are not."""
 
 from __future__ import annotations
 
@@ -84,23 +84,16 @@ COST = "what did each strategy cost?"
         (FALLING, 5, "falling"),
         (FALLING, None, "falling"),
         ({"shape": "per_epoch", "values": [0.5, 0.5], "after": 0.9}, 3, "rising"),
-        (
-            {"shape": "per_epoch", "values": [0.5, 0.5], "after": 0.9},
-            2,
-            "constant",
-        ),  # two epochs never get there
+        # Two epochs never reach the 0.9.
+        ({"shape": "per_epoch", "values": [0.5, 0.5], "after": 0.9}, 2, "constant"),
         ({"shape": "per_epoch", "values": [0.5]}, 3, "constant"),
     ],
 )
-def test_a_schedule_goes_one_way_the_other_both_or_none(
-    schedule: Any, epochs: int | None, expected: str
-) -> None:
+def test_the_direction_of_a_schedule(schedule: Any, epochs: int | None, expected: str) -> None:
     assert direction(parse_schedule(schedule), epochs) == expected
 
 
-def test_the_alpha_that_does_best_is_named_with_its_lead_and_fine_tuning_is_no_constant_alpha() -> (
-    None
-):
+def test_the_best_kind_of_alpha_is_named_and_fine_tuning_is_no_constant_alpha() -> None:
     records = [trial(value, alpha=RISING) for value in around(0.90, 8)]
     records += [trial(value, alpha=FALLING) for value in around(0.86, 7)]
     records += [trial(value, "distill", alpha=0.5) for value in around(0.87, 9)]
@@ -174,7 +167,7 @@ def test_pruned_failed_and_confirm_runs_are_no_evidence() -> None:
     assert ask(good + others, {"combined": 1.0}) == ask(good, {"combined": 1.0})
 
 
-def test_what_a_factor_of_2_in_the_learning_rate_costs_is_the_curvature() -> None:
+def test_the_cost_of_a_factor_of_2_in_the_learning_rate_is_the_curvature() -> None:
     rates = 2.0e-5 * 2 ** np.linspace(-2, 2, 9)
     noise = 0.001 * np.array([1, -1, 1, -1, 1, -1, 1, -1, 1])
     records = [
@@ -194,7 +187,7 @@ def test_what_a_factor_of_2_in_the_learning_rate_costs_is_the_curvature() -> Non
     )
 
 
-def test_a_best_rate_at_the_end_of_what_was_tried_is_said_to_be_there() -> None:
+def test_a_best_rate_at_the_end_of_those_tried_is_reported_as_such() -> None:
     rates = 2.0e-5 * 2 ** np.linspace(-2, 2, 9)
     records = [
         trial(
@@ -212,13 +205,11 @@ def test_a_best_rate_at_the_end_of_what_was_tried_is_said_to_be_there() -> None:
     assert "That is the lowest rate that was tried: lower ones may do better" in lowest.answer
 
 
-def test_rates_that_are_alike_or_few_say_nothing_of_sensitivity() -> None:
+def test_equal_or_few_rates_say_nothing_about_sensitivity() -> None:
     alike = ask([trial(value) for value in around(0.9, 8)])[
         "how sensitive is combined to its learning rate?"
     ]
-    assert alike.answer.startswith(
-        "can't be told: 8 trials, but all have the learning rate 2.0e-05"
-    )
+    assert alike.answer.startswith("unknown: 8 trials, but all have the learning rate 2.0e-05")
     three = ask(
         [
             trial(value, rate=rate)
@@ -236,7 +227,7 @@ def test_rates_that_are_alike_or_few_say_nothing_of_sensitivity() -> None:
     assert same.answer == "no sensitivity shown: all 6 trials reach 0.9000"
 
 
-def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_cost() -> None:
+def test_each_strategy_has_a_line_on_learning_rates_and_a_share_of_the_cost() -> None:
     records = [trial(value, "distill") for value in around(0.9, 3)] + [
         trial(None, "finetune", alpha=1.0, state="failed")
     ]
@@ -250,8 +241,8 @@ def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_c
         == "not enough trials (n = 0)"
     )
     assert found[COST].answer == (
-        "finetune 0.5 slot hours (25%), no trial finished; distill 1.5 slot hours (75%), 2.0 minutes a finished trial (n = 3); "
-        "combined 0 slot hours (0%), no trial finished"
+        "finetune 0.5 slot hours (25%), no trial finished; distill 1.5 slot hours (75%), 2 min 0 s "
+        "for each finished trial (n = 3); combined 0 slot hours (0%), no trial finished"
     )
     assert found[COST].n == 3
 
@@ -273,9 +264,9 @@ def test_each_strategy_has_its_own_line_on_learning_rates_and_its_share_of_the_c
             {"combined": 2.0},
         ),
     ],
-    ids=["nothing", "no trial", "all failed", "fine-tuning alone", "all alike"],
+    ids=["nothing", "no trial", "all failed", "fine-tuning alone", "all equal"],
 )
-def test_sweeps_without_evidence_are_answered_in_words_and_claim_nothing(
+def test_without_evidence_an_answer_claims_nothing(
     records: list[TrialRecord], slot_hours: dict[str, float]
 ) -> None:
     for question, found in ask(records, slot_hours).items():

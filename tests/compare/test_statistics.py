@@ -171,8 +171,8 @@ def test_no_difference_says_how_many_seeds_or_rows_it_takes() -> None:
     assert pair.seeds_needed is not None
     assert pair.seeds_needed > 3
     assert pair.verdict == (
-        f"no difference shown; about {pair.seeds_needed} seeds would be needed to show a difference "
-        "of 3 points"
+        f"no difference shown; about {pair.seeds_needed} seeds would be needed to show a "
+        "difference of 3 points"
     )
     labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, 5, 100, (0.0, 1.0, 1.0))
     pair = compare_pairs("accuracy", labels, predicted, difference=0.05)[0]

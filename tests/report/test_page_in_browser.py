@@ -155,7 +155,8 @@ def test_it_is_one_file_that_may_load_nothing_and_run_no_other_script(
             script.textContent = "window.hacked = 1";
             document.body.append(script);
             const image = new Image(); image.src = "http://127.0.0.1:9/x.png";
-            const fetched = await fetch("http://127.0.0.1:9/").then(() => "fetched", () => "refused");
+            const fetched = await fetch("http://127.0.0.1:9/").then(
+                () => "fetched", () => "refused");
             return [window.hacked, fetched];
         })()"""
     )

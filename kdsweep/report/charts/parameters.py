@@ -57,8 +57,8 @@ def importance_chart(material: Material) -> Chart | None:
     return Chart(
         "importance",
         "Which parameter matters",
-        "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA where "
-        f"parameters are conditional). Greatest: {words}.{missing}",
+        "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA "
+        f"where parameters are conditional). Greatest: {words}.{missing}",
         tuple(
             Panel(name, [_bars(found, material.looks[name].color)], _bars_layout(found))
             for name, found in shares.items()
@@ -171,7 +171,7 @@ def _row(one: Reached) -> Row:
 
 
 def _dimensions(trials: Sequence[Reached], names: Sequence[str]) -> list[Figure]:
-    """The axes of the settings. Of a schedule, the first and the last value: every shape has both."""
+    """The axes of the settings. Every schedule has a first and a last value, whatever its shape."""
     found = []
     if len(names) > 1:
         found.append(_dimension("strategy", [one.strategy for one in trials], names))
