@@ -46,6 +46,7 @@ from kdsweep.config.space_checks import check_space
 from kdsweep.config.teacher_values import Teachers, TeacherValues, as_teachers
 from kdsweep.config.values import Value
 from kdsweep.core.distill_settings import DistillSettings
+from kdsweep.core.plugins import used_plugins
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.settings import (
     AugmentSettings,
@@ -237,6 +238,15 @@ class SearchSpace(Strict):
         return any(alpha < 1 for alpha in numbers_in(self.strategies[strategy].alpha))
 
     # --- students and views ---
+
+    def plugins(self) -> dict[str, tuple[str, str]]:
+        """Metric or divergence -> the package that adds it and its version."""
+        divergences = {
+            str(value)
+            for strategy in self.strategies.values()
+            for _, value in plain_values(strategy.distill.logits)
+        }
+        return used_plugins(self.task.metric, sorted(divergences))
 
     def students(self) -> list[StudentSettings]:
         """Each choice of a student, with both ends of each range."""

@@ -1,19 +1,27 @@
-"""What installed packages add to kdsweep: entry points of the packages in this environment."""
+"""What installed packages add to kdsweep: metrics and divergences, through entry points."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from kdsweep.errors import KdsweepError
 
+METRICS_GROUP = "kdsweep.metrics"
+DIVERGENCES_GROUP = "kdsweep.divergences"
 Added = TypeVar("Added")
 
 
 @cache
 def _entry_points(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
+
+
+def forget() -> None:
+    """Search again at the next question: packages were installed meanwhile."""
+    _entry_points.cache_clear()
 
 
 def plugin_names(group: str) -> list[str]:
@@ -27,6 +35,17 @@ def plugin_package(group: str, name: str) -> tuple[str, str] | None:
     if point is None or point.dist is None:
         return None
     return point.dist.name, point.dist.version
+
+
+def used_plugins(metric: str, divergences: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Name -> package and its version, of those that aren't kdsweep's own."""
+    from kdsweep.core.evaluation.metric_table import METRICS
+    from kdsweep.core.objective.divergences import DIVERGENCES
+
+    wanted = [(METRICS_GROUP, metric)] if metric not in METRICS else []
+    wanted += [(DIVERGENCES_GROUP, name) for name in divergences if name not in DIVERGENCES]
+    found = {name: plugin_package(group, name) for group, name in wanted}
+    return {name: package for name, package in found.items() if package is not None}
 
 
 def load_plugin(group: str, name: str, expected: type[Added]) -> Added:

@@ -114,7 +114,11 @@ class Driver:
                 if self._work_left():
                     self.startup_timer.enter("slots")
                     with open_engine(
-                        self.plan.sweep, self.folder, self._on_event, self.observer.say
+                        self.plan.sweep,
+                        self.folder,
+                        self._on_event,
+                        self.observer.say,
+                        packages=dict(self.plan.space.plugins().values()),
                     ) as self.engine:
                         self._work(self.engine)
                         self.engine.announce_end(resuming=self.stop.coming_back)
@@ -145,6 +149,7 @@ class Driver:
             facts = replace(facts, experiment=plan.experiment, sweep=sweep, tracked=False)
         else:
             facts = SweepFacts(__version__, plan.identity, plan.experiment, sweep)
+        facts = replace(facts, plugins=plan.space.plugins())
         write_atomically(self.folder.space, lambda file: YAML().dump(plan.resolved, file))
         self.folder.write_facts(facts)
 

@@ -19,6 +19,7 @@ class SweepFacts:
     connected: whether the tracker ever answered. tracked: whether the tracker has everything.
     data: split -> content hash of its rows. teachers: the one that students are measured by comes
     first. notified: a hash of the end of the sweep that `on_done` was told about.
+    plugins: metric or divergence -> the installed package that adds it, and its version.
     unknown: keys that a newer version wrote; they are kept.
     """
 
@@ -31,22 +32,24 @@ class SweepFacts:
     data: dict[str, str] | None = None
     teachers: tuple[TeacherRecord, ...] = ()
     notified: str | None = None
+    plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: dict[str, Plain] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:
         """What `to_json` wrote, in this version or another one."""
-        names = {one.name for one in fields(cls)} - {"teachers", "unknown"}
+        names = {one.name for one in fields(cls)} - {"teachers", "plugins", "unknown"}
         known = {name: value for name, value in found.items() if name in names}
         # The first versions kept one teacher alone.
         first = [found["teacher"]] if found.get("teacher") is not None else []
         teachers = [TeacherRecord.from_json(one) for one in found.get("teachers") or first]
+        plugins = {name: (package, at) for name, (package, at) in found.get("plugins", {}).items()}
         unknown = {
             name: value
             for name, value in found.items()
-            if name not in names and name not in ("teacher", "teachers")
+            if name not in names and name not in ("teacher", "teachers", "plugins")
         }
-        return cls(**known, teachers=tuple(teachers), unknown=unknown)
+        return cls(**known, teachers=tuple(teachers), plugins=plugins, unknown=unknown)
 
     def to_json(self) -> dict[str, object]:
         """As `sweep.json` holds it; what isn't known yet is left out."""
@@ -60,6 +63,8 @@ class SweepFacts:
             "data": self.data,
             "notified": self.notified,
         }
+        if self.plugins:
+            values["plugins"] = self.plugins
         if self.teachers:
             values["teachers"] = [teacher.to_json() for teacher in self.teachers]
             values["teacher"] = self.teachers[0].to_json()

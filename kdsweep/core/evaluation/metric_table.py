@@ -13,11 +13,9 @@ import numpy as np
 
 from kdsweep.core.evaluation import weighted_scores
 from kdsweep.core.evaluation.weighted_scores import WeightedScores
-from kdsweep.core.plugins import load_plugin, plugin_names
+from kdsweep.core.plugins import METRICS_GROUP, load_plugin, plugin_names
 from kdsweep.core.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from kdsweep.core.tasks.base import TaskKind
-
-ENTRY_POINTS = "kdsweep.metrics"
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,12 @@ def metric_named(name: str) -> Metric:
     """The metric that `task.metric` names. Raises KeyError for an unknown one."""
     if name in METRICS:
         return METRICS[name]
-    return load_plugin(ENTRY_POINTS, name, Metric)
+    return load_plugin(METRICS_GROUP, name, Metric)
 
 
 def known_metrics() -> list[str]:
     """All that can be named: kdsweep's own first, then those of installed packages."""
-    return [*METRICS, *(name for name in plugin_names(ENTRY_POINTS) if name not in METRICS)]
+    return [*METRICS, *(name for name in plugin_names(METRICS_GROUP) if name not in METRICS)]
 
 
 def metrics_for(kind: TaskKind) -> tuple[str, ...]:

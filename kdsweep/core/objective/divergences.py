@@ -11,12 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kdsweep.core.plugins import load_plugin, plugin_names
+from kdsweep.core.plugins import DIVERGENCES_GROUP, load_plugin, plugin_names
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-ENTRY_POINTS = "kdsweep.divergences"
 
 
 @dataclass(frozen=True)
@@ -110,9 +108,12 @@ def divergence_named(name: str) -> Divergence:
     """The divergence that `distill.logits` names. Raises KeyError for an unknown one."""
     if name in DIVERGENCES:
         return DIVERGENCES[name]
-    return load_plugin(ENTRY_POINTS, name, Divergence)
+    return load_plugin(DIVERGENCES_GROUP, name, Divergence)
 
 
 def known_divergences() -> list[str]:
     """All that can be named: kdsweep's own first, then those of installed packages."""
-    return [*DIVERGENCES, *(name for name in plugin_names(ENTRY_POINTS) if name not in DIVERGENCES)]
+    return [
+        *DIVERGENCES,
+        *(name for name in plugin_names(DIVERGENCES_GROUP) if name not in DIVERGENCES),
+    ]

@@ -1,0 +1,63 @@
+"""The kinds of tasks, and the heads that they put on models, are named in core/tasks alone."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdsweep.core.settings import TaskSettings
+from kdsweep.core.tasks import DEFAULT_KIND, KINDS, kind_named, kind_of_problem
+from kdsweep.core.tasks.base import TaskKind
+
+PACKAGE = Path(__file__).parents[3] / "kdsweep"
+HOME = PACKAGE / "core" / "tasks"
+
+
+def test_no_other_file_names_a_kind_or_a_head() -> None:
+    files = [file for file in PACKAGE.rglob("*.py") if HOME not in file.parents]
+    assert len(files) > 50
+    for file in files:
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        texts = {
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        problem_types = {kind.problem_type for kind in KINDS.values()}
+        assert not texts & (KINDS.keys() | problem_types), file
+        assert "AutoModelForSequenceClassification" not in names | texts, file
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=str)
+def test_there_is_one_object_for_each_kind_copied_or_sent(kind: TaskKind) -> None:
+    assert kind_named(kind.name) is kind
+    assert copy.deepcopy(kind) is kind
+    assert pickle.loads(pickle.dumps(kind)) is kind
+    assert kind_of_problem(kind.problem_type) is kind
+
+
+def test_a_model_that_names_no_problem_is_a_classifier() -> None:
+    assert kind_of_problem(None) is DEFAULT_KIND
+
+
+def test_settings_hold_the_object_and_json_its_name() -> None:
+    task = TaskSettings(dataset="x", text=("t",), label="l", kind="regression", metric="pearson")
+    assert task.kind is kind_named("regression")
+    assert task.model_dump(mode="json")["kind"] == "regression"
+    assert TaskSettings.model_validate_json(task.model_dump_json()) == task
+
+
+def test_kinds_are_read_without_numpy_torch_or_transformers() -> None:
+    heavy = ("numpy", "scipy", "sklearn", "torch", "transformers")
+    code = f"import sys, kdsweep.core.tasks; print([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
