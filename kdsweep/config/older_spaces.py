@@ -25,17 +25,16 @@ def as_trained(identity: dict[str, Plain]) -> dict[str, Plain]:
     default is the stored one are returned as they are.
     """
     space = identity.get("space")
-    if not isinstance(space, dict) or not isinstance(space.get("strategies"), dict):
+    strategies = space.get("strategies") if isinstance(space, dict) else None
+    if not isinstance(space, dict) or not isinstance(strategies, dict):
         return identity
     task = space.get("task")
     name = task.get("kind") if isinstance(task, dict) else None
     kind = KINDS.get(str(name), DEFAULT_KIND)
     if kind.default_divergence == DEFAULT:
         return identity
-    strategies = {
-        name: _without_default(strategy, kind) for name, strategy in space["strategies"].items()
-    }
-    return identity | {"space": space | {"strategies": strategies}}
+    trained = {name: _without_default(strategy, kind) for name, strategy in strategies.items()}
+    return identity | {"space": space | {"strategies": trained}}
 
 
 def _without_default(strategy: Plain, kind: TaskKind) -> Plain:
