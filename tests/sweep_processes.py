@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 
 from kdsweep.sweep.folders import Home
 
-# What is asked for doesn't depend on which trial ends first, so that two sweeps can be compared trial by trial.
+# Which trial is asked for doesn't depend on which one ends first, so two sweeps can be compared
+# trial by trial.
 PLAIN = ("sampler={type: random}", "pruner={type: none}", "confirm={seeds: 0}")
 ON_RAY = "engine={type: ray, cpus_per_trial: 1, cpus: 2}"
 
@@ -38,12 +39,12 @@ class Sweep:
         )
 
     def wait_for(self, condition: Callable[[], Any], seconds: float = 300) -> bool:
-        """Until it holds; False when the process ended first."""
+        """Wait until it holds. False if the process ended first."""
         until = time.monotonic() + seconds
         while not condition():
             if self.process.poll() is not None:
                 return False
-            assert time.monotonic() < until, "it never came so far"
+            assert time.monotonic() < until, "the condition never held"
             time.sleep(0.005)
         return True
 
@@ -97,7 +98,7 @@ def runs_of(home: Home, uri: str | None = None) -> list[Any]:
 def assert_same_sweep(
     home: Home, undisturbed: Home, uri: str | None = None, storage: str | None = None
 ) -> None:
-    """Trial by trial and number by number as if nothing had happened, in Optuna, on disk and in MLflow."""
+    """The same trials and numbers in Optuna, on disk and in MLflow, each of them once."""
     found = trials_of(home, storage)
     assert found == trials_of(undisturbed)
     assert metrics_of(home) == metrics_of(undisturbed)
@@ -120,7 +121,7 @@ def assert_same_sweep(
 
 
 def processes_of(home: Path) -> list[int]:
-    """Processes that a sweep of this home began and that are alive, however they were begun."""
+    """Processes that a sweep of this home started, and that are alive."""
     from kdsweep.sweep.engines.process_reaper import session_processes
     from kdsweep.sweep.engines.ray_runtime import session_folder
 

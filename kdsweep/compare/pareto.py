@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from kdsweep import metric_names
 from kdsweep.compare.findings import ParetoEntry
 from kdsweep.compare.records import TrialRecord
 
@@ -31,7 +32,7 @@ def _measured(metric: str, costs: Mapping[str, str], record: TrialRecord) -> Par
     student = result.student
     return ParetoEntry(
         record.id,
-        result.best.metrics[f"validation/{metric}"],
+        result.best.metrics[metric_names.validation(metric)],
         {objective: student[measure] for objective, measure in costs.items()},
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pydantic import JsonValue
 
+from kdsweep import metric_names
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.core.trial_folder import Evaluation, TrialResult
@@ -31,7 +32,7 @@ class TrialRecord:
 
     def best(self, metric: str) -> float | None:
         """The task's metric on validation, of the best evaluation; None if there is none."""
-        values = [one.metrics[f"validation/{metric}"] for one in self.evaluations]
+        values = [one.metrics[metric_names.validation(metric)] for one in self.evaluations]
         return max(values, default=None)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kdsweep import metric_names
 from kdsweep.compare.findings import Estimate, Pair, ParetoEntry
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.records import TestLogits, TrialRecord
@@ -187,7 +188,9 @@ def _confirm(
         failed=len(runs) - len(results),
         test=tuple(result.test[metric] for result in results if result.test),
         validation=tuple(
-            result.best.metrics[f"validation/{metric}"] for result in results if result.best
+            result.best.metrics[metric_names.validation(metric)]
+            for result in results
+            if result.best
         ),
         mean=mean.value if mean else None,
         ci95=interval,

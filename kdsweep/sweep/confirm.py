@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from kdsweep import metric_names
 from kdsweep.config import Plan
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
@@ -66,7 +67,7 @@ def finished(folder: SweepFolder, runs: Iterable[ConfirmRun]) -> dict[ConfirmRun
 def best_confirmed(metric: str, results: Mapping[ConfirmRun, TrialResult]) -> ConfirmRun | None:
     """The run whose student reached most on validation: the one that is kept. The test split has no say in it."""
     reached = {
-        run: result.best.metrics[f"validation/{metric}"]
+        run: result.best.metrics[metric_names.validation(metric)]
         for run, result in results.items()
         if result.state == "complete" and result.best
     }

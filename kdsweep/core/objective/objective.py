@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from kdsweep import metric_names
 from kdsweep.core.device import autocast, to_device
 from kdsweep.core.objective.distillation_loss import (
     LossSettings,
@@ -33,8 +34,14 @@ class Moment:
 
     @property
     def metrics(self) -> dict[str, float]:
-        weights = {f"train/{name}_weight": value for name, value in self.weights.items()}
-        return {"train/alpha": self.alpha, "train/temperature": self.temperature, **weights}
+        weights = {
+            metric_names.train(f"{name}_weight"): value for name, value in self.weights.items()
+        }
+        return {
+            metric_names.train("alpha"): self.alpha,
+            metric_names.train("temperature"): self.temperature,
+            **weights,
+        }
 
 
 class Objective:
