@@ -82,7 +82,7 @@ def test_without_a_network_and_a_cache_the_error_is_one_line_that_names_embedded
     tmp_path: Path,
 ) -> None:
     start = time.monotonic()
-    # A port of this machine that nobody listens on stands for a Hub that can't be reached.
+    # A port of this machine without a server simulates a Hub that can't be reached.
     done = kdsweep(
         "run",
         "search_spaces/sst2.yaml",

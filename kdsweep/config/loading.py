@@ -168,7 +168,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def show(value: object) -> str:
-    """A value as it stands in a message: short, on one line."""
+    """A value for a message: short, on one line."""
     if isinstance(value, Mapping):
         return "a mapping"
     if isinstance(value, list):

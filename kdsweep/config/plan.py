@@ -97,7 +97,7 @@ def checked_name(name: str, origin: str = "--name") -> str:
 
 
 def trials_of(space: SearchSpace, sweep: SweepConfig, strategy: str) -> int:
-    """How many trials the strategy gets: the sweep's number, or fewer if its grid has fewer points."""
+    """How many trials the strategy gets: the sweep's number, or fewer if its grid is smaller."""
     points = space.count_points(strategy) if sweep.sampler.type == "grid" else None
     return sweep.trials if points is None else min(sweep.trials, points)
 

@@ -57,7 +57,7 @@ class CosineValues(Strict):
 
 
 def _short_for(key: str) -> BeforeValidator:
-    """Lets one value stand for a section with this key alone.
+    """Reads one value as a section with only this key.
 
     `hidden: 0.5`, `masked_lm: MODEL` and `distill: mse` are short forms.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import Field
 
@@ -348,10 +348,12 @@ def _with_lengths_of_teachers(space: SearchSpace) -> SearchSpace:
     if not isinstance(length, int):
         return space
 
-    def limited(teachers: Any) -> Any:
-        if isinstance(teachers, tuple):
-            return tuple(teacher.reading_at_most(length) for teacher in teachers)
-        return None if teachers is None else teachers.reading_at_most(length)
+    def limited(teachers: Teachers | None) -> Teachers | None:
+        if isinstance(teachers, TeacherValues):
+            return teachers.reading_at_most(length)
+        if teachers is None:
+            return None
+        return tuple(teacher.reading_at_most(length) for teacher in teachers)
 
     strategies = {
         name: strategy.model_copy(update={"teacher": limited(strategy.teacher)})

@@ -18,7 +18,7 @@ from kdsweep.drafting.tables import ROWS_LOOKED_AT, UNLABELLED, Table, as_text, 
 MOST_CLASSES = 20
 # The share of values that `long_words` and `long_characters` cover.
 LONG_SHARE = 0.95
-# Elements of a list, on average. Longer lists are tokens or embeddings: no text has so many labels.
+# Elements of a list, on average. Longer lists are tokens or embeddings, not labels.
 LONG_LIST = 50
 # The share of lists that hold a value twice. Tokens do that, labels don't.
 REPEATED_SHARE = 0.01

@@ -134,7 +134,7 @@ def _could_be_amounts(column: Column) -> bool:
 
 
 def _are_class_numbers(column: Column) -> bool:
-    """Whether whole numbers stand for classes.
+    """Whether whole numbers are the numbers of classes.
 
     Either a few, or more (77 intents, say) that are counted up and not called a score.
     """

@@ -17,7 +17,7 @@ from kdsweep.drafting.draft import Draft
 
 # Twice the length costs more than twice the time.
 LENGTHS = (64, 128, 256)
-# The share of letters beyond ASCII. Hardly any language in Latin letters has so many.
+# The share of letters beyond ASCII. Hardly any language in Latin letters has that many.
 FOREIGN = 0.2
 ENGLISH = ("google-bert/bert-base-uncased", "distilbert/distilbert-base-uncased")
 MULTILINGUAL = (

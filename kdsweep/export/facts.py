@@ -33,7 +33,7 @@ class FileCosts:
 
 @dataclass(frozen=True)
 class LogitDifference:
-    """The largest difference between a logit of torch and of ONNX, in so many rows."""
+    """The largest difference between a logit of torch and of ONNX, over `rows` rows."""
 
     largest: float
     rows: int
