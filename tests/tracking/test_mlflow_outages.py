@@ -99,7 +99,7 @@ def test_a_server_that_stays_away_costs_no_trial_and_gets_everything_later(
     server.kill()
     status, output, errors = one.end()
     assert status == 0, errors
-    assert output.count(f"tracking: MLflow at {server.uri} doesn't answer") == 1
+    assert output.count(f"tracking: MLflow at {server.uri} doesn't answer: ") == 1
     assert "the next `kdsweep run` sends what is missing" in output
     assert metrics_of(home) == metrics_of(six_trials)
     assert "the best trial of each strategy" in output
