@@ -172,19 +172,20 @@ def misspelt(file: str) -> Iterator[Broken]:
         key = str(entry.path[-1])
         end = entry.key.end_mark.index
         broken = text[:end] + "x" + text[end:]
-        place = entry.path
+        path = entry.path
         rule = f"unknown key '{re.escape(key.split('.')[-1])}x'"
         if "start_with" in dotted:
             rule += "|is expected|has here"
         elif key in ("shape", "any_of"):
-            place, rule = entry.path[:-1], "a value is a constant"
+            path = entry.path[:-1]
+            rule = "a value is a constant"
         elif key == "type":
             rule += "|'type' is missing"
         yield Broken(
             f"{file}: {dotted} misspelt",
             file,
             broken,
-            lines[place],
+            lines[path],
             rule,
             embedded=entry.path[0] == "embedded" and len(entry.path) > 1,
         )

@@ -1,4 +1,4 @@
-"""A broken --set or --name is one line that names itself as the place."""
+"""The error of a broken --set or --name is one line that names the option."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def short_space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("assignment", "rule"),
     BROKEN_ASSIGNMENTS,
 )
-def test_a_broken_set_is_named_as_the_place(assignment: str, rule: str, short_space: Path) -> None:
+def test_a_broken_set_is_named_in_its_error(assignment: str, rule: str, short_space: Path) -> None:
     with pytest.raises(SpaceError, match=rule) as caught:
         load(short_space, assignments=(assignment,))
     assert caught.value.file.startswith("--set")

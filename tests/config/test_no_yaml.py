@@ -21,13 +21,13 @@ def test_what_is_no_yaml_is_reported_with_its_line(title: str, role: str, tmp_pa
     space.write_text(WHOLE, encoding="utf-8")
     path = tmp_path / "broken.yaml"
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
-    began = time.perf_counter()
+    start = time.perf_counter()
     with pytest.raises(SpaceError) as caught:
         if role == "space":
             load(path)
         else:
             load(space, path)
-    assert time.perf_counter() - began < 30
+    assert time.perf_counter() - start < 30
     assert caught.value.file == str(path)
     assert "\n" not in str(caught.value)
     # The first unknown key of a sweep is `task`.

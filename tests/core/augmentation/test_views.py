@@ -44,6 +44,16 @@ def test_a_view_is_made_once_and_depends_on_shares_seed_and_number(
     assert elsewhere.key == first
 
 
+def test_a_view_has_the_name_and_the_text_of_the_first_version(tmp_path: Path) -> None:
+    rows = Split("train", (["the film was very warm and great"],), np.zeros(1, np.int64), "rows")
+    settings = AugmentSettings(views=1, mask=0.3, ngram=0.3, swap=0.3, seed=1)
+    view = cached_view(rows, settings, 0, "[MASK]", tmp_path, silent)
+    (folder,) = (path for path in (tmp_path / "views").iterdir() if path.is_dir())
+    assert folder.name == "38a9ce1cf2767b8e"
+    assert view.key == "1d5b49c24871e4ed"
+    assert list(view.texts[0]) == ["the film very [MASK] warm and great"]
+
+
 def test_one_sentence_of_a_pair_is_edited_each_as_often_as_the_other(tmp_path: Path) -> None:
     columns = tuple(
         [f"{text} {i}" for i, (text, _) in enumerate(sentences(400, seed=seed))] for seed in (1, 2)

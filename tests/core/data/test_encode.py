@@ -230,6 +230,15 @@ def test_tokens_of_an_earlier_version_are_still_read(tmp_path: Path) -> None:
     assert all((then.batch(rows)[name] == array).all() for name, array in batch.items())
 
 
+def test_tokens_have_the_keys_of_the_first_version(tmp_path: Path) -> None:
+    split = Split("x", (["fine plot"],), np.zeros(1, np.int64), "x")
+    keys = [
+        tokenize_split(split, Spaces(), input_format, cache=tmp_path).key
+        for input_format in (InputFormat(8, False), InputFormat(9, True), InputFormat(8, False))
+    ]
+    assert keys == ["bca2d0c7cc424d03", "61736092bceb75b1", "bca2d0c7cc424d03"]
+
+
 def test_long_work_reports_its_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenize, "ROWS_PER_CALL", 50)
     monkeypatch.setattr(tokenize, "SECONDS_BETWEEN_LINES", 0.0)
