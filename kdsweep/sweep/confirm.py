@@ -1,7 +1,8 @@
-"""Confirm: the best trial of each strategy, trained again with fresh seeds and judged once on the test split.
+"""Confirm: the best trial of each strategy is trained again with fresh seeds.
 
-The seeds are the same for every strategy, so that strategies are compared pair by pair. Which trial is the best is settled by
-validation before any of these runs begins.
+Each of these runs is judged once on the test split. The seeds are the same for every strategy, so
+that strategies are compared pair by pair. Validation decides which trial is the best, before any of
+these runs starts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kdsweep.trial_id import TrialId
 
 @dataclass(frozen=True)
 class ConfirmRun:
-    """One such run: the best trial of a strategy with one of confirm's seeds."""
+    """The best trial of a strategy, to be trained with one of confirm's seeds."""
 
     id: TrialId
     settings: TrialSettings = field(compare=False)
@@ -31,41 +32,35 @@ class ConfirmRun:
 def confirmations(
     plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
 ) -> list[ConfirmRun]:
-    """Every run that confirms the strategy's best trial, done or not; none while the search may still find a better one."""
+    """Every run that confirms the strategy's best trial, done or not.
+
+    None while the search may still find a better trial.
+    """
     progress = studies.progress(strategy)
-    if (
-        not plan.sweep.confirm.seeds
-        or progress.best is None
-        or progress.running
-        or studies.trials_left(strategy)
-    ):
+    search_is_over = not progress.running and not studies.trials_left(strategy)
+    if not plan.sweep.confirm.seeds or progress.best is None or not search_is_over:
         return []
-    number = progress.best[0]
+    best = TrialId(strategy, progress.best[0])
     settings = TrialSettings.model_validate_json(
-        folder.trial(TrialId(strategy, number)).settings.read_text(encoding="utf-8")
+        folder.trial(best).settings.read_text(encoding="utf-8")
     )
-    seeds = [
-        derived_seed("confirm", plan.sweep.sampler.seed, i) for i in range(plan.sweep.confirm.seeds)
-    ]
-    return [
-        ConfirmRun(
-            TrialId(strategy, number, i),
-            TrialSettings.model_validate(
-                settings.model_dump() | {"seed": seed, "judge_test": True}
-            ),
-        )
-        for i, seed in enumerate(seeds)
-    ]
+    runs: list[ConfirmRun] = []
+    for i in range(plan.sweep.confirm.seeds):
+        seed = derived_seed("confirm", plan.sweep.sampler.seed, i)
+        changed = settings.model_dump() | {"seed": seed, "judge_test": True}
+        run = TrialId(strategy, best.number, i)
+        runs.append(ConfirmRun(run, TrialSettings.model_validate(changed)))
+    return runs
 
 
 def finished(folder: SweepFolder, runs: Iterable[ConfirmRun]) -> dict[ConfirmRun, TrialResult]:
-    """How those ended that have."""
+    """The results of those that have ended."""
     results = {run: folder.trial(run.id).read_result() for run in runs}
     return {run: result for run, result in results.items() if result is not None}
 
 
 def best_confirmed(metric: str, results: Mapping[ConfirmRun, TrialResult]) -> ConfirmRun | None:
-    """The run whose student reached most on validation: the one that is kept. The test split has no say in it."""
+    """The run whose student is kept: the best on validation. The test split has no say in it."""
     reached = {
         run: result.best.metrics[metric_names.validation(metric)]
         for run, result in results.items()
@@ -74,37 +69,47 @@ def best_confirmed(metric: str, results: Mapping[ConfirmRun, TrialResult]) -> Co
     return max(reached, key=lambda run: (reached[run], -(run.id.seed_index or 0)), default=None)
 
 
-class Confirm:
-    """Which of these runs are still to be begun, while one driver is at work."""
+class ConfirmQueue:
+    """Which of these runs are still to be started, while one driver runs."""
 
     def __init__(self, plan: Plan, folder: SweepFolder, studies: Studies) -> None:
-        self.plan, self.folder, self.studies = plan, folder, studies
+        self.plan = plan
+        self.folder = folder
+        self.studies = studies
         self._left: dict[str, deque[ConfirmRun]] = {}
         self._ended = 0
 
     def ready(self, *, teacher: bool) -> list[deque[ConfirmRun]]:
-        """What is left of each strategy whose search is over; without the teacher, of those that never need it."""
+        """What is left of each strategy whose search is over.
+
+        teacher: whether teachers are ready; without, only strategies that never need one.
+        """
         for strategy in self.plan.space.strategies:
-            if strategy not in self._left and (
-                runs := confirmations(self.plan, self.folder, self.studies, strategy)
-            ):
-                self._left[strategy] = deque(
-                    run for run in runs if not self.folder.trial(run.id).result.exists()
-                )
-                self._ended += len(runs) - len(self._left[strategy])
+            if strategy in self._left:
+                continue
+            if runs := confirmations(self.plan, self.folder, self.studies, strategy):
+                left = [run for run in runs if not self.folder.trial(run.id).is_over]
+                self._left[strategy] = deque(left)
+                self._ended += len(runs) - len(left)
         return [
             runs
             for runs in self._left.values()
             if runs and (teacher or not runs[0].settings.needs_teacher)
         ]
 
-    def take(self, *, teacher: bool) -> ConfirmRun | None:
-        """The next one: all strategies with one seed, then with the next, so that what there is can be compared."""
-        ready = self.ready(teacher=teacher)
-        return min(ready, key=lambda runs: runs[0].id.seed_index or 0).popleft() if ready else None
+    def next(self, *, teacher: bool) -> ConfirmRun | None:
+        """Removes and returns the next run.
 
-    def begun(self) -> list[ConfirmRun]:
-        """Those that an earlier driver began and that this one hasn't taken up yet."""
+        All strategies come with one seed, then with the next, so that an unfinished confirm can be
+        compared as far as it is.
+        """
+        ready = self.ready(teacher=teacher)
+        if not ready:
+            return None
+        return min(ready, key=lambda runs: runs[0].id.seed_index or 0).popleft()
+
+    def started(self) -> list[ConfirmRun]:
+        """Those that an earlier driver started and this one hasn't resumed yet."""
         return [
             run
             for runs in self.ready(teacher=True)
@@ -113,30 +118,26 @@ class Confirm:
         ]
 
     def left(self) -> int:
-        """How many are to be begun now or may be later."""
+        """How many are to be started, now or later."""
         self.ready(teacher=True)
-        later = [
-            strategy
-            for strategy in self.plan.space.strategies
-            if strategy not in self._left and not self._has_none(strategy)
-        ]
+        later = [strategy for strategy in self._hopeful() if strategy not in self._left]
         return sum(map(len, self._left.values())) + len(later) * self.plan.sweep.confirm.seeds
 
     def progress(self) -> tuple[int, int]:
         """How many runs have ended, and how many there will be."""
-        hopeful = [
-            strategy for strategy in self.plan.space.strategies if not self._has_none(strategy)
-        ]
-        return self._ended, len(hopeful) * self.plan.sweep.confirm.seeds
+        return self._ended, len(self._hopeful()) * self.plan.sweep.confirm.seeds
 
-    def ended(self) -> None:
+    def count_ended(self) -> None:
+        """One more run has ended."""
         self._ended += 1
 
-    def _has_none(self, strategy: str) -> bool:
-        """Whether the search of the strategy is over and found nothing."""
+    def _hopeful(self) -> list[str]:
+        """Strategies whose search has found a trial, or still may."""
+        return [
+            strategy for strategy in self.plan.space.strategies if self._may_have_best(strategy)
+        ]
+
+    def _may_have_best(self, strategy: str) -> bool:
         progress = self.studies.progress(strategy)
-        return (
-            progress.best is None
-            and not progress.running
-            and not self.studies.trials_left(strategy)
-        )
+        found = progress.best is not None
+        return found or bool(progress.running) or self.studies.trials_left(strategy) > 0

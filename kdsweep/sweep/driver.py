@@ -1,34 +1,28 @@
-"""The one loop: ask -> begin -> events -> tell -> track. Only the driver asks, tells and writes the databases."""
+"""The driver: one loop that asks for trials, starts them, and tells and tracks how they end.
+
+Only the driver asks, tells and writes the databases. So a database has one writer, budgets are
+exact, and there are no races.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
 
-from ruamel.yaml import YAML
-
-from kdsweep import __version__, metric_names
-from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
-from kdsweep.core.files import fingerprint, read_json, write_atomically, write_json
-from kdsweep.core.settings import TeacherSettings
-from kdsweep.core.teachers.artifact import Teacher
-from kdsweep.core.teachers.logits import teacher_test
-from kdsweep.core.teachers.selection import cached_teacher
 from kdsweep.core.trial_folder import Evaluation, TrialResult
-from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError, TeacherError, without_password
+from kdsweep.errors import KdsweepError
 from kdsweep.report.model import Report
-from kdsweep.sweep.budget import SweepClock, TimeSpent, say_use, use_of_slots
-from kdsweep.sweep.confirm import Confirm, ConfirmRun, best_confirmed, confirmations, finished
+from kdsweep.sweep.confirm import (
+    ConfirmQueue,
+    ConfirmRun,
+    best_confirmed,
+    confirmations,
+    finished,
+)
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.events import (
     Ended,
@@ -40,29 +34,27 @@ from kdsweep.sweep.engines.events import (
 )
 from kdsweep.sweep.engines.jobs import Job, TeacherJob, TrialJob
 from kdsweep.sweep.engines.opening import open_engine
-from kdsweep.sweep.facts import SweepFacts
+from kdsweep.sweep.finish import RunEnd, finish
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.results import build_report, open_studies, read_records
-from kdsweep.sweep.run_updates import once, teacher_update
-from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
+from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
+from kdsweep.sweep.signals import StopRequest
+from kdsweep.sweep.startup_timer import StartupTimer
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
-from kdsweep.sweep.tracking_sync import TrackingSync
-from kdsweep.tracking.base import RunKey, RunState, RunUpdate, Tracking
-from kdsweep.tracking.opening import open_tracking
-from kdsweep.tracking.params import flat
+from kdsweep.sweep.teacher_stage import MOST_WORKER_FAILURES, TeacherStage
+from kdsweep.sweep.work_queue import Work, WorkQueue
+from kdsweep.tracking.base import Tracking
 from kdsweep.trial_id import TrialId
-
-TEACHER: Literal["teacher"] = "teacher"
-Work = SearchTrial | ConfirmRun
-MOST_DEATHS = 3
 
 
 @dataclass
 class _Running:
-    """A job on a slot. `pruned_at`: the evaluation after which it was given up; it may go on a little until it hears."""
+    """A job on a slot.
+
+    work: the trial that it trains; None for teachers. last: its last evaluation. pruned_at: the
+    evaluation after which it was pruned. It may run a few more steps before the stop arrives.
+    """
 
     job: Job
     work: Work | None = None
@@ -70,9 +62,19 @@ class _Running:
     last: Evaluation | None = None
     pruned_at: Evaluation | None = None
 
+    def how_far(self) -> tuple[int, float]:
+        """(steps, seconds) at the evaluation that counts."""
+        at = self.pruned_at or self.last
+        return (at.step, at.seconds) if at else (0, 0.0)
+
 
 class Driver:
-    """One sweep being run. The caller holds the sweep's lock."""
+    """Runs one sweep. The caller holds the sweep's lock.
+
+    tracking: replaces the tracker and the store for students that the sweep file names.
+    """
+
+    engine: Engine
 
     def __init__(
         self,
@@ -82,241 +84,139 @@ class Driver:
         startup_timer: StartupTimer | None = None,
         tracking: Tracking | None = None,
     ) -> None:
-        """tracking: takes the place of the plan's own tracker."""
-        self.given_tracking = tracking
-        self.plan, self.home, self.observer = plan, home, observer
+        self.plan = plan
+        self.observer = observer
         self.startup_timer = startup_timer or StartupTimer()
-        self.folder = home.sweep(plan.name)
-        self.metric = metric_names.validation(plan.space.task.metric)
-        self.stop = _Stop(observer)
-        self.clock = SweepClock(self.folder.clock, plan.sweep.budget)
+        self.startup_timer.enter("databases")
+        self.sweep: OpenSweep = open_sweep(plan, home, observer, tracking)
+        self.folder = self.sweep.folder
+        self.studies = self.sweep.studies
+        self.clock = self.sweep.clock
+        self.tracking = self.sweep.tracking
+        self.teachers = TeacherStage(self.sweep)
+        self.confirm = ConfirmQueue(plan, self.folder, self.studies)
+        self.queue = WorkQueue(plan, self.studies, self.confirm, self.teachers)
+        self.stop = StopRequest(observer.say)
         self.running: dict[str, _Running] = {}
-        self.waiting: deque[Work] = deque()  # what was begun and goes on when a slot is free
-        self.fatal: Exception | None = None
-        self.draining = False
-        self.teacher_deaths = 0
-        self.teacher_ready = self.teacher_begun = not plan.space.needs_teacher
-        self.teacher_judged = not plan.space.needs_teacher or not plan.sweep.confirm.seeds
+        self.error: Exception | None = None
+        self.stopping = False
 
     def run(self) -> Report:
-        self.clock.start()
-        self.startup_timer.enter("databases")
-        self._write_facts()
-        self.studies = open_studies(self.plan, self.home, self.observer.say)
-        self.confirm = Confirm(self.plan, self.folder, self.studies)
-        with without_collecting():  # MLflow imports much of itself when it opens a database
-            self.tracking = self._open_tracking()
-        self.startup_timer.enter("data")
+        """Run the sweep to its end, or until it is stopped; returns its report."""
         with self.stop.listening():
             try:
-                self._show_data()
-                self._take_up()
-                if self._work_left():
+                self.startup_timer.enter("data")
+                self.data = self._read_data()
+                self._resume()
+                if self.queue.left():
                     self.startup_timer.enter("slots")
-                    with open_engine(
-                        self.plan.sweep,
-                        self.folder,
-                        self._on_event,
-                        self.observer.say,
-                        packages=dict(self.plan.space.plugins().values()),
-                    ) as self.engine:
-                        self._work(self.engine)
-                        self.engine.announce_end(resuming=self.stop.coming_back)
-                elif self.plan.space.needs_teacher and self._cached_teachers():
-                    self._record_teachers()
+                    with self._open_engine() as self.engine:
+                        self._loop()
+                        self.engine.announce_end(resuming=self.stop.resuming)
+                elif self.plan.space.needs_teacher:
+                    self.teachers.record(self.data)
             except (KdsweepError, OSError) as error:
-                self.fatal = self.fatal or error
+                self.error = self.error or error
             finally:
-                self.clock.update(slots=0, running=0, has_work=False, gpus_per_slot=0)
+                self.clock.no_slots()
                 self.clock.save()
-            return self._end()
+            return finish(self.sweep, self._end())
 
-    def _write_facts(self) -> None:
-        plan = self.plan
-        sweep = plan.sweep.model_dump(mode="json")
-        secrets = {
-            key: sweep[key]
-            for key in ("storage", "tracking")
-            if without_password(sweep[key]) != sweep[key]
-        }
-        sweep |= {key: without_password(sweep[key]) for key in ("storage", "tracking")}
-        if plan.sweep.on_done is not None:
-            secrets |= {"on_done": sweep["on_done"]}
-            sweep |= {"on_done": plan.sweep.on_done.shown()}
-        self.folder.write_secrets(secrets)
-        if self.folder.exists():
-            facts = replace(self.folder.read_facts(), kdsweep=__version__, identity=plan.identity)
-            facts = replace(facts, experiment=plan.experiment, sweep=sweep, tracked=False)
-        else:
-            facts = SweepFacts(__version__, plan.identity, plan.experiment, sweep)
-        facts = replace(facts, plugins=plan.space.plugins())
-        write_atomically(self.folder.space, lambda file: YAML().dump(plan.resolved, file))
-        self.folder.write_facts(facts)
-
-    def _add_facts(self, **more: Any) -> None:
-        self.folder.write_facts(replace(self.folder.read_facts(), **more))
-
-    def _open_tracking(self) -> TrackingSync:
-        """A new sweep needs a tracker that answers; one that was started runs on without."""
-        plan = self.plan
-        tracking = self.given_tracking or open_tracking(
-            self.home.tracking_uri(plan.sweep.tracking),
-            experiment=plan.experiment,
-            sweep=plan.name,
-            artifacts=self.home.artifacts,
+    def _open_engine(self) -> Engine:
+        return open_engine(
+            self.plan.sweep,
+            self.folder,
+            self._on_event,
+            self.observer.say,
+            packages=dict(self.plan.space.plugins().values()),
         )
-        if not read_json(self.folder.facts).get("connected"):
-            tracking.runs.connect()
-            self._add_facts(connected=True)
-        sync = TrackingSync(tracking, self.folder, self.observer.say)
 
-        def start_sweep() -> None:
-            tracking.runs.update(
-                RunKey("sweep"), RunUpdate(state="running", params=_sweep_params(plan))
-            )
-            tracking.runs.prepare_views(plan.space.task.metric)
+    def _end(self) -> RunEnd:
+        waiting = [*self.queue.preempted, *self.confirm.started()]
+        return RunEnd(
+            error=self.error,
+            interrupted=self.stop.requested,
+            jobs_left=self.queue.left(),
+            open_trials=frozenset(work.id for work in waiting),
+        )
 
-        sync.send_once("sweep", start_sweep)
-        return sync
+    # --- the loop: ask, start, events, tell, track -----------------------------------------------
 
-    # --- the loop ----------------------------------------------------------------------------------------------------
-
-    def _work(self, engine: Engine) -> None:
+    def _loop(self) -> None:
         self._show_progress()
         while True:
-            self._give_out(engine)
-            if not self.running and (self.draining or not self._has_work()):
-                self.clock.update(
-                    slots=0, running=0, has_work=False, gpus_per_slot=0
-                )  # ending Ray is no time of the slots
+            self._fill_free_slots()
+            if not self.running and (self.stopping or not self.queue.has_work()):
+                # Ending Ray takes no time of the slots.
+                self.clock.no_slots()
                 return
             try:
-                engine.wait(self.clock.seconds_left())
+                # What happens on the slots arrives at `_on_event`.
+                self.engine.wait(self.clock.seconds_left())
             except KdsweepError as error:
-                self.fatal = self.fatal or error
-            self._watch()
+                self.error = self.error or error
+            self._stop_if_asked()
 
-    def _take_up(self) -> None:
-        """What an earlier driver left: trials that are open, that ended untold, or that MLflow doesn't know whole."""
-        self.folder.remove_half_written()
-        for strategy in self.plan.space.strategies:
-            for trial_id in self.studies.open_trials(strategy):
-                ticket = self.studies.resume(trial_id)
-                files = self._files(ticket)
-                if (result := files.read_result()) is None:
-                    self.waiting.append(ticket)
-                    continue
-                for i, evaluation in enumerate(files.read_evaluations()):
-                    if evaluation.step <= result.steps:
-                        self.studies.report(ticket, i + 1, evaluation.metrics[self.metric])
-                self._finish(ticket)
-            self.studies.write_ends()
-            confirmed = finished(
-                self.folder, confirmations(self.plan, self.folder, self.studies, strategy)
-            )
-            for trial in [
-                *(TrialId(strategy, number) for number in self.studies.progress(strategy).ended),
-                *(run.id for run in confirmed),
-            ]:
-                if self.tracking.is_behind(trial):
-                    self.tracking.update_trial(trial)
-            self._keep_students(strategy)
-
-    def _give_out(self, engine: Engine) -> None:
-        """A job for every slot that is free; whatever else there is to write waits until they are busy again."""
-        begun: list[Work] = []
-        while engine.free_slots and not self.draining and (running := self._next()) is not None:
-            self.running[running.job.name] = running
-            self.startup_timer.enter(
-                "teacher" if isinstance(running.job, TeacherJob) else "first trial"
-            )
-            engine.start(running.job)
-            self._tick()
-            begun += [running.work] if running.work else []
-        self._tick()
+    def _fill_free_slots(self) -> None:
+        """Start a job on every free slot. Whatever else is to be written waits until then."""
+        started: list[Work] = []
+        while self.engine.free_slots and not self.stopping:
+            running = self._ask()
+            if running is None:
+                break
+            self._start(running)
+            if running.work is not None:
+                started.append(running.work)
+        self._update_clock()
         self.studies.write_ends()
-        for work in begun:
+        for work in started:
             self._files(work).claim(work.settings)
             self.tracking.update_trial(work.id)
             self._show_progress()
-        engine.request_slots(
-            0 if self.draining else len(self.running) + self._work_left() + (not self.teacher_begun)
-        )
+        self.engine.request_slots(self._useful_slots())
 
-    def _tick(self) -> None:
-        engine = self.engine
-        self.clock.update(
-            slots=engine.slots,
-            running=len(self.running),
-            has_work=not self.draining and self._has_work(),
-            gpus_per_slot=engine.gpus_per_slot,
-        )
-
-    def _next(self) -> _Running | None:
-        space = self.plan.space
-        if not self.teacher_begun:
-            self.teacher_begun = True
-            return _Running(
-                TeacherJob(TEACHER, space.task, tuple(space.teachers()), self.home.cache)
-            )
-        work = self._next_work()
+    def _ask(self) -> _Running | None:
+        """The next job: the teachers first, then a trial. None if no job can start now."""
+        if (job := self.teachers.first_job()) is not None:
+            return _Running(job)
+        work = self.queue.next()
         if work is None:
             return None
-        if isinstance(work, ConfirmRun) and self.teacher_ready and not self.teacher_judged:
-            self.teacher_judged = True
-            self.waiting.append(work)
-            return _Running(
-                TeacherJob(
-                    TEACHER, space.task, tuple(space.teachers()), self.home.cache, judge_test=True
-                )
-            )
-        return _Running(
-            TrialJob(work.id, work.settings, self._files(work).root, self.home.cache), work
+        if isinstance(work, ConfirmRun) and (job := self.teachers.judging_job()) is not None:
+            self.queue.preempted.append(work)
+            return _Running(job)
+        folder = self._files(work).root
+        return _Running(TrialJob(work.id, work.settings, folder, self.sweep.home.cache), work)
+
+    def _start(self, running: _Running) -> None:
+        job = running.job
+        self.running[job.name] = running
+        self.startup_timer.enter("teacher" if isinstance(job, TeacherJob) else "first trial")
+        self.engine.start(job)
+        self._update_clock()
+
+    def _useful_slots(self) -> int:
+        if self.stopping:
+            return 0
+        return len(self.running) + self.queue.left() + (not self.teachers.is_started)
+
+    def _update_clock(self) -> None:
+        self.clock.update(
+            slots=self.engine.slots,
+            running=len(self.running),
+            has_work=not self.stopping and self.queue.has_work(),
+            gpus_per_slot=self.engine.gpus_per_slot,
         )
 
-    def _next_work(self) -> Work | None:
-        """What was begun before; else a new trial of the strategy that has the fewest, so that they advance side by side; else
-        a run that confirms what a search that is over has found."""
-        for work in self.waiting:
-            if self.teacher_ready or not work.settings.needs_teacher:
-                self.waiting.remove(work)
-                return work
-        open_to = self._strategies_with_trials_left()
-        if open_to:
-            return self.studies.ask(
-                min(open_to, key=lambda strategy: self.studies.progress(strategy).started)
-            )
-        return self.confirm.take(teacher=self.teacher_ready)
-
-    def _strategies_with_trials_left(self) -> list[str]:
-        """Those that can be asked now: without the teacher, only those that never need it."""
-        space = self.plan.space
-        ready = [
-            strategy
-            for strategy in space.strategies
-            if self.teacher_ready or not space.may_need_teacher(strategy)
-        ]
-        return [strategy for strategy in ready if self.studies.trials_left(strategy)]
-
-    def _has_work(self) -> bool:
-        """Whether there is a job for a slot now, or will be."""
-        if not self.teacher_begun or self.waiting or self._strategies_with_trials_left():
-            return True
-        return bool(self.confirm.ready(teacher=self.teacher_ready))
-
-    def _work_left(self) -> int:
-        """How many more jobs there may be: no more slots than that are of use."""
-        left = sum(self.studies.trials_left(strategy) for strategy in self.plan.space.strategies)
-        return len(self.waiting) + left + self.confirm.left()
-
-    def _watch(self) -> None:
-        """Let everything be saved when the user, the budget or an error says so."""
-        if not self.draining and (self.stop.requested or self.fatal or self.clock.is_over()):
-            self.draining = True
+    def _stop_if_asked(self) -> None:
+        """Save everything if the user, the budget or an error says so."""
+        asked = self.stop.requested or self.error or self.clock.is_over()
+        if asked and not self.stopping:
+            self.stopping = True
             for name in self.running:
                 self.engine.stop(name, save=True)
 
-    # --- events ------------------------------------------------------------------------------------------------------
+    # --- events ----------------------------------------------------------------------------------
 
     def _on_event(self, event: Event) -> None:
         match event:
@@ -324,7 +224,7 @@ class Driver:
                 if (line := self.startup_timer.first_step()) is not None:
                     self.observer.say(line)
                 self.observer.step(event.name, event.step, event.total_steps)
-                self._watch()
+                self._stop_if_asked()
             case Message():
                 self.observer.say(event.line)
             case Evaluated():
@@ -333,11 +233,11 @@ class Driver:
                 self.clock.spend(event.spent)
                 self.observer.over(event.name)
                 self._ended(self.running.pop(event.name), event)
-                self._tick()
+                self._update_clock()
             case WorkerLost():
                 self.observer.over(event.name)
                 self._lost(self.running.pop(event.name), event.reason)
-                self._tick()
+                self._update_clock()
 
     def _evaluated(self, running: _Running, evaluation: Evaluation) -> None:
         work = running.work
@@ -346,138 +246,111 @@ class Driver:
             return
         running.evaluations += 1
         running.last = evaluation
+        value = evaluation.metrics[self.sweep.metric]
         prune = isinstance(work, SearchTrial) and self.studies.report(
-            work, running.evaluations, evaluation.metrics[self.metric]
+            work, running.evaluations, value
         )
         self.tracking.update_trial(work.id)
-        if prune and not self._files(work).result.exists():
+        if prune and not self._files(work).is_over:
             running.pruned_at = evaluation
             self.engine.stop(work.id.name, save=False)
 
     def _ended(self, running: _Running, event: Ended) -> None:
-        work = running.work
         if event.outcome == "fatal":
-            self.fatal = self.fatal or event.error
-            self._watch()
-        if work is None:
-            assert isinstance(running.job, TeacherJob)
-            self._teacher_ended(running.job, event)
+            self.error = self.error or event.error
+            self._stop_if_asked()
+        if isinstance(running.job, TeacherJob):
+            error = self.teachers.ended(running.job, event, self.data)
+            self.error = self.error or error
             return
+        work = running.work
+        assert work is not None
         files = self._files(work)
-        at = running.pruned_at or running.last
-        steps, seconds = (at.step, at.seconds) if at else (0, 0.0)
-        if event.outcome in ("saved", "fatal"):
-            self.waiting.appendleft(work)
-            return
-        if event.outcome == "dropped":
-            files.write_result(TrialResult("pruned", steps, seconds))
-        elif event.outcome == "failed":
-            files.write_error(event.trace or "")
-            files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
-        self._finish(work)
+        steps, seconds = running.how_far()
+        match event.outcome:
+            case "saved" | "fatal":
+                self.queue.preempted.appendleft(work)
+                return
+            case "dropped":
+                files.write_result(TrialResult("pruned", steps, seconds))
+            case "failed":
+                files.write_error(event.trace or "")
+                files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
+        self._tell(work)
 
     def _lost(self, running: _Running, reason: str) -> None:
-        """The process that ran the job is gone. The job goes on elsewhere, unless it is the job that kills."""
-        if running.work is None:
-            assert isinstance(running.job, TeacherJob)
-            self._forget_teacher_job(running.job)
-            self.teacher_deaths += 1
-            self.observer.say(f"teacher: {reason}; it goes on from its last checkpoint")
-            if self.teacher_deaths >= MOST_DEATHS:
-                self.fatal = TeacherError(
-                    f"teacher: the process that made it died {MOST_DEATHS} times: {reason}"
-                )
+        """The worker is gone. The job resumes on another, unless it has killed several."""
+        if isinstance(running.job, TeacherJob):
+            self.error = self.error or self.teachers.lost(running.job, reason)
             return
-        work, files = running.work, self._files(running.work)
+        work = running.work
+        assert work is not None
         self.folder.remove_half_written(work.id.name)
-        deaths = files.write_lost(reason)
-        if deaths < MOST_DEATHS:
+        files = self._files(work)
+        failures = files.write_lost(reason)
+        if failures < MOST_WORKER_FAILURES:
             self.observer.say(
-                f"{work.id.name}: {reason}; it goes on from its last checkpoint (death {deaths} of {MOST_DEATHS})"
+                f"{work.id.name}: {reason}; resumes from its last checkpoint "
+                f"(worker failure {failures} of {MOST_WORKER_FAILURES})"
             )
-            self.waiting.appendleft(work)
+            self.queue.preempted.appendleft(work)
             self.tracking.update_trial(work.id)
-        else:
-            steps, seconds = (running.last.step, running.last.seconds) if running.last else (0, 0.0)
-            files.write_result(
-                TrialResult(
-                    "failed",
-                    steps,
-                    seconds,
-                    reason=f"the process that ran it died {deaths} times: {reason}",
-                )
-            )
-            self._finish(work)
+            return
+        steps, seconds = running.how_far()
+        reason = f"the process that ran it died {failures} times: {reason}"
+        files.write_result(TrialResult("failed", steps, seconds, reason=reason))
+        self._tell(work)
 
-    def _finish(self, work: Work) -> None:
-        """Tell what the result says. It stands in the folder already: a driver that dies here ends the trial again."""
+    # --- tell and track --------------------------------------------------------------------------
+
+    def _tell(self, work: Work) -> None:
+        """Tell the study how the trial ended, and send it to the tracker.
+
+        Its result is in its folder already: if the driver dies here, the next one tells it.
+        """
         result = self._files(work).read_result()
         assert result is not None
-        value = (
-            result.best.metrics[self.metric] if result.state == "complete" and result.best else None
-        )
+        value: float | None = None
+        if result.state == "complete" and result.best:
+            value = result.best.metrics[self.sweep.metric]
         if isinstance(work, SearchTrial):
-            costs = (
-                [(result.student or {})[COSTS[name]] for name in self.plan.sweep.costs]
-                if value is not None
-                else []
-            )
+            costs: list[float] = []
+            if value is not None:
+                student = result.student or {}
+                costs = [student[COSTS[name]] for name in self.plan.sweep.costs]
             self.studies.tell(work, result.state, value, result.reason, costs)
         else:
-            self.confirm.ended()
+            self.confirm.count_ended()
         self.tracking.update_trial(work.id)
         self._keep_students(work.id.strategy, work.id)
         self._show_progress()
-        shown = (
-            f"{self.plan.space.task.metric} {value:.4f}"
-            if value is not None
-            else result.reason or f"after {result.steps} steps"
-        )
-        tested = f", {result.test[self.plan.space.task.metric]:.4f} on test" if result.test else ""
-        settled = f"; {_settled(work)}" if isinstance(work, SearchTrial) else ""
-        self.observer.say(
-            f"{work.id.name}: {result.state}, {shown}{tested} ({result.seconds:.0f} s{settled})"
-        )
+        self.observer.say(self._ended_line(work, result, value))
+
+    def _ended_line(self, work: Work, result: TrialResult, value: float | None) -> str:
+        """`distill-3: complete, accuracy 0.8100 (12 s; alpha 0.5, temperature 4)`."""
+        metric = self.plan.space.task.metric
+        how = result.reason or f"after {result.steps} steps"
+        if value is not None:
+            how = f"{metric} {value:.4f}"
+        tested = f", {result.test[metric]:.4f} on test" if result.test else ""
+        drawn = f"; {_drawn(work)}" if isinstance(work, SearchTrial) else ""
+        return f"{work.id.name}: {result.state}, {how}{tested} ({result.seconds:.0f} s{drawn})"
 
     def _keep_students(self, strategy: str, ended: TrialId | None = None) -> None:
-        """Let the best students of the search keep their checkpoints, and of the runs that confirm its best trial the best one."""
+        """Keep the best students of the search, and the best one of the runs that confirm."""
         most = self.plan.sweep.keep.students
-        kept = tuple(
-            TrialId(strategy, number) for number in self.studies.progress(strategy).order[:most]
-        )
-        searched = ended if ended and ended.seed_index is None else None
+        best = self.studies.progress(strategy).order[:most]
+        kept = [TrialId(strategy, number) for number in best]
+        searched = ended if ended is not None and ended.phase == "search" else None
         self.tracking.keep_students(strategy, "search", kept, searched)
-        runs = finished(self.folder, confirmations(self.plan, self.folder, self.studies, strategy))
-        best = best_confirmed(self.plan.space.task.metric, runs) if most else None
-        confirmed = ended if ended and ended.seed_index is not None else None
-        confirmed_best = (best.id,) if best else ()
-        self.tracking.keep_students(strategy, "confirm", confirmed_best, confirmed)
+        run = best_confirmed(self.plan.space.task.metric, self._confirmed(strategy))
+        kept = [run.id] if run is not None and most else []
+        confirmed = ended if ended is not None and ended.phase == "confirm" else None
+        self.tracking.keep_students(strategy, "confirm", kept, confirmed)
 
-    def _files(self, work: Work) -> SweptTrial:
-        return self.folder.trial(work.id)
-
-    def _show_data(self) -> None:
-        self.data = load_task(self.plan.space.task, self.home.cache, say=self.observer.say)
-        shown, notes = dict(self.data.splits), self.data.notes
-        if self.plan.space.task.unlabelled is not None:
-            shown["unlabelled"], more = load_unlabelled(
-                self.plan.space.task, self.data, self.home.cache, say=self.observer.say
-            )
-            notes += more
-        self._add_facts(data={name: split.key for name, split in shown.items()})
-        for note in notes:
-            self.observer.say(f"data: {note}")
-        self.observer.say(
-            "data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items())
-        )
-        if self.plan.sweep.costs:
-            self.observer.say(
-                f"objectives: {', '.join(self.plan.sweep.objective)}; nothing is pruned, as no pruner weighs several"
-            )
-        if not self.plan.space.needs_teacher:
-            self.observer.say("teacher: no strategy needs one")
-        elif self._cached_teachers():
-            self.observer.say("teacher: from the cache")
+    def _confirmed(self, strategy: str) -> dict[ConfirmRun, TrialResult]:
+        runs = confirmations(self.plan, self.folder, self.studies, strategy)
+        return finished(self.folder, runs)
 
     def _show_progress(self) -> None:
         strategies = list(self.plan.space.strategies)
@@ -485,217 +358,68 @@ class Driver:
         trials = {strategy: self.studies.trials_for(strategy) for strategy in strategies}
         self.observer.progress(progress, trials, self.confirm.progress(), self.clock.seconds)
 
-    # --- the teacher -------------------------------------------------------------------------------------------------
+    def _files(self, work: Work) -> SweptTrial:
+        return self.folder.trial(work.id)
 
-    def _cached_teachers(self) -> list[tuple[TeacherSettings, Teacher]]:
-        """Every teacher that a trial can need, the best on validation first; none where not all of them are made."""
-        space = self.plan.space
-        found = [
-            (one, cached_teacher(space.task, one, self.home.cache)) for one in space.teachers()
-        ]
-        made = [(one, teacher) for one, teacher in found if teacher is not None]
-        return (
-            sorted(made, key=lambda pair: -pair[1].validation[space.task.metric])
-            if len(made) == len(found)
-            else []
-        )
+    # --- before the loop -------------------------------------------------------------------------
 
-    def _forget_teacher_job(self, job: TeacherJob) -> None:
-        """It isn't done: give it out again."""
-        if job.judge_test:
-            self.teacher_judged = False
-        else:
-            self.teacher_begun = False
+    def _read_data(self) -> TaskData:
+        """The task's rows; says how many there are, and where teachers come from."""
+        say = self.observer.say
+        task = self.plan.space.task
+        data = load_task(task, self.sweep.home.cache, say=say)
+        shown = dict(data.splits)
+        notes = list(data.notes)
+        if task.unlabelled is not None:
+            unlabelled, more = load_unlabelled(task, data, self.sweep.home.cache, say=say)
+            shown["unlabelled"] = unlabelled
+            notes += more
+        keys = {name: split.key for name, split in shown.items()}
+        self.folder.write_facts(replace(self.folder.read_facts(), data=keys))
+        for note in notes:
+            say(f"data: {note}")
+        say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
+        if self.plan.sweep.costs:
+            objectives = ", ".join(self.plan.sweep.objective)
+            say(f"objectives: {objectives}; nothing is pruned: no pruner handles several")
+        if not self.plan.space.needs_teacher:
+            say("teacher: no strategy needs one")
+        elif self.teachers.cached():
+            say("teacher: from the cache")
+        return data
 
-    def _teacher_ended(self, job: TeacherJob, event: Ended) -> None:
-        if event.outcome in ("failed", "diverged"):
-            self.fatal = TeacherError(f"teacher: {event.reason}")
-            if (trace := event.trace) is not None:
-                file = self.folder.root / "error.txt"
-                write_atomically(file, lambda stream: stream.write(trace.encode()))
-        if event.outcome != "complete":
-            self._forget_teacher_job(job)
+    def _resume(self) -> None:
+        """Pick up what an earlier driver left: open trials, and what the tracker is missing."""
+        self.folder.remove_half_written()
+        for strategy in self.plan.space.strategies:
+            for trial in self.studies.open_trials(strategy):
+                self._resume_trial(self.studies.resume(trial))
+            self.studies.write_ends()
+            ended = self.studies.progress(strategy).ended
+            trials = [TrialId(strategy, number) for number in ended]
+            trials += [run.id for run in self._confirmed(strategy)]
+            for trial in trials:
+                if self.tracking.is_behind(trial):
+                    self.tracking.update_trial(trial)
+            self._keep_students(strategy)
+
+    def _resume_trial(self, trial: SearchTrial) -> None:
+        """Let it wait for a slot; if it ended and was never told, tell it."""
+        files = self._files(trial)
+        result = files.read_result()
+        if result is None:
+            self.queue.preempted.append(trial)
             return
-        self.teacher_ready = True
-        self._record_teachers()
-
-    def _record_teachers(self) -> None:
-        """The best one on validation is the teacher of the report: what students are measured by."""
-        made = self._cached_teachers()
-        known = [
-            self._record_teacher(settings, teacher, alone=len(made) == 1)
-            for settings, teacher in made
-        ]
-        self._add_facts(teachers=tuple(map(TeacherRecord.from_json, known)))
-
-    def _record_teacher(
-        self, settings: TeacherSettings, teacher: Teacher, *, alone: bool
-    ) -> dict[str, Any]:
-        metric = self.plan.space.task.metric
-        known: dict[str, Any] = {
-            name: getattr(teacher, name)
-            for name in ("validation", "parameters", "size_mb", "latency_ms", "latency_p95_ms")
-        }
-        known["test"] = test = teacher_test(teacher, self.data, metric, cache=self.home.cache)
-        known |= {"name": settings.words, "selected": teacher.selected}
-        name = "teacher" if alone else f"teacher {settings.words}"
-        self.observer.say(
-            f"{name}: validation {metric} {teacher.validation[metric]:.4f}"
-            + (f", {test[metric]:.4f} on test" if test else "")
-        )
-        run = (
-            RunKey(TEACHER)
-            if alone
-            else RunKey(TEACHER, teacher=fingerprint(settings.model_dump(mode="json"))[:6])
-        )
-
-        update = teacher_update(settings, teacher, metric, test)
-        self.tracking.send_once(run.name, lambda: self._send_update(run, update))
-        return known
-
-    def _send_update(self, run: RunKey, update: RunUpdate) -> None:
-        self.tracking.tracking.runs.update(run, update)
-
-    # --- the end -----------------------------------------------------------------------------------------------------
-
-    def _end(self) -> Report:
-        """The report, or the error that ended it; either way MLflow is told first."""
-        report: Report | None = None
-        if self.fatal is None and not self.stop.requested:
-            try:
-                report = self._report()
-            except KdsweepError as error:
-                self.fatal = error
-        over = report is not None and report.state == "done"
-        state: RunState = "complete" if over else "paused"
-        if self.fatal and not isinstance(self.fatal, BudgetSpent):
-            state = "failed"
-        if not over:
-            self.tracking.pause(
-                frozenset(work.id for work in [*self.waiting, *self.confirm.begun()])
-            )
-        ended = time.time_ns() // 1_000_000
-        self.tracking.send_once("end", lambda: self._send_end(state, report, ended))
-        unsent = self.tracking.close()
-        if unsent:
-            self.observer.say(
-                f"tracking: {self.tracking.tracking.runs.name} doesn't answer; "
-                "the next `kdsweep run` sends what is missing"
-            )
-        self._add_facts(tracked=not unsent)
-        if over and report is not None:
-            notify_once(self.folder, self.plan.sweep.on_done, report, self.observer.say)
-        if self.fatal is not None:
-            raise self.fatal
-        if report is None:
-            raise Interrupted("everything is saved; run the same command again to go on")
-        if (use := use_of_slots(TimeSpent.read(self.folder.clock))) is not None:
-            self.observer.say(say_use(use))
-        return report
-
-    def _a_reason(self) -> str:
-        """What the first trial that has one says about its end, and where to read on."""
-        for trial in self.folder.started_trials():
-            files = self.folder.trial(trial)
-            if (result := files.read_result()) is not None and result.reason:
-                shown = files.error if files.error.exists() else files.root
-                return f" ({trial.name}: {result.reason}; {shown})"
-        return f" ({self.folder.trials})"
-
-    def _report(self) -> Report:
-        stopped = self.clock.over and bool(self._work_left())
-        state = "stopped" if stopped else "done"
-        report = build_report(self.plan, self.home, self.studies, state=state)
-        if all(found.best is None for found in report.strategies.values()):
-            if stopped:
-                raise BudgetSpent(
-                    "the budget was spent before any trial finished; give it more time (budget) and run the same command again"
-                )
-            raise KdsweepError(
-                f"no trial finished: all failed, diverged or were pruned{self._a_reason()}; `kdsweep status {self.plan.name}` counts them"
-            )
-        from kdsweep.report.page import write_page
-
-        write_json(self.folder.report, report.to_json())
-        write_page(report, read_records(self.plan, self.home, self.studies), self.folder.page)
-        if stopped:
-            self.observer.say(
-                "the budget is spent; what is open is saved: raise it and run the same command to go on"
-            )
-        return report
-
-    def _send_end(self, state: RunState, report: Report | None, ended: int) -> None:
-        from kdsweep.report.sentences import as_markdown
-
-        tracker = self.tracking.tracking.runs
-        sweep = RunKey("sweep")
-        metrics = {metric_names.SECONDS: self.clock.seconds} if state == "complete" else {}
-        tracker.update(sweep, RunUpdate(state=state, metrics=once(metrics, ended), ended=ended))
-        if report is not None:
-            for file in (self.folder.report, self.folder.page):
-                tracker.add_file(sweep, file)
-            tracker.describe_sweep(as_markdown(report))
-        if state == "complete" and report is not None:
-            self._register_best(report)
-
-    def _register_best(self, report: Report) -> None:
-        """The winner's student is a registered model, unless an earlier sweep's is better."""
-        winner = report.winner
-        if self.plan.sweep.keep.students and winner is not None:
-            result = self.folder.trial(winner).read_result()
-            assert result is not None and result.best is not None
-            self.observer.say(
-                self.tracking.tracking.students.register_best(
-                    self.plan.experiment,
-                    RunKey.of(winner),
-                    self.metric,
-                    result.best.metrics[self.metric],
-                )
-            )
+        for number, evaluation in enumerate(files.read_evaluations(), start=1):
+            if evaluation.step <= result.steps:
+                self.studies.report(trial, number, evaluation.metrics[self.sweep.metric])
+        self._tell(trial)
 
 
-def _sweep_params(plan: Plan) -> dict[str, Any]:
-    return (
-        flat("task", plan.resolved["task"])
-        | flat("sampler", plan.sweep.sampler.model_dump())
-        | flat("pruner", plan.sweep.pruner.model_dump())
-    )
-
-
-def _settled(ticket: SearchTrial) -> str:
-    return ", ".join(
+def _drawn(trial: SearchTrial) -> str:
+    """`alpha 0.5, temperature 4`: what the sampler drew."""
+    shown = [
         f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in ticket.params.items()
-    )
-
-
-class _Stop:
-    """The first signal asks to save and stop; the second stops at once. After SIGTERM or SIGUSR1 (a cluster takes its machine
-    back) the sweep is expected to go on soon: workers wait for it."""
-
-    def __init__(self, observer: Observer) -> None:
-        self.observer, self.requested, self.coming_back = observer, False, False
-
-    @contextlib.contextmanager
-    def listening(self) -> Iterator[None]:
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {
-            number: signal.signal(number, self._receive)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        }
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: Any) -> None:
-        if self.requested and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        if not self.requested:
-            self.observer.say(
-                "stopping: what runs is saved at its next step (Ctrl-C once more stops at once)"
-            )
-        self.requested, self.coming_back = True, number != signal.SIGINT
+        for name, value in trial.params.items()
+    ]
+    return ", ".join(shown)

@@ -200,7 +200,7 @@ def _sample(plan: Plan, strategy: str, number: int) -> Sample:
             return domain[generator.integers(len(domain))]
         if domain.step is not None:
             steps = int((domain.high - domain.low) / domain.step + 1e-9)
-            drawn = domain.low + domain.step * generator.integers(steps + 1)
+            drawn = domain.low + domain.step * int(generator.integers(steps + 1))
         elif domain.log:
             drawn = float(np.exp(generator.uniform(np.log(domain.low), np.log(domain.high))))
         else:

@@ -235,7 +235,7 @@ def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> 
     folder = home.sweep(plan.name)
     with (
         patch("kdsweep.sweep.driver.open_engine", opened),
-        patch("kdsweep.sweep.driver.TrackingSync", Watched),
+        patch("kdsweep.sweep.open_sweep.TrackingSync", Watched),
         folder.locked(),
     ):
         return Driver(plan, home, swept).run()

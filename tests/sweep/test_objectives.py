@@ -45,7 +45,7 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
     )
     report = run(tiny_space, home=tmp_path, assignments=sets, observer=observer).to_json()
     assert (
-        "objectives: accuracy, latency; nothing is pruned, as no pruner weighs several"
+        "objectives: accuracy, latency; nothing is pruned: no pruner handles several"
         in observer.lines
     )
     home = Home(tmp_path)

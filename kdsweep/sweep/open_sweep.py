@@ -1,0 +1,123 @@
+"""Opening a sweep to run it: its facts, its studies and its tracker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ruamel.yaml import YAML
+
+from kdsweep import __version__, metric_names
+from kdsweep.config import Plan
+from kdsweep.config.loading import Plain
+from kdsweep.core.files import write_atomically
+from kdsweep.errors import without_password
+from kdsweep.sweep.budget import SweepClock
+from kdsweep.sweep.facts import SweepFacts
+from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.results import open_studies
+from kdsweep.sweep.startup_timer import without_collecting
+from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.tracking_sync import TrackingSync
+from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
+from kdsweep.tracking.opening import open_tracking
+from kdsweep.tracking.params import flat
+
+
+@dataclass(frozen=True)
+class OpenSweep:
+    """What the driver and its neighbors work on while a sweep runs."""
+
+    plan: Plan
+    home: Home
+    folder: SweepFolder
+    studies: Studies
+    tracking: TrackingSync
+    clock: SweepClock
+    observer: Observer
+
+    @property
+    def metric(self) -> str:
+        """The name that the task's metric on validation has in evaluations."""
+        return metric_names.validation(self.plan.space.task.metric)
+
+
+def open_sweep(
+    plan: Plan, home: Home, observer: Observer, tracking: Tracking | None = None
+) -> OpenSweep:
+    """Write the sweep's facts, and open its studies and its tracker.
+
+    tracking: replaces the one that the sweep file names. Raises KdsweepError if a database can't
+    be opened, and TrackingUnreachable if the tracker of a new sweep doesn't answer.
+    """
+    folder = home.sweep(plan.name)
+    clock = SweepClock(folder.clock, plan.sweep.budget)
+    clock.start()
+    _write_facts(plan, folder)
+    studies = open_studies(plan, home, observer.say)
+    # MLflow imports much of itself when it opens a database.
+    with without_collecting():
+        sync = _open_tracking(plan, home, folder, observer, tracking)
+    return OpenSweep(plan, home, folder, studies, sync, clock, observer)
+
+
+def _write_facts(plan: Plan, folder: SweepFolder) -> None:
+    """Write the space as resolved, and the sweep with its secrets in a file of their own."""
+    shown: dict[str, Plain] = plan.sweep.model_dump(mode="json")
+    secrets: dict[str, object] = {}
+    for key in ("storage", "tracking"):
+        address = str(shown[key])
+        shown[key] = without_password(address)
+        if shown[key] != address:
+            secrets[key] = address
+    if plan.sweep.on_done is not None:
+        secrets["on_done"] = shown["on_done"]
+        shown["on_done"] = plan.sweep.on_done.shown()
+    folder.write_secrets(secrets)
+    write_atomically(folder.space, lambda file: YAML().dump(plan.resolved, file))
+    plugins = plan.space.plugins()
+    facts = SweepFacts(__version__, plan.identity, plan.experiment, shown, plugins=plugins)
+    if folder.exists():
+        facts = replace(
+            folder.read_facts(),
+            kdsweep=facts.kdsweep,
+            identity=facts.identity,
+            experiment=facts.experiment,
+            sweep=facts.sweep,
+            plugins=facts.plugins,
+            tracked=False,
+        )
+    folder.write_facts(facts)
+
+
+def _open_tracking(
+    plan: Plan, home: Home, folder: SweepFolder, observer: Observer, given: Tracking | None
+) -> TrackingSync:
+    """A new sweep needs a tracker that answers; one that was run before can do without."""
+    tracking = given or open_tracking(
+        home.tracking_uri(plan.sweep.tracking),
+        experiment=plan.experiment,
+        sweep=plan.name,
+        artifacts=home.artifacts,
+    )
+    facts = folder.read_facts()
+    if not facts.connected:
+        tracking.runs.connect()
+        folder.write_facts(replace(facts, connected=True))
+    sync = TrackingSync(tracking, folder, observer.say)
+
+    def start_run() -> None:
+        update = RunUpdate(state="running", params=_sweep_params(plan))
+        tracking.runs.update(RunKey("sweep"), update)
+        tracking.runs.prepare_views(plan.space.task.metric)
+
+    sync.send_once("sweep", start_run)
+    return sync
+
+
+def _sweep_params(plan: Plan) -> dict[str, object]:
+    return (
+        flat("task", plan.resolved["task"])
+        | flat("sampler", plan.sweep.sampler.model_dump())
+        | flat("pruner", plan.sweep.pruner.model_dump())
+    )

@@ -1,0 +1,158 @@
+"""Making the teachers that trials need, and recording what they reach.
+
+Trials that learn from the labels alone start before a teacher is ready.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.files import fingerprint, write_atomically
+from kdsweep.core.settings import TeacherSettings
+from kdsweep.core.teachers.artifact import Teacher
+from kdsweep.core.teachers.logits import teacher_test
+from kdsweep.core.teachers.selection import cached_teacher
+from kdsweep.errors import TeacherError
+from kdsweep.sweep.engines.events import Ended
+from kdsweep.sweep.engines.jobs import TeacherJob
+from kdsweep.sweep.open_sweep import OpenSweep
+from kdsweep.sweep.run_updates import teacher_update
+from kdsweep.tracking.base import RunKey
+
+MOST_WORKER_FAILURES = 3
+
+
+class TeacherStage:
+    """The jobs that make the sweep's teachers.
+
+    is_ready: whether trials that need a teacher can start. is_started: whether the job that makes
+    the teachers was started. is_judged: whether the one that reads the test split was; it comes
+    before the first run of confirm.
+    """
+
+    def __init__(self, sweep: OpenSweep) -> None:
+        self.sweep = sweep
+        space = sweep.plan.space
+        self.is_ready = not space.needs_teacher
+        self.is_started = not space.needs_teacher
+        self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
+        self._worker_failures = 0
+
+    def first_job(self) -> TeacherJob | None:
+        """The job that makes the teachers; None once it was started."""
+        if self.is_started:
+            return None
+        self.is_started = True
+        return self._job(judge_test=False)
+
+    def judging_job(self) -> TeacherJob | None:
+        """The job that saves the teachers' logits of the test split; None once it was started."""
+        if not self.is_ready or self.is_judged:
+            return None
+        self.is_judged = True
+        return self._job(judge_test=True)
+
+    def _job(self, *, judge_test: bool) -> TeacherJob:
+        space = self.sweep.plan.space
+        teachers = tuple(space.teachers())
+        return TeacherJob("teacher", space.task, teachers, self.sweep.home.cache, judge_test)
+
+    # --- how a job ended -------------------------------------------------------------------------
+
+    def ended(self, job: TeacherJob, event: Ended, data: TaskData) -> TeacherError | None:
+        """Record the teachers if the job is complete. Returns the error that ends the sweep."""
+        if event.outcome == "complete":
+            self.is_ready = True
+            self.record(data)
+            return None
+        self._start_again(job)
+        if event.outcome not in ("failed", "diverged"):
+            return None
+        if (trace := event.trace) is not None:
+            file = self.sweep.folder.root / "error.txt"
+            write_atomically(file, lambda stream: stream.write(trace.encode()))
+        return TeacherError(f"teacher: {event.reason}")
+
+    def lost(self, job: TeacherJob, reason: str) -> TeacherError | None:
+        """The worker of the job is gone. Returns the error that ends the sweep, or None."""
+        self._start_again(job)
+        self._worker_failures += 1
+        failures = f"worker failure {self._worker_failures} of {MOST_WORKER_FAILURES}"
+        if self._worker_failures < MOST_WORKER_FAILURES:
+            self.sweep.observer.say(
+                f"teacher: {reason}; it resumes from its last checkpoint ({failures})"
+            )
+            return None
+        return TeacherError(
+            f"teacher: the process that made it died {MOST_WORKER_FAILURES} times: {reason}"
+        )
+
+    def _start_again(self, job: TeacherJob) -> None:
+        if job.judge_test:
+            self.is_judged = False
+        else:
+            self.is_started = False
+
+    # --- what they reach -------------------------------------------------------------------------
+
+    def cached(self) -> list[tuple[TeacherSettings, Teacher]]:
+        """Every teacher that a trial can need, the best on validation first; none if one isn't
+        made yet."""
+        space = self.sweep.plan.space
+        made: list[tuple[TeacherSettings, Teacher]] = []
+        for settings in space.teachers():
+            teacher = cached_teacher(space.task, settings, self.sweep.home.cache)
+            if teacher is None:
+                return []
+            made.append((settings, teacher))
+        return sorted(made, key=lambda pair: -pair[1].validation[space.task.metric])
+
+    def record(self, data: TaskData) -> None:
+        """Write what each teacher reaches; the best one on validation is what students are
+        compared with."""
+        made = self.cached()
+        if not made:
+            return
+        records = [
+            self._record(settings, teacher, data, alone=len(made) == 1)
+            for settings, teacher in made
+        ]
+        folder = self.sweep.folder
+        folder.write_facts(replace(folder.read_facts(), teachers=tuple(records)))
+
+    def _record(
+        self, settings: TeacherSettings, teacher: Teacher, data: TaskData, *, alone: bool
+    ) -> TeacherRecord:
+        metric = self.sweep.plan.space.task.metric
+        test = teacher_test(teacher, data, metric, cache=self.sweep.home.cache)
+        name = "teacher" if alone else f"teacher {settings.words}"
+        tested = f", {test[metric]:.4f} on test" if test else ""
+        self.sweep.observer.say(
+            f"{name}: validation {metric} {teacher.validation[metric]:.4f}{tested}"
+        )
+        run = RunKey("teacher")
+        if not alone:
+            run = RunKey("teacher", teacher=fingerprint(settings.model_dump(mode="json"))[:6])
+        update = teacher_update(settings, teacher, metric, test)
+        tracker = self.sweep.tracking.tracking.runs
+
+        def send() -> None:
+            tracker.update(run, update)
+
+        self.sweep.tracking.send_once(run.name, send)
+        selected: dict[str, float | None] | None = None
+        if teacher.selected is not None:
+            # Seeds are keys of JSON, which are strings.
+            selected = {str(seed): reached for seed, reached in teacher.selected.items()}
+        return TeacherRecord(
+            validation=teacher.validation,
+            parameters=teacher.parameters,
+            size_mb=teacher.size_mb,
+            latency_ms=teacher.latency_ms,
+            latency_p95_ms=teacher.latency_p95_ms,
+            test=test,
+            name=settings.words,
+            selected=selected,
+        )

@@ -1,0 +1,66 @@
+"""Which trial is trained next."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from kdsweep.config import Plan
+from kdsweep.sweep.confirm import ConfirmQueue, ConfirmRun
+from kdsweep.sweep.studies import SearchTrial, Studies
+from kdsweep.sweep.teacher_stage import TeacherStage
+
+Work = SearchTrial | ConfirmRun
+
+
+class WorkQueue:
+    """Chooses the next trial: a preempted one, a new one of a search, or one that confirms.
+
+    preempted: trials that were started and wait for a free slot.
+    """
+
+    def __init__(
+        self, plan: Plan, studies: Studies, confirm: ConfirmQueue, teachers: TeacherStage
+    ) -> None:
+        self.preempted: deque[Work] = deque()
+        self._plan = plan
+        self._studies = studies
+        self._confirm = confirm
+        self._teachers = teachers
+
+    def next(self) -> Work | None:
+        """Removes and returns the next trial that can be trained now.
+
+        New trials go to the strategy with the fewest, so that strategies advance side by side.
+        Confirm comes last: it needs a search that is over.
+        """
+        for work in self.preempted:
+            if self._teachers.is_ready or not work.settings.needs_teacher:
+                self.preempted.remove(work)
+                return work
+        if open_searches := self._open_searches():
+            return self._studies.ask(
+                min(open_searches, key=lambda name: self._studies.progress(name).started)
+            )
+        return self._confirm.next(teacher=self._teachers.is_ready)
+
+    def _open_searches(self) -> list[str]:
+        """Strategies that have trials left and can train one now."""
+        space = self._plan.space
+        return [
+            strategy
+            for strategy in space.strategies
+            if (self._teachers.is_ready or not space.may_need_teacher(strategy))
+            and self._studies.trials_left(strategy)
+        ]
+
+    def has_work(self) -> bool:
+        """Whether there is a job for a slot, now or once a preempted trial's teacher is ready."""
+        if not self._teachers.is_started or self.preempted or self._open_searches():
+            return True
+        return bool(self._confirm.ready(teacher=self._teachers.is_ready))
+
+    def left(self) -> int:
+        """How many more trials there may be: more slots than that are of no use."""
+        strategies = self._plan.space.strategies
+        to_ask = sum(self._studies.trials_left(strategy) for strategy in strategies)
+        return len(self.preempted) + to_ask + self._confirm.left()
