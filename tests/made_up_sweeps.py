@@ -35,7 +35,7 @@ TEACHER = TeacherFacts(
 )
 VERDICT = (
     "No strategy is shown to be the best. combined has the highest mean on the test split: "
-    "accuracy 0.9162 (0.9101 to 0.9223); the teacher has 0.9250, 99.0% of it; between combined and "
+    "accuracy 0.9162 (0.9101 to 0.9223); the teacher has 0.9250, 99.0% of it. Between combined and "
     "distill or finetune: no difference shown; about 14 seeds would be needed to show a difference "
     "of 0.5 points."
 )

@@ -1,16 +1,21 @@
 "use strict";
-// Draws the charts: those in sight at once, the others while nothing else is to be done, all of them before the page is printed.
+// Draws the charts: those in sight at once, the others when the browser is idle, and all of them
+// before the page is printed.
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
-  const places = figures.map((_, at) => document.getElementById(`plot-${at}`));
+  const plots = figures.map((_, at) => document.getElementById(`plot-${at}`));
   const waiting = new Set(figures.keys());
   const touched = matchMedia("(pointer: coarse)").matches;
   const common = {
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    font: { family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif", size: 12 },
+    font: {
+      family: "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif",
+      size: 12,
+    },
     hoverlabel: { bgcolor: "#22272e", bordercolor: "#8a94a0", font: { color: "#ffffff" } },
-    dragmode: touched ? false : "zoom", // a finger scrolls the page
+    // A finger scrolls the page.
+    dragmode: touched ? false : "zoom",
     autosize: true,
   };
   const config = { displayModeBar: false, responsive: true, scrollZoom: false };
@@ -18,14 +23,14 @@
   function draw(at) {
     if (!waiting.delete(at)) return;
     const { data, layout } = figures[at];
-    Plotly.newPlot(places[at], data, { ...common, ...layout }, config);
+    Plotly.newPlot(plots[at], data, { ...common, ...layout }, config);
     if (!waiting.size) document.documentElement.dataset.charts = "drawn";
   }
 
   const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) if (entry.isIntersecting) draw(places.indexOf(entry.target));
+    for (const entry of entries) if (entry.isIntersecting) draw(plots.indexOf(entry.target));
   }, { rootMargin: "300px" });
-  for (const place of places) watcher.observe(place);
+  for (const plot of plots) watcher.observe(plot);
 
   const whenIdle = window.requestIdleCallback ?? ((run) => setTimeout(run, 50));
   function drawNext() {
@@ -41,8 +46,11 @@
     for (const at of [...waiting]) if (begins) draw(at);
     if (document.documentElement.classList.contains("printing") === begins) return;
     document.documentElement.classList.toggle("printing", begins);
-    for (const place of places) if (place.data) Plotly.relayout(place, { width: place.clientWidth });
-    if (!begins) for (const place of places) if (place.data) Plotly.relayout(place, { autosize: true, width: null });
+    for (const plot of plots) if (plot.data) Plotly.relayout(plot, { width: plot.clientWidth });
+    if (begins) return;
+    for (const plot of plots) {
+      if (plot.data) Plotly.relayout(plot, { autosize: true, width: null });
+    }
   }
   addEventListener("beforeprint", () => print(true));
   addEventListener("afterprint", () => print(false));

@@ -77,11 +77,11 @@ def confirmed_verdict(
         return f"{top} does best on the test split: {reached}. " + "; ".join(beaten) + "."
     said = [
         *beaten,
-        *(f"between {top} and {' or '.join(others)}: {words}" for words, others in level.items()),
+        *(f"Between {top} and {' or '.join(others)}: {words}" for words, others in level.items()),
     ]
     return (
         f"No strategy is shown to be the best. {top} has the highest mean on the test split: "
-        f"{reached}. " + "; ".join(said) + "."
+        f"{reached}. " + ". ".join(said) + "."
     )
 
 
