@@ -61,7 +61,7 @@ def fine_tuned(
 
 @pytest.fixture
 def quick_teacher(tiny: Callable[..., str]) -> Callable[..., TeacherSettings]:
-    """quick_teacher(training={...}, seeds=..., ...) -> settings of a teacher that learns quickly."""
+    """quick_teacher(training={...}, seeds=..., ...) -> a teacher that learns quickly."""
     from kdsweep.core.settings import TeacherSettings
 
     def build(*, training: dict[str, Any] | None = None, **keys: Any) -> TeacherSettings:
