@@ -157,8 +157,9 @@ def advise(
     space = plan.space
     data = load_task(space.task, Home(home).cache, publish=False)
     sizes = model_sizes(space, data.label_names)
+    classes = f"{len(data.label_names)} classes"
     votes = [
-        _by_rows(len(data.train), len(data.label_names)),
+        _by_rows(len(data.train), classes if data.kind.outputs_are_labels else data.kind.noun),
         _by_compression(sizes),
         _by_user("compute", compute, FOR_COMPUTE),
         _by_user("deploy", deploy, FOR_DEPLOY),
@@ -239,10 +240,9 @@ def _parameters(
     return parameter_count(model)
 
 
-def _by_rows(rows: int, labels: int) -> Vote:
-    value = f"{rows:,} rows for a regression"
-    if labels > 1:
-        value = f"{rows:,} rows for {labels} classes"
+def _by_rows(rows: int, task: str) -> Vote:
+    """The vote of the number of rows. task: what they are for, `2 classes`."""
+    value = f"{rows:,} rows for {task}"
     if rows >= MANY_ROWS:
         why = f"many ({MANY_ROWS:,} or more), enough to teach a student well"
         return Vote("labels", value, "finetune", why)

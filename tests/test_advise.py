@@ -99,7 +99,7 @@ def test_each_option_votes_as_the_rule_says(
     [(1_999, "distill"), (2_000, "combined"), (19_999, "combined"), (20_000, "finetune")],
 )
 def test_few_labels_vote_for_the_teacher_and_many_for_fine_tuning(rows: int, kind: str) -> None:
-    assert _by_rows(rows, 2).votes_for == kind
+    assert _by_rows(rows, "2 classes").votes_for == kind
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Values that move while a student trains: alpha, temperature and learning rate.
 
-A schedule is a pure function of training progress (optimizer steps done / all steps, 0 <= progress < 1) and of the epoch
-(from 0), so a trial that goes on after an interruption continues the same curve.
+A schedule is a pure function of training progress (optimizer steps done / all steps, 0 <= progress
+< 1) and of the epoch (from 0), so a trial that resumes continues the same curve.
 """
 
 from __future__ import annotations
@@ -75,11 +75,14 @@ class Cosine(_Shape):
 
 
 class Step(_Shape):
-    """`values[i]` until progress `at[i]`, the last value after that. `at` is one number where there are two values."""
+    """`values[i]` until progress `at[i]`, the last value after that.
+
+    `at` may be a single number if there are two values.
+    """
 
     shape: Literal["step"] = "step"
     values: Annotated[tuple[Number, ...], Field(min_length=2, strict=False)]
-    # A field can't share its name with the method `at`, so the key `at` is kept under another name here.
+    # A field can't share its name with the method `at`, so the key `at` has another name here.
     boundaries: Annotated[tuple[Number, ...], Field(alias="at", strict=False)]
 
     @model_validator(mode="before")
@@ -93,7 +96,8 @@ class Step(_Shape):
     def _ordered(self) -> Step:
         if len(self.boundaries) != len(self.values) - 1:
             raise ValueError(
-                f"{len(self.values)} values need {len(self.values) - 1} numbers in 'at', not {len(self.boundaries)}"
+                f"{len(self.values)} values need {len(self.values) - 1} numbers in 'at', not "
+                f"{len(self.boundaries)}"
             )
         if any(not 0 < boundary < 1 for boundary in self.boundaries):
             raise ValueError("'at' must lie between 0 and 1: it is a share of the training")
@@ -149,9 +153,10 @@ _adapter: TypeAdapter[Schedule] = TypeAdapter(Annotated[Schedule, Field(discrimi
 def parse_schedule(value: Any) -> Schedule:
     """A schedule from a number, a mapping with `shape`, or a schedule.
 
-    >>> parse_schedule({"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2}).at(progress=0.9, epoch=4)
+    >>> schedule = parse_schedule({"shape": "per_epoch", "values": [0.7, 0.5, 0.3], "after": 0.2})
+    >>> schedule.at(progress=0.9, epoch=4)
     0.2
 
-    Raises ValueError (pydantic's ValidationError is one) where the value is none.
+    Raises ValueError (pydantic's ValidationError is one) for anything else.
     """
     return _adapter.validate_python(_number_is_constant(value))

@@ -1,4 +1,6 @@
-"""What a trial logs to explain its result, in the loop: the numbers are the formula's, however a batch is cut and wherever it was interrupted."""
+"""What a trial logs to explain its result: the formula's numbers, however a batch is cut and
+wherever the trial was interrupted.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,7 @@ def softmax(row: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_last(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
-    """At a learning rate of 0 the student is the same in every step, so that all of them can be worked out here."""
+    """At a learning rate of 0 the student never changes, so every step can be computed here."""
     settings = make(
         learning_rate={"shape": "constant", "value": 0.0},
         alpha={"shape": "per_epoch", "values": [0.2, 0.6]},

@@ -126,12 +126,13 @@ def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick
     assert len(calls) == 3 + 20
 
 
-# --- what explains a result ------------------------------------------------------------------------------------------
+# --- what explains a result ---
 
 
 def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_rows() -> None:
     # Bins are 1/15 wide. Confidence 0.70, 0.72: bin (10/15, 11/15], 1 of 2 right, gap |0.5 - 0.71|.
-    # 0.95, 0.98, 1.0: bin (14/15, 1], 2 of 3 right, gap |2/3 - 2.93/3|. 0.52: bin (7/15, 8/15], right, gap 0.48.
+    # 0.95, 0.98, 1.0: bin (14/15, 1], 2 of 3 right, gap |2/3 - 2.93/3|.
+    # 0.52: bin (7/15, 8/15], right, gap 0.48.
     confidence = np.array([0.70, 0.72, 0.95, 0.98, 1.0, 0.52])
     right = np.array([1, 0, 1, 1, 0, 1])
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
@@ -140,7 +141,8 @@ def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_rows() -> N
 
 
 def test_a_bin_holds_its_upper_edge() -> None:
-    # 9/15 is the last of its bin, so these two rows are in two bins: gaps 0.4 and 0.62, not one bin where they'd cancel.
+    # 9/15 is the last of its bin, so these two rows are in two bins: gaps 0.4 and 0.62. In one bin
+    # they would cancel.
     probabilities = np.array([[9 / 15, 6 / 15], [0.62, 0.38]])
     assert calibration_error(np.array([0, 1]), probabilities) == pytest.approx(
         (0.4 + 0.62) / 2, abs=1e-12
@@ -161,7 +163,7 @@ def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
 
 
 def test_fidelity_is_the_shared_answers_and_the_mean_divergence_from_the_teacher() -> None:
-    # teacher 3/4, 1/4 and 1/2 (first), 1/2; student 1/2, 1/2 (the first is its answer) and 1/4, 3/4.
+    # The teacher says 3/4, 1/4 and 1/2 (first), 1/2; the student 1/2 (first), 1/2 and 1/4, 3/4.
     teacher, student = np.log([[3.0, 1.0], [1.0, 1.0]]), np.log([[1.0, 1.0], [1.0, 3.0]])
     found = fidelity(teacher.astype(np.float32), student.astype(np.float32), CLASSIFICATION)
     first = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)

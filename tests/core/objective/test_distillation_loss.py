@@ -62,7 +62,7 @@ def test_total_task_and_distill_are_the_formula(
         temperature=temperature,
     )
     expected = by_hand(STUDENT[classes], TEACHER[classes], LABELS[classes], alpha, temperature)
-    # fp32 knows a divergence to some 1e-8, and T^2 multiplies that: 1e-6 up to T = 4, 5e-6 at T = 10.
+    # fp32 has an error of about 1e-8, which T^2 multiplies: 1e-6 up to T = 4, 5e-6 at T = 10.
     assert [part.item() for part in loss] == pytest.approx(
         expected, rel=1e-6, abs=max(1e-6, 5e-8 * temperature**2)
     )
@@ -96,7 +96,8 @@ def test_gradients_keep_their_size_when_the_temperature_rises_because_of_t_squar
         ).total.backward()
         return student.grad.norm().item()
 
-    # At high temperatures the gradient tends to (student - teacher, both centred) / classes / rows, whatever T is.
+    # At high temperatures the gradient tends to (student - teacher, both centered) / classes /
+    # rows, whatever T is.
     assert gradient(50.0) == pytest.approx(gradient(100.0), rel=0.05)
     assert gradient(100.0) > 0.1
 
@@ -182,7 +183,7 @@ def test_shapes_that_would_be_broadcast_are_refused(
         )
 
 
-# --- which term pulls ------------------------------------------------------------------------------------------------
+# --- which term pulls ---
 
 
 def squares(
@@ -216,7 +217,8 @@ def test_the_share_of_the_gradient_is_the_formula(
 
 def test_one_row_s_share_worked_out_on_paper() -> None:
     # As above: student 1/2, 1/2 at any T; teacher 3/4, 1/4 at T = 2; alpha 0.25.
-    # labels: 0.25 * (1/2, -1/2), norm 0.25 sqrt(1/2). teacher: 0.75 * 2 * (-1/4, 1/4), norm 0.375 sqrt(2) = 0.75 sqrt(1/2). Share 3/4.
+    # labels: 0.25 * (1/2, -1/2), norm 0.25 sqrt(1/2).
+    # teacher: 0.75 * 2 * (-1/4, 1/4), norm 0.375 sqrt(2) = 0.75 sqrt(1/2). Share 3/4.
     found = gradient_squares(
         torch.zeros(1, 2),
         torch.tensor([[2 * math.log(3), 0.0]]),

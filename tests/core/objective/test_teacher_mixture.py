@@ -1,4 +1,4 @@
-"""Several teachers: the mixture and its weights worked out by hand, and trials that learn from each of them as much as it weighs."""
+"""Several teachers: the mixture and its weights by hand, and trials that learn from them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_the_loss_of_a_mixture_by_hand() -> None:
     assert distillation_loss(
         STUDENT, SAID, LABELS, divergence="mse", **how
     ).distill.item() == pytest.approx((mean[0] ** 2 + mean[1] ** 2) / 2, abs=1e-5)
-    # In a regression both terms are squared errors: to the teachers' weighed mean, 0.75 * 2 + 0.25 * 4 = 2.5.
+    # In a regression both terms are squared errors: to the teachers' weighted mean,
+    # 0.75 * 2 + 0.25 * 4 = 2.5.
     guessed = distillation_loss(
         torch.zeros(1, 1),
         torch.tensor([[[2.0], [4.0]]]),
@@ -85,15 +86,14 @@ def test_with_several_labels_a_row_each_label_has_a_mixture_of_its_own() -> None
         kind=MULTI_LABEL,
     )
     p, q = 0.6125, 0.3875
-    # The student says 1/2 to both. The second label is 1/2 to both teachers too and adds 0; the mean is over two labels.
+    # The student says 1/2 to both. The second label is 1/2 to both teachers too and adds 0; the
+    # mean is over two labels.
     assert loss.distill.item() == pytest.approx(
         4 * (p * math.log(2 * p) + q * math.log(2 * q)) / 2, abs=1e-5
     )
 
 
-def test_one_teacher_with_all_the_weight_is_that_teacher_and_gradients_are_those_of_the_mixture() -> (
-    None
-):
+def test_a_teacher_with_all_the_weight_stands_alone_and_gradients_are_weighted_means() -> None:
     torch.manual_seed(0)
     said, labels = torch.randn(6, 3, 4), torch.randint(0, 4, (6,))
     how: dict[str, Any] = {"alpha": 0.3, "temperature": 3.0}
@@ -102,7 +102,7 @@ def test_one_teacher_with_all_the_weight_is_that_teacher_and_gradients_are_those
     assert distillation_loss(
         torch.ones(6, 4), said, labels, teacher_weights=all_of_it, **how
     ).total.item() == pytest.approx(alone.total.item(), abs=1e-6)
-    # Cross-entropy is linear in p: the gradient to a mixture is the weighed mean of the gradients to each.
+    # Cross-entropy is linear in p: the gradient to a mixture is the weighted mean of those to each.
     student = torch.randn(6, 4, requires_grad=True)
     weights = torch.tensor([[0.5, 0.3, 0.2]]).expand(6, 3)
     [both] = torch.autograd.grad(
@@ -123,7 +123,8 @@ def test_weights_by_confidence_by_hand() -> None:
     assert teacher_weights(SAID, LABELS, torch.tensor([3.0, 1.0])).tolist() == [[0.75, 0.25]]
     gold = teacher_weights(SAID, LABELS, equal, "label_confidence")[0].tolist()
     assert gold == pytest.approx([0.9 / (0.9 + 1 / 17), (1 / 17) / (0.9 + 1 / 17)], abs=1e-5)
-    # Zhang, Chen, Wang, equation 3, for two teachers: (1 - exp(L_k) / sum exp(L)) / (2 - 1), with exp(L) one over the label's probability.
+    # Zhang, Chen, Wang, equation 3, for two teachers: (1 - exp(L_k) / sum exp(L)) / (2 - 1), with
+    # exp(L) one over the label's probability.
     assert gold[0] == pytest.approx(1 - (1 / 0.9) / (1 / 0.9 + 17), abs=1e-5)
     sure = [1 + (p * math.log(p) + (1 - p) * math.log(1 - p)) / math.log(2) for p in (0.9, 16 / 17)]
     assert teacher_weights(SAID, LABELS, equal, "certainty")[0].tolist() == pytest.approx(
@@ -168,7 +169,7 @@ def test_what_does_not_fit_is_refused() -> None:
         check_same_rows(np.zeros(5), [np.zeros((5, 2)), np.zeros((5, 3))])
 
 
-# --- trials ----------------------------------------------------------------------------------------------------------
+# --- trials ---
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
-"""Every shipped space of GLUE, and the others, on rows with the dataset's own columns, splits, label types and label order."""
-
+"""Every shipped space, on rows with the columns, splits and label types of its data."""
 from __future__ import annotations
 
 import random
@@ -24,7 +23,10 @@ SPACES = Path(__file__).parents[3] / "search_spaces"
 
 
 class Glue(NamedTuple):
-    """A task as `nyu-mll/glue` has it: its text columns, its classes in order (none: a number), what is told of it, its splits with labels."""
+    """A task as `nyu-mll/glue` has it.
+
+    Its text columns, its classes in order (empty: a number), its metrics, its splits with labels.
+    """
 
     text: tuple[str, ...]
     classes: tuple[str, ...] | None
@@ -71,7 +73,7 @@ def split(task: Glue, count: int, seed: int, *, labelled: bool = True) -> datase
             ]
         else:
             label = i % len(task.classes)
-            words = [draw.choice(WORDS_OF_A_CLASS[label]) for _ in range(3)]  # type: ignore[call-overload]
+            words = [draw.choice(WORDS_OF_A_CLASS[label]) for _ in range(3)]
         texts = [[draw.choice(PLAIN) for _ in range(draw.randint(2, 6))] for _ in task.text]
         texts[-1] += words
         draw.shuffle(texts[-1])
@@ -140,13 +142,8 @@ def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(
     assert data.label_names == (glue.classes or ("label",))
     assert task.text == glue.text
     strategy = "distill" if "distill" in space.strategies else "finetune"
-    settled = space.settle(
-        strategy,
-        lambda parameter: (
-            3e-3 if parameter.name == "learning_rate" else 0.5 if parameter.name == "alpha" else 2.0
-        ),
-        0,
-    )
+    values = {"learning_rate": 3e-3, "alpha": 0.5}
+    settled = space.settle(strategy, lambda parameter: values.get(parameter.name, 2.0), 0)
     settings = settled.model_copy(update={"judge_test": True})
     *_, last = train(settings, tmp_path / "trial", cache=tmp_path)
     assert {metric for metric in last.metrics if metric.startswith("validation/")} >= {
@@ -170,7 +167,7 @@ def judged_again(metric: Any, folder: Path, data: Any) -> dict[str, float]:
 
 
 def test_mnli_is_judged_on_matched_and_mismatched(tiny: Callable[..., str], tmp_path: Path) -> None:
-    """The mismatched labels are turned around here, so that what is right on the one is wrong on the other."""
+    """The mismatched labels are inverted, so that what is right on one is wrong on the other."""
     glue = TASKS["mnli"]
     folder = saved(glue, tmp_path / "mnli")
     turned = datasets.load_from_disk(str(folder))

@@ -1,9 +1,8 @@
-"""Tasks that are no choice of one class: a regression, and rows of several labels. Numbers are worked out here."""
+"""Regressions, and rows of several labels: labels, trials, and what doesn't fit."""
 
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -19,98 +18,16 @@ from scipy.stats import pearsonr, spearmanr
 from kdsweep.config import SpaceError, load_space
 from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.evaluation.fidelity import fidelity, sureness
-from kdsweep.core.evaluation.metric_table import metric_named, metrics_for
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metric_table import metrics_for
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
-from kdsweep.core.tasks import CLASSIFICATION, KINDS, MULTI_LABEL, REGRESSION
-from kdsweep.core.tasks.base import TaskKind
+from kdsweep.core.tasks import KINDS, MULTI_LABEL, REGRESSION
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
-from kdsweep.errors import DataError, TeacherError
+from kdsweep.errors import DataError
 from kdsweep.serving import load
 
-VALUES = np.array([1.0, 2.0, 3.0, 4.0], dtype=np.float32)
-SETS = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0], [1, 0, 0]], dtype=np.float32)
 
-
-def score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
-    return metric_named(metric).score(labels, predicted)
-
-
-def check_floor(kind: TaskKind, metric: str, data: TaskData, logits: np.ndarray) -> None:
-    kind.check_floor(metric_named(metric), data, logits, order=None)
-
-
-# --- metrics ---------------------------------------------------------------------------------------------------------
-
-
-def test_correlations_are_their_formulas_and_0_where_nothing_varies() -> None:
-    given = np.array([1.0, 3.0, 2.0, 10.0], dtype=np.float32)
-    # Deviations from the means 2.5 and 4: (-1.5, -0.5, 0.5, 1.5) and (-3, -1, -2, 6); ranks 1 3 2 4.
-    pearson = (4.5 + 0.5 - 1 + 9) / math.sqrt(5 * 50)
-    spearman = 1 - 6 * (0 + 1 + 1 + 0) / (4 * (16 - 1))
-    assert score("pearson", VALUES, given) == pytest.approx(pearson)
-    assert score("spearman", VALUES, given) == pytest.approx(spearman)
-    assert score("pearson_and_spearman", VALUES, given) == pytest.approx((pearson + spearman) / 2)
-    assert score("pearson", VALUES, np.ones(4)) == score("spearman", VALUES, np.ones(4)) == 0.0
-
-
-def test_metrics_of_several_labels_are_their_formulas() -> None:
-    given = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 0]])
-    # By label: 2 of 2 found, none wrong; 1 of 1; 0 of 1 and 1 wrong. Rows 1 and 3 are right as a whole.
-    assert score("f1_micro", SETS, given) == pytest.approx(2 * 3 / (4 + 4))
-    assert score("f1_macro", SETS, given) == pytest.approx((1 + 1 + 0) / 3)
-    assert score("subset_accuracy", SETS, given) == 2 / 4
-
-
-def test_glues_metric_of_two_is_their_mean_and_both_are_told_beside_it() -> None:
-    labels, logits = np.array([0, 1, 1, 1]), np.array([[1.0, 0], [0, 1.0], [0, 1.0], [1.0, 0]])
-    judged = judge("accuracy_and_f1", labels, logits, CLASSIFICATION)
-    assert (judged["accuracy"], judged["f1"]) == (0.75, pytest.approx(0.8))
-    assert judged["accuracy_and_f1"] == pytest.approx((0.75 + 0.8) / 2)
-    assert set(judge("f1", labels, logits, CLASSIFICATION)) == {"loss", "accuracy", "f1", "ece"}
-
-
-def test_what_is_told_of_a_regression_has_no_classes_in_it() -> None:
-    logits = np.array([[1.0], [3.0], [2.0], [10.0]], dtype=np.float32)
-    judged = judge("pearson", VALUES, logits, REGRESSION)
-    assert set(judged) == {"loss", "pearson", "spearman"}
-    assert judged["loss"] == pytest.approx((0 + 1 + 1 + 36) / 4)
-    assert set(judge("pearson_and_spearman", VALUES, logits, REGRESSION)) == {
-        "loss",
-        "pearson",
-        "spearman",
-        "pearson_and_spearman",
-    }
-    assert fidelity(logits, logits + 2, REGRESSION) == {"teacher_mse": pytest.approx(4.0)}
-    assert sureness(logits, REGRESSION) == {}
-
-
-def test_what_is_told_of_several_labels_is_that_of_each_yes_or_no() -> None:
-    logits = np.array([[math.log(3), -math.log(3)]], dtype=np.float32)  # probabilities 3/4 and 1/4
-    judged = judge("f1_micro", np.array([[1, 1]], dtype=np.float32), logits, MULTI_LABEL)
-    assert set(judged) == {"loss", "f1_micro", "f1_macro", "subset_accuracy", "ece"}
-    assert judged["loss"] == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2)
-    assert judged["ece"] == pytest.approx(0.75 - 0.5)  # both answers are 75% sure, one is right
-    told = fidelity(logits, np.zeros((1, 2), dtype=np.float32), MULTI_LABEL)
-    assert fidelity(logits, np.ones((1, 2), dtype=np.float32), MULTI_LABEL)["agreement"] == 1 / 2
-    assert told["teacher_kl"] == pytest.approx(
-        math.log(2) + 0.75 * math.log(0.75) + 0.25 * math.log(0.25)
-    )
-    assert sureness(logits, MULTI_LABEL)["margin"] == pytest.approx(0.5)
-
-
-def test_each_kind_predicts_in_the_shape_of_its_labels() -> None:
-    logits = np.array([[-1.0, 0.0, 2.0]])
-    assert CLASSIFICATION.predictions(logits).tolist() == [2]
-    assert REGRESSION.predictions(logits).tolist() == [-1.0]
-    # Yes from a probability of one half.
-    assert MULTI_LABEL.predictions(logits).tolist() == [[0, 1, 1]]
-
-
-def test_a_metric_must_be_one_of_its_kind() -> None:
+def test_a_metric_must_fit_the_kind() -> None:
     base: dict[str, Any] = {"dataset": "x", "text": "t", "label": "l"}
     for kind in KINDS.values():
         for metric in metrics_for(kind):
@@ -134,11 +51,11 @@ def test_a_metric_must_be_one_of_its_kind() -> None:
     )  # what earlier versions cached stays valid
 
 
-# --- data ------------------------------------------------------------------------------------------------------------
+# --- data ---
 
 
 def scored(count: int, seed: int = 0) -> pd.DataFrame:
-    """Texts whose share of good words is the score, 0 to 5; and which of `good`, `bad`, `long` they are."""
+    """Texts whose share of good words is the score, 0 to 5, and their labels: good, bad, long."""
     draw = random.Random(seed)
     rows = []
     for i in range(count):
@@ -254,7 +171,7 @@ def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(
     )
 
 
-def test_sets_of_labels_are_refused_where_they_are_none(table: Path) -> None:
+def test_a_column_that_holds_no_sets_of_labels_is_refused(table: Path) -> None:
     base: dict[str, Any] = {
         "dataset": str(table),
         "text": "text",
@@ -290,7 +207,7 @@ def test_columns_of_booleans_are_labels_as_those_of_0_and_1_are(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("sets", [[[1], [-1]], [["a"], ["b", None]], [["a"], ["b", ""]]])
-def test_what_means_no_label_is_none_in_a_list_either(
+def test_a_value_that_means_no_label_is_refused_in_a_list(
     tmp_path: Path, sets: list[list[Any]]
 ) -> None:
     rows = [json.dumps({"text": f"text {i}", "sets": sets[i % 2]}) for i in range(60)]
@@ -332,43 +249,7 @@ def test_a_datasets_own_names_number_the_labels(tmp_path: Path) -> None:
     assert {tuple(row) for row in data.train.labels.tolist()} == {(0, 0, 0), (1, 0, 1), (0, 1, 0)}
 
 
-# --- a teacher must have something to teach --------------------------------------------------------------------------
-
-
-def made_up(kind: TaskKind, labels: np.ndarray, names: tuple[str, ...]) -> TaskData:
-    split = Split("x", (["a"] * len(labels),), labels, "x")
-    return TaskData(kind, names, {"train": split, "validation": split, "test": split}, ())
-
-
-def test_a_teacher_of_numbers_must_be_nearer_than_their_mean() -> None:
-    draw = np.random.default_rng(0)
-    labels = draw.uniform(0, 5, 400).astype(np.float32)
-    data = made_up(REGRESSION, labels, ("score",))
-    check_floor(REGRESSION, "pearson", data, (labels + draw.normal(0, 1, 400))[:, None])
-    with pytest.raises(
-        TeacherError, match="always answering with the mean of train .* nothing to teach"
-    ):
-        check_floor(REGRESSION, "pearson", data, np.full((400, 1), labels.mean()))
-    with pytest.raises(
-        TeacherError, match=r"\(0\.\d+ to 0\.\d+\) go with the labels .* another scale"
-    ):
-        check_floor(REGRESSION, "pearson", data, labels[:, None] / 5.5)
-
-
-def test_a_teacher_of_several_labels_must_beat_those_that_most_rows_have() -> None:
-    draw = np.random.default_rng(0)
-    labels = (draw.random((300, 2)) < [0.8, 0.3]).astype(np.float32)
-    check_floor(MULTI_LABEL, "f1_micro", made_up(MULTI_LABEL, labels, ("a", "b")), 4 * labels - 2)
-    with pytest.raises(TeacherError, match="doesn't clearly beat the majority"):
-        check_floor(
-            MULTI_LABEL,
-            "f1_micro",
-            made_up(MULTI_LABEL, labels, ("a", "b")),
-            np.tile([2.0, -2.0], (300, 1)),
-        )
-
-
-# --- from rows to a student ------------------------------------------------------------------------------------------
+# --- from rows to a student ---
 
 
 def trial(task: TaskSettings, model: str, **keys: Any) -> TrialSettings:
@@ -451,7 +332,7 @@ def test_several_labels_are_distilled_judged_and_served(
     )
 
 
-# --- what makes no sense is refused, where it stands -----------------------------------------------------------------
+# --- what makes no sense is refused, where it stands ---
 
 
 @pytest.mark.parametrize(
@@ -468,7 +349,9 @@ def test_several_labels_are_distilled_judged_and_served(
         ),
     ],
 )
-def test_a_space_says_what_a_regression_can_not_have(tmp_path: Path, line: str, said: str) -> None:
+def test_a_setting_that_a_regression_cannot_have_is_refused_with_its_line(
+    tmp_path: Path, line: str, said: str
+) -> None:
     text = """\
 name: own
 task: {dataset: x/y, text: t, label: l, kind: regression, metric: pearson}
