@@ -1,4 +1,5 @@
 """Every shipped space, on rows with the columns, splits and label types of its data."""
+
 from __future__ import annotations
 
 import random
