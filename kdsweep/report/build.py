@@ -40,7 +40,7 @@ class SearchOutcome:
 
 
 @dataclass(frozen=True)
-class SweepFacts:
+class ReportFacts:
     """What a report holds beside the comparison; its fields are the report's."""
 
     pareto: tuple[ParetoEntry, ...] | None = None
@@ -58,7 +58,7 @@ def summarize(
     outcomes: Mapping[str, SearchOutcome],
     records: Sequence[TrialRecord],
     test: TestLogits | None,
-    facts: SweepFacts,
+    facts: ReportFacts,
 ) -> Report:
     """The report of a sweep.
 

@@ -107,8 +107,7 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
 def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
     """The report of a sweep as it stands. state: `done` or `stopped`."""
     from kdsweep.compare.pareto import pareto
-    from kdsweep.report.build import SweepFacts as BesideTrials
-    from kdsweep.report.build import summarize
+    from kdsweep.report.build import ReportFacts, summarize
 
     folder = home.sweep(plan.name)
     facts = folder.read_facts()
@@ -131,7 +130,7 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         outcomes,
         records,
         read_test_logits(plan, home, confirmed),
-        BesideTrials(
+        ReportFacts(
             pareto=tuple(pareto(metric, costs, records)) if costs else None,
             importance={name: studies.importance(name) for name in plan.space.strategies},
             winner=_winner(metric, bests, confirmed),

@@ -10,7 +10,7 @@ from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.tasks import CLASSIFICATION
 from kdsweep.core.trial_folder import Evaluation, TrialResult
-from kdsweep.report.build import SearchOutcome, SweepFacts, summarize
+from kdsweep.report.build import ReportFacts, SearchOutcome, summarize
 from kdsweep.report.model import MoreTest, Report, TrialCounts
 from kdsweep.report.sentences import as_markdown, more_tests_in_words
 from kdsweep.trial_id import TrialId
@@ -53,7 +53,7 @@ def report(*beside: float | None) -> Report:
     )
     students = {name: {0: logits, 1: logits} for name, logits in LOGITS.items()}
     test = TestLogits(CLASSIFICATION, LABELS, students)
-    return summarize("made-up", "accuracy", [teacher], outcomes, records, test, SweepFacts())
+    return summarize("made-up", "accuracy", [teacher], outcomes, records, test, ReportFacts())
 
 
 def test_a_further_split_is_reported_by_seed_and_in_words() -> None:

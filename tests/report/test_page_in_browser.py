@@ -144,6 +144,7 @@ def test_500_trials_load_in_time_and_every_chart_draws(desktop: Opened) -> None:
     one.assert_quiet()
 
 
+@pytest.mark.slow
 def test_it_is_one_file_that_may_load_nothing_and_run_no_other_script(
     desktop: Opened, full_page: Path
 ) -> None:
@@ -171,6 +172,7 @@ FIGURES_OUTSIDE = """[...document.querySelectorAll('.fit .main-svg')]
     .filter(svg => svg.getBoundingClientRect().right > 360).length"""
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_page_never_scrolls_sideways_and_tables_do(
     browser: Any, full_page: Path
 ) -> None:
@@ -192,6 +194,7 @@ WIDTHS = """[...document.querySelectorAll('.main-svg')]
     .map(svg => svg.getBoundingClientRect().width)"""
 
 
+@pytest.mark.slow
 def test_dark_mode_changes_page_and_charts_while_it_is_open_and_print_is_light(
     desktop: Opened,
 ) -> None:
@@ -217,6 +220,7 @@ FOCUSED = """document.activeElement.matches('main *')
     && (document.activeElement.ariaLabel ?? document.activeElement.textContent)"""
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_the_content_the_tables_and_the_numbers(desktop: Opened) -> None:
     page = desktop.drawn().page
     page.evaluate("document.activeElement.blur(), getSelection().removeAllRanges(), scrollTo(0, 0)")
@@ -237,6 +241,7 @@ def test_the_keyboard_reaches_the_content_the_tables_and_the_numbers(desktop: Op
     assert page.evaluate("document.activeElement.parentElement.open")
 
 
+@pytest.mark.slow
 def test_names_that_are_markup_are_shown_and_do_nothing(browser: Any, tmp_path: Path) -> None:
     alphas: list[Any] = [1.0, 0.5, {"shape": "per_epoch", "values": [0.7, 0.5], "after": 0.2}]
     records = [
@@ -294,6 +299,7 @@ DRAW_ALL = """async figures => {
 }"""
 
 
+@pytest.mark.slow
 def test_odd_sweeps_draw_too(desktop: Opened) -> None:
     figures = [
         (name, chart.name, panel)

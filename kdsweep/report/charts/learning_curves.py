@@ -57,8 +57,8 @@ def learning_curves_chart(material: Material) -> Chart | None:
     cut = f" {below} of {len(values)} values lie below the frame." if below else ""
     caption = (
         f"Validation {metric} at each evaluation, a line for each trial. Thick: the strategy's "
-        "best trial; dotted and ending in a cross: stopped early (pruned, diverged or failed); dashed: "
-        f"confirm's seeds.{cut}{teacher_words(teacher)}"
+        "best trial; dotted and ending in a cross: stopped early (pruned, diverged or failed); "
+        f"dashed: confirm's seeds.{cut}{teacher_words(teacher)}"
     )
     return Chart(
         "curves",
