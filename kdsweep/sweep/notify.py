@@ -1,4 +1,7 @@
-"""Telling somebody that a sweep is over: a command of theirs, or a webhook. What goes wrong here is one line and harms nothing."""
+"""Telling somebody that a sweep has ended: by a command of theirs, or a webhook.
+
+If that fails, one line says so, and the sweep stays as it is.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from kdsweep.config.sweep import OnDone, without_path
@@ -25,73 +27,74 @@ from kdsweep.report.model import Report
 from kdsweep.sweep.folders import SweepFolder
 
 Say = Callable[[str], None]
-WEBHOOK_SECONDS, WEBHOOK_ATTEMPTS, SECONDS_BETWEEN_ATTEMPTS = 10.0, 3, 1.0
+WEBHOOK_SECONDS = 10.0
+WEBHOOK_ATTEMPTS = 3
+SECONDS_BETWEEN_ATTEMPTS = 1.0
 COMMAND_SECONDS = 600.0
+# HTTP statuses of failures that may pass.
 WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 
 
 def notify_once(folder: SweepFolder, on_done: OnDone | None, report: Report, say: Say) -> None:
-    """Tell what became of the sweep, if nobody was told this yet. It counts as told before it is: a command is never run twice.
+    """Notify of the sweep's end, unless that was done already.
 
-    A sweep that goes on with more trials ends again, and is told again. Only for the driver, who writes sweep.json.
+    It is noted before it is done, so that a command never runs twice. A sweep that is resumed with
+    more trials ends again, and is notified of again. Only for the driver, which writes sweep.json.
     """
     if on_done is None:
         return
-    told = fingerprint(
-        [
-            report.state,
-            report.verdict,
-            {name: found.trials.to_json() for name, found in report.strategies.items()},
-        ]
-    )
+    trials = {name: found.trials.to_json() for name, found in report.strategies.items()}
+    end = fingerprint([report.state, report.verdict, trials])
     facts = folder.read_facts()
-    if facts.notified == told:
+    if facts.notified == end:
         return
-    folder.write_facts(replace(facts, notified=told))
+    folder.write_facts(replace(facts, notified=end))
     notify(on_done, report, say)
 
 
 def notify(on_done: OnDone, report: Report, say: Say) -> None:
     """Run the command or post to the webhook; say in one line how that went. Raises nothing."""
+    if on_done.webhook is not None:
+        shown = without_path(on_done.webhook)
+    else:
+        shown = shlex.quote((on_done.command or ("",))[0])
     try:
-        say(
-            f"on_done: {_post(on_done.webhook, report) if on_done.webhook is not None else _run(on_done.command or (), report)}"
-        )
+        if on_done.webhook is not None:
+            line = _post(on_done.webhook, report)
+        else:
+            line = _run(on_done.command or (), report)
+        say(f"on_done: {shown} {line}")
     except (OSError, ValueError, subprocess.SubprocessError, http.client.HTTPException) as error:
-        whom = (
-            without_path(on_done.webhook)
-            if on_done.webhook is not None
-            else shlex.quote((on_done.command or ("",))[0])
-        )
-        # Errors of the address itself have the address in them.
-        reason = (
-            isinstance(error, OSError) and (error.strerror or getattr(error, "reason", None))
-        ) or type(error).__name__
-        say(without_password(f"on_done: {whom} could not be told: {' '.join(str(reason).split())}"))
+        # The text of an error can contain the address, which is a secret.
+        reason = type(error).__name__
+        if isinstance(error, OSError):
+            reason = str(error.strerror or getattr(error, "reason", None) or reason)
+        say(without_password(f"on_done: {shown} failed: {' '.join(reason.split())}"))
 
 
-# --- a command -------------------------------------------------------------------------------------------------------
+# --- a command -----------------------------------------------------------------------------------
 
 
 def _run(command: tuple[str, ...], report: Report) -> str:
-    """Run the command, in a session of its own: what it leaves behind when its time is over ends with it."""
-    told = {
+    """Run the command with the report on its standard input; how it ended, in words.
+
+    It has a session of its own, so that what it started ends with it if it takes too long.
+    """
+    variables = {
         "KDSWEEP_SWEEP": report.sweep,
         "KDSWEEP_STATE": report.state,
         "KDSWEEP_VERDICT": report.verdict.replace("\0", ""),
     }
-    with (
-        tempfile.TemporaryFile() as given,
-        tempfile.TemporaryFile() as said,
-    ):  # files, not pipes: whoever keeps one open holds up nobody
+    # A child that keeps a pipe open would block us, so use files.
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as output:
         given.write(json.dumps(report.to_json()).encode())
         given.seek(0)
         process = subprocess.Popen(
             command,
             stdin=given,
-            stdout=said,
-            stderr=said,
-            env=os.environ | told,
+            stdout=output,
+            stderr=output,
+            env=os.environ | variables,
             start_new_session=True,
         )
         try:
@@ -100,31 +103,32 @@ def _run(command: tuple[str, ...], report: Report) -> str:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             if isinstance(error, subprocess.TimeoutExpired):
-                return (
-                    f"{shlex.quote(command[0])} was ended: it took more than {COMMAND_SECONDS:g} s"
-                )
+                return f"was stopped: it took more than {COMMAND_SECONDS:g} s"
             raise
-        said.seek(0)
-        last = said.read().decode(errors="replace").strip().rpartition("\n")[2][:200]
+        output.seek(0)
+        last_line = output.read().decode(errors="replace").strip().rpartition("\n")[2][:200]
     if status == 0:
-        return f"{shlex.quote(command[0])} was run"
+        return "was run"
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
-    return f"{shlex.quote(command[0])} {how}{': ' + last if last else ''}"
+    return f"{how}: {last_line}" if last_line else how
 
 
-# --- a webhook -------------------------------------------------------------------------------------------------------
+# --- a webhook -----------------------------------------------------------------------------------
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A verdict goes where it was meant to go."""
+    """Refuses redirects: the verdict goes to the address that the user gave, or nowhere."""
 
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
         return None
 
 
 def _post(address: str, report: Report) -> str:
-    """POST the verdict as JSON; `text` is what Slack, Mattermost and their like show."""
-    told = {
+    """POST the verdict as JSON; how that went, in words.
+
+    `text` is what Slack, Mattermost and similar services show.
+    """
+    content = {
         "sweep": report.sweep,
         "state": report.state,
         "metric": report.metric,
@@ -133,7 +137,7 @@ def _post(address: str, report: Report) -> str:
         "text": f"{report.sweep}: {report.verdict}",
     }
     url, headers = _split_user(address)
-    body = json.dumps(told).encode()
+    body = json.dumps(content).encode()
     request = urllib.request.Request(
         url,
         data=body,
@@ -145,7 +149,7 @@ def _post(address: str, report: Report) -> str:
     for attempt in range(1, WEBHOOK_ATTEMPTS + 1):
         try:
             with opener.open(request, timeout=WEBHOOK_SECONDS):
-                return f"{without_path(address)} was told"
+                return "was notified"
         except urllib.error.HTTPError as error:
             error.close()
             reason = f"it answered {error.code}"
@@ -156,11 +160,12 @@ def _post(address: str, report: Report) -> str:
             reason = getattr(found, "strerror", None) or " ".join(str(found).split())
         if attempt < WEBHOOK_ATTEMPTS:
             time.sleep(SECONDS_BETWEEN_ATTEMPTS * attempt)
-    return f"{without_path(address)} could not be told: {reason} (tried {attempt} time{'s' if attempt > 1 else ''})"
+    times = "time" if attempt == 1 else "times"
+    return f"failed: {reason} (tried {attempt} {times})"
 
 
 def _split_user(address: str) -> tuple[str, dict[str, str]]:
-    """The address without `user:password@`, which HTTP has a header for."""
+    """The address without `user:password@`, and the header that HTTP has for these."""
     parts = urlsplit(address)
     if parts.username is None:
         return address, {}

@@ -1,4 +1,4 @@
-"""How the driver tells what is going on."""
+"""What the driver reports while a sweep runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class Observer:
-    """What is going on, for whoever wants to show it. Does nothing itself."""
+    """Receives what happens in a sweep. This one ignores it; a subclass shows it."""
 
     def say(self, line: str) -> None:
         """Something happened that is worth a line."""
 
     def step(self, name: str, step: int, total_steps: int) -> None:
-        """A running trial (or the teacher) has done so many optimizer steps."""
+        """A running trial (or the teacher) has done `step` of its optimizer steps."""
 
     def over(self, name: str) -> None:
-        """It isn't running any more."""
+        """This trial (or the teacher) doesn't run any more."""
 
     def progress(
         self,
@@ -27,5 +27,8 @@ class Observer:
         confirmed: tuple[int, int],
         seconds: float,
     ) -> None:
-        """A trial began or ended. `trials`: how many each strategy gets; `confirmed`: how many runs of confirm are done, and how many there
-        will be; `seconds`: spent by the sweep so far."""
+        """A trial started or ended.
+
+        trials: how many each strategy gets. confirmed: how many runs of confirm have ended, and
+        how many there will be. seconds: of wall time that the sweep has spent.
+        """

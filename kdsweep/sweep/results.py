@@ -1,4 +1,4 @@
-"""What a sweep's folder and studies say, without running anything: for `status`, `compare` and the end of a run."""
+"""What a sweep's folder and studies say, read without running anything."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def open_studies(plan: Plan, home: Home, say: Callable[[str], None] = lambda lin
     return Studies(home.storage_url(plan.sweep.storage), plan.name, plan.space, plan.sweep, say)
 
 
-# --- what was recorded -----------------------------------------------------------------------------------------------
+# --- what was recorded ---------------------------------------------------------------------------
 
 
 def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
-    """Every trial of the search that was begun, and every run that confirms a strategy's best one."""
+    """Every trial of the search and every run of confirm that was started."""
     folder = home.sweep(plan.name)
     trials: list[TrialId] = []
     for strategy in plan.space.strategies:
@@ -101,7 +101,7 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     return TestLogits(data.kind, data.test.labels, students)
 
 
-# --- the report ------------------------------------------------------------------------------------------------------
+# --- the report ----------------------------------------------------------------------------------
 
 
 def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
@@ -236,7 +236,7 @@ def report(home: Home, name: str) -> Report:
 
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
-    """Whether a trial, or a run that confirms one, is still to be done."""
+    """Whether a trial, or a run of confirm, is still to be done."""
     folder = home.sweep(plan.name)
     for strategy in plan.space.strategies:
         if studies.trials_left(strategy) or studies.open_trials(strategy):
@@ -248,7 +248,7 @@ def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
 
 
 def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
-    """A sweep as its folder has it. Raises UnknownSweep."""
+    """The plan and the studies of an existing sweep. Raises UnknownSweep."""
     folder = home.existing(name)
     resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
     plan = Plan(name, load_space(folder.space, is_stored=True), folder.read_config(), resolved)

@@ -1,4 +1,4 @@
-"""The way to a sweep's first training step: what keeps it short, and the line that says where the time went."""
+"""The time until a sweep's first training step: what keeps it short, and a line that shows it."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ from pathlib import Path
 
 
 class StartupTimer:
-    """Seconds by part, from `started` (time.monotonic; now without it) to the first step of the first job that takes one."""
+    """Seconds by part, from the start to the first step of the first job.
+
+    started: as time.monotonic() counts; now, if it isn't given.
+    """
 
     def __init__(self, started: float | None = None) -> None:
-        self._started = self._since = time.monotonic() if started is None else started
+        self._started = time.monotonic() if started is None else started
+        self._since = self._started
         self._part: str | None = "imports"
         self._parts: dict[str, float] = {}
 
     def enter(self, part: str) -> None:
-        """What passes from now on belongs to `part`. Parts may be entered again; nothing counts any more after the first step."""
+        """Time from now on belongs to `part`; nothing is counted after the first step.
+
+        A part may be entered again.
+        """
         if self._part is not None:
             self._count()
             self._part = part
 
     def first_step(self) -> str | None:
-        """Where the time went, in a line, if this is the first step: `first step after 5.3 s: imports 3.1 s, data 0.4 s, ...`."""
+        """`first step after 5.3 s: imports 3.1 s, data 0.4 s`; None if it isn't the first step."""
         if self._part is None:
             return None
         self._count()
@@ -43,27 +50,28 @@ class StartupTimer:
 
 
 def process_started() -> float:
-    """When this process was started, as time.monotonic counts; now, where the system doesn't tell."""
+    """When this process was started, as time.monotonic() counts; now, if the system can't tell."""
     try:
-        ticks = int(
-            Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]
-        )  # proc(5): the 22nd field, since the machine's start
-        return time.monotonic() - (
-            time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        )
+        # proc(5): the 22nd field, in ticks since the machine started.
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started)
     except (OSError, AttributeError, ValueError, IndexError):
         return time.monotonic()
 
 
 @contextlib.contextmanager
 def without_collecting() -> Iterator[None]:
-    """Look for no garbage while large packages are imported: a million objects come, all of them stay, and Python would walk through
-    them again and again, for a fifth of the time. Afterwards they are set apart, so that it never does.
+    """Collect no garbage while large packages are imported.
+
+    They create a million objects that all stay. Python would walk through them again and again,
+    which takes a fifth of the time. Afterwards they are set apart, so that it never does.
     """
     if not gc.isenabled():
         yield
         return
-    gc.collect()  # what is garbage now must not be set apart too
+    # What is garbage now must not be set apart too.
+    gc.collect()
     gc.disable()
     try:
         yield

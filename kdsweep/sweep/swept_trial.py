@@ -1,4 +1,4 @@
-"""A trial's folder as a sweep keeps it: the core's files, and what befell the trial."""
+"""A trial's folder in a sweep: the core's files, and what happened to the trial."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ class Tracked:
 
 
 class SweptTrial(TrialFolder):
-    """tracked.json   what the tracker has of the trial
-    lost.json      when and how processes died that ran it
-    error.txt      the stack trace of what made it fail
+    """The files of one trial, beside those of `TrialFolder`:
+
+    tracked.json   what the tracker has of the trial
+    lost.json      when and how workers died that ran it
+    error.txt      the stack trace of the error that made it fail
     """
 
     def __init__(self, root: Path, id: TrialId) -> None:
@@ -55,7 +57,7 @@ class SweptTrial(TrialFolder):
         return found
 
     def write_lost(self, reason: str) -> int:
-        """Note that a process died with this trial; how often that happened so far."""
+        """Note that a worker died while it ran this trial. Returns how often that has happened."""
         lost = [*self.read_lost(), {"timestamp": time.time_ns() // 1_000_000, "reason": reason}]
         write_json(self.lost, lost)
         return len(lost)
