@@ -1,4 +1,7 @@
-"""`on_done`: told once, to a real command and a real server; whatever goes wrong is one line without a secret."""
+"""`on_done`: a real command and a real server are notified once.
+
+Whatever goes wrong is one line without a secret.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,7 @@ SECRET = "T0/B1/s3cret"
 
 
 class Hook:
-    """A server on this machine; `answers` are the statuses of the next requests, `got` what came."""
+    """A server on this machine. answers: statuses of the next requests. got: what arrived."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
@@ -89,7 +92,7 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
 
 
 def told(on_done: dict[str, Any]) -> str:
-    """The one line that telling it says."""
+    """The one line that `notify` says."""
     lines: list[str] = []
     notify(OnDone.model_validate(on_done), REPORT, lines.append)
     assert len(lines) == 1
@@ -98,7 +101,7 @@ def told(on_done: dict[str, Any]) -> str:
     return lines[0]
 
 
-# --- a webhook -------------------------------------------------------------------------------------------------------
+# --- a webhook -----------------------------------------------------------------------------------
 
 
 def test_a_webhook_gets_the_verdict_as_json_that_chats_show(hook: Hook) -> None:
@@ -122,7 +125,7 @@ def test_a_user_and_password_in_the_address_become_a_header(hook: Hook) -> None:
     assert hook.got[0][1]["Authorization"] == "Basic bWU6czNjcmV0IQ=="
 
 
-def test_a_server_that_stumbles_is_asked_three_times_one_that_refuses_once(hook: Hook) -> None:
+def test_a_server_error_is_tried_three_times_and_a_refusal_once(hook: Hook) -> None:
     hook.answers = [500, 503]
     assert told({"webhook": f"http://{hook.host}/{SECRET}"}).endswith("was notified")
     assert len(hook.got) == 3
@@ -154,20 +157,24 @@ def test_an_address_that_can_not_be_reached_is_one_line(address: str, hook: Hook
     assert "failed" in told({"webhook": address})
 
 
-def test_a_server_that_never_answers_is_left(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_never_answers_is_given_up(
+    hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(notifying, "WEBHOOK_SECONDS", 0.1)
     hook.answers = [0] * 3
     assert "failed" in told({"webhook": f"http://{hook.host}/{SECRET}"})
 
 
-# --- a command -------------------------------------------------------------------------------------------------------
+# --- a command -----------------------------------------------------------------------------------
 
 
 def test_a_command_gets_the_report_and_the_verdict(tmp_path: Path) -> None:
     script = tmp_path / "it's a script.py"
     script.write_text(
         "import json, os, sys\n"
-        "facts = {'argument': sys.argv[1], 'report': json.load(sys.stdin), 'sweep': os.environ['KDSWEEP_SWEEP'], 'verdict': os.environ['KDSWEEP_VERDICT']}\n"
+        "facts = {'argument': sys.argv[1], 'report': json.load(sys.stdin)}\n"
+        "facts['sweep'] = os.environ['KDSWEEP_SWEEP']\n"
+        "facts['verdict'] = os.environ['KDSWEEP_VERDICT']\n"
         f"json.dump(facts, open({str(tmp_path / 'got.json')!r}, 'w'))\n"
     )
     assert told({"command": [sys.executable, str(script), "$HOME; s3cret"]}).endswith("was run")
@@ -206,16 +213,16 @@ def test_a_command_that_fails_is_missing_or_never_ends_is_one_line(
     assert time.monotonic() - start < 20
 
 
-def test_a_command_that_leaves_something_running_holds_nobody_up() -> None:
+def test_a_command_that_leaves_a_process_running_does_not_block() -> None:
     start = time.monotonic()
     assert told({"command": ["sh", "-c", "sleep 30 &"]}).endswith("was run")
     assert time.monotonic() - start < 20
 
 
-# --- once ------------------------------------------------------------------------------------------------------------
+# --- once ----------------------------------------------------------------------------------------
 
 
-def test_the_end_of_a_sweep_is_told_once_and_that_of_a_longer_one_again(tmp_path: Path) -> None:
+def test_one_end_is_notified_once_and_the_end_of_an_extended_sweep_again(tmp_path: Path) -> None:
     folder = SweepFolder(tmp_path)
     folder.write_facts(SweepFacts("0.1.0", {}, "tiny", {}))
     on_done = OnDone.model_validate(
@@ -238,10 +245,10 @@ def test_the_end_of_a_sweep_is_told_once_and_that_of_a_longer_one_again(tmp_path
     notify_once(folder, None, stopped, lambda line: pytest.fail(line))
 
 
-# --- the sweep file --------------------------------------------------------------------------------------------------
+# --- the sweep file ------------------------------------------------------------------------------
 
 
-def test_on_done_is_no_part_of_what_a_sweep_is(tiny_space: Path) -> None:
+def test_on_done_is_not_part_of_a_sweeps_identity(tiny_space: Path) -> None:
     with_it = load(tiny_space, assignments=("on_done={webhook: 'https://example.org/x'}",))
     assert with_it.sweep.on_done is not None
     assert with_it.identity == load(tiny_space).identity

@@ -1,4 +1,4 @@
-"""Budgets of time: counted by the wall, by slots and by GPUs, over all runs of a sweep; and what became of the slots' time."""
+"""Budgets of time, counted over all runs of a sweep, and what slots spend their time on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kdsweep.sweep.budget import SweepClock, TimeSpent, say_use, use_of_slots
 
 
 class Hands:
-    """The time, moved by hand."""
+    """A clock that the test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -57,7 +57,7 @@ def test_gpu_hours_count_each_busy_slot_s_share_of_a_gpu_and_nothing_while_it_wa
 
 
 @pytest.mark.parametrize(("budget", "gpus"), [({"hours": 1.0}, 0.0), ({"gpu_hours": 1.0}, 1.0)])
-def test_what_was_spent_is_kept_over_restarts_and_more_budget_goes_on_from_there(
+def test_what_was_spent_is_kept_over_restarts_and_a_larger_budget_adds_to_it(
     budget: dict[str, float], gpus: float, tmp_path: Path, hands: Hands
 ) -> None:
     for _ in range(2):
@@ -88,9 +88,7 @@ def test_a_killed_driver_costs_the_count_at_most_the_last_second(
     assert read_json(tmp_path / "clock.json")["seconds"] == pytest.approx(150)
 
 
-def test_every_second_of_every_slot_is_told_with_what_it_went_to(
-    tmp_path: Path, hands: Hands
-) -> None:
+def test_every_second_of_every_slot_has_a_purpose(tmp_path: Path, hands: Hands) -> None:
     clock = started(tmp_path / "clock.json")
     clock.update(slots=2, running=2, has_work=True, gpus_per_slot=0)
     hands.move(90)

@@ -1,4 +1,4 @@
-"""Confirm: fresh seeds for each strategy's best trial, judged on the test split; what a reader is told of it."""
+"""Confirm: fresh seeds for each strategy's best trial, judged once on the test split."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import file_times
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from sweep_processes import Sweep, runs_of
@@ -83,7 +84,7 @@ def test_the_best_trial_of_each_strategy_is_trained_again_with_the_same_seeds_fo
     assert not searched & set(seeds["finetune"])
 
 
-def test_the_report_can_be_computed_again_from_the_answers_that_are_kept(done: Done) -> None:
+def test_the_report_can_be_computed_again_from_the_logits_that_are_kept(done: Done) -> None:
     home, report = done
     data = load_task_of(home)
     answers = {
@@ -198,17 +199,13 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
 
 
 def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
-    space: Path, done: Done, monkeypatch: pytest.MonkeyPatch
+    space: Path, done: Done
 ) -> None:
     home, report = done
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            "kdsweep.sweep.driver.open_engine",
-            lambda *arguments: pytest.fail("nothing is left to train"),
-        )
-        assert run(space, home=home.root, assignments=THREE).to_json() == json.loads(
-            json.dumps(report)
-        )
+    folder = home.sweep("tiny")
+    written = file_times(folder.trials, folder.confirm, home.cache)
+    assert run(space, home=home.root, assignments=THREE).to_json() == json.loads(json.dumps(report))
+    assert file_times(folder.trials, folder.confirm, home.cache) == written
     before = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
     more = run(space, home=home.root, assignments=(*THREE, f"confirm.seeds={SEEDS + 1}")).to_json()
     after = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
@@ -264,7 +261,7 @@ def test_kill_9_while_confirming_loses_and_repeats_nothing(
     assert one.home.sweep("tiny").report.exists()
 
 
-def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_command(
+def test_a_confirm_run_whose_end_mlflow_lacks_is_sent_by_the_same_command(
     space: Path, tmp_path: Path, done: Done, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = (
@@ -304,7 +301,7 @@ def test_a_confirm_run_whose_end_mlflow_was_never_told_is_sent_by_the_same_comma
     )
 
 
-def test_ctrl_c_while_confirming_saves_and_says_how_to_go_on(
+def test_ctrl_c_while_confirming_saves_and_says_how_to_resume(
     tmp_path: Path, sweep: Callable[..., Sweep]
 ) -> None:
     changes = (*THREE, "training.epochs=12", "strategies.combined=", "engine={type: inline}")
@@ -350,7 +347,7 @@ def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_t
     assert report["winner"] == {"strategy": "finetune", "trial": 0, "seed_index": 0}
 
 
-def test_confirm_off_says_what_the_search_shows_and_that_it_is_no_proof(
+def test_without_confirm_the_report_shows_the_search_and_says_that_it_proves_nothing(
     space: Path, tmp_path: Path
 ) -> None:
     report = run(

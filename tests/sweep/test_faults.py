@@ -1,4 +1,7 @@
-"""What kills a driver, for real: signals at many moments. The same command must go on, and end as if nothing had happened."""
+"""Real signals stop or kill a driver at many moments; the same command must resume it.
+
+The resumed sweep ends with the same trials and numbers as one that was never stopped.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import optuna
@@ -76,6 +80,10 @@ def evaluations(home: Path) -> int:
     )
 
 
+def has_evaluations(home: Path, count: int) -> bool:
+    return evaluations(home) >= count
+
+
 def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
     found, expected = [load_trials(place) for place in (home, undisturbed)]
     assert found == expected
@@ -129,7 +137,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(
         process = start(space, tmp_path)
         target = evaluations(tmp_path) + draw.randint(1, 9)
         try:
-            wait_for(lambda target=target: evaluations(tmp_path) >= target, process)  # type: ignore[misc]
+            wait_for(partial(has_evaluations, tmp_path, target), process)
         except AssertionError:
             if process.returncode == 0:
                 break  # it was done before the moment came
@@ -143,7 +151,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
-def test_kill_9_while_the_teacher_trains_goes_on_with_the_teacher(
+def test_kill_9_while_the_teacher_trains_resumes_the_teacher(
     space: Path, tmp_path: Path, undisturbed: Home
 ) -> None:
     process = start(space, tmp_path)
@@ -159,7 +167,7 @@ def test_kill_9_while_the_teacher_trains_goes_on_with_the_teacher(
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
-def test_ctrl_c_saves_says_how_to_go_on_and_the_same_command_ends_with_identical_numbers(
+def test_ctrl_c_saves_says_how_to_resume_and_the_same_command_ends_with_identical_numbers(
     space: Path, tmp_path: Path, undisturbed: Home
 ) -> None:
     process = start(space, tmp_path)

@@ -1,4 +1,4 @@
-"""Which parameter matters is told from the trials that there are, and not at all where they can't tell."""
+"""How much each parameter matters, as far as the trials show it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ strategies:
     temperature: {low: 1.0, high: 10.0}
     learning_rate: 1.0e-4
   some:
-    alpha: {any_of: [{low: 0.0, high: 0.4}, {shape: linear, start: {low: 0.0, high: 0.5}, end: {low: 0.5, high: 1.0}}]}
+    alpha:
+      any_of:
+        - {low: 0.0, high: 0.4}
+        - {shape: linear, start: {low: 0.0, high: 0.5}, end: {low: 0.5, high: 1.0}}
     learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}
 """
 
@@ -93,7 +96,7 @@ def test_the_same_trials_give_the_same_shares(studies: Studies) -> None:
         ("one", 12, None),  # one parameter
     ],
 )
-def test_nothing_is_said_where_the_trials_cant_tell(
+def test_there_is_no_importance_if_the_trials_do_not_show_it(
     studies: Studies, strategy: str, count: int, value: float | None
 ) -> None:
     assert (
@@ -107,7 +110,7 @@ def test_nothing_is_said_where_the_trials_cant_tell(
     )
 
 
-def test_trials_of_which_most_are_level_bring_no_error(studies: Studies) -> None:
+def test_trials_with_mostly_equal_values_raise_no_error(studies: Studies) -> None:
     draws = iter([0.7] * 11 + [0.6])
     shares = told(studies, "some", 12, lambda trial: next(draws))
     assert shares is None or sum(shares.values()) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""A sweep whose trials learn from rows that only the teacher labels; and one of its trials again."""
+"""A sweep whose trials learn from rows that only the teacher labels, and a replay of one."""
 
 from __future__ import annotations
 

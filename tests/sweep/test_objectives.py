@@ -76,16 +76,11 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
-def test_every_sampler_goes_on_after_trials_of_each_kind(
+def test_every_sampler_works_after_trials_of_each_state(
     tmp_path: Path, tiny_space: Path, sampler: str
 ) -> None:
-    plan = load(
-        tiny_space,
-        assignments=(
-            BOTH,
-            f"sampler={{type: {sampler}{', startup_trials: 2' if sampler != 'random' else ''}}}",
-        ),
-    )
+    startup = "" if sampler == "random" else ", startup_trials: 2"
+    plan = load(tiny_space, assignments=(BOTH, f"sampler={{type: {sampler}{startup}}}"))
 
     def opened() -> Studies:
         return Studies(f"sqlite:///{tmp_path / 'optuna.db'}", plan.name, plan.space, plan.sweep)
@@ -133,7 +128,7 @@ def test_every_sampler_goes_on_after_trials_of_each_kind(
         ),
     ],
 )
-def test_what_cannot_be_asked_for_is_one_line(
+def test_an_objective_that_is_not_possible_is_one_line(
     tiny_space: Path, assignments: tuple[str, ...], rule: str
 ) -> None:
     with pytest.raises(SpaceError) as raised:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,19 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from conftest import SPACE, file_times
+from conftest import file_times
 from mlflow import MlflowClient
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import train as core_train
 from kdsweep.core.files import read_json
-from kdsweep.errors import BudgetSpent, KdsweepError, SettingsConflict, SweepLocked, TeacherError
+from kdsweep.errors import BudgetSpent, SettingsConflict, TeacherError
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.status import status
+from kdsweep.trial_id import TrialId
 
 SEARCH = "confirm={seeds: 0}"
 TRIALS = ("trials=4", "keep={students: 2}", SEARCH)
@@ -34,22 +34,6 @@ class Lines(Observer):
 
     def say(self, line: str) -> None:
         self.lines.append(line)
-
-
-@pytest.fixture(scope="module")
-def space(
-    tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str], review_csv: Path
-) -> Path:
-    path = (
-        tmp_path_factory.mktemp("space's «folder»") / "tiny.yaml"
-    )  # a path with a space, a quote and letters beyond ASCII
-    path.write_text(
-        SPACE.format(
-            data=review_csv, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)
-        ),
-        encoding="utf-8",
-    )
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -366,11 +350,9 @@ def test_a_diverging_trial_and_a_failing_one_leave_the_sweep_going(
         run for run in runs(Home(tmp_path)) if run.data.tags.get("kdsweep.state") == "diverged"
     )
     assert "step" in diverged.data.tags["kdsweep.reason"]
-    assert (
-        Home(tmp_path).sweep("tiny").trials
-        / f"finetune-{next(t.number for t in studies(Home(tmp_path))['finetune'].trials if t.state.name == 'FAIL')}"
-        / "error.txt"
-    ).exists()
+    trials = studies(Home(tmp_path))["finetune"].trials
+    number = next(trial.number for trial in trials if trial.state.name == "FAIL")
+    assert Home(tmp_path).sweep("tiny").trial(TrialId("finetune", number)).error.exists()
 
 
 def test_a_teacher_that_knows_nothing_is_an_error_with_its_accuracy(
@@ -410,13 +392,6 @@ def test_every_sampler_and_pruner_runs(
     assert ("none" not in pruner) or report["strategies"]["distill"]["trials"]["complete"] == 3
 
 
-def test_a_second_driver_is_refused_and_names_the_first(space: Path, tmp_path: Path) -> None:
-    import os
-
-    with Home(tmp_path).sweep("tiny").locked(), pytest.raises(SweepLocked, match=str(os.getpid())):
-        run(space, home=tmp_path, assignments=("trials=1",))
-
-
 def test_time_that_is_up_ends_a_sweep_without_losing_the_open_trial(
     space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]
 ) -> None:
@@ -426,33 +401,3 @@ def test_time_that_is_up_ends_a_sweep_without_losing_the_open_trial(
     run(space, home=tmp_path, assignments=TRIALS)
     assert identity_of_trials(Home(tmp_path)) == identity_of_trials(done[0])
     assert curves(Home(tmp_path)) == curves(done[0])
-
-
-def test_patience_ends_a_strategy_that_no_longer_improves(space: Path, tmp_path: Path) -> None:
-    one = (
-        SEARCH,
-        "trials=30",
-        "strategies.combined=",
-        "strategies.distill=",
-        "budget={patience: 2}",
-        "training.epochs=1",
-    )
-    report = run(space, home=tmp_path, assignments=one).to_json()
-    assert sum(report["strategies"]["finetune"]["trials"].values()) < 30
-    best = studies(Home(tmp_path))["finetune"].best_trial.number
-    assert sum(report["strategies"]["finetune"]["trials"].values()) == best + 3
-
-
-def test_no_trial_finished_is_an_error_that_says_where_to_look(space: Path, tmp_path: Path) -> None:
-    one = (
-        SEARCH,
-        "trials=1",
-        "strategies.combined=",
-        "strategies.distill=",
-        "strategies.finetune={alpha: 1.0, learning_rate: 1.0e+30}",
-    )
-    with pytest.raises(
-        KdsweepError,
-        match=r"no trial finished: .* \(finetune-0: .*(finite|diverged).*; .*finetune-0\)",
-    ):
-        run(space, home=tmp_path, assignments=one)

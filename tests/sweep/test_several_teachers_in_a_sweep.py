@@ -1,4 +1,7 @@
-"""A sweep whose strategies learn from different teachers: all are made first, recorded each by itself, and the best is the report's."""
+"""A sweep whose strategies learn from different teachers.
+
+All are made first, each is recorded, and students are compared with the best one.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ FEW = (
 )
 
 
-def test_every_teacher_is_made_before_its_trials_recorded_and_told(
+def test_every_teacher_is_made_before_its_trials_and_recorded(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = json.dumps(
@@ -35,7 +38,9 @@ def test_every_teacher_is_made_before_its_trials_recorded_and_told(
         ).split('"')[1]
     )
     training = "training: {epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}"
-    two = f"strategies.distill.teacher=[{{model: {model}, {training}}}, {{model: {model}, {training}, epoch: 4, weight: 2.0}}]"
+    first = f"{{model: {model}, {training}}}"
+    second = f"{{model: {model}, {training}, epoch: 4, weight: 2.0}}"
+    two = f"strategies.distill.teacher=[{first}, {second}]"
     report = run(space, home=tmp_path, assignments=(*FEW, two)).to_json()
     assert report["state"] == "done"
     words = [one["name"].rpartition("/")[2].partition(" ")[2] for one in report["teachers"]]

@@ -1,4 +1,4 @@
-"""The way to the first step: its parts add up, it is told once, and imports leave garbage collection as it was."""
+"""The time until the first step, and what keeps it short."""
 
 from __future__ import annotations
 
@@ -27,22 +27,25 @@ def test_the_parts_add_up_to_the_time_until_the_first_step(monkeypatch: pytest.M
     )
 
 
-def test_only_the_first_step_is_told() -> None:
+def test_only_the_first_step_gives_a_line() -> None:
     startup_timer = StartupTimer()
     assert startup_timer.first_step() is not None
     startup_timer.enter("another trial")
     assert startup_timer.first_step() is None
 
 
-def test_a_process_knows_when_it_began() -> None:
+def test_a_process_knows_when_it_was_started() -> None:
     before = time.monotonic()
-    code = "import time; time.sleep(2); from kdsweep.sweep.startup_timer import process_started; print(process_started())"
-    began = float(
+    code = (
+        "import time; time.sleep(2); from kdsweep.sweep.startup_timer import process_started; "
+        "print(process_started())"
+    )
+    started = float(
         subprocess.run(
             [sys.executable, "-c", code], check=True, capture_output=True, text=True
         ).stdout
     )
-    assert before - 0.02 <= began < before + 1.9
+    assert before - 0.02 <= started < before + 1.9
     assert process_started() < before
 
 
@@ -60,16 +63,18 @@ def test_garbage_is_collected_again_after_imports_and_not_where_it_was_off() -> 
         gc.unfreeze()
 
 
-def test_a_mistake_in_the_data_is_said_before_torch_is_imported(tmp_path: Path) -> None:
+def test_a_mistake_in_the_data_is_reported_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("text,label\nfine,pos\n", encoding="utf-8")
     (tmp_path / "space.yaml").write_text(
-        "name: broken\ntask: {dataset: rows.csv, text: words, label: label}\nstudent: {model: none}\n"
+        "name: broken\ntask: {dataset: rows.csv, text: words, label: label}\n"
+        "student: {model: none}\n"
         "strategies: {finetune: {alpha: 1.0, learning_rate: 1.0e-4}}\n",
         encoding="utf-8",
     )
     code = (
         "import sys\nfrom kdsweep.errors import DataError\nfrom kdsweep.sweep import run\n"
-        "try:\n    run('space.yaml')\nexcept DataError as error:\n    print(error, 'torch' in sys.modules)\n"
+        "try:\n    run('space.yaml')\nexcept DataError as error:\n"
+        "    print(error, 'torch' in sys.modules)\n"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path
@@ -78,7 +83,7 @@ def test_a_mistake_in_the_data_is_said_before_torch_is_imported(tmp_path: Path) 
     assert said.rstrip().endswith("False")
 
 
-def test_a_sweep_tells_of_its_first_step_once(sweep: Any, tmp_path: Path) -> None:
+def test_a_sweep_reports_its_first_step_once(sweep: Any, tmp_path: Path) -> None:
     status, output, errors = sweep(
         tmp_path, "trials=1", "confirm={seeds: 0}", "engine={type: inline}"
     ).end()
