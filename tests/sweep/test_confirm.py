@@ -150,10 +150,10 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
         for one in runs_of(home)
         if one.data.tags["kdsweep.phase"] == "confirm"
     }
-    places = confirm_runs(home)
-    assert found.keys() == places.keys()
-    for name, place in places.items():
-        result = place.read_result()
+    files_of = confirm_runs(home)
+    assert found.keys() == files_of.keys()
+    for name, files in files_of.items():
+        result = files.read_result()
         assert result is not None
         assert result.test is not None
         assert found[name].data.metrics["test/accuracy"] == result.test["accuracy"]
@@ -195,7 +195,7 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
     logits = predict(
         AutoModelForSequenceClassification.from_pretrained(student), tokens, torch.float32
     )
-    np.testing.assert_allclose(logits, places[name].read_test_logits(), atol=1e-5)
+    np.testing.assert_allclose(logits, files_of[name].read_test_logits(), atol=1e-5)
 
 
 def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
@@ -206,9 +206,9 @@ def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
     written = file_times(folder.trials, folder.confirm, home.cache)
     assert run(space, home=home.root, assignments=THREE).to_json() == json.loads(json.dumps(report))
     assert file_times(folder.trials, folder.confirm, home.cache) == written
-    before = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
+    before = {name: files.result.stat().st_mtime_ns for name, files in confirm_runs(home).items()}
     more = run(space, home=home.root, assignments=(*THREE, f"confirm.seeds={SEEDS + 1}")).to_json()
-    after = {name: place.result.stat().st_mtime_ns for name, place in confirm_runs(home).items()}
+    after = {name: files.result.stat().st_mtime_ns for name, files in confirm_runs(home).items()}
     assert len(after) == 3 * (SEEDS + 1)
     assert {name: after[name] for name in before} == before
     for strategy, found in more["strategies"].items():

@@ -85,7 +85,7 @@ def has_evaluations(home: Path, count: int) -> bool:
 
 
 def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
-    found, expected = [load_trials(place) for place in (home, undisturbed)]
+    found, expected = [load_trials(one) for one in (home, undisturbed)]
     assert found == expected
     for file in sorted(undisturbed.sweep("tiny").trials.glob("*/metrics.jsonl")):
         again = home.sweep("tiny").trials / file.parent.name / file.name
@@ -190,7 +190,7 @@ def test_a_second_driver_is_refused_while_the_first_runs(space: Path, tmp_path: 
         wait_for((tmp_path / "sweeps" / "tiny" / "sweep.json").exists, first)
         first.send_signal(
             signal.SIGSTOP
-        )  # or so small a sweep is over before the second driver has begun
+        )  # or such a small sweep ends before the second driver starts
         second = CliRunner().invoke(main, ["run", str(space), "--home", str(tmp_path), *TRIALS])
         assert second.exit_code == 1
         assert str(first.pid) in second.stderr
