@@ -1,17 +1,17 @@
-"""How sure a comparison on the test split is: intervals and a verdict for every pair of strategies.
+"""How sure a comparison on the test split is: intervals, and a verdict for every pair.
 
-A student's score varies with its seed and with the examples that it is judged on. Both count, as in
-the multi-bootstrap (Sellam et al. 2022, https://arxiv.org/abs/2106.16163). With the three to ten
-seeds that people can afford, percentiles of joint draws are too narrow (few seeds) or too wide
-(what belongs to one seed and one example is drawn twice). So the draws only give variances, and each part
-is counted once:
+A student's score varies with its seed and with the examples that it is judged on. Both count, as
+in the multi-bootstrap (Sellam et al. 2022, https://arxiv.org/abs/2106.16163). With the three to
+ten seeds that people can afford, percentiles of joint draws are too narrow (few seeds) or too wide
+(what belongs to one seed and one example is drawn twice). So the draws only give variances, and
+each part is counted once:
 
     variance of a mean over k seeds = s^2 / k + V
 
 s^2 is the variance between seeds. To draw k - 1 of k seeds again and again would give s^2 / k
 exactly, so seeds needn't be drawn. V is what resampled examples, the same for all seeds, add for
-all seeds alike. The interval is Student's. `tests/compare/test_statistics.py` checks by simulation what
-it covers; docs/statistics.md has the table.
+all seeds alike. The interval is Student's. `tests/compare/test_statistics.py` checks by simulation
+what it covers; docs/statistics.md has the table.
 """
 
 from __future__ import annotations
