@@ -361,6 +361,7 @@ def test_onnx_equals_torch_and_int8_is_evaluated_before_and_after(
         assert 0 < made["latency_ms"] <= made["latency_p95_ms"]
 
 
+@pytest.mark.slow
 def test_onnx_that_differs_from_torch_is_refused(
     swept: Home, tmp_path: Path, quantized: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +387,7 @@ def test_onnx_without_its_packages_is_one_line_with_the_command(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["distilbert", "electra"])
 def test_other_model_families_convert_too(
     family: str, tiny: Callable[..., str], tmp_path: Path

@@ -122,6 +122,7 @@ def test_mlflow_loads_the_best_student_and_it_predicts_like_its_export(
     np.testing.assert_allclose([answer["score"] for answer in piped], answers["score"], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_best_student(swept: Home, tracking: str, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

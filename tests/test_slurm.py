@@ -382,6 +382,7 @@ def test_two_sweeps_at_once_complete_and_leave_no_process(
     assert "GPU" not in without.log()
 
 
+@pytest.mark.slow
 @on_slurm
 def test_a_driver_that_fails_ends_its_workers(
     slurm: Slurm, space: Path, two: list[Submitted]
@@ -398,6 +399,7 @@ def test_a_driver_that_fails_ends_its_workers(
     assert "was started with other settings" in submitted.log()
 
 
+@pytest.mark.slow
 @on_slurm
 def test_a_finished_sweep_is_extended_and_what_slurm_takes_back_is_saved(
     slurm: Slurm, space: Path, two: list[Submitted]

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_slots_share_what_they_map(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Eight processes, but torch is imported once.
     forked = multiprocessing.get_context("forkserver")
@@ -29,12 +30,14 @@ def test_slots_share_what_they_map(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert float(found["the first process: tokenizing"].value) > 0
 
 
+@pytest.mark.slow
 def test_tokenizing_is_measured_beside_map_with_threads_and_with_processes(tmp_path: Path) -> None:
     found = rows.tokenizing(tmp_path, rows=300, rounds=1, whole=500)
     assert len(found) == 8
     assert all(float(row.value) > 0 for row in found)
 
 
+@pytest.mark.slow
 def test_judging_is_measured_on_sentences_and_on_reviews(tmp_path: Path) -> None:
     found = rows.evaluation(tmp_path, rounds=1, sentences=30, reviews=8, budgets=(512,))
     assert len(found) == 8

@@ -15,6 +15,7 @@ import sweeps
 from sweeps import Problem
 
 
+@pytest.mark.slow
 def test_a_second_sweep_says_where_the_time_to_its_first_step_went(
     tmp_path: Path, tiny_space: Path
 ) -> None:
@@ -28,6 +29,7 @@ def test_a_second_sweep_says_where_the_time_to_its_first_step_went(
     assert whole / 2 < sum(parts) < whole + 0.5
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_loop_of_trainer_do_the_same_trials(tmp_path: Path, tiny_space: Path) -> None:
     pytest.importorskip("accelerate", reason="needs accelerate: pip install 'kdsweep[bench]'")
     rows = {
@@ -38,6 +40,7 @@ def test_a_sweep_and_a_loop_of_trainer_do_the_same_trials(tmp_path: Path, tiny_s
     assert 0 <= rows["Trainer and Optuna: mean validation accuracy"] <= 100
 
 
+@pytest.mark.slow
 def test_slots_of_one_thread_are_compared_with_one_of_all(tmp_path: Path, tiny_space: Path) -> None:
     rows = {
         row.what: row.value
@@ -53,6 +56,7 @@ def test_slots_of_one_thread_are_compared_with_one_of_all(tmp_path: Path, tiny_s
     assert rows["many by one"] > 0
 
 
+@pytest.mark.slow
 def test_curves_are_recorded_once_and_studies_replayed_on_them(
     tmp_path: Path, tiny_space: Path
 ) -> None:
@@ -69,6 +73,7 @@ def test_curves_are_recorded_once_and_studies_replayed_on_them(
     assert {file: file.stat().st_mtime_ns for file in made} == made
 
 
+@pytest.mark.slow
 def test_the_nearest_curve_is_by_the_logarithm_of_the_rate() -> None:
     low = Curve({"learning_rate": 1e-5}, [(1, 0.5)])
     high = Curve({"learning_rate": 1e-3}, [(1, 0.5)])
@@ -76,6 +81,7 @@ def test_the_nearest_curve_is_by_the_logarithm_of_the_rate() -> None:
     assert pruning.nearest([low, high], {"learning_rate": 1.1e-4}) is high
 
 
+@pytest.mark.slow
 def test_growth_is_drawn_beside_pure_compute(
     tmp_path: Path, tiny: Callable[..., str], review_csv: Path
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import training
+from conftest import others_slow
 from training_work import Arm, StepClock, Work, prepare
 from transformers import BertForSequenceClassification
 
@@ -70,7 +71,7 @@ def arm_called(name: str) -> Arm:
     return arm
 
 
-@pytest.mark.parametrize("name", [*training.ARMS, *training.RIVALS])
+@pytest.mark.parametrize("name", others_slow([*training.ARMS, *training.RIVALS]))
 def test_an_arm_trains_its_student_over_the_rows_of_the_trial(
     name: str, work: Work, seen: Counter[tuple[int, ...]]
 ) -> None:

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import others_slow
 from scipy.stats import norm
 
 from kdsweep.compare.statistics import compare_pairs, holm, mean_score, resampled_scores
@@ -74,16 +75,17 @@ def true_mean(
 # What varies: examples, for all students and for one strategy's; seeds; nothing but chance.
 EXAMPLES, SEEDS, CHANCE = (0.0, 1.0, 0.3), (0.3, 0.5, 0.0), (0.0, 0.0, 0.0)
 REPETITIONS = 1000
+COVERED = [
+    *itertools.product(["accuracy"], [SEEDS, EXAMPLES], [3, 5, 10]),
+    ("accuracy", CHANCE, 5),
+    *itertools.product(["f1"], [EXAMPLES], [3, 5, 10]),
+    ("f1", SEEDS, 3),
+]
 
 
 @pytest.mark.parametrize(
     ("metric", "spread", "seeds"),
-    [
-        *itertools.product(["accuracy"], [EXAMPLES, SEEDS], [3, 5, 10]),
-        ("accuracy", CHANCE, 5),
-        *itertools.product(["f1"], [EXAMPLES], [3, 5, 10]),
-        ("f1", SEEDS, 3),
-    ],
+    COVERED[:1] + [pytest.param(*case, marks=pytest.mark.slow) for case in COVERED[1:]],
     ids=lambda value: (
         {EXAMPLES: "examples vary", SEEDS: "seeds vary", CHANCE: "chance"}.get(value)
         if isinstance(value, tuple)
@@ -108,7 +110,7 @@ def test_intervals_cover_the_truth_in_92_to_98_of_100_cases(
     assert (covered / REPETITIONS <= 0.98).all(), covered / REPETITIONS
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("seeds", others_slow([3, 2, 5]))
 def test_with_equal_strategies_at_most_6_of_100_sweeps_say_that_one_beats_another(
     seeds: int,
 ) -> None:
@@ -124,6 +126,7 @@ def test_with_equal_strategies_at_most_6_of_100_sweeps_say_that_one_beats_anothe
     assert claims / REPETITIONS <= 0.06
 
 
+@pytest.mark.slow
 def test_a_real_difference_of_3_points_is_found_with_its_size() -> None:
     draw, spread, found = np.random.default_rng(3), (0.03, 1.0, 0.1), []
     abilities = {"worse": 1.8, "better": 2.07}

@@ -123,6 +123,7 @@ MARKS = """[...document.querySelectorAll(".plot")].map(plot => {
 })"""
 
 
+@pytest.mark.slow
 def test_500_trials_load_in_time_and_every_chart_draws(desktop: Opened) -> None:
     one, seconds = desktop, list[float]()
     # Other tests run at the same time, so one try may have to wait for a core.

@@ -220,6 +220,7 @@ def test_the_same_command_again_does_nothing_and_more_seeds_only_add_runs(
     } == dict.fromkeys(found.strategies, (SEEDS + 1, 0))
 
 
+@pytest.mark.slow
 def test_kill_9_while_confirming_loses_and_repeats_nothing(
     space: Path, tmp_path: Path, sweep: Callable[..., Sweep]
 ) -> None:
@@ -301,6 +302,7 @@ def test_a_confirm_run_whose_end_mlflow_lacks_is_sent_by_the_same_command(
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_confirming_saves_and_says_how_to_resume(
     tmp_path: Path, sweep: Callable[..., Sweep]
 ) -> None:

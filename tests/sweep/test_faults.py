@@ -129,6 +129,7 @@ def load_trials(home: Home) -> dict[str, list[tuple]]:
     }
 
 
+@pytest.mark.slow
 def test_kill_9_at_random_moments_loses_and_repeats_nothing(
     space: Path, tmp_path: Path, undisturbed: Home
 ) -> None:
@@ -151,6 +152,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
+@pytest.mark.slow
 def test_kill_9_while_the_teacher_trains_resumes_the_teacher(
     space: Path, tmp_path: Path, undisturbed: Home
 ) -> None:
@@ -200,6 +202,7 @@ def test_a_second_driver_is_refused_while_the_first_runs(space: Path, tmp_path: 
         first.communicate()
 
 
+@pytest.mark.slow
 def test_ui_serves_this_home_on_this_machine_alone_and_leaves_no_process(undisturbed: Home) -> None:
     command = [
         sys.executable,

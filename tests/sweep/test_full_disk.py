@@ -69,8 +69,12 @@ STEPS = 36
 
 @pytest.mark.parametrize(
     ("step", "on_disk"),
-    [(13, "home"), (STEPS, "home"), (STEPS, "optuna.db"), (13, "optuna.db")],
-    ids=["a checkpoint", "a student", "the end of a trial", "an evaluation"],
+    [
+        pytest.param(13, "home", id="a checkpoint"),
+        pytest.param(STEPS, "home", id="a student", marks=pytest.mark.slow),
+        pytest.param(STEPS, "optuna.db", id="the end of a trial", marks=pytest.mark.slow),
+        pytest.param(13, "optuna.db", id="an evaluation", marks=pytest.mark.slow),
+    ],
 )
 def test_a_full_disk_is_one_line_and_the_same_command_resumes_once_there_is_room(
     step: int,
@@ -102,6 +106,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_resumes_once_there_is_room
     assert_same_sweep(home, six_trials, storage=storage)
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_with_mlflows_disk_full_and_is_sent_later(
     space: Path,
     tmp_path: Path,

@@ -145,6 +145,7 @@ def test_a_password_on_the_command_line_is_hidden_from_the_list_of_processes(
     assert (status, len(runs_of(Home(tmp_path), server.uri))) == (0, 4)
 
 
+@pytest.mark.slow
 def test_a_wrong_password_or_a_server_that_is_away_is_one_line_without_the_password(
     space: Path, tmp_path: Path, postgres: Postgres, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -187,6 +188,7 @@ def test_no_password_is_left_in_a_line(password: str) -> None:
     assert without_password(without) == without
 
 
+@pytest.mark.slow
 def test_the_ui_of_a_database_hides_its_password_from_other_users(
     space: Path, tmp_path: Path, postgres: Postgres
 ) -> None:

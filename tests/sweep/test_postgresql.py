@@ -36,6 +36,7 @@ def test_a_sweep_on_postgresql_asks_for_the_same_trials_as_one_on_sqlite(
     assert again.lines == ["tiny: all trials are done; nothing to run"]
 
 
+@pytest.mark.slow
 def test_a_sweep_waits_for_postgresql_and_loses_nothing(
     tmp_path: Path, postgres: Postgres, sweep: Start, six_trials: Home
 ) -> None:
@@ -58,6 +59,7 @@ def test_a_sweep_waits_for_postgresql_and_loses_nothing(
     assert_same_sweep(Home(tmp_path), six_trials, storage=url)
 
 
+@pytest.mark.slow
 def test_kill_9_while_postgresql_is_away_loses_nothing(
     space: Path, tmp_path: Path, postgres: Postgres, sweep: Start, six_trials: Home
 ) -> None:

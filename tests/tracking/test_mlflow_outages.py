@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
@@ -71,6 +72,7 @@ def client_of(home: Home) -> MlflowClient:
     return MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_has_everything_once_in_the_end(
     tmp_path: Path, server: MlflowServer, sweep: Start, six_trials: Home
 ) -> None:

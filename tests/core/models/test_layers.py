@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import others_slow
 from transformers import AutoModelForSequenceClassification, BartConfig
 
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, layer_stack
@@ -56,7 +57,7 @@ def test_no_layer_is_ever_kept_twice() -> None:
             )
 
 
-@pytest.mark.parametrize("family", STACK)
+@pytest.mark.parametrize("family", others_slow(list(STACK)))
 def test_a_student_of_some_layers_has_their_weights_and_everything_else(
     family: str, tiny: Callable[..., str]
 ) -> None:
@@ -91,7 +92,7 @@ def test_a_student_of_some_layers_has_their_weights_and_everything_else(
     assert logits.shape == (2, 2) and logits.isfinite().all()
 
 
-@pytest.mark.parametrize("family", STACK)
+@pytest.mark.parametrize("family", others_slow(list(STACK)))
 def test_a_student_of_some_layers_is_saved_and_loaded_whole(
     family: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -152,7 +153,9 @@ def test_more_layers_than_there_are_is_an_error(tiny: Callable[..., str]) -> Non
         load_student(StudentSettings(model=tiny("bert"), layers=3), NAMES, None)
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra", "mpnet"])
+@pytest.mark.parametrize(
+    "family", others_slow(["bert", "distilbert", "roberta", "electra", "mpnet"])
+)
 def test_a_student_of_named_layers_has_just_these_in_this_order(
     family: str, tiny: Callable[..., str]
 ) -> None:
@@ -174,7 +177,9 @@ def test_a_layer_that_is_not_there_is_an_error(tiny: Callable[..., str]) -> None
         load_student(StudentSettings(model=tiny("bert", layers=2), layers=(0, 5)), ("a", "b"), None)
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "electra", "mpnet"])
+@pytest.mark.parametrize(
+    "family", others_slow(["bert", "distilbert", "roberta", "electra", "mpnet"])
+)
 def test_a_student_from_scratch_has_the_shape_that_was_asked_for_and_no_weight_of_the_model(
     family: str, tiny: Callable[..., str]
 ) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import datasets
 import numpy as np
 import pytest
-from conftest import BAD, GOOD, PLAIN
+from conftest import BAD, GOOD, PLAIN, others_slow
 
 from kdsweep.config import load_space
 from kdsweep.core import train
@@ -130,7 +130,7 @@ def test_all_of_glue_is_shipped() -> None:
         }
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", others_slow(list(TASKS)))
 def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(
     name: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:

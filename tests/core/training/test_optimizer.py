@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import others_slow
 from torch import nn
 from transformers import (
     BartConfig,
@@ -69,7 +70,7 @@ def saved_and_loaded(state: Any) -> Any:
     return torch.load(file, weights_only=True)
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta"])
+@pytest.mark.parametrize("family", others_slow(["bert", "distilbert", "roberta"]))
 @pytest.mark.parametrize("weight_decay", [0.0, 0.3])
 def test_weights_and_moments_are_those_of_the_dense_update(
     family: str, weight_decay: float, tiny: Callable[..., str]
@@ -120,7 +121,7 @@ def test_only_rows_that_are_read_get_a_gradient_and_settling_updates_the_others(
     assert torch.equal(weight, settled)
 
 
-@pytest.mark.parametrize("stopped_at", [1, 17, 40])
+@pytest.mark.parametrize("stopped_at", others_slow([17, 1, 40]))
 def test_resuming_from_a_saved_state_gives_bit_identical_weights(
     stopped_at: int, tiny: Callable[..., str]
 ) -> None:

@@ -147,6 +147,7 @@ def test_a_cluster_that_exists_gives_the_same_trials_as_one_that_we_start(
         known.leave()
 
 
+@pytest.mark.slow
 def test_auto_is_the_cluster_that_the_environment_names(tmp_path: Path, known: Cluster) -> None:
     session = RaySession(Home(tmp_path).sweep("sweep"), RayEngine(type="ray", address="auto"))
     session.open()
@@ -165,6 +166,7 @@ psutil.ZombieProcess: PID still exists but it's a zombie (pid=30031)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failures", [1, CONNECTION_ATTEMPTS])
 def test_a_server_behind_ray_client_that_dies_at_its_start_is_requested_again(
     failures: int, tmp_path: Path, known: Cluster, monkeypatch: pytest.MonkeyPatch
@@ -217,6 +219,7 @@ def far(*commands: str) -> list[str]:
     return within
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("another_home", "rule"),
     [
@@ -239,6 +242,7 @@ def test_a_machine_that_can_not_do_its_part_is_refused_by_name(
         known.leave()
 
 
+@pytest.mark.slow
 def test_a_cluster_asks_for_its_token(
     space: Path, tmp_path: Path, known: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_each_trial_sees_its_own_gpu_and_trials_spread_over_all(tmp_path: Path) 
     assert len(processes) == 2
 
 
+@pytest.mark.slow
 def test_a_quarter_of_a_gpu_packs_four_trials_on_each(tmp_path: Path) -> None:
     engine = {"gpus": 2, "gpus_per_trial": 0.25, "cpus": 8}
     placed = run_trials(engine, 8, tmp_path, slots=8)
@@ -126,6 +127,7 @@ def test_a_quarter_of_a_gpu_packs_four_trials_on_each(tmp_path: Path) -> None:
     assert sorted(placed.gpus) == ["0"] * 4 + ["1"] * 4
 
 
+@pytest.mark.slow
 def test_no_more_slots_than_the_sweep_says(tmp_path: Path) -> None:
     assert run_trials({"cpus": 8, "slots": 3}, 6, tmp_path, slots=3).slots == 3
 
@@ -239,6 +241,7 @@ def test_kill_9_of_a_worker_changes_no_number_and_the_trial_resumes_soon(
     assert_gone(tmp_path)
 
 
+@pytest.mark.slow
 def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_resumes_on_another_slot(
     tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
@@ -270,6 +273,7 @@ def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Ev
     yield evaluation
 
 
+@pytest.mark.slow
 def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +305,7 @@ def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues
 KILLS = int(os.environ.get("KDSWEEP_TEST_KILLS", "2"))
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_driver_at_random_moments_loses_nothing_and_leaves_no_process(
     space: Path, tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
@@ -325,6 +330,7 @@ def test_kill_9_of_the_driver_at_random_moments_loses_nothing_and_leaves_no_proc
     assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_or_stops_at_once_when_pressed_twice_and_leaves_no_process(
     space: Path, tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
@@ -346,6 +352,7 @@ def test_ctrl_c_saves_or_stops_at_once_when_pressed_twice_and_leaves_no_process(
     assert_same_sweep(Home(tmp_path), undisturbed)
 
 
+@pytest.mark.slow
 def test_when_time_is_up_running_trials_are_saved_and_resume_with_more_time(
     space: Path, tmp_path: Path, undisturbed: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
