@@ -148,7 +148,7 @@ def test_kill_9_at_random_moments_loses_and_repeats_nothing(
         process.communicate()
         kills += 1
     assert kills == 2
-    assert run(space, home=tmp_path, assignments=CHANGES)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=CHANGES).state == "done"
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
@@ -165,7 +165,7 @@ def test_kill_9_while_the_teacher_trains_resumes_the_teacher(
     )
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert run(space, home=tmp_path, assignments=CHANGES)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=CHANGES).state == "done"
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
@@ -182,7 +182,7 @@ def test_ctrl_c_saves_says_how_to_resume_and_the_same_command_ends_with_identica
     client = MlflowClient(tracking_uri=f"sqlite:///{Home(tmp_path).mlflow_db}")
     runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
     assert "RUNNING" not in {run.info.status for run in runs}
-    assert run(space, home=tmp_path, assignments=CHANGES)["state"] == "done"
+    assert run(space, home=tmp_path, assignments=CHANGES).state == "done"
     assert_as_if_nothing_had_happened(Home(tmp_path), undisturbed)
 
 
