@@ -1,4 +1,6 @@
-"""Tiny real models and data, made on the spot: random weights, a vocabulary of their own, sentences whose words give the label away."""
+"""Tiny real models and data, made by the tests: random weights, a vocabulary of their own, and
+sentences whose words decide the label.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ from sweep_processes import Sweep
 
 pytest_plugins = ["servers", "fine_tuned_teacher"]
 
-# Two processes of torch on two cores otherwise spin against each other; and no test may ask the network for anything.
+# Without it, two processes of torch on two cores spin against each other. No test uses the network.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
-# The longest first, or one process waits at the end for the other's (minutes; the other files take two at most).
+# The longest files start first, so that no process waits for another one at the end.
 LONGEST = ["test_ray.py", "test_full_disk.py", "test_slurm.py", "test_faults.py", "test_cluster.py"]
 
 GOOD = ["fine", "great", "lovely", "superb", "warm"]
@@ -85,7 +87,10 @@ def make_model(
     labels: int | None = None,
     words: list[str] | None = None,
 ) -> Path:
-    """A model folder of `family` with random weights and a WordPiece tokenizer; a classifier where `labels` is given."""
+    """A model folder of `family` with random weights and a WordPiece tokenizer.
+
+    With `labels` it is a classifier.
+    """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import (
@@ -200,7 +205,9 @@ def unlabelled_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SPACE = """\
 name: tiny
 task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
-teacher: {{model: "{teacher}", training: {{epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}}}}
+teacher:
+  model: "{teacher}"
+  training: {{epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}}
 student: {{model: "{student}", layers: 1}}
 training: {{epochs: 2, batch_size: 16, max_length: 24, evaluations_per_epoch: 2}}
 strategies:
@@ -218,14 +225,17 @@ strategies:
       any_of:
         - {{shape: per_epoch, values: [0.7, 0.5, 0.3], after: 0.2}}
         - {{shape: linear, start: {{low: 0.0, high: 0.5}}, end: {{low: 0.5, high: 1.0}}}}
-    temperature: {{any_of: [{{low: 1.0, high: 10.0}}, {{shape: linear, start: {{low: 4.0, high: 10.0}}, end: 1.0}}]}}
+    temperature:
+      any_of:
+        - {{low: 1.0, high: 10.0}}
+        - {{shape: linear, start: {{low: 4.0, high: 10.0}}, end: 1.0}}
     learning_rate: {{low: 2.0e-4, high: 3.0e-3, log: true}}
 """
 
 
 @pytest.fixture(scope="session")
 def plain_trial(tiny: Callable[..., str], review_csv: Path) -> dict[str, Any]:
-    """The settings of a distilling trial that takes a second or two; tests change what they are about."""
+    """The settings of a short distilling trial; tests change what they are about."""
     return {
         "task": {"dataset": str(review_csv), "text": "text", "label": "label", "holdout": 0.2},
         "teacher": {
@@ -302,7 +312,7 @@ def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
-    """finished_sweep(space, *assignments) runs it to its end in a home beside its file, which it returns."""
+    """finished_sweep(space, *assignments) runs a sweep in a home beside it; returns the home."""
 
     def sweep(space: Path, *assignments: str) -> Any:
         from kdsweep.sweep import run
@@ -321,7 +331,10 @@ def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
 def two_strategies(
     tmp_path_factory: pytest.TempPathFactory, tiny: Callable[..., str]
 ) -> Callable[[str, int], Path]:
-    """two_strategies(name, rows): a space without `combined`, in a folder of its own whose name is not easy, with data of its own."""
+    """two_strategies(name, rows): a space without `combined`, with data of its own.
+
+    Its folder has a name with a quote and letters beyond ASCII.
+    """
 
     def space(name: str, rows: int) -> Path:
         folder = tmp_path_factory.mktemp(f"{name}'s «folder»")
@@ -343,7 +356,7 @@ def old_home(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _home_with_an_empty_mlflow_db(request: pytest.FixtureRequest) -> None:
-    """Sweeps that write into `tmp_path` find the database there, instead of making one for each test."""
+    """Sweeps that write into `tmp_path` find MLflow's database there: making one takes seconds."""
     if "sweep" in request.path.parent.parts and "tmp_path" in request.fixturenames:
         shutil.copy(
             request.getfixturevalue("empty_mlflow_db"),
