@@ -1,5 +1,6 @@
-"""What a trial logs to explain its result: the formula's numbers, however a batch is cut and
-wherever the trial was interrupted.
+"""Gradient share, agreement, divergence and calibration that a trial logs.
+
+They match their formulas for any number of accumulation steps, and after an interruption.
 """
 
 from __future__ import annotations
@@ -56,24 +57,23 @@ def softmax(row: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return powers / powers.sum()
 
 
-def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_last(
+def test_the_gradient_share_is_the_mean_over_every_eighth_step_and_the_last(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
-    """At a learning rate of 0 the student never changes, so every step can be computed here."""
+    """At learning rate 0 the student never changes, so the test can compute every step."""
     settings = make(
         learning_rate={"shape": "constant", "value": 0.0},
         alpha={"shape": "per_epoch", "values": [0.2, 0.6]},
     )
     found = metrics(settings, tmp_path, cache)
     assert settings.teacher is not None
-    data, teacher = (
-        load_task(settings.task),
-        prepare_teacher(settings.task, settings.teacher, cache),
-    )
+    data = load_task(settings.task)
+    teacher = prepare_teacher(settings.task, settings.teacher, cache)
     torch.manual_seed(settings.seed)
     model, tokenizer = load_student(settings.student, data.label_names, teacher.folder)
     tokens = tokenize_split(data.train, tokenizer, InputFormat(24, token_types=True), cache=cache)
-    mine, theirs = predict(model, tokens, torch.float32), teacher_logits(teacher, data, cache=cache)
+    student_logits = predict(model, tokens, torch.float32)
+    logits_of_teacher = teacher_logits(teacher, data, cache=cache)
     steps = math.ceil(len(tokens) / 16)
     for epoch, alpha in enumerate([0.2, 0.6]):
         shares = []
@@ -83,9 +83,11 @@ def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_la
             task = distill = 0.0
             for row in rows:
                 onehot = np.eye(2)[data.train.labels[row]]
-                task += np.square(alpha * (softmax(mine[row]) - onehot)).sum()
+                task += np.square(alpha * (softmax(student_logits[row]) - onehot)).sum()
                 distill += np.square(
-                    (1 - alpha) * 3.0 * (softmax(mine[row], 3.0) - softmax(theirs[row], 3.0))
+                    (1 - alpha)
+                    * 3.0
+                    * (softmax(student_logits[row], 3.0) - softmax(logits_of_teacher[row], 3.0))
                 ).sum()
             shares.append(math.sqrt(distill) / (math.sqrt(task) + math.sqrt(distill)))
         assert 1 < len(shares) < steps
@@ -93,7 +95,7 @@ def test_the_share_of_the_gradient_is_the_mean_over_every_eighth_step_and_the_la
 
 
 @pytest.mark.parametrize("alpha", [{"shape": "linear", "start": 0.1, "end": 0.9}, 0.0])
-def test_accumulation_gives_equal_values(
+def test_accumulation_steps_do_not_change_the_metrics(
     alpha: Any, make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
     found = [
@@ -117,7 +119,7 @@ def test_accumulation_gives_equal_values(
                 ), name
 
 
-def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(
+def test_the_gradient_share_is_1_at_alpha_0_and_0_at_alpha_1(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
     found = metrics(make(alpha={"shape": "step", "values": [0.0, 1.0], "at": 0.5}), tmp_path, cache)
@@ -127,63 +129,66 @@ def test_the_share_follows_alpha_from_the_teacher_alone_to_the_labels_alone(
     )
 
 
-def test_fine_tuning_has_a_share_of_0_a_calibration_error_and_no_teacher_to_agree_with(
+def test_fine_tuning_logs_gradient_share_0_and_calibration_but_no_agreement(
     make: Callable[..., TrialSettings], tmp_path: Path
 ) -> None:
-    told = metrics(make(alpha=1.0), tmp_path / "trial", tmp_path / "cache")
+    evaluations = metrics(make(alpha=1.0), tmp_path / "trial", tmp_path / "cache")
     assert not (tmp_path / "cache" / "teachers").exists()
     assert not (tmp_path / "cache" / "logits").exists()
-    for found in told:
+    for found in evaluations:
         assert found["train/gradient_share"] == 0.0
         assert 0 <= found["validation/ece"] <= 1
         assert not {"validation/agreement", "validation/teacher_kl"} & found.keys()
 
 
-def test_agreement_divergence_and_calibration_are_those_of_the_student_that_is_kept(
+def test_the_best_evaluation_logs_agreement_divergence_and_calibration_of_the_kept_student(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
     settings = make(alpha=0.3)
     metrics(settings, tmp_path, cache)
     result, data = TrialFolder(tmp_path).read_result(), load_task(settings.task)
     assert result is not None and result.best is not None and settings.teacher is not None
-    model, tokenizer = (
-        load_classifier(str(tmp_path / "student"), data.label_names),
-        load_tokenizer(str(tmp_path / "student")),
-    )
+    model = load_classifier(str(tmp_path / "student"), data.label_names)
+    tokenizer = load_tokenizer(str(tmp_path / "student"))
     tokens = tokenize_split(
         data.validation, tokenizer, InputFormat(24, token_types=True), cache=cache
     )
-    mine = predict(model, tokens, torch.float32)
-    theirs = teacher_logits(
+    student_logits = predict(model, tokens, torch.float32)
+    logits_of_teacher = teacher_logits(
         prepare_teacher(settings.task, settings.teacher, cache),
         data,
         cache=cache,
         split="validation",
     )
     divergences = []
-    for row in range(len(mine)):
-        p, q = softmax(theirs[row]), softmax(mine[row])
+    for row in range(len(student_logits)):
+        p, q = softmax(logits_of_teacher[row]), softmax(student_logits[row])
         divergences.append((p * np.log(p / q)).sum())
     found = result.best.metrics
-    assert found["validation/agreement"] == np.mean(theirs.argmax(axis=1) == mine.argmax(axis=1))
+    assert found["validation/agreement"] == np.mean(
+        logits_of_teacher.argmax(axis=1) == student_logits.argmax(axis=1)
+    )
     assert found["validation/teacher_kl"] == pytest.approx(np.mean(divergences), rel=1e-5)
     assert found["validation/ece"] == pytest.approx(
-        calibration_error(data.validation.labels, np.stack([softmax(row) for row in mine])),
+        calibration_error(
+            data.validation.labels, np.stack([softmax(row) for row in student_logits])
+        ),
         abs=1e-6,
     )
 
 
-def test_a_checkpoint_of_a_version_that_measured_less_goes_on(
+def test_a_checkpoint_of_a_version_that_logged_fewer_metrics_resumes(
     make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
 ) -> None:
-    settings, place = make(), TrialFolder(tmp_path / "parts")
+    settings = make()
+    folder = TrialFolder(tmp_path / "parts")
     whole = metrics(settings, tmp_path / "whole", cache)
     with pytest.raises(Interrupted):
-        list(train(settings, place.root, cache=cache, on_step=lambda step, total: step == 3))
-    state = place.load_state()
+        list(train(settings, folder.root, cache=cache, on_step=lambda step, total: step == 3))
+    state = folder.load_state()
     assert state is not None
-    place.save_state(state | {"sums": state["sums"][:3].clone()})
-    found = metrics(settings, place.root, cache)
+    folder.save_state(state | {"sums": state["sums"][:3].clone()})
+    found = metrics(settings, folder.root, cache)
     assert found[1:] == whole[1:]
     assert {name: value for name, value in found[0].items() if name != "train/gradient_share"} == {
         name: value for name, value in whole[0].items() if name != "train/gradient_share"

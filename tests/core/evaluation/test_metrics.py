@@ -1,4 +1,4 @@
-"""Metrics against their formulas, and logits in the order of the rows."""
+"""Metrics match their formulas, and logits come in the order of the rows."""
 
 from __future__ import annotations
 
@@ -24,16 +24,15 @@ from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.tasks import CLASSIFICATION
 
 LABELS = np.array([0, 0, 0, 1, 1, 1, 1, 1])
-PREDICTED = np.array(
-    [0, 1, 0, 1, 1, 0, 1, 1]
-)  # class 1: 4 right, 1 too many, 1 missed; class 0: 2 right
+# Class 1: 4 right, 1 too many, 1 missed. Class 0: 2 right.
+PREDICTED = np.array([0, 1, 0, 1, 1, 0, 1, 1])
 
 
 def score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
     return metric_named(metric).score(labels, predicted)
 
 
-def test_each_metric_is_its_formula() -> None:
+def test_each_metric_matches_its_formula() -> None:
     assert score("accuracy", LABELS, PREDICTED) == 6 / 8
     assert score("f1", LABELS, PREDICTED) == pytest.approx(2 * 4 / (2 * 4 + 1 + 1))
     assert score("f1_macro", LABELS, PREDICTED) == pytest.approx(
@@ -44,12 +43,12 @@ def test_each_metric_is_its_formula() -> None:
     )
 
 
-def test_always_the_same_answer_is_0_not_an_error() -> None:
+def test_f1_and_matthews_are_0_if_all_predictions_are_the_same() -> None:
     assert score("f1", LABELS, np.zeros(8, dtype=int)) == 0.0
     assert score("matthews", LABELS, np.ones(8, dtype=int)) == 0.0
 
 
-def test_the_loss_is_the_mean_cross_entropy_also_of_very_sure_logits() -> None:
+def test_the_loss_is_the_mean_cross_entropy_and_finite_for_extreme_logits() -> None:
     logits = np.array([[0.0, math.log(3)], [math.log(3), 0.0], [20.0, 0.0]], dtype=np.float32)
     judged = judge("matthews", np.array([1, 1, 0]), logits, CLASSIFICATION)
     assert judged["loss"] == pytest.approx(
@@ -64,7 +63,7 @@ def test_the_loss_is_the_mean_cross_entropy_also_of_very_sure_logits() -> None:
     )
 
 
-def test_a_class_that_validation_lacks_is_no_error() -> None:
+def test_a_class_without_validation_rows_does_not_lower_f1_macro() -> None:
     assert (
         judge(
             "f1_macro",
@@ -76,12 +75,12 @@ def test_a_class_that_validation_lacks_is_no_error() -> None:
     )
 
 
-def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(
+def test_logits_come_in_the_order_of_the_rows_and_the_model_is_unchanged(
     tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "kdsweep.core.evaluation.predict.TOKENS_A_BATCH", {"cpu": 64, "cuda": 64}
-    )  # many batches
+    # Small enough for many batches.
+    tokens_a_batch = {"cpu": 64, "cuda": 64}
+    monkeypatch.setattr("kdsweep.core.evaluation.predict.TOKENS_A_BATCH", tokens_a_batch)
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b", "c")), load_tokenizer(tiny("bert"))
     texts = [text for text, _ in sentences(40)]
     tokens = tokenize_split(
@@ -105,7 +104,7 @@ def test_logits_come_in_the_order_of_the_rows_and_the_model_stays_as_it_was(
     np.testing.assert_allclose(logits, one_by_one, atol=1e-5)
 
 
-def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick_one(
+def test_latency_takes_20_runs_of_a_slow_model_and_60_of_a_fast_one(
     monkeypatch: pytest.MonkeyPatch, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     model, tokenizer = load_classifier(tiny("bert"), ("a", "b")), load_tokenizer(tiny("bert"))
@@ -126,10 +125,10 @@ def test_latency_ends_in_time_for_a_slow_model_and_is_measured_often_for_a_quick
     assert len(calls) == 3 + 20
 
 
-# --- what explains a result ---
+# --- calibration, fidelity and confidence ---
 
 
-def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_rows() -> None:
+def test_the_calibration_error_is_the_mean_gap_of_the_bins_weighted_by_rows() -> None:
     # Bins are 1/15 wide. Confidence 0.70, 0.72: bin (10/15, 11/15], 1 of 2 right, gap |0.5 - 0.71|.
     # 0.95, 0.98, 1.0: bin (14/15, 1], 2 of 3 right, gap |2/3 - 2.93/3|.
     # 0.52: bin (7/15, 8/15], right, gap 0.48.
@@ -140,16 +139,16 @@ def test_the_calibration_error_is_the_gap_of_each_bin_weighed_by_its_rows() -> N
     assert calibration_error(1 - right, probabilities) == pytest.approx(expected, abs=1e-12)
 
 
-def test_a_bin_holds_its_upper_edge() -> None:
-    # 9/15 is the last of its bin, so these two rows are in two bins: gaps 0.4 and 0.62. In one bin
-    # they would cancel.
+def test_a_bin_includes_its_upper_edge() -> None:
+    # 9/15 is the upper edge of its bin, so these rows are in two bins, with gaps 0.4 and 0.62. In
+    # one bin the gaps would cancel.
     probabilities = np.array([[9 / 15, 6 / 15], [0.62, 0.38]])
     assert calibration_error(np.array([0, 1]), probabilities) == pytest.approx(
         (0.4 + 0.62) / 2, abs=1e-12
     )
 
 
-def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
+def test_confident_predictions_are_calibrated_if_right_and_not_if_wrong() -> None:
     sure = np.array([[30.0, -30.0], [-30.0, 30.0]])
     assert judge("accuracy", np.array([0, 1]), sure, CLASSIFICATION)["ece"] == pytest.approx(
         0, abs=1e-12
@@ -157,29 +156,31 @@ def test_sure_and_right_is_calibrated_sure_and_wrong_is_not() -> None:
     assert judge("accuracy", np.array([1, 0]), sure, CLASSIFICATION)["ece"] == pytest.approx(
         1, abs=1e-12
     )
-    assert judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)), CLASSIFICATION)[
-        "ece"
-    ] == pytest.approx(0, abs=1e-12)  # a third sure, a third right
+    # Confidence is one third, and one third is right.
+    undecided = judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)), CLASSIFICATION)
+    assert undecided["ece"] == pytest.approx(0, abs=1e-12)
 
 
-def test_fidelity_is_the_shared_answers_and_the_mean_divergence_from_the_teacher() -> None:
-    # The teacher says 3/4, 1/4 and 1/2 (first), 1/2; the student 1/2 (first), 1/2 and 1/4, 3/4.
+def test_fidelity_is_the_agreement_and_the_mean_divergence_from_the_teacher() -> None:
+    # Probabilities of the teacher: (3/4, 1/4) and (1/2, 1/2). Of the student: (1/2, 1/2) and
+    # (1/4, 3/4). A tie predicts the first class.
     teacher, student = np.log([[3.0, 1.0], [1.0, 1.0]]), np.log([[1.0, 1.0], [1.0, 3.0]])
     found = fidelity(teacher.astype(np.float32), student.astype(np.float32), CLASSIFICATION)
     first = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     second = 0.5 * math.log(0.5 / 0.25) + 0.5 * math.log(0.5 / 0.75)
     assert found == {"agreement": 0.5, "teacher_kl": pytest.approx((first + second) / 2, abs=1e-7)}
+    # Only the differences between logits count.
     assert fidelity(teacher, teacher + 5.0, CLASSIFICATION) == {
         "agreement": 1.0,
         "teacher_kl": pytest.approx(0, abs=1e-12),
-    }  # only differences of logits count
+    }
     assert math.isfinite(
         fidelity(np.array([[1e4, -1e4]]), np.array([[-1e4, 1e4]]), CLASSIFICATION)["teacher_kl"]
     )
 
 
-def test_sureness_is_the_margin_and_the_entropy() -> None:
-    # probabilities 4/8, 3/8, 1/8 and a third each.
+def test_sureness_is_the_mean_margin_and_the_mean_entropy() -> None:
+    # Probabilities: (4/8, 1/8, 3/8), and one third each.
     found = sureness(np.log([[4.0, 1.0, 3.0], [1.0, 1.0, 1.0]]), CLASSIFICATION)
     entropy = -(4 / 8 * math.log(4 / 8) + 3 / 8 * math.log(3 / 8) + 1 / 8 * math.log(1 / 8))
     assert found == pytest.approx(

@@ -1,4 +1,4 @@
-"""Every shipped space, on rows with the columns, splits and label types of its data."""
+"""The search spaces of GLUE and of film reviews, on rows as their datasets have them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ SPACES = Path(__file__).parents[3] / "search_spaces"
 class Glue(NamedTuple):
     """A task as `nyu-mll/glue` has it.
 
-    Its text columns, its classes in order (empty: a number), its metrics, its splits with labels.
+    classes: in the order of their numbers; None if the label is a number. reported: the metrics.
+    labelled_splits: the splits beside train that have labels.
     """
 
     text: tuple[str, ...]
     classes: tuple[str, ...] | None
-    told: set[str]
-    judged: tuple[str, ...] = ("validation",)
+    reported: set[str]
+    labelled_splits: tuple[str, ...] = ("validation",)
 
 
 TASKS = {
@@ -97,18 +98,18 @@ def split(task: Glue, count: int, seed: int, *, labelled: bool = True) -> datase
 
 def saved(task: Glue, folder: Path) -> Path:
     made = {"train": split(task, 240, 0)} | {
-        name: split(task, 60, i + 1) for i, name in enumerate(task.judged)
+        name: split(task, 60, i + 1) for i, name in enumerate(task.labelled_splits)
     }
     made |= {
         name.replace("validation", "test"): split(task, 30, 9, labelled=False)
-        for name in task.judged
+        for name in task.labelled_splits
     }
     datasets.DatasetDict(made).save_to_disk(str(folder))
     return folder
 
 
 def small(folder: Path, model: str) -> list[str]:
-    """What makes a shipped space one of seconds."""
+    """Assignments that make a search space run in seconds."""
     training = "{epochs: 10, batch_size: 16, max_length: 32, evaluations_per_epoch: 1"
     teacher = f"teacher={{model: '{model}', training: {training}, learning_rate: 2.0e-3}}}}"
     return [
@@ -120,18 +121,19 @@ def small(folder: Path, model: str) -> list[str]:
     ]
 
 
-def test_all_of_glue_is_shipped() -> None:
+def test_every_glue_task_has_a_search_space() -> None:
     for name in TASKS:
         space = load_space(SPACES / f"{name}.yaml")
         assert (space.name, space.task.dataset, space.task.subset) == (name, "nyu-mll/glue", name)
         assert space.task.labels is None or space.task.labels == TASKS[name].classes
-        assert space.task.splits.named == {"train": "train", "test": TASKS[name].judged[0]} | {
-            more: more for more in TASKS[name].judged[1:]
-        }
+        assert space.task.splits.named == {
+            "train": "train",
+            "test": TASKS[name].labelled_splits[0],
+        } | {more: more for more in TASKS[name].labelled_splits[1:]}
 
 
 @pytest.mark.parametrize("name", others_slow(list(TASKS)))
-def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(
+def test_a_glue_space_trains_on_the_columns_and_labels_of_its_dataset(
     name: str, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     glue = TASKS[name]
@@ -148,42 +150,48 @@ def test_a_space_of_glue_runs_on_the_datasets_own_columns_and_labels(
     settings = settled.model_copy(update={"judge_test": True})
     *_, last = train(settings, tmp_path / "trial", cache=tmp_path)
     assert {metric for metric in last.metrics if metric.startswith("validation/")} >= {
-        f"validation/{metric}" for metric in glue.told
+        f"validation/{metric}" for metric in glue.reported
     }
     result = TrialFolder(tmp_path / "trial").read_result()
     assert result is not None and result.test is not None
-    told = set(result.test) - {"loss", "ece"}
-    assert told >= glue.told
-    assert {metric for metric in told if "/" not in metric} == glue.told
+    reported = set(result.test) - {"loss", "ece"}
+    assert reported >= glue.reported
+    assert {metric for metric in reported if "/" not in metric} == glue.reported
     assert result.test[task.metric] > 0.5
     assert result.test == pytest.approx(
-        judged_again(task.metric, tmp_path / "trial", data)
+        metrics_of_kept_logits(task.metric, tmp_path / "trial", data)
         | {k: v for k, v in result.test.items() if "/" in k},
         abs=1e-6,
     )
 
 
-def judged_again(metric: Any, folder: Path, data: Any) -> dict[str, float]:
+def metrics_of_kept_logits(metric: Any, folder: Path, data: Any) -> dict[str, float]:
+    """The test metrics, computed again from the logits that the trial kept."""
     return judge(metric, data.test.labels, TrialFolder(folder).read_test_logits(), data.kind)
 
 
-def test_mnli_is_judged_on_matched_and_mismatched(tiny: Callable[..., str], tmp_path: Path) -> None:
-    """The mismatched labels are inverted, so that what is right on one is wrong on the other."""
+def test_mnli_reports_matched_and_mismatched_separately(
+    tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    """Labels of the mismatched split are rotated: what is right on one split is wrong there."""
     glue = TASKS["mnli"]
     folder = saved(glue, tmp_path / "mnli")
-    turned = datasets.load_from_disk(str(folder))
-    wrong = turned["validation_mismatched"].map(lambda row: row | {"label": (row["label"] + 1) % 3})
-    datasets.DatasetDict({**turned, "validation_mismatched": wrong}).save_to_disk(
-        str(tmp_path / "turned")
+    rotated = datasets.load_from_disk(str(folder))
+    wrong = rotated["validation_mismatched"].map(
+        lambda row: row | {"label": (row["label"] + 1) % 3}
     )
-    space = load_space(SPACES / "mnli.yaml", assignments=small(tmp_path / "turned", tiny("bert")))
+    datasets.DatasetDict({**rotated, "validation_mismatched": wrong}).save_to_disk(
+        str(tmp_path / "rotated")
+    )
+    space = load_space(SPACES / "mnli.yaml", assignments=small(tmp_path / "rotated", tiny("bert")))
     data = load_task(space.task, tmp_path)
     assert list(data.splits) == ["train", "validation", "test", "validation_mismatched"]
     assert load_task(space.task, tmp_path).more_tests.keys() == {"validation_mismatched"}
     texts = [set(zip(*part.texts, strict=True)) for part in data.splits.values()]
     assert all(not texts[i] & texts[j] for i in range(4) for j in range(i))
     teacher = prepare_teacher(space.task, space.teachers()[0], tmp_path)
-    assert teacher_test(teacher, data, "accuracy", cache=tmp_path) is None  # nobody asked yet
+    # Its logits for test are not computed yet.
+    assert teacher_test(teacher, data, "accuracy", cache=tmp_path) is None
     for name in data.splits:
         teacher_logits(teacher, data, cache=tmp_path, split=name)
     reached = teacher_test(teacher, data, "accuracy", cache=tmp_path)
@@ -200,7 +208,7 @@ def test_mnli_is_judged_on_matched_and_mismatched(tiny: Callable[..., str], tmp_
 
 
 @pytest.mark.parametrize(("name", "rows"), [("imdb", 25_000), ("rotten-tomatoes", 8_530)])
-def test_reviews_come_as_a_package(name: str, rows: int) -> None:
+def test_review_datasets_load_from_the_embedded_package(name: str, rows: int) -> None:
     space = load_space(SPACES / f"{name}.yaml", embedded=True)
     data = load_task(space.task)
     assert data.label_names == ("negative", "positive")

@@ -1,4 +1,4 @@
-"""Regressions, and rows of several labels: labels, trials, and what doesn't fit."""
+"""Regression and multi-label tasks: how labels are read, trials, and settings that don't fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kdsweep.errors import DataError
 from kdsweep.serving import load
 
 
-def test_a_metric_must_fit_the_kind() -> None:
+def test_a_metric_that_does_not_fit_the_kind_is_refused() -> None:
     base: dict[str, Any] = {"dataset": "x", "text": "t", "label": "l"}
     for kind in KINDS.values():
         for metric in metrics_for(kind):
@@ -46,16 +46,18 @@ def test_a_metric_must_fit_the_kind() -> None:
         TaskSettings(**base | {"label": ["a", "b"]})
     with pytest.raises(ValidationError, match="a regression has none"):
         TaskSettings(**base, kind="regression", metric="pearson", labels=["a", "b"])
-    assert "kind" not in json.loads(
-        TaskSettings(**base).model_dump_json()
-    )  # what earlier versions cached stays valid
+    # A stored default would invalidate what earlier versions cached.
+    assert "kind" not in json.loads(TaskSettings(**base).model_dump_json())
 
 
 # --- data ---
 
 
 def scored(count: int, seed: int = 0) -> pd.DataFrame:
-    """Texts whose share of good words is the score, 0 to 5, and their labels: good, bad, long."""
+    """Texts with a score and the labels good, bad and long.
+
+    The score is the number of good words, 0 to 5, or 0.25 more.
+    """
     draw = random.Random(seed)
     rows = []
     for i in range(count):
@@ -100,7 +102,9 @@ def regression(table: Path) -> TaskSettings:
     )
 
 
-def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_path: Path) -> None:
+def test_a_regression_reads_numbers_as_labels_and_has_one_output(
+    table: Path, tmp_path: Path
+) -> None:
     data = load_task(regression(table), tmp_path)
     assert data.label_names == ("score",)
     assert data.kind is REGRESSION and data.train.labels.dtype == np.float32
@@ -114,7 +118,7 @@ def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "message"),
     [
         (["1.5", "x", "2"], "has 'x'"),
         (["1.5", "1e60", "2"], "has '1e60': .* below 3.4e"),
@@ -122,8 +126,8 @@ def test_a_regression_has_numbers_for_labels_and_one_output(table: Path, tmp_pat
         (["-1", "-1", "-1.0"], "every row of the train split has the same label"),
     ],
 )
-def test_a_regressions_label_must_be_a_number_that_varies(
-    tmp_path: Path, values: list[str], said: str
+def test_regression_labels_that_are_no_numbers_or_all_equal_are_refused(
+    tmp_path: Path, values: list[str], message: str
 ) -> None:
     for name in ("train", "validation", "test"):
         labels = values if name == "train" else ["0.5", "1", "2"]
@@ -133,11 +137,11 @@ def test_a_regressions_label_must_be_a_number_that_varies(
     task = regression(tmp_path).model_dump() | {
         "splits": {"validation": "validation", "test": "test"}
     }
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         load_task(TaskSettings.model_validate(task))
 
 
-def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(
+def test_lists_of_labels_and_one_column_per_label_give_equal_labels(
     table: Path, tmp_path: Path
 ) -> None:
     base: dict[str, Any] = {
@@ -149,15 +153,17 @@ def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(
     }
     lists = load_task(TaskSettings(**base, label="sets", labels=["good", "bad", "long"]), tmp_path)
     columns = load_task(TaskSettings(**base, label=["good", "bad", "long"]), tmp_path)
-    turned = load_task(
+    reordered = load_task(
         TaskSettings(**base, label=["long", "good", "bad"], labels=["good", "bad", "long"]),
         tmp_path,
     )
-    assert lists.label_names == columns.label_names == turned.label_names == ("good", "bad", "long")
+    assert (
+        lists.label_names == columns.label_names == reordered.label_names == ("good", "bad", "long")
+    )
     assert lists.kind is MULTI_LABEL and lists.train.labels.shape == (len(lists.train), 3)
     for split in lists.splits:
         np.testing.assert_array_equal(lists.splits[split].labels, columns.splits[split].labels)
-        np.testing.assert_array_equal(lists.splits[split].labels, turned.splits[split].labels)
+        np.testing.assert_array_equal(lists.splits[split].labels, reordered.splits[split].labels)
     expected = dict(
         zip(
             scored(240)["text"],
@@ -171,7 +177,7 @@ def test_sets_of_labels_come_as_lists_or_as_columns_and_are_the_same(
     )
 
 
-def test_a_column_that_holds_no_sets_of_labels_is_refused(table: Path) -> None:
+def test_a_column_without_multi_label_values_is_refused(table: Path) -> None:
     base: dict[str, Any] = {
         "dataset": str(table),
         "text": "text",
@@ -186,7 +192,7 @@ def test_a_column_that_holds_no_sets_of_labels_is_refused(table: Path) -> None:
         load_task(TaskSettings(dataset=str(table), text="text", label="sets"))
 
 
-def test_columns_of_booleans_are_labels_as_those_of_0_and_1_are(tmp_path: Path) -> None:
+def test_columns_of_booleans_and_of_0_and_1_give_equal_labels(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(60)]
     pd.DataFrame({"text": texts, "a": [True, False] * 30, "b": [0, 1] * 30}).to_csv(
         tmp_path / "rows.csv", index=False
@@ -207,7 +213,7 @@ def test_columns_of_booleans_are_labels_as_those_of_0_and_1_are(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("sets", [[[1], [-1]], [["a"], ["b", None]], [["a"], ["b", ""]]])
-def test_a_value_that_means_no_label_is_refused_in_a_list(
+def test_a_missing_value_in_a_list_of_labels_is_refused(
     tmp_path: Path, sets: list[list[Any]]
 ) -> None:
     rows = [json.dumps({"text": f"text {i}", "sets": sets[i % 2]}) for i in range(60)]
@@ -226,7 +232,7 @@ def test_a_value_that_means_no_label_is_refused_in_a_list(
         )
 
 
-def test_a_datasets_own_names_number_the_labels(tmp_path: Path) -> None:
+def test_numbers_in_lists_of_labels_index_the_names_of_the_dataset(tmp_path: Path) -> None:
     import datasets
 
     names = datasets.ClassLabel(names=["red", "green", "blue"])
@@ -254,11 +260,11 @@ def test_a_datasets_own_names_number_the_labels(tmp_path: Path) -> None:
 
 def trial(task: TaskSettings, model: str, **keys: Any) -> TrialSettings:
     training = {"epochs": 12, "batch_size": 16, "max_length": 24, "evaluations_per_epoch": 1}
-    how = {"learning_rate": 3e-3, **training}
+    teacher_training = {"learning_rate": 3e-3, **training}
     return TrialSettings.model_validate(
         {
             "task": task,
-            "teacher": TeacherSettings(model=model, training=how),
+            "teacher": TeacherSettings(model=model, training=teacher_training),
             "student": {"model": model, "layers": 1},
             "training": training,
         }
@@ -267,7 +273,7 @@ def trial(task: TaskSettings, model: str, **keys: Any) -> TrialSettings:
     )
 
 
-def test_a_regression_is_distilled_judged_and_served(
+def test_a_regression_is_distilled_evaluated_and_served(
     table: Path, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     task = regression(table)
@@ -289,11 +295,11 @@ def test_a_regression_is_distilled_judged_and_served(
     assert (config["problem_type"], config["id2label"]) == ("regression", {"0": "score"})
     served = load(tmp_path / "trial" / "student")
     served.max_length = 24
-    told = served.predict(list(data.test.texts[0]))
+    predictions = served.predict(list(data.test.texts[0]))
     logits = TrialFolder(tmp_path / "trial").read_test_logits()
-    np.testing.assert_allclose(told["score"], logits[:, 0], atol=1e-4)
-    assert set(told["label"]) == {"score"}
-    assert pearsonr(data.test.labels, told["score"]).statistic == pytest.approx(
+    np.testing.assert_allclose(predictions["score"], logits[:, 0], atol=1e-4)
+    assert set(predictions["label"]) == {"score"}
+    assert pearsonr(data.test.labels, predictions["score"]).statistic == pytest.approx(
         result.test["pearson"], abs=1e-4
     )
     assert spearmanr(data.test.labels, logits[:, 0]).statistic == pytest.approx(
@@ -301,7 +307,7 @@ def test_a_regression_is_distilled_judged_and_served(
     )
 
 
-def test_several_labels_are_distilled_judged_and_served(
+def test_a_multi_label_task_is_distilled_evaluated_and_served(
     table: Path, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
     task = TaskSettings(
@@ -323,20 +329,20 @@ def test_several_labels_are_distilled_judged_and_served(
     served = load(tmp_path / "trial" / "student")
     served.max_length = 24
     texts = list(load_task(task, tmp_path).test.texts[0])
-    told = served.predict(texts)
+    predictions = served.predict(texts)
     logits = TrialFolder(tmp_path / "trial").read_test_logits()
     names = np.array(["good", "bad", "long"])
-    assert told["label"].tolist() == [", ".join(names[row >= 0]) for row in logits]
+    assert predictions["label"].tolist() == [", ".join(names[row >= 0]) for row in logits]
     np.testing.assert_allclose(
-        told["score"], (1 / (1 + np.exp(-np.abs(logits)))).min(axis=1), atol=1e-4
+        predictions["score"], (1 / (1 + np.exp(-np.abs(logits)))).min(axis=1), atol=1e-4
     )
 
 
-# --- what makes no sense is refused, where it stands ---
+# --- settings that don't fit the kind ---
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("distill: reverse_kl", r"own\.yaml:10: strategies\.s\.distill: .*compares probabilities"),
         (
@@ -349,8 +355,8 @@ def test_several_labels_are_distilled_judged_and_served(
         ),
     ],
 )
-def test_a_setting_that_a_regression_cannot_have_is_refused_with_its_line(
-    tmp_path: Path, line: str, said: str
+def test_a_setting_that_does_not_fit_a_regression_is_refused_with_its_line(
+    tmp_path: Path, line: str, message: str
 ) -> None:
     text = """\
 name: own
@@ -365,7 +371,7 @@ strategies:
     %s
 """
     (tmp_path / "own.yaml").write_text(text % line, encoding="utf-8")
-    with pytest.raises(SpaceError, match=said):
+    with pytest.raises(SpaceError, match=message):
         load_space(tmp_path / "own.yaml")
     (tmp_path / "own.yaml").write_text(text % "distill: mse", encoding="utf-8")
     assert load_space(tmp_path / "own.yaml").task.kind is REGRESSION

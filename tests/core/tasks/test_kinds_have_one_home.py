@@ -1,4 +1,4 @@
-"""The kinds of tasks, and the heads that they put on models, are named in core/tasks alone."""
+"""Only core/tasks names the kinds of tasks and the heads of their models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[3] / "kdsweep"
 HOME = PACKAGE / "core" / "tasks"
 
 
-def test_no_other_file_names_a_kind_or_a_head() -> None:
+def test_no_file_outside_core_tasks_names_a_kind_or_a_head() -> None:
     files = [file for file in PACKAGE.rglob("*.py") if HOME not in file.parents]
     assert len(files) > 50
     for file in files:
@@ -36,25 +36,25 @@ def test_no_other_file_names_a_kind_or_a_head() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=str)
-def test_there_is_one_object_for_each_kind_copied_or_sent(kind: TaskKind) -> None:
+def test_copying_or_pickling_a_kind_gives_the_same_object(kind: TaskKind) -> None:
     assert kind_named(kind.name) is kind
     assert copy.deepcopy(kind) is kind
     assert pickle.loads(pickle.dumps(kind)) is kind
     assert kind_of_problem(kind.problem_type) is kind
 
 
-def test_a_model_that_names_no_problem_is_a_classifier() -> None:
+def test_a_model_without_a_problem_type_is_a_classifier() -> None:
     assert kind_of_problem(None) is DEFAULT_KIND
 
 
-def test_settings_hold_the_object_and_json_its_name() -> None:
+def test_settings_hold_the_kind_and_json_holds_its_name() -> None:
     task = TaskSettings(dataset="x", text=("t",), label="l", kind="regression", metric="pearson")
     assert task.kind is kind_named("regression")
     assert task.model_dump(mode="json")["kind"] == "regression"
     assert TaskSettings.model_validate_json(task.model_dump_json()) == task
 
 
-def test_kinds_are_read_without_numpy_torch_or_transformers() -> None:
+def test_importing_the_kinds_imports_no_heavy_package() -> None:
     heavy = ("numpy", "scipy", "sklearn", "torch", "transformers")
     code = f"import sys, kdsweep.core.tasks; print([n for n in {heavy} if n in sys.modules])"
     done = subprocess.run(

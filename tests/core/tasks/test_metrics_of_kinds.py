@@ -1,4 +1,4 @@
-"""Metrics and the teacher's floor of regressions and of rows of several labels, by hand."""
+"""Metrics, and what a teacher must beat, in regression and multi-label tasks. Values by hand."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ def check_floor(kind: TaskKind, metric: str, data: TaskData, logits: np.ndarray)
 # --- metrics ---
 
 
-def test_correlations_are_their_formulas_and_0_where_nothing_varies() -> None:
-    given = np.array([1.0, 3.0, 2.0, 10.0], dtype=np.float32)
+def test_correlations_match_their_formulas_and_are_0_if_nothing_varies() -> None:
+    outputs = np.array([1.0, 3.0, 2.0, 10.0], dtype=np.float32)
     # Deviations from the means 2.5 and 4: (-1.5, -0.5, 0.5, 1.5) and (-3, -1, -2, 6).
     # Ranks: 1 3 2 4.
     pearson = (4.5 + 0.5 - 1 + 9) / math.sqrt(5 * 50)
     spearman = 1 - 6 * (0 + 1 + 1 + 0) / (4 * (16 - 1))
-    assert score("pearson", VALUES, given) == pytest.approx(pearson)
-    assert score("spearman", VALUES, given) == pytest.approx(spearman)
-    assert score("pearson_and_spearman", VALUES, given) == pytest.approx((pearson + spearman) / 2)
+    assert score("pearson", VALUES, outputs) == pytest.approx(pearson)
+    assert score("spearman", VALUES, outputs) == pytest.approx(spearman)
+    assert score("pearson_and_spearman", VALUES, outputs) == pytest.approx((pearson + spearman) / 2)
     assert score("pearson", VALUES, np.ones(4)) == score("spearman", VALUES, np.ones(4)) == 0.0
 
 
-def test_metrics_of_several_labels_are_their_formulas() -> None:
-    given = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 0]])
-    # By label: 2 of 2 found, none wrong; 1 of 1; 0 of 1 and 1 wrong. Rows 1 and 3 are right.
-    assert score("f1_micro", SETS, given) == pytest.approx(2 * 3 / (4 + 4))
-    assert score("f1_macro", SETS, given) == pytest.approx((1 + 1 + 0) / 3)
-    assert score("subset_accuracy", SETS, given) == 2 / 4
+def test_multi_label_metrics_match_their_formulas() -> None:
+    outputs = np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 0]])
+    # First label: 2 of 2 found; second: 1 of 1; third: 0 of 1, and 1 predicted wrongly. The second
+    # and the last row are right.
+    assert score("f1_micro", SETS, outputs) == pytest.approx(2 * 3 / (4 + 4))
+    assert score("f1_macro", SETS, outputs) == pytest.approx((1 + 1 + 0) / 3)
+    assert score("subset_accuracy", SETS, outputs) == 2 / 4
 
 
 def test_a_mean_of_two_metrics_is_reported_with_both() -> None:
@@ -58,7 +59,7 @@ def test_a_mean_of_two_metrics_is_reported_with_both() -> None:
     assert set(judge("f1", labels, logits, CLASSIFICATION)) == {"loss", "accuracy", "f1", "ece"}
 
 
-def test_a_regression_is_judged_without_classes() -> None:
+def test_a_regression_has_no_metrics_of_classes() -> None:
     logits = np.array([[1.0], [3.0], [2.0], [10.0]], dtype=np.float32)
     judged = judge("pearson", VALUES, logits, REGRESSION)
     assert set(judged) == {"loss", "pearson", "spearman"}
@@ -73,12 +74,14 @@ def test_a_regression_is_judged_without_classes() -> None:
     assert sureness(logits, REGRESSION) == {}
 
 
-def test_several_labels_are_judged_as_one_choice_each() -> None:
-    logits = np.array([[math.log(3), -math.log(3)]], dtype=np.float32)  # probabilities 3/4 and 1/4
+def test_multi_label_metrics_count_each_label_as_one_choice() -> None:
+    # Probabilities 3/4 and 1/4.
+    logits = np.array([[math.log(3), -math.log(3)]], dtype=np.float32)
     judged = judge("f1_micro", np.array([[1, 1]], dtype=np.float32), logits, MULTI_LABEL)
     assert set(judged) == {"loss", "f1_micro", "f1_macro", "subset_accuracy", "ece"}
     assert judged["loss"] == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2)
-    assert judged["ece"] == pytest.approx(0.75 - 0.5)  # both answers are 75% sure, one is right
+    # Both predictions have confidence 0.75, and one of them is right.
+    assert judged["ece"] == pytest.approx(0.75 - 0.5)
     found = fidelity(logits, np.zeros((1, 2), dtype=np.float32), MULTI_LABEL)
     assert fidelity(logits, np.ones((1, 2), dtype=np.float32), MULTI_LABEL)["agreement"] == 1 / 2
     assert found["teacher_kl"] == pytest.approx(
@@ -87,7 +90,7 @@ def test_several_labels_are_judged_as_one_choice_each() -> None:
     assert sureness(logits, MULTI_LABEL)["margin"] == pytest.approx(0.5)
 
 
-def test_each_kind_predicts_in_the_shape_of_its_labels() -> None:
+def test_predictions_have_the_shape_of_the_kinds_labels() -> None:
     logits = np.array([[-1.0, 0.0, 2.0]])
     assert CLASSIFICATION.predictions(logits).tolist() == [2]
     assert REGRESSION.predictions(logits).tolist() == [-1.0]
@@ -95,7 +98,7 @@ def test_each_kind_predicts_in_the_shape_of_its_labels() -> None:
     assert MULTI_LABEL.predictions(logits).tolist() == [[0, 1, 1]]
 
 
-# --- a teacher must have something to teach ---
+# --- what a teacher must beat ---
 
 
 def made_up(kind: TaskKind, labels: np.ndarray, names: tuple[str, ...]) -> TaskData:
@@ -103,7 +106,7 @@ def made_up(kind: TaskKind, labels: np.ndarray, names: tuple[str, ...]) -> TaskD
     return TaskData(kind, names, {"train": split, "validation": split, "test": split}, ())
 
 
-def test_a_teacher_of_a_regression_must_beat_the_mean_of_train() -> None:
+def test_a_regression_teacher_must_beat_the_mean_of_train() -> None:
     draw = np.random.default_rng(0)
     labels = draw.uniform(0, 5, 400).astype(np.float32)
     data = made_up(REGRESSION, labels, ("score",))
@@ -118,7 +121,7 @@ def test_a_teacher_of_a_regression_must_beat_the_mean_of_train() -> None:
         check_floor(REGRESSION, "pearson", data, labels[:, None] / 5.5)
 
 
-def test_a_teacher_of_several_labels_must_beat_the_majority_of_each() -> None:
+def test_a_multi_label_teacher_must_beat_the_majority_of_each_label() -> None:
     draw = np.random.default_rng(0)
     labels = (draw.random((300, 2)) < [0.8, 0.3]).astype(np.float32)
     check_floor(MULTI_LABEL, "f1_micro", made_up(MULTI_LABEL, labels, ("a", "b")), 4 * labels - 2)
