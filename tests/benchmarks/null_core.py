@@ -219,8 +219,8 @@ class _Warm:
 def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> dict[str, Any]:
     """Run the plan with `core` instead of the real one. Returns the sweep's report."""
 
-    def opened(*arguments: Any) -> Any:
-        return _Warm(open_engine(*arguments, train=core), slots, swept)
+    def opened(*arguments: Any, **options: Any) -> Any:
+        return _Warm(open_engine(*arguments, train=core, **options), slots, swept)
 
     class Watched(TrackingSync):
         def __init__(self, *arguments: Any) -> None:

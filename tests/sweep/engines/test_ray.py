@@ -209,6 +209,7 @@ def assert_gone(home: Path, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_kill_9_of_a_worker_changes_no_number_and_the_trial_resumes_soon(
     tmp_path: Path, sweep: Callable[..., Sweep], undisturbed: Home
 ) -> None:
@@ -277,8 +278,8 @@ def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Ev
 def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_deadly_core(*arguments: Any) -> Engine:
-        return open_engine(*arguments, train=deadly)
+    def with_deadly_core(*arguments: Any, **options: Any) -> Engine:
+        return open_engine(*arguments, train=deadly, **options)
 
     monkeypatch.setattr("kdsweep.sweep.driver.open_engine", with_deadly_core)
     rates = "strategies={finetune: {alpha: 1.0, learning_rate: {choices: [1.0e-3, 1.0]}}}"
