@@ -131,7 +131,7 @@ def _check_objective(space: SearchSpace, sweep: SweepConfig, document: Document)
             hint = did_you_mean(cost, COSTS) or f"; known here: {', '.join(COSTS)}"
             raise document.error(
                 ("objective", i),
-                f"objective: beside {metric} comes what a student costs, not {cost!r}{hint}",
+                f"objective: after {metric}, an objective must be a cost, not {cost!r}{hint}",
             )
     named = ", ".join(objective)
     if len(set(objective)) < len(objective):

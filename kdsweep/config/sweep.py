@@ -111,7 +111,7 @@ def _words(value: object) -> object:
             return tuple(shlex.split(value))
         except ValueError as error:
             reason = str(error).lower()
-            raise ValueError(f"command is no line that a shell could split: {reason}") from None
+            raise ValueError(f"can't split the command as a shell would: {reason}") from None
     return tuple(value) if isinstance(value, list) else value
 
 

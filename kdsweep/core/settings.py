@@ -348,7 +348,7 @@ class TrialSettings(Strict):
                 "inner states needs a teacher"
             )
         if self.teacher is None and self.further_teachers:
-            raise ValueError("further_teachers stand beside 'teacher', which is missing")
+            raise ValueError("further_teachers needs 'teacher' too; set it")
         return self
 
     @model_validator(mode="after")

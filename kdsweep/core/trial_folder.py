@@ -147,7 +147,7 @@ class TrialFolder:
         """Raise SettingsConflict if the trial was saved with other rows in one of these splits."""
         if not self.state.exists():
             return
-        # Mapped, so that the weights beside the keys are not read.
+        # Mapped, so that only the keys are read, not the weights.
         state: SavedState = torch.load(self.state, map_location="cpu", weights_only=True, mmap=True)
         saved = state["data"]
         if changed := [name for name, key in saved.items() if keys.get(name, key) != key]:

@@ -147,7 +147,7 @@ class Driver:
         while True:
             self._fill_free_slots()
             if not self.running and (self.stopping or not self.queue.has_work()):
-                # Ending Ray takes no time of the slots.
+                # The time that Ray takes to end isn't counted as slot time.
                 self.clock.no_slots()
                 return
             try:
@@ -158,7 +158,7 @@ class Driver:
             self._stop_if_asked()
 
     def _fill_free_slots(self) -> None:
-        """Start a job on every free slot. Whatever else is to be written waits until then."""
+        """Start a job on every free slot. Writing to the databases waits until then."""
         started: list[Work] = []
         while self.engine.free_slots and not self.stopping:
             running = self._ask()
@@ -306,7 +306,7 @@ class Driver:
     def _tell(self, work: Work) -> None:
         """Tell the study how the trial ended, and send it to the tracker.
 
-        Its result is in its folder already: if the driver dies here, the next one tells it.
+        Its result is in its folder already: if this driver dies here, the next one tells the study.
         """
         result = self._files(work).read_result()
         assert result is not None
@@ -404,7 +404,7 @@ class Driver:
             self._keep_students(strategy)
 
     def _resume_trial(self, trial: SearchTrial) -> None:
-        """Let it wait for a slot; if it ended and was never told, tell it."""
+        """Let it wait for a slot. If it has ended but the study doesn't know, tell the study."""
         files = self._files(trial)
         result = files.read_result()
         if result is None:

@@ -84,8 +84,8 @@ class _Opened:
 class Studies:
     """The studies of one sweep. storage: an Optuna URL.
 
-    Sampler and pruner work on a copy in memory. What they and the trials say is written to the
-    database at once, and every write can be repeated; nobody else writes there while a sweep runs.
+    Sampler and pruner work on a copy in memory. Every change is also written to the database,
+    and every write can be repeated; nobody else writes there while a sweep runs.
     Working on the database through Optuna costs three times as much, and more with each trial.
 
     Raises KdsweepError if the database can't be opened.
@@ -292,7 +292,7 @@ class Studies:
     def write_ends(self) -> None:
         """Write the ends that `tell` was given.
 
-        Apart from `tell`, so that a free slot gets its next trial before anything is written.
+        Separate from `tell`, so that a free slot gets its next trial before anything is written.
         """
         while self._unwritten_ends:
             # The error means: it was written, and then the database's answer was lost.
@@ -317,7 +317,7 @@ class Studies:
         return max(0, self.trials_for(strategy) - progress.started)
 
     def open_trials(self, strategy: str) -> list[TrialId]:
-        """Trials that were asked for and never told; while no driver runs: one died."""
+        """Trials whose end the study doesn't know. If no driver is running, one died."""
         return [TrialId(strategy, number) for number in sorted(self.progress(strategy).running)]
 
     def params(self, trial: TrialId) -> dict[str, JsonValue]:

@@ -142,7 +142,7 @@ class TrackingSync:
             left = len(self._waiting) + self._busy + len(self._refused)
             self._over = True
             self._changed.notify_all()
-        # Else it would run beside the thread of the sweep's next run in this process.
+        # Otherwise it could still run when this process runs the sweep again.
         self._thread.join(patience)
         return left
 
@@ -163,8 +163,8 @@ class TrackingSync:
             except TrackingUnreachable as error:
                 self._put_back(item, send)
                 self._wait_for_tracker(error)
-            # The tracker refuses the item for good. The sweep is worth more than its runs there,
-            # and all numbers are in home.
+            # The tracker refuses the item and won't accept it later. That must not stop the sweep:
+            # all numbers are in home.
             except Exception as error:
                 self._refuse(item, error)
             else:

@@ -60,7 +60,7 @@ class WorkQueue:
         return bool(self._confirm.ready(teacher=self._teachers.is_ready))
 
     def left(self) -> int:
-        """How many more trials there may be: more slots than that are of no use."""
+        """How many more trials there may be, which is an upper limit for useful slots."""
         strategies = self._plan.space.strategies
         to_ask = sum(self._studies.trials_left(strategy) for strategy in strategies)
         return len(self.preempted) + to_ask + self._confirm.left()

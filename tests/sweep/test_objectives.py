@@ -113,7 +113,7 @@ def test_every_sampler_works_after_trials_of_each_state(
         ),
         (
             ("objective=[accuracy, latancy]",),
-            "objective: beside accuracy comes what a student costs, not 'latancy'; "
+            "objective: after accuracy, an objective must be a cost, not 'latancy'; "
             "did you mean 'latency'?",
         ),
         (("trials=none",), "trials: must be a whole number, not 'none'"),

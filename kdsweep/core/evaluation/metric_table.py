@@ -28,7 +28,7 @@ class Metric:
     kinds: the names of the kinds of tasks that it fits.
     exact: the plain score, if it is computed in another way.
     prepared: the same as `weighted` for many students at once, if that can be faster.
-    mean_of: the metrics whose mean this is. They are reported beside it.
+    mean_of: the metrics that this one averages. They are reported too.
     """
 
     name: str

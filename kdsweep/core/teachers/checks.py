@@ -27,7 +27,7 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
             "use a checkpoint for this task"
         )
     if not data.kind.outputs_are_labels:
-        # Whatever the output is called: its error decides.
+        # Such an output has no class name to compare. Its score on validation is checked instead.
         return None
     names = list(
         teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)]

@@ -129,7 +129,7 @@ class FineTuning:
         return seconds
 
     def _is_past_its_epoch(self, epoch: float) -> bool:
-        """A teacher of a later epoch resumes the run from here."""
+        """Whether training can stop: the wanted epoch is saved. A later one resumes the run."""
         wanted = self.teacher.epoch
         return wanted is not None and epoch >= wanted and self.weights.exists()
 
@@ -149,7 +149,7 @@ def fine_tuning_settings(task: TaskSettings, teacher: TeacherSettings) -> TrialS
     assert teacher.model is not None
     training = teacher.training.model_dump(exclude={"learning_rate", "seed"})
     return TrialSettings(
-        # Unlabelled text is for the teacher's students; it makes no other teacher.
+        # Unlabelled text is for the students; it doesn't change how the teacher is trained.
         task=task.model_copy(update={"unlabelled": None}),
         student=StudentSettings(model=teacher.model, trust_remote_code=teacher.trust_remote_code),
         training=TrainingSettings(**training),

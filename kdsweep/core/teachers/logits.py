@@ -41,8 +41,8 @@ def teacher_logits(
     """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped.
 
     With `teacher.folds` each row of train is labelled by the teacher that was fine-tuned without
-    its fold. If several processes need a split that is none of the task's own (rows that only the
-    teacher labels), one computes it and the others wait.
+    its fold. If several processes need a split that the task doesn't name (unlabelled rows, views),
+    one computes it and the others wait.
     """
     rows = data.splits[split]
     by_fold = bool(teacher.folds) and split == "train"
@@ -91,7 +91,7 @@ def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) ->
 
 
 def drop_fold_logits(teacher: Teacher, data: TaskData, cache: Path) -> None:
-    """Remove the logits for train that the teachers of its folds gave: they label train again."""
+    """Remove the fold teachers' logits for train, so that they are computed again."""
     _fold_logits_file(teacher, data.train, cache).unlink(missing_ok=True)
 
 
@@ -116,7 +116,7 @@ def teacher_test(
 ) -> dict[str, float] | None:
     """What the teacher reaches on the test split, or None if its logits there were never computed.
 
-    What it reaches on another split beside test has that split's name in front: `NAME/accuracy`.
+    A score on one of `more_tests` has that split's name in front: `NAME/accuracy`.
     """
     tests = {"test": data.test, **data.more_tests}
     if not all(logits_file(teacher.key, split, cache).exists() for split in tests.values()):
@@ -134,7 +134,7 @@ def teacher_test(
 
 
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
-    # How many other splits there are depends on the space; they are removed with the teacher.
+    # Other splits are in a folder of the teacher, so that they can be removed with it.
     if rows.name not in SPLITS:
         return cache / "logits" / teacher_key / f"{rows.key}.npy"
     return cache / "logits" / f"{fingerprint('logits 1', teacher_key, rows.key)}.npy"

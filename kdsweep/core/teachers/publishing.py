@@ -32,7 +32,7 @@ from kdsweep.errors import TeacherError
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that becomes a teacher if it can be trusted.
+    """A model that becomes a teacher if it passes the checks.
 
     `source` is its folder, or its name on the Hub. `seconds` is what its fine-tuning took, in
     `training_folder`; a checkpoint has neither.
@@ -107,7 +107,7 @@ def _load_in_task_order(
 
 
 def _replace_logits(key: str, data: TaskData, train_logits: np.ndarray, cache: Path) -> None:
-    """Write the logits for train, and drop all that a removed teacher of this key left behind."""
+    """Write the logits for train, and delete those of an earlier teacher with this key."""
     for rows in data.splits.values():
         logits_file(key, rows, cache).unlink(missing_ok=True)
     shutil.rmtree(cache / "logits" / key, ignore_errors=True)

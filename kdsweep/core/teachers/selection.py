@@ -1,4 +1,4 @@
-"""Which teacher the settings mean if several are fine-tuned for it.
+"""Choosing or combining several fine-tuned teachers: the best of several seeds, and folds.
 
 It is the best of several seeds, or the teacher of all rows with one more for each fold, which
 labels the rows that it hasn't seen. Each of them is made like any other teacher and cached by
@@ -26,7 +26,7 @@ from kdsweep.errors import TeacherError, TrialDiverged
 
 
 def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
-    """The teacher, if it was made before with all that belongs to it."""
+    """The teacher, if it and the teachers of its folds are in the cache."""
     return _cached(teacher_key(task, teacher, load_task(task, cache)), teacher, cache / "teachers")
 
 
@@ -132,8 +132,8 @@ def _with_folds(
     cache: Path,
     callbacks: Callbacks,
 ) -> Teacher:
-    """The teacher of all rows, and one for each fold of train, which is fine-tuned without that
-    fold and labels it.
+    """The teacher of all rows, and for each fold of train one that is fine-tuned on the other
+    folds and labels this one.
 
     Validation and test are labelled by the teacher of all rows. It hasn't seen them either, `model:
     teacher` takes layers from it, and it is better than the others, which had fewer rows.

@@ -31,7 +31,7 @@ def judge_validation(trial: PreparedTrial, step: int) -> dict[str, float]:
 
 
 def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:
-    """What the student reaches on the test split and those beside it, and its logits for test."""
+    """What the student reaches on the test split and on more tests, and its logits for test."""
     data = trial.rows.data
     tests = {
         name: trial.student.tokenized(split)

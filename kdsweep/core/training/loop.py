@@ -71,7 +71,7 @@ def run_trial(
 
 
 def finished_trial(folder: TrialFolder) -> TrialRun:
-    """Yield what the trial yielded when it ran; returns its result or raises its TrialDiverged."""
+    """Yield the evaluations of a trial that ended; returns its result or raises TrialDiverged."""
     result = folder.read_result()
     assert result is not None
     yield from folder.read_evaluations()
@@ -87,7 +87,7 @@ def _train(
     plan = trial.plan
     for batch in trial.batches_from(state.step):
         moving = _take_step(trial, state, batch, callbacks)
-        # Evaluate, save, and only then yield: what was yielded is never lost.
+        # Evaluate, save, and only then yield: an evaluation that the caller saw is on disk.
         if state.step in plan.evaluate_after:
             trial.finite_watch.drain()
             trial.optimizer.settle()
@@ -167,7 +167,7 @@ def _evaluate(trial: PreparedTrial, state: TrainingState, moving: dict[str, floa
 
 @contextmanager
 def _unchanged_random_state(trial: PreparedTrial) -> Iterator[None]:
-    """The caller, who has control inside, may draw from the same generators."""
+    """Keep the random state: the caller may draw random numbers between two evaluations."""
     before = random_state(trial.device)
     yield
     restore_random_state(before, trial.device)
@@ -186,7 +186,7 @@ def _diverged(trial: PreparedTrial, state: TrainingState, error: TrialDiverged) 
 def _finish(trial: PreparedTrial, state: TrainingState) -> TrialResult:
     """Measure and save the student of the best evaluation, and write the result.
 
-    Only these weights meet the test split, and only if the settings ask for it.
+    Only these weights are judged on the test split, and only if the settings ask for it.
     """
     state.restore_best()
     test = None

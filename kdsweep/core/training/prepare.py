@@ -186,7 +186,7 @@ def _load_student(
 def _match_inner_states(
     settings: TrialSettings, student: ReadingModel, teacher: Teacher, rows: PreparedRows
 ) -> Matching:
-    """The terms that run the teacher beside the student, on the same tokens."""
+    """The loss terms for which teacher and student both run on the same tokens."""
     model = frozen_teacher(teacher, rows.data.label_names, rows.data.kind)
     tokenizer = load_tokenizer(str(teacher.folder))
     check_same_tokens(settings.distill, student.tokenizer, tokenizer)

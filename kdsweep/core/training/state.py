@@ -110,7 +110,7 @@ class TrainingState:
             trial.folder.write_evaluations(self.evaluations)
 
     def restore(self) -> None:
-        """Take up the state that the trial's folder holds, if it holds one."""
+        """Load the state that the trial's folder holds, if it holds one."""
         trial = self.trial
         saved = trial.folder.load_state()
         if saved is None:

@@ -25,7 +25,7 @@ from kdsweep.sweep.folders import SweepFolder
 # Events arrive at once, but a signal is only noticed between two waits.
 LONGEST_WAIT_SECONDS = 0.5
 # A process that can't be created counts as ten failures, since it fails the same way every time.
-# One whose machine left says nothing about the next, and counts as one.
+# A process that is lost with its machine counts once.
 MOST_FAILURES = 30
 FAILURES_OF_A_BROKEN_WORKER = 10
 
@@ -61,8 +61,8 @@ class _Slot:
 class RaySlots:
     """The slots of one sweep. Implements `Engine`.
 
-    On a cluster it always requests one slot more than there is room for. When a machine joins, that
-    slot starts there, which says that there is room.
+    On a cluster there is always one pending slot more than there is room for. It starts when a
+    machine joins: that is how the driver notices.
     """
 
     def __init__(

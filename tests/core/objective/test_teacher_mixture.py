@@ -293,5 +293,5 @@ def test_settings_go_through_json_and_those_of_earlier_versions_stay_as_they_are
         and "weight" not in plain["teacher"]
         and "distill" not in plain
     )
-    with pytest.raises(ValueError, match="further_teachers stand beside 'teacher'"):
+    with pytest.raises(ValueError, match="further_teachers needs .teacher. too"):
         make(teacher=None, alpha=1.0)
