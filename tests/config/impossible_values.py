@@ -339,7 +339,7 @@ def impossible_strategies() -> Iterator[Broken]:
         "sst2: no embedded",
         "sst2",
         TEXTS["sst2"].split("embedded:")[0],
-        2,
+        TEXTS["sst2"].split("name:")[0].count("\n") + 1,
         "has no 'embedded' section",
         embedded=True,
     )

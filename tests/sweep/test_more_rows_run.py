@@ -67,7 +67,7 @@ def test_a_sweep_reads_them_counts_them_and_replays_with_them(
     assert len(made) == max(
         settings["augment"]["views"] for settings in found if "augment" in settings
     )  # the second view is added to the first
-    assert replay(Home(tmp_path), "tiny", "distill-1")["verdict"] == "identical"
+    assert replay(Home(tmp_path), "tiny", "distill-1").verdict == "identical"
     write_csv(more, [(f"{text} film", "") for text, _ in sentences(50, seed=3)])
     with pytest.raises(DataError, match="the rows of unlabelled have changed since it ran"):
         replay(Home(tmp_path), "tiny", "distill-1")

@@ -30,13 +30,8 @@ FEW = (
 def test_every_teacher_is_made_before_its_trials_and_recorded(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = json.dumps(
-        next(
-            line
-            for line in space.read_text(encoding="utf-8").splitlines()
-            if line.startswith("teacher:")
-        ).split('"')[1]
-    )
+    _, _, teacher = space.read_text(encoding="utf-8").partition("teacher:")
+    model = json.dumps(teacher.split('"')[1])
     training = "training: {epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}"
     first = f"{{model: {model}, {training}}}"
     second = f"{{model: {model}, {training}, epoch: 4, weight: 2.0}}"
