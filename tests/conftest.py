@@ -78,6 +78,32 @@ def file_times(*folders: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in files}
 
 
+def make_tokenizer(vocabulary: list[str]) -> Any:
+    """A fast WordPiece tokenizer that reads BERT's way."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(
+        models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+
+
 def make_model(
     folder: Path,
     family: str = "bert",
@@ -92,34 +118,10 @@ def make_model(
     With `labels` it is a classifier.
     """
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForSequenceClassification,
-        PreTrainedTokenizerFast,
-    )
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
     vocabulary = words or WORDS
-    tokenizer = Tokenizer(
-        models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]")
-    )
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-        model_max_length=64,
-    )
+    fast = make_tokenizer(vocabulary)
     sizes = {
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
@@ -153,10 +155,10 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """tiny(family, layers=..., ...) -> the folder of a model, made once a session."""
     made: dict[tuple, Path] = {}
 
-    def build(family: str = "bert", **sizes: object) -> str:
+    def build(family: str = "bert", **sizes: Any) -> str:
         key = (family, *((name, str(value)) for name, value in sorted(sizes.items())))
         if key not in made:
-            made[key] = make_model(tmp_path_factory.mktemp(family), family, **sizes)  # type: ignore[arg-type]
+            made[key] = make_model(tmp_path_factory.mktemp(family), family, **sizes)
         return str(made[key])
 
     return build
