@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 
 Start = Callable[..., Sweep]
-MLFLOW_PASSWORD = "w0rd-of-mlflow"
+MLFLOW_PASSWORD = f"w0rd-of-mlflow-{os.getpid()}"
 PASSWORDS = (PASSWORD, QUOTED_PASSWORD, MLFLOW_PASSWORD)
 ONE_STRATEGY = ("--set", "strategies.combined=", "--set", "strategies.distill=")
 
