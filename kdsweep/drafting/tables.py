@@ -12,13 +12,12 @@ import numpy as np
 from kdsweep.core.data.readers import read_file
 from kdsweep.core.data.sources import (
     DATA_SUFFIXES,
-    hub_is_reachable,
-    hub_unreachable,
     local_path,
     looks_like_a_path,
+    reading_hub,
 )
 from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import DataError, did_you_mean, first_line
+from kdsweep.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -109,31 +108,17 @@ def _read_table(path: Path) -> Table:
 
 
 def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
-    online = hub_is_reachable()
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
+    missing = (
+        f"{name}: there is no such file or folder here, and no dataset of that name on the Hub"
+    )
+    with reading_hub("the dataset", name, missing):
+        import datasets
 
-    previous = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = previous or not online
-    try:
-        found = datasets.load_dataset(name, subset)
-    except (
-        ConnectionError,
-        datasets.exceptions.DatasetNotFoundError,
-        FileNotFoundError,
-        HfHubHTTPError,
-    ) as error:
-        if not online:
-            raise hub_unreachable("the dataset", name) from error
-        raise DataError(
-            f"{name}: there is no such file or folder here, and no dataset of that name on the "
-            f"Hub: {first_line(error)}"
-        ) from error
-    except ValueError as error:
-        hint = "; name one with --subset" if subset is None else ""
-        raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE = previous
+        try:
+            found = datasets.load_dataset(name, subset)
+        except ValueError as error:
+            hint = "; name one with --subset" if subset is None else ""
+            raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
     return {str(split): _from_dataset(rows) for split, rows in found.items()}
 
 

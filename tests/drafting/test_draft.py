@@ -128,8 +128,7 @@ def test_a_dataset_on_the_hub_is_drafted_like_any_other(
         train=features.select(range(150)), test=features.select(range(150, 200))
     )
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
-    monkeypatch.setattr("kdsweep.drafting.tables.hub_is_reachable", lambda: True)
-    monkeypatch.setattr("kdsweep.core.data.readers.hub_is_reachable", lambda: True)
+    monkeypatch.setattr("kdsweep.core.data.sources.hub_is_reachable", lambda: True)
     monkeypatch.chdir(tmp_path)
     facts = drafted("someone/films", subset="short")
     assert facts["task"] == {

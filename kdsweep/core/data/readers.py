@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.core.data.sources import (
     DATA_SUFFIXES,
-    hub_is_reachable,
-    hub_unreachable,
     local_path,
     looks_like_a_path,
+    reading_hub,
 )
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_few, first_line
@@ -133,29 +132,14 @@ def open_hub(name: str, subset: str | None, revision: str | None) -> DatasetDict
     A process sees one version of a dataset, however long it runs. Raises DataError, or
     HubUnreachable if the dataset isn't in the local cache either.
     """
-    online = hub_is_reachable()
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
+    missing = f"task.dataset: the Hub has no dataset {name!r} that can be read"
+    with reading_hub("task.dataset: the dataset", name, missing):
+        import datasets
 
-    previous = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = previous or not online
-    try:
-        return datasets.load_dataset(name, subset, revision=revision)
-    except (
-        ConnectionError,
-        datasets.exceptions.DatasetNotFoundError,
-        FileNotFoundError,
-        HfHubHTTPError,
-    ) as error:
-        if not online:
-            raise hub_unreachable("task.dataset: the dataset", name) from error
-        raise DataError(
-            f"task.dataset: the Hub has no dataset {name!r} that can be read: {first_line(error)}"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"task.dataset: {name}: {first_line(error)}") from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE = previous
+        try:
+            return datasets.load_dataset(name, subset, revision=revision)
+        except ValueError as error:
+            raise DataError(f"task.dataset: {name}: {first_line(error)}") from error
 
 
 def _from_dataset(dataset: Dataset, task: TaskSettings, source: str) -> Frame:

@@ -4,15 +4,17 @@ package (`package://`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import os
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
-from kdsweep.errors import DataError, HubUnreachable, ModelError
+from kdsweep.errors import DataError, HubUnreachable, ModelError, first_line
 
 PACKAGE = "package://"
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
@@ -88,6 +90,34 @@ def hub_is_reachable() -> bool:
     thread.start()
     thread.join(HUB_TIMEOUT_SECONDS)
     return answered.is_set()
+
+
+@contextlib.contextmanager
+def reading_hub(what: str, name: str, missing: str) -> Iterator[None]:
+    """Let `datasets` read from the Hub inside, or from its local cache if the Hub is away.
+
+    what: what is read, for the message of HubUnreachable. missing: the start of the DataError's
+    message where the Hub answers but has no such dataset.
+    """
+    online = hub_is_reachable()
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    previous = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = previous or not online
+    try:
+        yield
+    except (
+        ConnectionError,
+        datasets.exceptions.DatasetNotFoundError,
+        FileNotFoundError,
+        HfHubHTTPError,
+    ) as error:
+        if not online:
+            raise hub_unreachable(what, name) from error
+        raise DataError(f"{missing}: {first_line(error)}") from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE = previous
 
 
 def hub_unreachable(what: str, name: str) -> HubUnreachable:

@@ -205,7 +205,7 @@ def test_a_hub_dataset_is_cached_by_the_fingerprint_of_its_content(
         )
 
     task, cache = task_of("someone/films", text=("sentence",)), tmp_path / "cache"
-    monkeypatch.setattr(readers, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr("kdsweep.core.data.sources.hub_is_reachable", lambda: True)
     for word in ("first", "second"):
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, word=word, **__: hub(word))
         # As in a new process.
