@@ -4,6 +4,7 @@ settings.json     the trial's settings, written first
 metrics.jsonl     one evaluation per line
 checkpoint/       state.pt: everything that the next step depends on; removed when the trial ends
 test_logits.npy   the student's logits for the test split, if the settings ask for them
+validation_predictions.npy   what the best student predicts for validation, beside the labels
 student/          the best student, a Hugging Face folder, once the trial is complete
 result.json       written last: a trial that has it is over
 """
@@ -14,7 +15,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypedDict
+from typing import Any, BinaryIO, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from kdsweep.core.files import publishing, read_json, write_array, write_atomica
 from kdsweep.core.models.loading import save_model
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import SettingsConflict
+
+LARGEST_CLASS = 2**31
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,19 @@ class TrialResult:
     test: dict[str, float] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """A split's labels and what a student predicts for its rows, both [rows, ...]."""
+
+    labels: np.ndarray
+    predictions: np.ndarray
+
+
 class SavedState(TypedDict):
-    """What `checkpoint/state.pt` holds. `data`: the content hash of each split, by its name."""
+    """What `checkpoint/state.pt` holds. `data`: the content hash of each split, by its name.
+
+    best_predictions: for validation. Version 0.1.0 didn't save them.
+    """
 
     step: int
     data: dict[str, str]
@@ -81,6 +95,7 @@ class SavedState(TypedDict):
     evaluations: list[dict[str, Any]]
     best_index: int | None
     best_weights: dict[str, Tensor] | None
+    best_predictions: NotRequired[Tensor | None]
     seconds: float
 
 
@@ -95,6 +110,7 @@ class TrialFolder:
         self.student = root / "student"
         self.result = root / "result.json"
         self.test_logits = root / "test_logits.npy"
+        self.validation_predictions = root / "validation_predictions.npy"
 
     def claim(self, settings: TrialSettings) -> None:
         """Make the folder this trial's. Raises SettingsConflict if it is another trial's."""
@@ -172,6 +188,22 @@ class TrialFolder:
         found: np.ndarray = np.load(self.test_logits)
         return found
 
+    def write_validation_predictions(self, found: Predicted) -> None:
+        """One array [2, rows, ...]: the labels, then the predictions.
+
+        The labels make the file complete: it can be read where the data set is gone.
+        """
+        write_array(self.validation_predictions, _smallest(found))
+
+    def read_validation_predictions(self) -> Predicted | None:
+        """What the student of `best` predicts; None for a trial of version 0.1.0."""
+        if not self.validation_predictions.exists():
+            return None
+        both = np.load(self.validation_predictions)
+        # A metric may subtract, and a small integer would overflow.
+        wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
+        return Predicted(wide[0], wide[1])
+
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
 
@@ -184,3 +216,13 @@ def _save_tensors(state: SavedState, file: BinaryIO) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def _smallest(found: Predicted) -> np.ndarray:
+    """Both in one array, of the smallest type that holds them. Class numbers take a byte."""
+    both = np.stack([found.labels, found.predictions])
+    # False for NaN and infinity too.
+    if not (np.abs(both) < LARGEST_CLASS).all() or (both != np.round(both)).any():
+        return both
+    types = (np.min_scalar_type(int(end)) for end in (both.min(), both.max()))
+    return both.astype(np.promote_types(*types))

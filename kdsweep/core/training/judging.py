@@ -14,8 +14,8 @@ from kdsweep.core.training.prepare import PreparedTrial
 from kdsweep.errors import TrialDiverged
 
 
-def judge_validation(trial: PreparedTrial, step: int) -> dict[str, float]:
-    """`validation/...` of the student as it is after `step` steps.
+def judge_validation(trial: PreparedTrial, step: int) -> tuple[dict[str, float], np.ndarray]:
+    """`validation/...` of the student as it is after `step` steps, and what it predicts.
 
     Raises TrialDiverged if its logits are not finite: the last step broke the weights, and the next
     one's loss would show it.
@@ -27,7 +27,8 @@ def judge_validation(trial: PreparedTrial, step: int) -> dict[str, float]:
     judged = judge(task.metric, tokens.labels, logits, task.kind)
     if trial.rows.answers.validation is not None:
         judged |= fidelity(trial.rows.answers.validation, logits, task.kind)
-    return {metric_names.validation(name): value for name, value in judged.items()}
+    metrics = {metric_names.validation(name): value for name, value in judged.items()}
+    return metrics, task.kind.predictions(logits)
 
 
 def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:

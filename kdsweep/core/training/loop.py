@@ -28,7 +28,7 @@ from kdsweep.core.training.judging import judge_test, judge_validation, measure_
 from kdsweep.core.training.model_card import model_card
 from kdsweep.core.training.prepare import PreparedTrial, prepare
 from kdsweep.core.training.state import TrainingState
-from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
+from kdsweep.core.trial_folder import Evaluation, Predicted, TrialFolder, TrialResult
 from kdsweep.errors import Interrupted, TrialDiverged
 
 # Looking at the teacher's share of the gradient costs time: every eighth step does it, and the last
@@ -161,8 +161,8 @@ def _add_gradients(trial: PreparedTrial, step: int, batch: np.ndarray, now: Mome
 def _evaluate(trial: PreparedTrial, state: TrainingState, moving: dict[str, float]) -> None:
     means = state.take_means()
     with state.stopwatch("evaluating"):
-        validation = judge_validation(trial, state.step)
-    state.add_evaluation(means | moving | validation)
+        validation, predictions = judge_validation(trial, state.step)
+    state.add_evaluation(means | moving | validation, predictions)
 
 
 @contextmanager
@@ -189,6 +189,7 @@ def _finish(trial: PreparedTrial, state: TrainingState) -> TrialResult:
     Only these weights are judged on the test split, and only if the settings ask for it.
     """
     state.restore_best()
+    predicted = _best_predicted(trial, state)
     test = None
     if trial.settings.judge_test:
         with state.stopwatch("evaluating"):
@@ -201,6 +202,7 @@ def _finish(trial: PreparedTrial, state: TrainingState) -> TrialResult:
         card = model_card(trial.settings, state.best)
         trial.folder.save_student(trial.model, trial.student.tokenizer, card)
         trial.folder.write_evaluations(state.evaluations)
+        trial.folder.write_validation_predictions(predicted)
         result = TrialResult(
             "complete",
             state.step,
@@ -212,3 +214,13 @@ def _finish(trial: PreparedTrial, state: TrainingState) -> TrialResult:
         )
         trial.folder.write_result(result)
     return result
+
+
+def _best_predicted(trial: PreparedTrial, state: TrainingState) -> Predicted:
+    """What the best evaluation predicted for validation. Its weights are in the model."""
+    predictions = state.best_predictions
+    if predictions is None:
+        # It was before a checkpoint that version 0.1.0 wrote.
+        with state.stopwatch("evaluating"):
+            _, predictions = judge_validation(trial, state.best.step)
+    return Predicted(trial.validation_tokens.labels, predictions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,7 @@ class TrainingState:
         self.evaluations: list[Evaluation] = []
         self.best_index: int | None = None
         self.best_weights: dict[str, Tensor] | None = None
+        self.best_predictions: np.ndarray | None = None
         # On the device, so that no step waits for it: the measured quantities, the teacher's share
         # of the gradient, and how many steps looked at that share.
         measured = len(trial.objective.names) + 2
@@ -63,14 +65,18 @@ class TrainingState:
         self.summed_steps = 0
         return means
 
-    def add_evaluation(self, metrics: dict[str, float]) -> None:
-        """Keep the evaluation, and the weights if they are the best so far."""
+    def add_evaluation(self, metrics: dict[str, float], predictions: np.ndarray) -> None:
+        """Keep the evaluation, and the weights and predictions if they are the best so far.
+
+        predictions: for validation.
+        """
         epoch = self.step / self.trial.plan.steps_per_epoch
         now = time.time_ns() // 1_000_000
         self.evaluations.append(Evaluation(self.step, epoch, metrics, self.seconds, now))
         metric = metric_names.validation(self.trial.settings.task.metric)
         if self.best_index is None or metrics[metric] > self.best.metrics[metric]:
             self.best_index = len(self.evaluations) - 1
+            self.best_predictions = predictions
             # The last weights stay in the model: no need for a copy.
             self.best_weights = None if self.is_over else self._copied_weights()
 
@@ -88,6 +94,7 @@ class TrainingState:
         trial = self.trial
         matching = trial.objective.matching
         best_is_current = self.best_index is not None and self.best.step == self.step
+        predictions = self.best_predictions
         state: SavedState = {
             "step": self.step,
             "data": trial.rows.keys,
@@ -103,6 +110,7 @@ class TrainingState:
             "evaluations": [vars(evaluation) for evaluation in self.evaluations],
             "best_index": self.best_index,
             "best_weights": None if best_is_current else self.best_weights,
+            "best_predictions": None if predictions is None else torch.from_numpy(predictions),
             "seconds": self.seconds,
         }
         with self.stopwatch("saving"):
@@ -129,6 +137,8 @@ class TrainingState:
         self.evaluations = [Evaluation(**evaluation) for evaluation in saved["evaluations"]]
         self.best_index = saved["best_index"]
         self.best_weights = saved["best_weights"]
+        predictions = saved.get("best_predictions")
+        self.best_predictions = None if predictions is None else predictions.numpy()
         if self.best_weights is None and self.best_index is not None:
             self.best_weights = {name: tensor.clone() for name, tensor in saved["model"].items()}
         self.earlier_seconds = saved["seconds"]

@@ -18,7 +18,7 @@ from scipy.stats import pearsonr, spearmanr
 from kdsweep.config import SpaceError, load_space
 from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.evaluation.metric_table import metrics_for
+from kdsweep.core.evaluation.metric_table import metric_named, metrics_for
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
 from kdsweep.core.tasks import KINDS, MULTI_LABEL, REGRESSION
 from kdsweep.core.teachers.selection import prepare_teacher
@@ -273,6 +273,15 @@ def trial(task: TaskSettings, model: str, **keys: Any) -> TrialSettings:
     )
 
 
+def assert_validation_is_kept(folder: TrialFolder, metric: str) -> None:
+    """The predictions beside the labels give the metric of the best evaluation."""
+    found, result = folder.read_validation_predictions(), folder.read_result()
+    assert found is not None and found.predictions.shape == found.labels.shape
+    assert result is not None and result.best is not None
+    reached = metric_named(metric).score(found.labels, found.predictions)
+    assert reached == pytest.approx(result.best.metrics[f"validation/{metric}"], abs=1e-12)
+
+
 def test_a_regression_is_distilled_evaluated_and_served(
     table: Path, tiny: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -296,6 +305,7 @@ def test_a_regression_is_distilled_evaluated_and_served(
     served = load(tmp_path / "trial" / "student")
     served.max_length = 24
     predictions = served.predict(list(data.test.texts[0]))
+    assert_validation_is_kept(TrialFolder(tmp_path / "trial"), "pearson")
     logits = TrialFolder(tmp_path / "trial").read_test_logits()
     np.testing.assert_allclose(predictions["score"], logits[:, 0], atol=1e-4)
     assert set(predictions["label"]) == {"score"}
@@ -326,6 +336,7 @@ def test_a_multi_label_task_is_distilled_evaluated_and_served(
         "validation/ece",
         "validation/agreement",
     } <= set(last.metrics)
+    assert_validation_is_kept(TrialFolder(tmp_path / "trial"), "f1_macro")
     served = load(tmp_path / "trial" / "student")
     served.max_length = 24
     texts = list(load_task(task, tmp_path).test.texts[0])
