@@ -2,7 +2,7 @@
 # make demo       the main job on packaged data and models: minutes on two CPU cores, no network
 # make test       lint, types, and tests with at least one case of everything: under 15 minutes
 # make test-slow  the other tests: all model families, simulations, the wheel, browser pages, faults
-# make bench      kdsweep measured beside other tools, against targets: docs/performance.md;
+# make bench      kdsweep compared to other tools, and to its targets: docs/performance.md;
 #                 NAMES=... measures some of it
 # make sweep      kdsweep run of SPACE with SWEEP; SWEEP=sweeps/slurm.yaml submits Slurm jobs:
 #                 docs/slurm.md

@@ -1,7 +1,7 @@
 """`kdsweep advise`: which strategy fits a situation, by a rule and by the sweeps that have ended.
 
 The rule is a vote. Known from the space: the number of labeled rows and how far the teacher is to
-be compressed. Told by the user: the compute to spend, where the student will run, and what counts.
+be compressed. The user states the compute to spend, where the student will run, and what counts.
 Fine-tune with little compute, a student that is not small, and many labels. Distill from a strong
 teacher under strong compression for constrained deployment. Combine to balance accuracy and
 efficiency.
@@ -275,8 +275,8 @@ def _by_compression(sizes: ModelSizes) -> Vote:
         return Vote("size", value, "distill", why)
     if ratio < WEAK_COMPRESSION:
         why = (
-            f"the student is not small beside its teacher (below {WEAK_COMPRESSION:g} to 1): it "
-            "can learn the task by itself"
+            f"the student is not much smaller than its teacher (below {WEAK_COMPRESSION:g} to 1): "
+            "it can learn the task by itself"
         )
         return Vote("size", value, "finetune", why)
     why = (

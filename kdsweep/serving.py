@@ -24,7 +24,7 @@ from kdsweep.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Beside the student's files: its text columns, and how many tokens of a row it was trained on.
+# Next to the student's files: its text columns, and how many tokens of a row it was trained on.
 SETTINGS = "kdsweep.json"
 # What every pipeline of transformers calls a text and its pair.
 PAIR = ("text", "text_pair")
@@ -159,7 +159,7 @@ def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
 def write_settings(
     folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head"
 ) -> None:
-    """Write beside a student's files how it reads rows.
+    """Write next to a student's files how it reads rows.
 
     text: the task's text column(s). max_length: the most tokens of a row. truncation: which part of
     a longer text is kept.

@@ -109,7 +109,7 @@ def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
         "PYTHONWARNINGS": "ignore",
     }
     with _log(home).open("wb") as file:
-        # In a session of its own the server doesn't get our Ctrl-C, and we can stop it together
+        # In a separate session the server doesn't get our Ctrl-C, and we can stop it together
         # with its worker process.
         return subprocess.Popen(
             command,

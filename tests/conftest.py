@@ -314,7 +314,7 @@ def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
-    """finished_sweep(space, *assignments) runs a sweep in a home beside it; returns the home."""
+    """finished_sweep(space, *assignments) runs a sweep in a home next to it; returns the home."""
 
     def sweep(space: Path, *assignments: str) -> Any:
         from kdsweep.sweep import run

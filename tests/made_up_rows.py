@@ -75,7 +75,7 @@ def one_of(*values: Any) -> Make:
 
 
 def rows(count: int = 300, **columns: Make) -> list[dict[str, Any]]:
-    """Texts with these columns beside them."""
+    """Texts with these columns next to them."""
     draw = random.Random(0)
     return [
         {"message": ticket["message"], **{name: make(draw, i) for name, make in columns.items()}}

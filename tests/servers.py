@@ -171,7 +171,7 @@ def _postgres_binaries() -> Path:
 
 
 class MlflowServer:
-    """`mlflow server` on 127.0.0.1, in a session of its own."""
+    """`mlflow server` on 127.0.0.1, in a separate session."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

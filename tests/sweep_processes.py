@@ -24,7 +24,7 @@ ON_RAY = "engine={type: ray, cpus_per_trial: 1, cpus: 2}"
 
 
 class Sweep:
-    """`kdsweep run` as a process of its own, in a session of its own."""
+    """`kdsweep run` as a separate process, in a separate session."""
 
     def __init__(self, space: Path, home: Path, assignments: tuple[str, ...]) -> None:
         self.home = Home(home)

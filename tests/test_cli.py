@@ -95,7 +95,7 @@ def test_without_a_network_and_a_cache_the_error_is_one_line_that_names_embedded
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "--embedded" in done.stderr
-    # If the Hub's client retries, it takes minutes. Importing torch is slow beside other tests.
+    # If the Hub's client retries, it takes minutes. Importing torch may be slow.
     assert time.monotonic() - start < 60
     assert not (tmp_path / "home").exists()
 
@@ -184,13 +184,13 @@ def test_plan_counts_the_rows_that_only_the_teacher_labels(
         strategy: (one["unlabelled"], one["views"], one["rows"], one["sets_of_views"])
         for strategy, one in found.items()
     } == {
-        # `swap` is a range, so each trial has views of its own.
+        # `swap` is a range, so each trial has different views.
         "distill": (80, 2, 80 + 2 * train, 7),
         "combined": (80, 3, 80 + 3 * train, 4),
     }
     assert all(one["seconds_a_trial"] > 0 and one["views_mb"] > 0 for one in found.values())
     shown = CliRunner().invoke(main, arguments).stdout
-    rows = f"more rows: {80 + 3 * train:,} (80 unlabelled and up to 3 views of each row of train)"
+    rows = f"more rows: {80 + 3 * train:,} (80 unlabeled and up to 3 views of each row of train)"
     assert rows in shown
     assert "up to 4 different sets of views" in shown
 

@@ -1,4 +1,4 @@
-"""Shell completion, called as shells call it: by the environment, in a process of its own."""
+"""Shell completion, called as shells call it: by the environment, in a separate process."""
 
 from __future__ import annotations
 

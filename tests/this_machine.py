@@ -1,4 +1,4 @@
-"""What the last bits of a number depend on besides the code."""
+"""What the last bits of a number depend on in addition to the code."""
 
 from __future__ import annotations
 

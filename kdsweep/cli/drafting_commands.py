@@ -110,7 +110,7 @@ def advise(
     """Say which strategy fits SPACE before you run a sweep.
 
     The advice follows the number of rows, the sizes of the models and your answers. If a sweep of
-    this space has ended, its result is shown beside it.
+    this space has ended, its result is shown too.
 
     \b
     Example:

@@ -65,6 +65,6 @@ def _anchored(value: Plain, folder: Path) -> Plain:
 
 
 def _may_be_relative(text: str) -> bool:
-    # `model: teacher` means the fine-tuned teacher, even beside a folder of that name.
+    # `model: teacher` means the fine-tuned teacher, even if there is a folder of that name.
     is_path = text not in ("", "teacher") and not text.startswith(("package://", "/"))
     return is_path and "\0" not in text and len(text) < LONGEST_PATH

@@ -15,6 +15,7 @@ from kdsweep.config.extremes import plain_values
 from kdsweep.config.loading import Plain
 from kdsweep.config.teacher_values import Teachers
 from kdsweep.config.values import VALUE_KEYS, Value
+from kdsweep.core.objective.divergences import DEFAULT
 from kdsweep.core.settings import TrainingSettings
 from kdsweep.core.strict_model import Strict, as_tuple
 
@@ -74,7 +75,7 @@ def _short_for(key: str) -> BeforeValidator:
 class DistillValues(Strict):
     """DistillSettings, its fields values of the grammar."""
 
-    logits: Value = "kl"
+    logits: Value = DEFAULT
     temperature_follows: Value = "nothing"
     combine: Value = "weights"
     hidden: Annotated[HiddenValues | None, _short_for("weight")] = None

@@ -164,7 +164,7 @@ def _check_augment(space: SearchSpace, document: Document, name: str) -> None:
     if not space.may_be_taught(name) and not augment.may_augment_finetuning:
         raise document.error(
             here,
-            f"{dotted(here)}: views are labelled by the teacher, and where alpha is always 1 no "
+            f"{dotted(here)}: views are labeled by the teacher, and where alpha is always 1 no "
             "teacher teaches; 'in_finetuning: true' gives them the label of their row",
         )
 

@@ -218,8 +218,8 @@ def _usual_pruner(given: dict[str, Sequence[str]]) -> NoPruner | AshaPruner:
     return NoPruner(type="none") if len(given.get("objective", ())) > 1 else AshaPruner()
 
 
-# What may be an objective beside the task's metric -> the student's figure that measures it.
-# Less of each is better.
+# What may be an objective in addition to the task's metric -> the student's figure that measures
+# it. Less of each is better.
 COSTS = {"latency": "latency_ms", "size": "size_mb", "parameters": "parameters"}
 
 
@@ -227,7 +227,7 @@ class SweepConfig(Strict):
     """How many trials, how they are chosen, where they run, and what is kept.
 
     objective: what the sampler optimizes: the task's metric (by its name, or `metric`), and any of
-    `COSTS` beside it; empty: the metric alone. With several there is no pruner: Optuna has none
+    `COSTS`; empty: the metric alone. With several there is no pruner: Optuna has none
     for several objectives.
     """
 
@@ -252,7 +252,7 @@ class SweepConfig(Strict):
 
     @property
     def costs(self) -> tuple[str, ...]:
-        """The objectives beside the task's metric."""
+        """The objectives in addition to the task's metric."""
         return self.objective[1:]
 
 

@@ -88,7 +88,7 @@ class DistillSettings(Strict):
     logits: the divergence. The default stands for the default of the task's kind
     (`TrialSettings.divergence`).
     temperature_follows: `confidence` lowers the temperature for rows that the teacher doubts.
-    combine: what several teachers are weighed by in each row, besides their own weights: nothing,
+    combine: what several teachers are weighed by in each row, on top of their own weights: nothing,
     the probability that each gives to the row's label, or how sure each is.
     """
 

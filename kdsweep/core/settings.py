@@ -40,7 +40,7 @@ class Limit(Strict):
 class SplitNames(Strict):
     """What the dataset calls its splits. A split that isn't named is held out of train.
 
-    more_tests: splits that students are judged on besides test.
+    more_tests: splits that students are judged on in addition to test.
     """
 
     train: Text = "train"

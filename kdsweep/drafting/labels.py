@@ -107,7 +107,7 @@ def _is_aside(column: Column) -> bool:
 
 
 def _is_plainly_a_label(column: Column) -> bool:
-    """Whether columns of 0 and 1 beside this one are something else than its labels."""
+    """Whether this column is the label even if others hold 0 and 1."""
     if column.is_flag:
         return column.name.strip().lower() in LABEL_NAMES
     is_named = column.class_names is not None or _has_label_name(column)

@@ -96,7 +96,7 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
 
 
 def _near(data: str) -> str:
-    """A hint with the name of a file beside the one that isn't there."""
+    """A hint with the name of a file in the folder of the missing one."""
     folder = Path(data).expanduser().parent
     if not folder.is_dir():
         return ""

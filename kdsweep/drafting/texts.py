@@ -39,8 +39,8 @@ def guess_text(
     texts = texts or [column for column in candidates if _is_short_text(column)]
     if not texts:
         raise DataError(
-            f"{data}: no column looks like a text beside the label {quoted(labels)}; name one with "
-            "--text, or two for pairs, or write task.text yourself "
+            f"{data}: no column other than the label {quoted(labels)} looks like a text; name one "
+            "with --text, or two for pairs, or write task.text yourself "
             f"(columns: {seen(columns)})"
         )
     best = min(texts, key=lambda column: (rank(column.name, TEXT_NAMES), -column.words))

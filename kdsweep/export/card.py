@@ -186,7 +186,7 @@ def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
         words = ", ".join(f"{value} rows of {name}" for name, value in limits.items())
         rows.append(("at most", words))
     if task.unlabelled:
-        rows.append(("unlabelled text", short_name(task.unlabelled.dataset)))
+        rows.append(("unlabeled text", short_name(task.unlabelled.dataset)))
     rows += [(f"content hash of {name}", f"`{key}`") for name, key in hashes.items()]
     return _table(("", ""), rows)
 

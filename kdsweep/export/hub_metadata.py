@@ -28,7 +28,7 @@ HUB_NAMES = {
 
 
 def front_matter(settings: TrialSettings, facts: ExportFacts) -> ModelCardData:
-    """The card's metadata. The license is left out: whoever publishes the model chooses it."""
+    """The card's metadata. The license is left out: the publisher of the model chooses it."""
     task = settings.task
     base = base_model(settings)
     dataset = dataset_of(task)

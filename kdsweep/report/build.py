@@ -41,7 +41,7 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """What a report holds beside the comparison; its fields are the report's."""
+    """What a report holds in addition to the comparison; its fields are the report's."""
 
     pareto: tuple[ParetoEntry, ...] | None = None
     importance: dict[str, Importance | None] = field(default_factory=dict)

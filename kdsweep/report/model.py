@@ -194,7 +194,7 @@ def _entry_from_json(data: object) -> object:
 
 
 def _entry_to_json(entry: ParetoEntry) -> dict[str, str | int | float]:
-    """The costs stand beside the other keys."""
+    """The costs are keys next to the others."""
     return {
         "strategy": entry.id.strategy,
         "trial": entry.id.number,

@@ -197,7 +197,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         reached = teacher.validation if teacher.test is None else teacher.test
         facts.append(("Teacher", f"{split} {report.metric} {score(reached)}"))
     for split, words in more_tests_in_words(report).items():
-        facts.append((f"Judged beside test: {split}", words))
+        facts.append((f"Also judged on {split}", words))
     facts += teachers_in_words(report)
     results = report.strategies.values()
     counts = {

@@ -12,7 +12,7 @@ from kdsweep.report.model import ConfirmResult, Report, TeacherFacts
 
 
 def more_tests_in_words(report: Report) -> dict[str, str]:
-    """What was reached on each split that is judged beside test: split -> words."""
+    """What was reached on each split that is judged in addition to test: split -> words."""
     out = {}
     for split, found in report.more_tests.items():
         means = [

@@ -49,7 +49,7 @@ class TeacherInSteps:
 
 @dataclass(frozen=True)
 class MoreRows:
-    """What a strategy's trials read beside train, and what that costs.
+    """What a strategy's trials read in addition to train, and what that costs.
 
     unlabelled, rows: rows of a trial at most. views: views of each row. sets_of_views: different
     ones over all trials. seconds_for_the_teacher: to label the views. seconds_for_words: of a
@@ -87,7 +87,7 @@ class CostEstimate:
 
 @dataclass(frozen=True)
 class _Reading:
-    """What a strategy's trials read beside train.
+    """What a strategy's trials read in addition to train.
 
     as_long: as many rows of train would be as much to read.
     """
@@ -277,7 +277,7 @@ def _teachers_in_steps(
     return found
 
 
-# --- rows beside train ---------------------------------------------------------------------------
+# --- rows in addition to train -------------------------------------------------------------------
 
 
 def _reading(

@@ -132,7 +132,7 @@ class Driver:
         )
 
     def _end(self) -> RunEnd:
-        waiting = [*self.queue.preempted, *self.confirm.started()]
+        waiting = [*self.queue.waiting, *self.confirm.started()]
         return RunEnd(
             error=self.error,
             interrupted=self.stop.requested,
@@ -183,7 +183,7 @@ class Driver:
         if work is None:
             return None
         if isinstance(work, ConfirmRun) and (job := self.teachers.judging_job()) is not None:
-            self.queue.preempted.append(work)
+            self.queue.waiting.append(work)
             return _Running(job)
         folder = self._files(work).root
         return _Running(TrialJob(work.id, work.settings, folder, self.sweep.home.cache), work)
@@ -269,7 +269,7 @@ class Driver:
         steps, seconds = running.how_far()
         match event.outcome:
             case "saved" | "fatal":
-                self.queue.preempted.appendleft(work)
+                self.queue.waiting.appendleft(work)
                 return
             case "dropped":
                 files.write_result(TrialResult("pruned", steps, seconds))
@@ -293,7 +293,7 @@ class Driver:
                 f"{work.id.name}: {reason}; resumes from its last checkpoint "
                 f"(worker failure {failures} of {MOST_WORKER_FAILURES})"
             )
-            self.queue.preempted.appendleft(work)
+            self.queue.waiting.appendleft(work)
             self.tracking.update_trial(work.id)
             return
         steps, seconds = running.how_far()
@@ -408,7 +408,7 @@ class Driver:
         files = self._files(trial)
         result = files.read_result()
         if result is None:
-            self.queue.preempted.append(trial)
+            self.queue.waiting.append(trial)
             return
         for number, evaluation in enumerate(files.read_evaluations(), start=1):
             if evaluation.step <= result.steps:

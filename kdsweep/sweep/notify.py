@@ -78,7 +78,7 @@ def notify(on_done: OnDone, report: Report, say: Say) -> None:
 def _run(command: tuple[str, ...], report: Report) -> str:
     """Run the command with the report on its standard input; how it ended, in words.
 
-    It has a session of its own, so that what it started ends with it if it takes too long.
+    It runs in a separate session, so that what it started ends with it if it takes too long.
     """
     variables = {
         "KDSWEEP_SWEEP": report.sweep,

@@ -32,7 +32,7 @@ class Tracked:
 
 
 class SweptTrial(TrialFolder):
-    """The files of one trial, beside those of `TrialFolder`:
+    """The files of one trial, in addition to those of `TrialFolder`:
 
     tracked.json   what the tracker has of the trial
     lost.json      when and how workers died that ran it

@@ -1,7 +1,7 @@
-"""Keeps the tracker up to date with home, in a thread of its own, so that no slot waits for it.
+"""Keeps the tracker up to date with home, in a separate thread, so that no slot waits for it.
 
 Home is the truth. What a run should look like is read from the trial's folder, and `tracked.json`
-beside it says what was sent. So an outage loses nothing: what is missing is sent when the tracker
+next to it says what was sent. So an outage loses nothing: what is missing is sent when the tracker
 answers again, or by the next run of the sweep, and never twice.
 """
 

@@ -13,15 +13,16 @@ Work = SearchTrial | ConfirmRun
 
 
 class WorkQueue:
-    """Chooses the next trial: a preempted one, a new one of a search, or one that confirms.
+    """Chooses the next trial: a waiting one, a new one of a search, or one that confirms.
 
-    preempted: trials that were started and wait for a free slot.
+    waiting: trials that were started and wait for a free slot or for the teacher. They were
+    preempted, lost their worker, or are left from an earlier run of the sweep.
     """
 
     def __init__(
         self, plan: Plan, studies: Studies, confirm: ConfirmQueue, teachers: TeacherStage
     ) -> None:
-        self.preempted: deque[Work] = deque()
+        self.waiting: deque[Work] = deque()
         self._plan = plan
         self._studies = studies
         self._confirm = confirm
@@ -33,9 +34,9 @@ class WorkQueue:
         New trials go to the strategy with the fewest, so that strategies advance side by side.
         Confirm comes last: it needs a search that is over.
         """
-        for work in self.preempted:
+        for work in self.waiting:
             if self._teachers.is_ready or not work.settings.needs_teacher:
-                self.preempted.remove(work)
+                self.waiting.remove(work)
                 return work
         if open_searches := self._open_searches():
             return self._studies.ask(
@@ -54,8 +55,8 @@ class WorkQueue:
         ]
 
     def has_work(self) -> bool:
-        """Whether there is a job for a slot, now or once a preempted trial's teacher is ready."""
-        if not self._teachers.is_started or self.preempted or self._open_searches():
+        """Whether there is a job for a slot, now or once a waiting trial's teacher is ready."""
+        if not self._teachers.is_started or self.waiting or self._open_searches():
             return True
         return bool(self._confirm.ready(teacher=self._teachers.is_ready))
 
@@ -63,4 +64,4 @@ class WorkQueue:
         """How many more trials there may be, which is an upper limit for useful slots."""
         strategies = self._plan.space.strategies
         to_ask = sum(self._studies.trials_left(strategy) for strategy in strategies)
-        return len(self.preempted) + to_ask + self._confirm.left()
+        return len(self.waiting) + to_ask + self._confirm.left()

@@ -79,8 +79,8 @@ def _show_study(console: Console, study: StudyFacts, more_rows: MoreRows | None)
 
 
 def _more_rows(extra: MoreRows) -> str:
-    """What rows beside train cost, in words."""
-    parts = [f"{extra.unlabelled:,} unlabelled"] if extra.unlabelled else []
+    """What the rows in addition to train cost, in words."""
+    parts = [f"{extra.unlabelled:,} unlabeled"] if extra.unlabelled else []
     if extra.views:
         parts.append(f"up to {count(extra.views, 'view')} of each row of train")
     a_trial = duration(extra.seconds_a_trial)

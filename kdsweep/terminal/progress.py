@@ -74,7 +74,7 @@ class _Steps(NamedTuple):
 class _LiveView(Observer):
     """One line for each running trial, one for each strategy, one for time and trials left.
 
-    Live draws in a thread of its own, so attributes are replaced, never changed in place.
+    Live draws in a separate thread, so attributes are replaced, never changed in place.
     """
 
     def __init__(self, console: Console) -> None:

@@ -180,7 +180,7 @@ def _reached(version: ModelVersion, metric: str) -> float | None:
 
 
 def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> None:
-    """What MLflow needs to load a student with `kdsweep.serving`, besides the student's own files.
+    """What MLflow needs, in addition to the student's files, to load it with `kdsweep.serving`.
 
     The signature has no input: MLflow would allow only one of the forms that the model reads.
     """

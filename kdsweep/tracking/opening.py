@@ -11,7 +11,7 @@ def open_tracking(uri: str, *, experiment: str, sweep: str, artifacts: Path) -> 
     """The tracker and the student store at `uri`. Connects with the first call of either.
 
     artifacts: where files go if `uri` is a database; a server has a folder of its own.
-    A tracker besides MLflow is one more case here, chosen by how `uri` starts.
+    Another tracker than MLflow is one more case here, chosen by how `uri` starts.
     """
     # Takes a second to import, and only what trains or fetches needs it.
     from kdsweep.tracking.mlflow_connection import MlflowConnection

@@ -85,7 +85,7 @@ def _submit(home: Home, name: str, driver: list[str], worker: list[str]) -> None
     for line, why in (
         (f"squeue --jobs={driver_job},{worker_job}", "the state of the jobs"),
         (status, "the progress of the sweep"),
-        (f"tail -f {driver_log}", "the driver's log; the workers' logs are beside it"),
+        (f"tail -f {driver_log}", "the driver's log; the workers' logs are in the same folder"),
         (
             f"scancel {driver_job} {worker_job}",
             "save everything and stop; run the same `make sweep` to resume",

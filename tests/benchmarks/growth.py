@@ -1,6 +1,6 @@
 """How a trial's time grows with rows, length and layers, and the driver's with trials.
 
-Each is shown beside the time of pure compute, and drawn on a page of charts.
+Each is shown next to the time of pure compute, and drawn on a page of charts.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def keep(name: str, rows: list[Row]) -> None:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on beside the code."""
+    """What the figures depend on in addition to the code."""
     import torch
     import transformers
 

@@ -302,7 +302,7 @@ def evaluation(
     reviews: int = 200,
     budgets: tuple[int, ...] = (),
 ) -> list[Row]:
-    """budgets: further numbers of tokens per batch to try beside kdsweep's own."""
+    """budgets: further numbers of tokens per batch to try in addition to kdsweep's own."""
     model, _ = load_student(StudentSettings(model=MINILM, layers=3), ("negative", "positive"), None)
     device = model.device.type
     found = []

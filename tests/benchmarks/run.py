@@ -1,4 +1,4 @@
-"""Measure kdsweep beside what a user would take instead.
+"""Compare kdsweep to what a user would take instead.
 
     python tests/benchmarks/run.py [NAME ...]       or make bench
 
@@ -45,30 +45,30 @@ MEASUREMENTS = {
     "turnaround": Measurement("load", "how long a slot is idle between two trials"),
     "training": Measurement(
         "training",
-        "rows per second of one trial, beside a bare loop, Trainer, torchdistill and TextBrewer",
+        "rows per second of one trial, compared to a bare loop, Trainer and other tools",
     ),
     "start": Measurement(
         "sweeps", "from the start of a second sweep's process to its first training step"
     ),
     "sweep": Measurement(
         "sweeps",
-        "a whole sweep on one slot, beside Trainer and Optuna in a loop with the same trials",
+        "a whole sweep on one slot, compared to Trainer and Optuna in a loop with the same trials",
     ),
     "slots_cpu": Measurement(
         "sweeps", "one slot per core against one slot of all cores: bare training, whole sweeps"
     ),
     "pruning": Measurement("pruning", "the steps that pruning saves, and the accuracy it costs"),
     "growth": Measurement(
-        "growth", "how time grows with rows, length, layers and trials, beside pure compute"
+        "growth", "how time grows with rows, length, layers and trials, next to pure compute"
     ),
     "memory": Measurement(
         "rows", "the memory of a million rows for one slot and for eight, and of preparing them"
     ),
     "tokenizing": Measurement(
-        "rows", "a million rows tokenized, beside `datasets.map` with all cores"
+        "rows", "a million rows tokenized, compared to `datasets.map` with all cores"
     ),
     "evaluation": Measurement(
-        "rows", "judging a student in batches of similar length, beside those in file order"
+        "rows", "judging a student in batches of similar length, compared to those in file order"
     ),
 }
 

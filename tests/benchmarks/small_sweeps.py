@@ -125,7 +125,8 @@ strategies:
   hidden: {{alpha: 0.5, {RATE}, distill: {{hidden: 0.5}}}}
 """
 
-# Beside the kind: a student from scratch, and the settings of training that no other sweep changes.
+# In addition to the kind: a student from scratch, and settings of training that no other sweep
+# changes.
 MULTI_LABEL = f"""\
 task:
   dataset: data/scores.csv

@@ -187,7 +187,7 @@ def _parts(line: str) -> list[tuple[str, str]]:
     return re.findall(r"[:,] ([a-z ]+) ([\d.]+) s", line)
 
 
-# --- a whole sweep beside Trainer and Optuna ---
+# --- a whole sweep and Trainer with Optuna ---
 
 
 @dataclass
@@ -317,7 +317,7 @@ def slots_cpu(
     trials: int = 4,
     problem: Problem | None = None,
 ) -> list[Row]:
-    """One slot of all cores beside one slot per core: bare training, then whole sweeps.
+    """One slot of all cores compared to one slot per core: bare training, then whole sweeps.
 
     With 0 trials, bare training alone.
     """

@@ -1,4 +1,4 @@
-"""How fast a distillation trial trains, beside a bare loop and other tools."""
+"""How fast a distillation trial trains, compared to a bare loop and other tools."""
 
 from __future__ import annotations
 
@@ -147,7 +147,9 @@ RIVALS = {
     "textbrewer": ("textbrewer", "textbrewer"),
     "textbrewer_caching": ("textbrewer", "textbrewer"),
 }
-INSTALLING = "pip install 'kdsweep[bench]'; for torchdistill see beside `bench` in pyproject.toml"
+INSTALLING = (
+    "pip install 'kdsweep[bench]'; for torchdistill see the comment at `bench` in pyproject.toml"
+)
 MEANING = {
     "kdsweep": "kdsweep",
     "bare": "a bare loop over ready-made batches",

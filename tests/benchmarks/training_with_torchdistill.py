@@ -24,7 +24,7 @@ if importlib.util.find_spec("torchdistill") is None:
 
 
 def import_torchvision() -> None:
-    """Import torchvision, which torchdistill needs, even a CUDA build beside a CPU build of torch.
+    """Import torchvision, which torchdistill needs, even a CUDA build next to a CPU build of torch.
 
     Its compiled operators can't be loaded then. The import fails where it describes two of them,
     unless they are declared.

@@ -126,7 +126,7 @@ MISTAKES = [
     ),
     (
         "strategies.plain.augment={views: 2, mask: 0.1}",
-        "strategies.plain.augment: views are labelled by the teacher, and where alpha is",
+        "strategies.plain.augment: views are labeled by the teacher, and where alpha is",
     ),
     (
         "task.unlabelled={datasets: d}",

@@ -57,7 +57,7 @@ strategies:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The package as pip would install it: its code, and a dist-info folder beside it."""
+    """The package as pip would install it: its code, and a dist-info folder next to it."""
     site = tmp_path / "site packages"
     info = site / "extra_scores-1.2.3.dist-info"
     info.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Charts: few traces, a table of numbers beside each, and looks that don't depend on color."""
+"""Charts: few traces, a table of numbers next to each, and looks that don't depend on color."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Further test splits are reported beside the verdict and don't change it."""
+"""Further test splits are reported with the verdict and don't change it."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def test_students_are_kept_fetched_and_dropped_but_a_registered_one_stays(
     ids = [opened.runs.update(run, RunUpdate(state="complete")) for run in runs]
     for run in runs:
         opened.students.keep(run, folder, SETTINGS)
-    # What MLflow needs besides is written to MLflow only.
+    # What else MLflow needs is written to MLflow only.
     assert sorted(folder.iterdir()) == before
 
     # By its key, in another process that has not tracked this sweep.

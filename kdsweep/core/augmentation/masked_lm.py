@@ -100,7 +100,7 @@ class MaskedWords:
             # Where the next word starts: words are joined by one space.
             ends = np.cumsum([len(word) + 1 for word in masked[row]])
             word = int(np.searchsorted(ends, offsets[row, position, 1] - 1, side="right"))
-            # A text may contain a mask token of its own.
+            # A text may itself contain a mask token.
             if word in chosen[row]:
                 positions[int(row), word] = int(position)
         return positions

@@ -2,7 +2,7 @@
 
 Pure functions of a text, random numbers and shares. Words are what white space separates, so in a
 language without it each text is one word, and there is little to change. A view is never empty, and
-no view has a label of its own.
+no view has a label.
 
     mask      each word becomes the mask token with this probability
               (Tang et al. 2019, https://arxiv.org/abs/1903.12136, section 3.2)

@@ -83,7 +83,7 @@ class MappedTexts(Sequence[str]):
 
     @staticmethod
     def write(path: Path, texts: Sequence[str]) -> None:
-        """Write the texts' UTF-8 bytes into `path` and their offsets into a file beside it."""
+        """Write the texts' UTF-8 bytes into `path` and their offsets into a file next to it."""
         lengths = np.empty(len(texts), dtype=np.int64)
         with GrowingArray(path, np.uint8) as file:
             for start in range(0, len(texts), MappedTexts.ROWS_AT_ONCE):

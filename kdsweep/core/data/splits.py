@@ -52,7 +52,7 @@ def hold_out(task: TaskSettings, rows: dict[str, RawRows], notes: list[str]) -> 
 def _named_splits(
     task: TaskSettings, rows: dict[str, RawRows], notes: list[str]
 ) -> tuple[dict[str, RawRows], np.ndarray]:
-    """The splits beside train that the task names, and the hashes of all their texts."""
+    """The splits other than train that the task names, and the hashes of all their texts."""
     out: dict[str, RawRows] = {}
     taken = np.empty(0)
     whose = "a test split" if task.splits.more_tests else "the test split"

@@ -63,7 +63,7 @@ def load_unlabelled(
         if not folder.is_dir():
             with locked(
                 folder.with_suffix(".lock"),
-                lambda: say("data: waiting for another process that reads the unlabelled rows"),
+                lambda: say("data: waiting for another process that reads the unlabeled rows"),
             ):
                 if not folder.is_dir():
                     rows, notes = read()
@@ -77,7 +77,7 @@ def load_unlabelled(
 
 
 def _as_task(task: TaskSettings) -> TaskSettings:
-    """A task whose one split is the unlabelled rows.
+    """A task whose one split is the unlabeled rows.
 
     A task needs a label column; a text column is one that certainly exists.
     """

@@ -1,4 +1,4 @@
-"""The task's metric, and what is measured besides."""
+"""The task's metric, and what else is measured."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ class TaskKind(ABC):
     # --- evaluation ---
 
     def judged_beside(self, metric: Metric) -> tuple[str, ...]:
-        """The metrics that are reported beside the task's own, in their order."""
+        """The metrics that are reported in addition to the task's, in their order."""
         from kdsweep.core.evaluation.metric_table import metrics_for
 
         return metrics_for(self)

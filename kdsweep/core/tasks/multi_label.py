@@ -36,7 +36,7 @@ class MultiLabel(TaskKind):
 
     name = "multi_label"
     noun = "a task of several labels"
-    description = "each label is a yes or no of its own; a row may have several, or none"
+    description = "each label is a separate yes or no; a row may have several, or none"
     loss_formula = (
         "alpha * CE(student, labels) + (1 - alpha) * T^2 * KL(teacher || student), both for the "
         "yes or no of each label: alpha weighs the labels of the rows, T is `temperature`."

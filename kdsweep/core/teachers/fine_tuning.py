@@ -74,7 +74,7 @@ def _run_name(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> s
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A run that fine-tunes a teacher in `folder`, as a trial of its own."""
+    """A run that fine-tunes a teacher in `folder`, as a separate trial."""
 
     task: TaskSettings
     teacher: TeacherSettings
@@ -149,7 +149,7 @@ def fine_tuning_settings(task: TaskSettings, teacher: TeacherSettings) -> TrialS
     assert teacher.model is not None
     training = teacher.training.model_dump(exclude={"learning_rate", "seed"})
     return TrialSettings(
-        # Unlabelled text is for the students; it doesn't change how the teacher is trained.
+        # Unlabeled text is for the students; it doesn't change how the teacher is trained.
         task=task.model_copy(update={"unlabelled": None}),
         student=StudentSettings(model=teacher.model, trust_remote_code=teacher.trust_remote_code),
         training=TrainingSettings(**training),

@@ -40,8 +40,8 @@ def teacher_logits(
 ) -> np.ndarray:
     """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped.
 
-    With `teacher.folds` each row of train is labelled by the teacher that was fine-tuned without
-    its fold. If several processes need a split that the task doesn't name (unlabelled rows, views),
+    With `teacher.folds` each row of train is labeled by the teacher that was fine-tuned without
+    its fold. If several processes need a split that the task doesn't name (unlabeled rows, views),
     one computes it and the others wait.
     """
     rows = data.splits[split]
@@ -100,7 +100,7 @@ def _fold_logits_file(teacher: Teacher, rows: Split, cache: Path) -> Path:
 
 
 def write_logits(file: Path, logits: np.ndarray) -> None:
-    """Write the logits, and beside them the hash of their file for `check_logits`."""
+    """Write the logits, and next to them the hash of their file for `check_logits`."""
     check = _hash_file(file)
     check.unlink(missing_ok=True)
     write_array(file, logits)

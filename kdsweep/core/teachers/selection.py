@@ -135,7 +135,7 @@ def _with_folds(
     """The teacher of all rows, and for each fold of train one that is fine-tuned on the other
     folds and labels this one.
 
-    Validation and test are labelled by the teacher of all rows. It hasn't seen them either, `model:
+    Validation and test are labeled by the teacher of all rows. It hasn't seen them either, `model:
     teacher` takes layers from it, and it is better than the others, which had fewer rows.
     """
     assert teacher.folds is not None

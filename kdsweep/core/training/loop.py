@@ -138,7 +138,7 @@ def _take_step(
 def _add_gradients(trial: PreparedTrial, step: int, batch: np.ndarray, now: Moment) -> Tensor:
     """Add the gradients of a batch to the weights; returns what was measured, fp32 on the device.
 
-    This is a function of its own so that nothing holds its tensors after it ran out of memory.
+    This is a separate function so that nothing holds its tensors after it ran out of memory.
     """
     objective = trial.objective
     measured = torch.zeros(len(objective.names), device=trial.device)

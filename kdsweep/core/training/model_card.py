@@ -1,4 +1,4 @@
-"""The README.md beside a student's weights."""
+"""The README.md next to a student's weights."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class AdamW(torch.optim.AdamW):
             self._own_tokens = own_tokens(model, module.num_embeddings)
 
     def read(self, *input_ids: np.ndarray) -> None:
-        """Announce the tokens of the next step; the model may add special tokens of its own."""
+        """Announce the tokens of the next step; the model may add special tokens itself."""
         if self._rows is not None:
             self._rows.read(
                 np.unique(np.concatenate([self._own_tokens, *(part.ravel() for part in input_ids)]))

@@ -24,7 +24,7 @@ from kdsweep.report.charts.material import Material, Reached
 from kdsweep.report.schedules import in_words, peak_rate, rate_in_words, sample
 
 SCHEDULED = ("alpha", "temperature", "learning_rate")
-MOST_OTHERS = 4  # parameters beside the schedules
+MOST_OTHERS = 4  # parameters other than the schedules
 MOST_TICKS = 5
 MOST_LETTERS = 16
 BEST_SHOWN = 10
@@ -91,7 +91,7 @@ def _bars(shares: Mapping[str, float], color: str) -> Figure:
 
 
 def _bars_layout(shares: Mapping[str, float]) -> Figure:
-    """Names stand above the bars: a phone has no room beside them."""
+    """Names stand above the bars: a phone has no room next to them."""
     notes = [
         {
             "text": text,

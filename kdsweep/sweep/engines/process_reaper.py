@@ -1,6 +1,6 @@
 """Kills the processes that a sweep started and could not end itself.
 
-It runs beside Ray as a process of its own, so it outlives a `kill -9` of its parent. Some of Ray's
+It runs next to Ray as a separate process, so it outlives a `kill -9` of its parent. Some of Ray's
 agents would otherwise keep running for a minute. Every process of a session has SESSION_VARIABLE in
 its environment. When the parent's end of the pipe closes, all of those are killed and the session's
 folder is removed.

@@ -48,7 +48,7 @@ class ClusterFile:
 
 
 class ClusterHead(StartedRay):
-    """The head, without slots of its own."""
+    """The head, without slots."""
 
     def announce_end(self, *, resuming: bool) -> None:
         self._publish("away" if resuming else "over")

@@ -75,7 +75,7 @@ class Worker:
             threading.Thread(target=self._wait_for_signal, name="signals", daemon=True).start()
 
     def hello(self, probe: Path, content: str, packages: Collection[str] = ()) -> WorkerHost:
-        """Say where this worker runs, after reading `probe` and writing an answer beside it.
+        """Say where this worker runs, after reading `probe` and writing an answer next to it.
 
         packages: whose versions the driver wants to know.
         """

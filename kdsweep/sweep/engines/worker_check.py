@@ -1,6 +1,6 @@
 """Whether a worker can do its part: it shares the driver's home, and has the same packages.
 
-To show that it shares home, it reads a file there and writes another one beside it.
+To show that it shares home, it reads a file there and writes another one next to it.
 """
 
 from __future__ import annotations

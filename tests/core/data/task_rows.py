@@ -1,4 +1,4 @@
-"""What the tests of reading, splitting and labelling share: rows, and a task that is loaded."""
+"""What the tests of reading, splitting and labeling share: rows, and a task that is loaded."""
 
 from __future__ import annotations
 

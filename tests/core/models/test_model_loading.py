@@ -108,7 +108,7 @@ def test_a_head_of_the_same_size_is_kept_and_another_is_new(tiny: Callable[..., 
 
 @pytest.fixture
 def package(tmp_path: Path, tiny: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A package that must be found, never imported; beside it something that is not part of it."""
+    """A package that must be found, never imported; next to it something that is not part of it."""
     folder = tmp_path / "site" / "tiny_model_package"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("raise RuntimeError('imported')\n")

@@ -27,7 +27,7 @@ class Glue(NamedTuple):
     """A task as `nyu-mll/glue` has it.
 
     classes: in the order of their numbers; None if the label is a number. reported: the metrics.
-    labelled_splits: the splits beside train that have labels.
+    labelled_splits: the splits other than train that have labels.
     """
 
     text: tuple[str, ...]

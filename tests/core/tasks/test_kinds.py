@@ -237,16 +237,16 @@ def test_numbers_in_lists_of_labels_index_the_names_of_the_dataset(tmp_path: Pat
 
     names = datasets.ClassLabel(names=["red", "green", "blue"])
     features = datasets.Features(
-        {"text": datasets.Value("string"), "colours": datasets.Sequence(names)}
+        {"text": datasets.Value("string"), "colors": datasets.Sequence(names)}
     )
-    rows = {"text": [f"text {i}" for i in range(60)], "colours": [[], [0, 2], [1]] * 20}
+    rows = {"text": [f"text {i}" for i in range(60)], "colors": [[], [0, 2], [1]] * 20}
     dataset = datasets.Dataset.from_dict(rows, features=features)
     datasets.DatasetDict({"train": dataset}).save_to_disk(str(tmp_path / "data"))
     data = load_task(
         TaskSettings(
             dataset=str(tmp_path / "data"),
             text="text",
-            label="colours",
+            label="colors",
             kind="multi_label",
             metric="subset_accuracy",
         )

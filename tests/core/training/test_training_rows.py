@@ -144,7 +144,7 @@ def test_a_distilled_student_trains_on_unlabelled_text_and_a_fine_tuned_one_does
     rows = len(load_task(plain.task, cache).train)
     # An epoch goes over all rows.
     assert steps == {"plain": 2 * -(-rows // 16), "richer": 2 * -(-(rows + 90) // 16)}
-    # A file that doesn't exist shows that fine-tuning reads no unlabelled text.
+    # A file that doesn't exist shows that fine-tuning reads no unlabeled text.
     missing = make(task={"unlabelled": str(tmp_path / "missing.csv")})
     both = [
         metrics(fine_tuned(settings), tmp_path / name, cache)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdsweep.sweep.engines.process_reaper import session_processes
 
-# Starts a child in a session of its own, which a signal to the parent's group doesn't reach.
+# Starts a child in a separate session, which a signal to the parent's group doesn't reach.
 PARENT = """
 import subprocess, sys, time
 from pathlib import Path
