@@ -1,7 +1,8 @@
 """YAML files as validated values. No torch, no Optuna."""
 
 from kdsweep.config.plan import Plan, checked_name, load, trials_of
-from kdsweep.config.space import SearchSpace, load_space
+from kdsweep.config.space import SearchSpace
+from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import SweepConfig, load_sweep
 from kdsweep.errors import SpaceError
 

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, split_assignment
-from kdsweep.config.space import SearchSpace, build_space, space_document
+from kdsweep.config.space import SearchSpace
+from kdsweep.config.space_loading import build_space, space_document
 from kdsweep.config.sweep import COSTS, SWEEP_KEYS, SweepConfig, sweep_document
 from kdsweep.core.strict_model import Name
 from kdsweep.errors import SpaceError, did_you_mean

@@ -1,28 +1,19 @@
 """The search space: WHAT one trial may be.
 
-The rules that no single key can check are in `space_checks`.
+The rules that no single key can check are in `space_checks`, and `space_loading` makes a space from
+its file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
-from kdsweep.config.broken_rules import validate
 from kdsweep.config.extremes import extremes, numbers_in, plain_values
-from kdsweep.config.loading import (
-    Document,
-    Override,
-    Plain,
-    Scalar,
-    read_document,
-    split_assignment,
-    split_path,
-)
+from kdsweep.config.loading import Plain, Scalar
 from kdsweep.config.parameters import (
     NotAdmitted,
     Parameter,
@@ -32,7 +23,6 @@ from kdsweep.config.parameters import (
     parameters,
     settle,
 )
-from kdsweep.config.relative_paths import anchor_paths
 from kdsweep.config.section_values import (
     Strategy,
     StudentValues,
@@ -42,11 +32,11 @@ from kdsweep.config.section_values import (
     values_of,
 )
 from kdsweep.config.setting_types import is_whole
-from kdsweep.config.space_checks import check_space
 from kdsweep.config.teacher_values import Teachers, TeacherValues, as_teachers
 from kdsweep.config.values import Value
 from kdsweep.core.distill_settings import DistillSettings
-from kdsweep.core.plugins import used_plugins
+from kdsweep.core.objective.divergences import DIVERGENCES
+from kdsweep.core.plugins import DIVERGENCES_GROUP, METRICS_GROUP, plugin_package
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.settings import (
     AugmentSettings,
@@ -59,8 +49,6 @@ from kdsweep.core.settings import (
 from kdsweep.core.strict_model import Name, Strict
 from kdsweep.errors import did_you_mean
 
-# What `embedded` may replace, whole or a part of it.
-STAND_INS = ("task", "teacher", "student", "training", "strategies")
 SCHEDULED = ("alpha", "temperature", "learning_rate")
 
 
@@ -241,12 +229,20 @@ class SearchSpace(Strict):
 
     def plugins(self) -> dict[str, tuple[str, str]]:
         """Metric or divergence -> the package that adds it and its version."""
+        # Imported here: the table needs numpy, and a command that reads no task should start
+        # without.
+        from kdsweep.core.evaluation.metric_table import METRICS
+
         divergences = {
             str(value)
             for strategy in self.strategies.values()
             for _, value in plain_values(strategy.distill.logits)
         }
-        return used_plugins(self.task.metric, sorted(divergences))
+        metric = self.task.metric
+        wanted = [(METRICS_GROUP, metric)] if metric not in METRICS else []
+        wanted += [(DIVERGENCES_GROUP, name) for name in sorted(divergences - DIVERGENCES.keys())]
+        found = {name: plugin_package(group, name) for group, name in wanted}
+        return {name: package for name, package in found.items() if package is not None}
 
     def students(self) -> list[StudentSettings]:
         """Each choice of a student, with both ends of each range."""
@@ -302,81 +298,3 @@ class SearchSpace(Strict):
         out["training"] = training | given
         out["strategies"] = data["strategies"]
         return out
-
-
-# --- from a file to a space ---
-
-
-def space_document(path: Path | str, *, embedded: bool = False) -> Document:
-    """A space file as data; with `embedded`, its `embedded` sections replace the others."""
-    document = read_document(path)
-    stand_ins = document.take_out("embedded")
-    if not embedded:
-        return document
-    if stand_ins is None:
-        raise document.error(
-            (),
-            "has no 'embedded' section, so it can't run with --embedded; add one "
-            "(task, teacher, student that come as packages)",
-        )
-    for key, value in stand_ins.data.items():
-        keys = split_path(key)
-        if keys[0] not in STAND_INS:
-            hint = did_you_mean(key, STAND_INS) or f"; known here: {', '.join(STAND_INS)}"
-            raise stand_ins.error((key,), f"embedded: unknown key {key!r}{hint}")
-        document.replace(Override(keys, value, stand_ins.origins_under(key)))
-    return document
-
-
-def build_space(document: Document, *, embedded: bool = False) -> SearchSpace:
-    """The document as a checked SearchSpace. Raises SpaceError with file, line, rule and value."""
-    if "embedded" in document.data:
-        raise document.error(
-            ("embedded",),
-            "'embedded' can't be set: use --embedded to take the sections of the space's "
-            "'embedded'",
-        )
-    anchor_paths(document)
-    space = validate(SearchSpace, document)
-    check_space(space, document)
-    return _with_lengths_of_teachers(space.model_copy(update={"embedded": embedded}))
-
-
-def _with_lengths_of_teachers(space: SearchSpace) -> SearchSpace:
-    """The space, its teachers reading as much of a text as the student by default."""
-    length = getattr(space.training, "max_length", None)
-    if not isinstance(length, int):
-        return space
-
-    def limited(teachers: Teachers | None) -> Teachers | None:
-        if isinstance(teachers, TeacherValues):
-            return teachers.reading_at_most(length)
-        if teachers is None:
-            return None
-        return tuple(teacher.reading_at_most(length) for teacher in teachers)
-
-    strategies = {
-        name: strategy.model_copy(update={"teacher": limited(strategy.teacher)})
-        for name, strategy in space.strategies.items()
-    }
-    changes = {"teacher": limited(space.teacher), "strategies": strategies}
-    return space.model_copy(update=changes)
-
-
-def load_space(
-    path: Path | str,
-    *,
-    embedded: bool = False,
-    assignments: list[str] | tuple[str, ...] = (),
-    is_stored: bool = False,
-) -> SearchSpace:
-    """A search space from its file; `assignments` are `key.path=value` texts that override it.
-
-    is_stored: the file was written by a sweep, perhaps of an older version. Raises SpaceError
-    with file and line.
-    """
-    document = space_document(path, embedded=embedded)
-    document.is_stored = is_stored
-    for text in assignments:
-        document.replace(split_assignment(text))
-    return build_space(document, embedded=embedded)

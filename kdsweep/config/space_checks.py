@@ -6,7 +6,7 @@ Each function raises SpaceError at the value that breaks a rule.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import Annotated, Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,13 +23,11 @@ from kdsweep.config.older_spaces import is_read_as_default
 from kdsweep.config.parameters import NotAdmitted, parameters
 from kdsweep.config.section_values import given_fields, values_of
 from kdsweep.config.setting_types import is_whole, setting_named
+from kdsweep.config.space import SearchSpace
 from kdsweep.config.teacher_values import TeacherValues, every_settled
 from kdsweep.config.values import AnyOf, Range, Value
 from kdsweep.core.distill_settings import BOUNDS, outside_bounds
 from kdsweep.core.schedules import parse_schedule
-
-if TYPE_CHECKING:
-    from kdsweep.config.space import SearchSpace
 
 KINDS_OF_VIEWS = ("mask", "ngram", "swap", "masked_lm")
 # Sections of a strategy whose values are checked by themselves.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
@@ -35,17 +34,6 @@ def plugin_package(group: str, name: str) -> tuple[str, str] | None:
     if point is None or point.dist is None:
         return None
     return point.dist.name, point.dist.version
-
-
-def used_plugins(metric: str, divergences: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Name -> package and its version, of those that aren't kdsweep's own."""
-    from kdsweep.core.evaluation.metric_table import METRICS
-    from kdsweep.core.objective.divergences import DIVERGENCES
-
-    wanted = [(METRICS_GROUP, metric)] if metric not in METRICS else []
-    wanted += [(DIVERGENCES_GROUP, name) for name in divergences if name not in DIVERGENCES]
-    found = {name: plugin_package(group, name) for group, name in wanted}
-    return {name: package for name, package in found.items() if package is not None}
 
 
 def load_plugin(group: str, name: str, expected: type[Added]) -> Added:

@@ -21,7 +21,7 @@ from kdsweep.core.strict_model import (
     one_or_more,
     short_for,
 )
-from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.core.tasks import DEFAULT_KIND, unfit_labels
 
 SPLITS = ("train", "validation", "test")
 Truncation = Literal["head", "tail", "head_tail"]
@@ -135,7 +135,7 @@ class TaskSettings(Strict):
                 f"metric {self.metric} is for kind: {' or '.join(fitting)}; a task of kind: "
                 f"{self.kind} has {', '.join(metrics_for(self.kind))}"
             )
-        if broken := self.kind.unfit_task(self):
+        if broken := unfit_labels(self.kind, self.label, self.labels):
             raise ValueError(broken)
         return self
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kdsweep.config import checked_name
 from kdsweep.config.loading import Document, Plain, parse_yaml
-from kdsweep.config.space import build_space
+from kdsweep.config.space_loading import build_space
 from kdsweep.core.files import write_atomically
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.drafting.columns import listed, shown

@@ -15,7 +15,7 @@ from kdsweep import metric_names
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.config import Plan
 from kdsweep.config.loading import Plain
-from kdsweep.config.space import load_space
+from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import fingerprint, read_json

@@ -20,7 +20,7 @@ from kdsweep.core.tasks import CLASSIFICATION, REGRESSION
 from kdsweep.errors import KdsweepError
 
 CODE = """
-from kdsweep.core.evaluation.metric_table import Metric
+from kdsweep.core.evaluation.metric import Metric
 from kdsweep.core.objective.divergences import Divergence
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kdsweep.config import SweepConfig
-from kdsweep.config.space import load_space
+from kdsweep.config.space_loading import load_space
 from kdsweep.sweep.studies import SearchTrial, Studies
 
 SPACE = """\

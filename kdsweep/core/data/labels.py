@@ -11,8 +11,7 @@ from typing import SupportsFloat
 
 import numpy as np
 
-from kdsweep.core.data.raw_rows import RawRows, as_text
-from kdsweep.core.settings import TaskSettings
+from kdsweep.core.data.raw_values import RawLabels, as_text
 from kdsweep.errors import DataError, first_few
 
 Labels = tuple[tuple[str, ...], dict[str, np.ndarray]]
@@ -25,25 +24,24 @@ LARGEST_NUMBER = float(np.finfo(np.float32).max)
 # --- one class for each row ---
 
 
-def number_labels(
-    task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-) -> Labels:
+def number_labels(raw: RawLabels) -> Labels:
     """The names of the classes, and for each split their numbers from 0, int64 [rows].
 
-    dataset_names: the classes if the dataset itself names them; its labels are their numbers.
+    If the dataset itself names the classes, its labels are their numbers.
     """
     found = {
-        name: [_as_label(task, name, value) for value in part.labels] for name, part in rows.items()
+        name: [_as_label(raw, name, value) for value in values]
+        for name, values in raw.splits.items()
     }
     for name, labels in found.items():
         if missing := sum(label in {"-1", ""} for label in labels):
             raise DataError(
                 f"task.label: {missing:,} of {len(labels):,} rows of the {name} split have no "
-                f"label ({task.label} is -1 or empty); name another split, or remove those rows"
+                f"label ({raw.label} is -1 or empty); name another split, or remove those rows"
             )
     values = sorted(set(found["train"]), key=_label_order)
-    names, numbers = _names_and_numbers(task, values, dataset_names)
-    _check_classes(task, values, names, len(found["train"]))
+    names, numbers = _names_and_numbers(raw, values)
+    _check_classes(raw, values, names, len(found["train"]))
     for name, labels in found.items():
         if unknown := sorted(set(labels) - numbers.keys()):
             raise _unknown_label(name, unknown[0], values)
@@ -53,20 +51,18 @@ def number_labels(
     }
 
 
-def _names_and_numbers(
-    task: TaskSettings, values: list[str], dataset_names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, int]]:
+def _names_and_numbers(raw: RawLabels, values: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
     """The names of the outputs, and the number of the output of each raw value.
 
     `task.labels` orders known names, or names the numbers 0, 1, ...
     """
-    if dataset_names:
-        names = dataset_names
+    if raw.dataset_names:
+        names = raw.dataset_names
         numbers = {str(i): i for i in range(len(names))}
     else:
         names = tuple(values)
         numbers = {name: i for i, name in enumerate(names)}
-    wanted = task.labels
+    wanted = raw.wanted
     if wanted is None:
         return names, numbers
     if set(wanted) == set(names):
@@ -79,33 +75,33 @@ def _names_and_numbers(
 
 
 def _check_classes(
-    task: TaskSettings, values: list[str], names: tuple[str, ...], train_rows: int
+    raw: RawLabels, values: list[str], names: tuple[str, ...], train_rows: int
 ) -> None:
     if len(values) < 2:
         raise DataError(
-            f"task.label: every row of train has the same label ({task.label} = {values[0]!r}); "
+            f"task.label: every row of train has the same label ({raw.label} = {values[0]!r}); "
             "name another column, or add rows with other labels"
         )
     if len(values) > 20 and len(values) > train_rows / 4:
         raise DataError(
-            f"task.label: column {task.label!r} has {len(values):,} values in {train_rows:,} rows: "
+            f"task.label: column {raw.label!r} has {len(values):,} values in {train_rows:,} rows: "
             "that is no label column; name another one"
         )
-    if task.metric in ("f1", "accuracy_and_f1") and len(names) != 2:
+    if raw.metric in ("f1", "accuracy_and_f1") and len(names) != 2:
         raise DataError(
-            f"task.metric: {task.metric} is for 2 classes and there are {len(names)} "
+            f"task.metric: {raw.metric} is for 2 classes and there are {len(names)} "
             f"({first_few(names)}); use f1_macro, accuracy or matthews"
         )
 
 
-def _as_label(task: TaskSettings, split: str, value: object) -> str:
+def _as_label(raw: RawLabels, split: str, value: object) -> str:
     """A label as text: 1, 1.0, True, '1' and '1.0' are the same class.
 
     Raises DataError for lists and for a number with a fraction.
     """
     if isinstance(value, list | dict | np.ndarray):
         raise DataError(
-            f"task.label: {task.label} of {split} has lists, but a row must have one label; "
+            f"task.label: {raw.label} of {split} has lists, but a row must have one label; "
             "if a row may have several, set task.kind: multi_label"
         )
     if isinstance(value, bool | np.bool_):
@@ -119,7 +115,7 @@ def _as_label(task: TaskSettings, split: str, value: object) -> str:
         return text
     if number != int(number):
         raise DataError(
-            f"task.label: {task.label} of {split} has {text!r}, but a class label must be a whole "
+            f"task.label: {raw.label} of {split} has {text!r}, but a class label must be a whole "
             "number or a name; for a regression set task.kind: regression"
         )
     return str(int(number))
@@ -143,32 +139,32 @@ def _unknown_label(split: str, label: str, values: list[str]) -> DataError:
 # --- a number for each row ---
 
 
-def read_numbers(task: TaskSettings, rows: dict[str, RawRows]) -> Labels:
+def read_numbers(raw: RawLabels) -> Labels:
     """The name of the column, and for each split its numbers, fp32 [rows]."""
     found = {}
-    for name, part in rows.items():
-        if missing := sum(as_text(value).strip() == "" for value in part.labels):
+    for name, values in raw.splits.items():
+        if missing := sum(as_text(value).strip() == "" for value in values):
             raise DataError(
-                f"task.label: {missing:,} of {len(part):,} rows of the {name} split have no label "
-                f"({task.label} is empty); remove those rows"
+                f"task.label: {missing:,} of {len(values):,} rows of the {name} split have no "
+                f"label ({raw.label} is empty); remove those rows"
             )
-        numbers = [_as_number(task, name, value) for value in part.labels]
+        numbers = [_as_number(raw, name, value) for value in values]
         found[name] = np.array(numbers, dtype=np.float32)
-        if len(part) > 1 and np.ptp(found[name]) == 0:
+        if len(values) > 1 and np.ptp(found[name]) == 0:
             raise DataError(
-                f"task.label: every row of the {name} split has the same label ({task.label} = "
+                f"task.label: every row of the {name} split has the same label ({raw.label} = "
                 f"{found[name][0]:g}), so nothing can be learned from it; labels that are not "
                 "public are often -1: name another split"
             )
-    return task.label_columns, found
+    return raw.columns, found
 
 
-def _as_number(task: TaskSettings, split: str, value: object) -> float:
+def _as_number(raw: RawLabels, split: str, value: object) -> float:
     number = _float_or_nan(value)
     # A comparison with NaN is False.
     if not abs(number) <= LARGEST_NUMBER:
         raise DataError(
-            f"task.label: {task.label} of {split} has {str(value)[:40]!r}: with kind: regression a "
+            f"task.label: {raw.label} of {split} has {str(value)[:40]!r}: with kind: regression a "
             "label must be a number, below 3.4e+38"
         )
     return number
@@ -186,25 +182,20 @@ def _float_or_nan(value: object) -> float:
 # --- several labels for each row ---
 
 
-def read_label_sets(
-    task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-) -> Labels:
-    """The names of the labels, and for each split 1 where a row has one, fp32 [rows, labels].
-
-    dataset_names: the labels if the dataset itself names them.
-    """
-    if isinstance(task.label, tuple):
-        flags = {name: _flags(task, name, part.labels) for name, part in rows.items()}
-        return _in_wanted_order(task, flags)
+def read_label_sets(raw: RawLabels) -> Labels:
+    """The names of the labels, and for each split 1 where a row has one, fp32 [rows, labels]."""
+    if isinstance(raw.label, tuple):
+        flags = {name: _flags(raw, name, values) for name, values in raw.splits.items()}
+        return _in_wanted_order(raw, flags)
     found = {
-        name: [_as_labels(task, name, value) for value in part.labels]
-        for name, part in rows.items()
+        name: [_as_labels(raw, name, value) for value in values]
+        for name, values in raw.splits.items()
     }
     values = sorted({label for labels in found["train"] for label in labels}, key=_label_order)
-    names, numbers = _names_and_numbers(task, values, dataset_names)
+    names, numbers = _names_and_numbers(raw, values)
     if len(names) < 2:
         raise DataError(
-            f"task.label: the rows of train have {len(names)} different labels in {task.label}, "
+            f"task.label: the rows of train have {len(names)} different labels in {raw.label}, "
             "but there must be at least 2; name another column"
         )
     out = {}
@@ -218,28 +209,28 @@ def read_label_sets(
     return names, out
 
 
-def _as_labels(task: TaskSettings, split: str, value: object) -> list[str]:
+def _as_labels(raw: RawLabels, split: str, value: object) -> list[str]:
     if not isinstance(value, list | tuple | np.ndarray):
         raise DataError(
-            f"task.label: {task.label} of {split} has {value!r}: with kind: multi_label a row must "
+            f"task.label: {raw.label} of {split} has {value!r}: with kind: multi_label a row must "
             "have a list of labels (json, jsonl, parquet, a dataset), or task.label must name "
             "several columns of 0 and 1"
         )
-    labels = [_as_label(task, split, one) for one in value]
+    labels = [_as_label(raw, split, one) for one in value]
     if {"-1", ""} & set(labels):
         raise DataError(
-            f"task.label: {task.label} of {split} has a list with -1 or nothing in it, which is no "
+            f"task.label: {raw.label} of {split} has a list with -1 or nothing in it, which is no "
             "label; give a row without labels an empty list"
         )
     return labels
 
 
-def _flags(task: TaskSettings, split: str, rows: list[object]) -> np.ndarray:
+def _flags(raw: RawLabels, split: str, rows: list[object]) -> np.ndarray:
     """fp32 [rows, columns] of 0 and 1. rows: a tuple with a value of each column."""
-    flags = np.empty((len(rows), len(task.label_columns)), dtype=np.float32)
+    flags = np.empty((len(rows), len(raw.columns)), dtype=np.float32)
     for number, row in enumerate(rows):
         assert isinstance(row, tuple)
-        for column, (name, value) in enumerate(zip(task.label_columns, row, strict=True)):
+        for column, (name, value) in enumerate(zip(raw.columns, row, strict=True)):
             flag = FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value
             flags[number, column] = _float_or_nan(flag)
             if flags[number, column] not in (0, 1):
@@ -250,17 +241,17 @@ def _flags(task: TaskSettings, split: str, rows: list[object]) -> np.ndarray:
     return flags
 
 
-def _in_wanted_order(task: TaskSettings, found: dict[str, np.ndarray]) -> Labels:
+def _in_wanted_order(raw: RawLabels, found: dict[str, np.ndarray]) -> Labels:
     """The columns in the order of `task.labels`, if the space has that."""
-    names = task.label_columns
-    if task.labels is None:
+    names = raw.columns
+    if raw.wanted is None:
         return names, found
-    if sorted(task.labels) != sorted(names):
+    if sorted(raw.wanted) != sorted(names):
         raise DataError(
-            f"task.labels: [{first_few(task.labels)}] are not the columns of task.label: "
+            f"task.labels: [{first_few(raw.wanted)}] are not the columns of task.label: "
             f"{first_few(names)}"
         )
-    order = [names.index(name) for name in task.labels]
-    return task.labels, {
+    order = [names.index(name) for name in raw.wanted]
+    return raw.wanted, {
         name: np.ascontiguousarray(flags[:, order]) for name, flags in found.items()
     }

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdsweep.core.data.raw_rows import RawRows, clean_rows
+from kdsweep.core.data.raw_values import RawLabels
 from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
@@ -145,7 +146,10 @@ def _read_task(task: TaskSettings, hub: DatasetDict | None) -> TaskData:
     rows = {name: clean_rows(task, name, frame, notes) for name, frame in frames.items()}
     rows = hold_out(task, rows, notes)
     rows = {name: limit_rows(task, name, part) for name, part in rows.items()}
-    label_names, labels = task.kind.read_labels(task, rows, frames["train"].label_names)
+    raw = {name: part.labels for name, part in rows.items()}
+    label_names, labels = task.kind.read_labels(
+        RawLabels(task.label, raw, task.labels, task.metric, frames["train"].label_names)
+    )
     # A fold is left out after labels were read, because no fold changes which classes there are.
     rows["train"], labels["train"] = _without_fold(task, rows["train"], labels["train"], notes)
     splits = {

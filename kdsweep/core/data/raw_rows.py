@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdsweep.core.data.raw_values import as_text
 from kdsweep.core.data.readers import Frame
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_few
@@ -93,13 +94,3 @@ def _chosen_by_where(task: TaskSettings, frame: Frame, rows: int) -> np.ndarray:
                 f"the column has {common}"
             )
     return keep
-
-
-def as_text(value: object) -> str:
-    """A value of a text column as text; "" for None and NaN."""
-    if value is None or (isinstance(value, float) and value != value):
-        return ""
-    text = value if isinstance(value, str) else str(value)
-    # JSON can hold half of a surrogate pair (an emoji cut in two). It is no character, and
-    # tokenizers and files refuse it.
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kdsweep.core.evaluation.metric_table import metric_named
+from kdsweep.core.evaluation.metric_table import metric_named, metrics_for
 from kdsweep.core.tasks.base import TaskKind
 
 CALIBRATION_BINS = 15
@@ -18,7 +18,8 @@ def judge(metric: str, labels: np.ndarray, logits: np.ndarray, kind: TaskKind) -
     """
     predicted = kind.predictions(logits)
     chosen = metric_named(metric)
-    beside = [name for name in kind.judged_beside(chosen) if not metric_named(name).mean_of]
+    beside = kind.judged_beside(chosen, metrics_for(kind))
+    beside = tuple(name for name in beside if not metric_named(name).mean_of)
     names = dict.fromkeys((*beside, metric))
     judged = {"loss": kind.loss(labels, logits)}
     judged |= {name: metric_named(name).score(labels, predicted) for name in names}

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
-
-from kdsweep.errors import TeacherError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from transformers import AutoModelForSequenceClassification
 
-    from kdsweep.core.data.raw_rows import RawRows
-    from kdsweep.core.data.rows import TaskData
-    from kdsweep.core.evaluation.metric_table import Metric
-    from kdsweep.core.settings import TaskSettings
+    from kdsweep.core.data.raw_values import RawLabels
+    from kdsweep.core.evaluation.metric import Metric
+    from kdsweep.core.tasks.floor import ValidationLogits
 
 # The class number of a row that has no label, which only the teacher teaches. Labels that are
 # floating have NaN instead.
@@ -66,39 +64,18 @@ class TaskKind(ABC):
         return f"<kind of task: {self.name}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # There is one object for each kind, in every process, copied or not.
-        from kdsweep.core.tasks import kind_named
-
-        return kind_named, (self.name,)
+        # Pickled or copied, it is still the one object of its kind.
+        return the_one, (type(self),)
 
     # --- labels ---
 
     @abstractmethod
-    def read_labels(
-        self, task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-    ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-        """The names of the outputs, and the labels of each split, from raw values.
-
-        dataset_names: the classes, where the dataset itself names them. Raises DataError.
-        """
+    def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+        """The names of the outputs, and the labels of each split. Raises DataError."""
 
     @abstractmethod
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         """Labels for `rows` rows that have none."""
-
-    def unfit_task(self, task: TaskSettings) -> str | None:
-        """Why the task's label settings don't fit this kind; None if they do."""
-        from kdsweep.core.tasks import KINDS
-
-        if isinstance(task.label, tuple) and not self.takes_label_columns:
-            fitting = " or ".join(kind.name for kind in KINDS.values() if kind.takes_label_columns)
-            return (
-                f"label names {len(task.label)} columns, one for each label, "
-                f"which is for kind: {fitting}"
-            )
-        if task.labels is not None and not self.outputs_are_labels:
-            return f"labels name classes, and {self.noun} has none; leave 'labels' out"
-        return None
 
     def unfit(self, name: str, value: object) -> str | None:
         """Why the setting `name` can't have `value` in a task of this kind; None if it can."""
@@ -174,11 +151,12 @@ class TaskKind(ABC):
 
     # --- evaluation ---
 
-    def judged_beside(self, metric: Metric) -> tuple[str, ...]:
-        """The metrics that are reported in addition to the task's, in their order."""
-        from kdsweep.core.evaluation.metric_table import metrics_for
+    def judged_beside(self, metric: Metric, fitting: tuple[str, ...]) -> tuple[str, ...]:
+        """The metrics that are reported in addition to the task's, in their order.
 
-        return metrics_for(self)
+        fitting: kdsweep's own metrics for this kind.
+        """
+        return fitting
 
     def loss(self, labels: np.ndarray, logits: np.ndarray) -> float:
         """The mean loss that is reported: cross-entropy in nats, of each choice."""
@@ -213,14 +191,8 @@ class TaskKind(ABC):
     # --- the teacher ---
 
     @abstractmethod
-    def check_floor(
-        self, metric: Metric, data: TaskData, logits: np.ndarray, order: Sequence[int] | None
-    ) -> None:
-        """Raise TeacherError unless logits for validation are clearly better than a constant.
-
-        order: for each class, which output of the checkpoint meant it before outputs were
-        reordered by name; None if they were not.
-        """
+    def check_floor(self, validation: ValidationLogits) -> None:
+        """Raise TeacherError unless a teacher's answers are clearly better than a constant."""
 
     # --- what a person reads ---
 
@@ -247,6 +219,12 @@ class TaskKind(ABC):
         """What each row is called, and the score of that, fp64 [rows]."""
 
 
+@cache
+def the_one(kind: type[TaskKind]) -> TaskKind:
+    """The object of this kind: each process has one."""
+    return kind()
+
+
 def percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.01 else f"{100 * share:.1f}%"
 
@@ -257,28 +235,3 @@ def describe_counts(counts: dict[str, int]) -> str:
     more = f" and {len(common) - 8} more" if len(common) > 8 else ""
     listed = ", ".join(f"{name} ({counts[name]:,})" for name in common[:8])
     return f"rows of train: {listed}{more}"
-
-
-def majority_floor(
-    metric: Metric, labels: np.ndarray, constant: np.ndarray | np.intp
-) -> tuple[float, float]:
-    """What always predicting `constant` reaches, and by how much a teacher must be better.
-
-    By two standard errors of the constant's score and at least 2 points, or by half of what is
-    left to 1.
-    """
-    import numpy as np
-
-    predicted = np.broadcast_to(constant, labels.shape).astype(np.int64)
-    floor = metric.score(labels, predicted)
-    error = float(np.sqrt(max(0.0, floor * (1 - floor)) / len(labels)))
-    return floor, min(max(0.02, 2 * error), (1 - floor) / 2)
-
-
-def below_majority(metric: Metric, reached: float, floor: float, margin: float) -> TeacherError:
-    return TeacherError(
-        f"teacher: {metric.name} {reached:.3f} on validation doesn't clearly beat the majority "
-        f"class ({floor:.3f}; at least {floor + margin:.3f} is asked for): it has nothing to "
-        "teach; train it for longer, with another learning rate, or on more rows "
-        "(teacher.training)"
-    )

@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.core.tasks.base import (
     UNLABELLED,
     TaskKind,
-    below_majority,
     describe_counts,
-    majority_floor,
     percent,
 )
+from kdsweep.core.tasks.floor import ValidationLogits, below_majority, majority_floor
 from kdsweep.errors import TeacherError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from kdsweep.core.data.raw_rows import RawRows
-    from kdsweep.core.data.rows import TaskData
-    from kdsweep.core.evaluation.metric_table import Metric
-    from kdsweep.core.settings import TaskSettings
+    from kdsweep.core.data.raw_values import RawLabels
+    from kdsweep.core.evaluation.metric import Metric
 
 # The smaller of two classes has at least this share of the rows, or accuracy isn't fair.
 BALANCED_TWO = 0.35
@@ -45,12 +42,10 @@ class Classification(TaskKind):
     problem_type = "single_label_classification"
     picks_one_class = True
 
-    def read_labels(
-        self, task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-    ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         from kdsweep.core.data.labels import number_labels
 
-        return number_labels(task, rows, dataset_names)
+        return number_labels(raw)
 
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         import numpy as np
@@ -72,31 +67,29 @@ class Classification(TaskKind):
 
         return np.asarray(logits.argmax(axis=1))
 
-    def judged_beside(self, metric: Metric) -> tuple[str, ...]:
+    def judged_beside(self, metric: Metric, fitting: tuple[str, ...]) -> tuple[str, ...]:
         return (self.default_metric, *metric.mean_of)
 
-    def check_floor(
-        self, metric: Metric, data: TaskData, logits: np.ndarray, order: Sequence[int] | None
-    ) -> None:
+    def check_floor(self, validation: ValidationLogits) -> None:
         """The floor is the most frequent class of train."""
         import numpy as np
 
-        labels = data.validation.labels
-        predicted = self.predictions(logits)
-        reached = metric.score(labels, predicted)
-        majority = np.bincount(data.train.labels).argmax()
-        floor, margin = majority_floor(metric, labels, majority)
-        if reached >= floor + margin:
+        predicted = self.predictions(validation.logits)
+        majority = np.bincount(validation.train_labels).argmax()
+        floor = majority_floor(validation, majority)
+        reached = validation.score(predicted)
+        if reached >= floor.asked:
             return
-        better = _better_order(labels, predicted, data.label_names, order)
-        if better is not None and better[1] > floor + margin:
+        better = _better_order(validation, predicted)
+        if better is not None and better[1] > floor.asked:
             names, accuracy = better
             raise TeacherError(
-                f"teacher: {metric.name} {reached:.3f} on validation, but its labels seem to be "
-                f"in another order: as [{', '.join(names)}] accuracy would be {accuracy:.3f}; set "
-                "teacher.labels to the order of the checkpoint's outputs"
+                f"teacher: {validation.metric.name} {reached:.3f} on validation, but its labels "
+                f"seem to be in another order: as [{', '.join(names)}] accuracy would be "
+                f"{accuracy:.3f}; "
+                "set teacher.labels to the order of the checkpoint's outputs"
             )
-        raise below_majority(metric, reached, floor, margin)
+        raise below_majority(validation, reached, floor)
 
     def guess_metric(self, labels: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
         """Accuracy if it is fair; else one that always predicting one class can't please."""
@@ -157,12 +150,13 @@ def _metric_of_two(shares: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
 
 
 def _better_order(
-    labels: np.ndarray, predicted: np.ndarray, names: Sequence[str], order: Sequence[int] | None
+    validation: ValidationLogits, predicted: np.ndarray
 ) -> tuple[list[str], float] | None:
     """An order of the checkpoint's outputs that fits the labels better, and its accuracy."""
     import numpy as np
     from scipy.optimize import linear_sum_assignment
 
+    names, order, labels = validation.label_names, validation.order, validation.labels
     confusion = np.zeros((len(names),) * 2)
     np.add.at(confusion, (labels, predicted), 1)
     true, given = linear_sum_assignment(-confusion)

@@ -8,20 +8,16 @@ from typing import TYPE_CHECKING, Any
 from kdsweep.core.tasks.base import (
     UNLABELLED,
     TaskKind,
-    below_majority,
     describe_counts,
-    majority_floor,
     percent,
 )
+from kdsweep.core.tasks.floor import ValidationLogits, below_majority, majority_floor
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from kdsweep.core.data.raw_rows import RawRows
-    from kdsweep.core.data.rows import TaskData
-    from kdsweep.core.evaluation.metric_table import Metric
-    from kdsweep.core.settings import TaskSettings
+    from kdsweep.core.data.raw_values import RawLabels
 
 # Of the rows. A label with fewer is mentioned where the metric is guessed.
 RARE_LABEL = 0.05
@@ -45,12 +41,10 @@ class MultiLabel(TaskKind):
     problem_type = "multi_label_classification"
     takes_label_columns = True
 
-    def read_labels(
-        self, task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-    ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         from kdsweep.core.data.labels import read_label_sets
 
-        return read_label_sets(task, rows, dataset_names)
+        return read_label_sets(raw)
 
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         import numpy as np
@@ -87,18 +81,15 @@ class MultiLabel(TaskKind):
 
         return np.stack([np.zeros_like(logits), logits], axis=-1).reshape(-1, 2)
 
-    def check_floor(
-        self, metric: Metric, data: TaskData, logits: np.ndarray, order: Sequence[int] | None
-    ) -> None:
+    def check_floor(self, validation: ValidationLogits) -> None:
         """The floor is those labels that more than half of the rows of train have."""
         import numpy as np
 
-        labels = data.validation.labels
-        reached = metric.score(labels, self.predictions(logits))
-        majority = np.asarray(data.train.labels).mean(axis=0) > 0.5
-        floor, margin = majority_floor(metric, labels, majority)
-        if reached < floor + margin:
-            raise below_majority(metric, reached, floor, margin)
+        reached = validation.score(self.predictions(validation.logits))
+        majority = np.asarray(validation.train_labels).mean(axis=0) > 0.5
+        floor = majority_floor(validation, majority)
+        if reached < floor.asked:
+            raise below_majority(validation, reached, floor)
 
     def guess_metric(self, labels: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
         shares = labels.mean(axis=0)

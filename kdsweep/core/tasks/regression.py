@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kdsweep.core.tasks.base import TaskKind
+from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.errors import TeacherError
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from kdsweep.core.data.raw_rows import RawRows
-    from kdsweep.core.data.rows import TaskData
-    from kdsweep.core.evaluation.metric_table import Metric
-    from kdsweep.core.settings import TaskSettings
+    from kdsweep.core.data.raw_values import RawLabels
 
 
 class Regression(TaskKind):
@@ -37,12 +35,10 @@ class Regression(TaskKind):
     has_probabilities = False
     outputs_are_labels = False
 
-    def read_labels(
-        self, task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None
-    ) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         from kdsweep.core.data.labels import read_numbers
 
-        return read_numbers(task, rows)
+        return read_numbers(raw)
 
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         import numpy as np
@@ -78,9 +74,7 @@ class Regression(TaskKind):
         predicted = self.predictions(logits).astype(np.float64)
         return float(np.square(predicted - labels).mean())
 
-    def check_floor(
-        self, metric: Metric, data: TaskData, logits: np.ndarray, order: Sequence[int] | None
-    ) -> None:
+    def check_floor(self, validation: ValidationLogits) -> None:
         """The floor is the mean of the labels of train.
 
         A teacher beats it if its squared error is smaller by two standard errors and at least 2%,
@@ -89,9 +83,9 @@ class Regression(TaskKind):
         """
         import numpy as np
 
-        labels = data.validation.labels.astype(np.float64)
-        mean = float(np.asarray(data.train.labels, dtype=np.float64).mean())
-        outputs = self.predictions(logits).astype(np.float64)
+        labels = validation.labels.astype(np.float64)
+        mean = float(np.asarray(validation.train_labels, dtype=np.float64).mean())
+        outputs = self.predictions(validation.logits).astype(np.float64)
         baseline = np.square(labels - mean)
         errors = np.square(labels - outputs)
         gained = baseline - errors
@@ -99,11 +93,12 @@ class Regression(TaskKind):
         asked = min(max(0.02 * baseline.mean(), 2 * error_of_gain), baseline.mean() / 2)
         if gained.mean() >= asked:
             return
-        reached = metric.score(data.validation.labels, self.predictions(logits))
+        reached = validation.score(self.predictions(validation.logits))
         message = (
-            f"teacher: mean squared error {errors.mean():.3g} on validation ({metric.name} "
-            f"{reached:.3f}) doesn't clearly beat always answering with the mean of train "
-            f"({baseline.mean():.3g}; at most {baseline.mean() - asked:.3g} is asked for): "
+            f"teacher: mean squared error {errors.mean():.3g} on validation "
+            f"({validation.metric.name} {reached:.3f}) doesn't clearly beat always "
+            f"answering with the mean of train ({baseline.mean():.3g}; at most "
+            f"{baseline.mean() - asked:.3g} is asked for): "
         )
         if reached > 0.5:
             raise TeacherError(

@@ -24,6 +24,7 @@ from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.models.inputs import check_fits, check_length, input_format_of
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model, with_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings
+from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.core.teachers.artifact import Teacher, find_teacher
 from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.logits import answers_of_model, logits_file, write_logits
@@ -62,7 +63,16 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
     model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(training.precision, model.device))
     validation = judge(task.metric, data.validation.labels, logits, data.kind)
-    data.kind.check_floor(metric_named(task.metric), data, logits, order)
+    data.kind.check_floor(
+        ValidationLogits(
+            logits,
+            data.validation.labels,
+            data.train.labels,
+            data.label_names,
+            metric_named(task.metric),
+            order,
+        )
+    )
     train_logits = answers_of_model(model, tokenizer, data.train, input_format, cache=cache)
     _replace_logits(key, data, train_logits, cache)
     folder = candidate.training_folder

@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
 from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.evaluation.metrics import judge
 from kdsweep.core.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from kdsweep.core.tasks.base import TaskKind
+from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.errors import TeacherError
 
 VALUES = np.array([1.0, 2.0, 3.0, 4.0], dtype=np.float32)
@@ -23,8 +23,11 @@ def score(metric: str, labels: np.ndarray, predicted: np.ndarray) -> float:
     return metric_named(metric).score(labels, predicted)
 
 
-def check_floor(kind: TaskKind, metric: str, data: TaskData, logits: np.ndarray) -> None:
-    kind.check_floor(metric_named(metric), data, logits, order=None)
+def check_floor(
+    kind: TaskKind, metric: str, labels: np.ndarray, names: tuple[str, ...], logits: np.ndarray
+) -> None:
+    """Validation has the labels of train."""
+    kind.check_floor(ValidationLogits(logits, labels, labels, names, metric_named(metric)))
 
 
 # --- metrics ---
@@ -101,34 +104,25 @@ def test_predictions_have_the_shape_of_the_kinds_labels() -> None:
 # --- what a teacher must beat ---
 
 
-def made_up(kind: TaskKind, labels: np.ndarray, names: tuple[str, ...]) -> TaskData:
-    split = Split("x", (["a"] * len(labels),), labels, "x")
-    return TaskData(kind, names, {"train": split, "validation": split, "test": split}, ())
-
-
 def test_a_regression_teacher_must_beat_the_mean_of_train() -> None:
     draw = np.random.default_rng(0)
     labels = draw.uniform(0, 5, 400).astype(np.float32)
-    data = made_up(REGRESSION, labels, ("score",))
-    check_floor(REGRESSION, "pearson", data, (labels + draw.normal(0, 1, 400))[:, None])
+    names = ("score",)
+    check_floor(REGRESSION, "pearson", labels, names, (labels + draw.normal(0, 1, 400))[:, None])
     with pytest.raises(
         TeacherError, match="always answering with the mean of train .* nothing to teach"
     ):
-        check_floor(REGRESSION, "pearson", data, np.full((400, 1), labels.mean()))
+        check_floor(REGRESSION, "pearson", labels, names, np.full((400, 1), labels.mean()))
     with pytest.raises(
         TeacherError, match=r"\(0\.\d+ to 0\.\d+\) go with the labels .* another scale"
     ):
-        check_floor(REGRESSION, "pearson", data, labels[:, None] / 5.5)
+        check_floor(REGRESSION, "pearson", labels, names, labels[:, None] / 5.5)
 
 
 def test_a_multi_label_teacher_must_beat_the_majority_of_each_label() -> None:
     draw = np.random.default_rng(0)
     labels = (draw.random((300, 2)) < [0.8, 0.3]).astype(np.float32)
-    check_floor(MULTI_LABEL, "f1_micro", made_up(MULTI_LABEL, labels, ("a", "b")), 4 * labels - 2)
+    names = ("a", "b")
+    check_floor(MULTI_LABEL, "f1_micro", labels, names, 4 * labels - 2)
     with pytest.raises(TeacherError, match="doesn't clearly beat the majority"):
-        check_floor(
-            MULTI_LABEL,
-            "f1_micro",
-            made_up(MULTI_LABEL, labels, ("a", "b")),
-            np.tile([2.0, -2.0], (300, 1)),
-        )
+        check_floor(MULTI_LABEL, "f1_micro", labels, names, np.tile([2.0, -2.0], (300, 1)))

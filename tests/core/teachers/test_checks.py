@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 from fine_tuned_teacher import TRAINING, FineTuned
 
-from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import TaskData
 from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.tasks import CLASSIFICATION, DEFAULT_KIND
+from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.core.teachers.artifact import find_teacher, frozen_teacher
 from kdsweep.core.teachers.checks import check_frozen
 from kdsweep.core.teachers.selection import cached_teacher, prepare_teacher
@@ -33,27 +32,21 @@ def test_a_teacher_that_learned_nothing_is_refused_with_its_accuracy(
 
 
 @pytest.mark.parametrize(("right", "trusted"), [(70, False), (79, False), (81, True), (95, True)])
-def test_the_floor_is_two_standard_errors_above_the_majority(
-    fine_tuned: FineTuned, right: int, trusted: bool
-) -> None:
+def test_the_floor_is_two_standard_errors_above_the_majority(right: int, trusted: bool) -> None:
     """100 rows, 70 of the majority: sqrt(0.7 * 0.3 / 100) = 0.0458, so the floor is 0.7917."""
     labels = np.array([0] * 70 + [1] * 30)
-    data = load_task(fine_tuned.task)
-    split = type(data.validation)("validation", (["x"] * 100,), labels, "x")
-    task = TaskData(
-        CLASSIFICATION, ("neg", "pos"), {"train": split, "validation": split, "test": split}, ()
-    )
     predicted = np.zeros(100, dtype=int)
     if right > 70:
         predicted = np.where(np.arange(100) < right, labels, 1 - labels)
     logits = np.eye(2)[predicted]
+    validation = ValidationLogits(logits, labels, labels, ("neg", "pos"), metric_named("accuracy"))
     if trusted:
-        CLASSIFICATION.check_floor(metric_named("accuracy"), task, logits, order=None)
+        CLASSIFICATION.check_floor(validation)
     else:
         with pytest.raises(
             TeacherError, match=f"accuracy 0.{right}0 .*majority class \\(0.700; at least 0.792"
         ):
-            CLASSIFICATION.check_floor(metric_named("accuracy"), task, logits, order=None)
+            CLASSIFICATION.check_floor(validation)
 
 
 def test_a_teacher_in_training_mode_or_with_gradients_is_refused(
