@@ -1,4 +1,4 @@
-"""A trial from its settings alone: its teachers are made ready, then its student trains."""
+"""A trial from its settings alone: rows and teachers are made ready, then its student trains."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from pathlib import Path
 
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say
+from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks, OnStep, be_quiet, never_stop
 from kdsweep.core.training.loop import finished_trial, run_trial
 from kdsweep.core.training.prepare import task_keys
+from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 
 
@@ -64,11 +66,15 @@ def _train(
     data = load_task(task, cache, say=say)
     # Before the teachers, because other rows would ask for other ones.
     folder.check_same_rows(task_keys(data))
-    teachers = [
+    teachers = tuple(
         prepare_teacher(task, teacher, cache, on_step=on_step, say=say)
         for teacher in settings.teachers
-    ]
-    return (yield from run_trial(settings, folder, data, teachers, cache, callbacks, stopwatch))
+    )
+    unlabelled = None
+    if task.unlabelled is not None and settings.is_taught:
+        unlabelled, _ = load_unlabelled(task, data, cache, say=say)
+    inputs = TrialInputs(data, teachers, unlabelled)
+    return (yield from run_trial(settings, folder, inputs, cache, callbacks, stopwatch))
 
 
 def default_cache() -> Path:

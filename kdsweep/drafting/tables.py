@@ -16,7 +16,6 @@ from kdsweep.core.data.sources import (
     looks_like_a_path,
     reading_hub,
 )
-from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ ROWS_LOOKED_AT = 20_000
 UNLABELLED = {"-1", ""}
 # How the types of labels start, in the lists of a dataset.
 DTYPES_OF_LABELS = ("string", "large_string", "bool", "int", "uint")
-# The reader of files reads every column, whatever the task says.
-ANYTHING = TaskSettings(dataset="-", text=("-",), label="-")
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def _near(data: str) -> str:
 
 
 def _read_table(path: Path) -> Table:
-    return Table(read_file(path, ANYTHING).columns, {})
+    return Table(read_file(path).columns, {})
 
 
 def _read_hub(name: str, subset: str | None) -> dict[str, Table]:

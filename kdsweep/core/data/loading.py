@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kdsweep.core.data.data_source import DataSource, Stamps, find_source
 from kdsweep.core.data.raw_rows import RawRows, clean_rows
 from kdsweep.core.data.raw_values import RawLabels
-from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
+from kdsweep.core.data.readers import read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
-from kdsweep.core.data.sources import DATA_SUFFIXES, local_path
 from kdsweep.core.data.splits import fold_numbers, hold_out, limit_rows
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import DataError
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 # Part of the key of rows in the cache. Raise it when what is written there changes.
 ROWS_FORMAT = 1
 
-# What a source is known by, for each file: its path, the times (ns) when its content and its entry
-# last changed, and its size.
-Stamps = tuple[tuple[str, int, int, int], ...]
-
 _LOADED: dict[tuple[str, Stamps, Path | None], TaskData] = {}
 MOST_LOADED = 4
-
-# Two writes that are closer together than a file system's clock ticks leave the same time. Linux
-# ticks every 10 ms at most, but FAT and old NFS keep whole seconds, or every other one.
-TICK_SECONDS = 0.02
-COARSE_TICK_SECONDS = 2.0
 
 
 def load_task(
@@ -56,37 +41,34 @@ def load_task(
     task = task.model_copy(update={"unlabelled": None})
     # Rows are kept whole, so the truncation is no part of their key.
     settings = task.model_dump_json(exclude={"truncation"})
-    stamps = stamps_of(task)
-    if (found := _LOADED.get((settings, stamps, cache))) is not None:
+    source = find_source(task)
+    if (found := _LOADED.get((settings, source.stamps, cache))) is not None:
         return found
     if cache is None:
-        return _in_memory(task, settings, stamps, None)
-    hub = open_hub(str(task.dataset), task.subset, task.revision) if is_on_hub(task) else None
-    folder = cache_folder(cache, settings, stamps, hub)
+        return _in_memory(task, settings, source)
+    folder = cache_folder(cache, settings, source)
     if not folder.is_dir():
         if not publish:
-            return _in_memory(task, settings, stamps, hub)
+            return _in_memory(task, settings, source)
         with locked(
             folder.with_suffix(".lock"),
             lambda: say("data: waiting for another process that reads the rows"),
         ):
             if not folder.is_dir():
-                data = _in_memory(task, settings, stamps, hub)
+                data = _in_memory(task, settings, source)
                 # If a file changed meanwhile, nobody knows which version was read.
-                if stamps_of(task) != stamps:
+                if find_source(task) != source:
                     return data
                 publish_rows(data, folder)
     # The mapped rows replace those in memory, or this process would hold the texts until its end.
-    _LOADED.pop((settings, stamps, None), None)
-    return _remember(settings, stamps, cache, map_rows(folder, task.kind))
+    _LOADED.pop((settings, source.stamps, None), None)
+    return _remember(settings, source.stamps, cache, map_rows(folder, task.kind))
 
 
-def _in_memory(
-    task: TaskSettings, settings: str, stamps: Stamps, hub: DatasetDict | None
-) -> TaskData:
-    if (found := _LOADED.get((settings, stamps, None))) is not None:
+def _in_memory(task: TaskSettings, settings: str, source: DataSource) -> TaskData:
+    if (found := _LOADED.get((settings, source.stamps, None))) is not None:
         return found
-    return _remember(settings, stamps, None, _read_task(task, hub))
+    return _remember(settings, source.stamps, None, _read_task(task, source))
 
 
 def _remember(settings: str, stamps: Stamps, cache: Path | None, data: TaskData) -> TaskData:
@@ -96,53 +78,14 @@ def _remember(settings: str, stamps: Stamps, cache: Path | None, data: TaskData)
     return data
 
 
-def stamps_of(task: TaskSettings) -> Stamps:
-    """The stamps of all files that the rows are read from; empty for a dataset on the Hub."""
-    sources = [task.dataset] if isinstance(task.dataset, str) else list(task.dataset.values())
-    paths = [path for source in sources if (path := local_path(source, DataError)) is not None]
-    files = [file for path in paths for file in (_files_in(path) if path.is_dir() else [path])]
-    return tuple((str(file.absolute()), *_stamp(file)) for file in files)
+def cache_folder(cache: Path, settings: str, source: DataSource) -> Path:
+    """The folder of some rows. Its name hashes everything that they depend on."""
+    return cache / "rows" / fingerprint(f"rows {ROWS_FORMAT}", settings, source.content)
 
 
-def _files_in(folder: Path) -> list[Path]:
-    """The files that rows may be read from.
-
-    The folder's own time would not do: it stays the same when a file in it is overwritten.
-    """
-    if (folder / "dataset_dict.json").exists():
-        return sorted(file for file in folder.rglob("*") if file.is_file())
-    return sorted(
-        file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES and file.is_file()
-    )
-
-
-def _stamp(file: Path) -> tuple[int, int, int]:
-    """Times and size of a file. For one that was just written, waits until its file system's clock
-    has ticked, so that another write would leave another time.
-    """
-    stat = file.stat()
-    tick = TICK_SECONDS if stat.st_mtime_ns % 1_000_000_000 else COARSE_TICK_SECONDS
-    if 0 <= (age := time.time() - stat.st_mtime) < tick:
-        time.sleep(tick - age)
-        stat = file.stat()
-    # A program that copies a file with its time can set the first time back, but not the second.
-    return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
-
-
-def cache_folder(cache: Path, settings: str, stamps: Stamps, hub: DatasetDict | None) -> Path:
-    """The folder of some rows. Its name hashes everything that they depend on.
-
-    For a dataset on the Hub that is the fingerprint of its content, for files their stamps.
-    """
-    content: object = stamps
-    if hub is not None:
-        content = sorted((str(name), dataset._fingerprint) for name, dataset in hub.items())
-    return cache / "rows" / fingerprint(f"rows {ROWS_FORMAT}", settings, content)
-
-
-def _read_task(task: TaskSettings, hub: DatasetDict | None) -> TaskData:
+def _read_task(task: TaskSettings, source: DataSource) -> TaskData:
     notes: list[str] = []
-    frames = read_splits(task, hub)
+    frames = read_splits(task, source)
     rows = {name: clean_rows(task, name, frame, notes) for name, frame in frames.items()}
     rows = hold_out(task, rows, notes)
     rows = {name: limit_rows(task, name, part) for name, part in rows.items()}

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kdsweep.core.data.sources import (
-    DATA_SUFFIXES,
-    local_path,
-    looks_like_a_path,
-    reading_hub,
-)
+from kdsweep.core.data.data_source import DataSource
+from kdsweep.core.data.sources import DATA_SUFFIXES
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_few, first_line
 
 if TYPE_CHECKING:
     import pandas
-    from datasets import Dataset, DatasetDict
+    from datasets import Dataset
 
 Named = TypeVar("Named")
 
@@ -38,36 +33,32 @@ class Frame:
     source: str
 
 
-def read_splits(task: TaskSettings, hub: DatasetDict | None) -> dict[str, Frame]:
-    """The splits that the space names, as the dataset has them.
-
-    `hub`: the dataset if it was opened on the Hub before. Raises DataError.
-    """
+def read_splits(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
+    """The splits that the space names, as the dataset has them. Raises DataError."""
     if isinstance(task.dataset, dict):
-        return _read_mapping(task, {str(name): file for name, file in task.dataset.items()})
+        return _read_mapping(task, source)
     named = task.splits.named
-    path = local_path(task.dataset, DataError)
+    path = source.paths[source.name]
     if path is None:
-        if looks_like_a_path(task.dataset):
-            raise DataError(f"task.dataset: there is no file or folder {task.dataset!r}")
-        found = hub or open_hub(task.dataset, task.subset, task.revision)
+        found = source.on_hub()
         return {
-            name: _from_dataset(_pick(found, split, task.dataset), task, task.dataset)
+            name: _from_dataset(_pick(found, split, source.name), task, source.name)
             for name, split in named.items()
         }
     if path.is_dir():
-        return _read_folder(path, task, named)
+        return _read_folder(path, task)
     if named != {"train": "train"}:
         raise DataError(
-            f"task.splits: {task.dataset} is one file, so it has no splits to name; give "
+            f"task.splits: {source.name} is one file, so it has no splits to name; give "
             "'dataset: {train: FILE, test: FILE}', or leave 'splits' out to hold rows out of the "
             "file"
         )
-    return {"train": read_file(path, task)}
+    return {"train": read_file(path)}
 
 
-def _read_mapping(task: TaskSettings, files: dict[str, str]) -> dict[str, Frame]:
-    if "train" not in files:
+def _read_mapping(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
+    assert isinstance(task.dataset, dict)
+    if "train" not in task.dataset:
         raise DataError("task.dataset: a mapping of files needs a 'train' file")
     if task.splits.more_tests:
         raise DataError(
@@ -75,15 +66,16 @@ def _read_mapping(task: TaskSettings, files: dict[str, str]) -> dict[str, Frame]
             "put the files into one folder"
         )
     found = {}
-    for name, source in files.items():
-        path = local_path(source, DataError)
+    for name, file in task.dataset.items():
+        path = source.paths[file]
         if path is None or not path.is_file():
-            raise DataError(f"task.dataset: there is no file {source!r}")
-        found[name] = read_file(path, task)
+            raise DataError(f"task.dataset: there is no file {file!r}")
+        found[str(name)] = read_file(path)
     return found
 
 
-def _read_folder(folder: Path, task: TaskSettings, named: dict[str, str]) -> dict[str, Frame]:
+def _read_folder(folder: Path, task: TaskSettings) -> dict[str, Frame]:
+    named = task.splits.named
     if (folder / "dataset_dict.json").exists():
         import datasets
 
@@ -98,9 +90,7 @@ def _read_folder(folder: Path, task: TaskSettings, named: dict[str, str]) -> dic
             f"task.dataset: {folder} has no csv, tsv, json, jsonl or parquet file; "
             "name a folder that has one, or a file"
         )
-    return {
-        name: read_file(_pick(files, split, str(folder)), task) for name, split in named.items()
-    }
+    return {name: read_file(_pick(files, split, str(folder))) for name, split in named.items()}
 
 
 def _pick(splits: Mapping[str, Named], split: str, source: str) -> Named:
@@ -113,33 +103,7 @@ def _pick(splits: Mapping[str, Named], split: str, source: str) -> Named:
     return splits[split]
 
 
-# --- the Hub and saved datasets ---
-
-
-def is_on_hub(task: TaskSettings) -> bool:
-    """Whether the dataset's name can only mean one on the Hub."""
-    return (
-        isinstance(task.dataset, str)
-        and local_path(task.dataset, DataError) is None
-        and not looks_like_a_path(task.dataset)
-    )
-
-
-@functools.lru_cache(maxsize=4)
-def open_hub(name: str, subset: str | None, revision: str | None) -> DatasetDict:
-    """The dataset with all its splits; rows stay in their files until they are read.
-
-    A process sees one version of a dataset, however long it runs. Raises DataError, or
-    HubUnreachable if the dataset isn't in the local cache either.
-    """
-    missing = f"task.dataset: the Hub has no dataset {name!r} that can be read"
-    with reading_hub("task.dataset: the dataset", name, missing):
-        import datasets
-
-        try:
-            return datasets.load_dataset(name, subset, revision=revision)
-        except ValueError as error:
-            raise DataError(f"task.dataset: {name}: {first_line(error)}") from error
+# --- datasets of the Hub and saved ones ---
 
 
 def _from_dataset(dataset: Dataset, task: TaskSettings, source: str) -> Frame:
@@ -154,7 +118,7 @@ def _from_dataset(dataset: Dataset, task: TaskSettings, source: str) -> Frame:
 # --- files ---
 
 
-def read_file(path: Path, task: TaskSettings) -> Frame:
+def read_file(path: Path) -> Frame:
     """All columns of a csv, tsv, json, jsonl or parquet file. Raises DataError."""
     try:
         frame = _parse_file(path)

@@ -5,23 +5,19 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdsweep.core.data.loading import cache_folder, stamps_of
+from kdsweep.core.data.data_source import DataSource, find_source
+from kdsweep.core.data.loading import cache_folder
 from kdsweep.core.data.raw_rows import clean_rows, text_hashes
-from kdsweep.core.data.readers import is_on_hub, open_hub, read_splits
+from kdsweep.core.data.readers import read_splits
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split, TaskData, texts_key
-from kdsweep.core.data.sources import local_path
 from kdsweep.core.data.splits import rows_of_lowest_hash
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import SplitNames, TaskSettings
 from kdsweep.errors import DataError
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict
 
 # Part of the key of these rows in the cache. Raise it when what is written there changes.
 UNLABELLED_FORMAT = 1
@@ -44,18 +40,17 @@ def load_unlabelled(
     what they do in `load_task`. Raises DataError as `load_task` does.
     """
     assert task.unlabelled is not None
-    source = _as_task(task)
+    text_task = _as_task(task)
     with _errors_name_unlabelled():
-        stamps = stamps_of(source)
-        hub = None
-        if is_on_hub(source):
-            hub = open_hub(str(source.dataset), source.subset, source.revision)
-        folder = cache_folder(cache or Path(), _settings_key(task, source, data), stamps, hub)
+        source = find_source(text_task)
+        folder = cache_folder(cache or Path(), _settings_key(task, text_task, data), source)
 
         def read() -> tuple[Split, tuple[str, ...]]:
             if folder.name not in _LOADED_UNLABELLED:
                 _LOADED_UNLABELLED.clear()
-                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(task, source, data, hub)
+                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(
+                    task.unlabelled.limit, text_task, source, data
+                )
             return _LOADED_UNLABELLED[folder.name]
 
         if cache is None or (not publish and not folder.is_dir()):
@@ -68,7 +63,7 @@ def load_unlabelled(
                 if not folder.is_dir():
                     rows, notes = read()
                     # If a file changed meanwhile, nobody knows which version was read.
-                    if stamps_of(source) != stamps:
+                    if find_source(text_task) != source:
                         return rows, notes
                     publish_texts(rows.texts, notes, folder)
     _LOADED_UNLABELLED.pop(folder.name, None)
@@ -95,12 +90,12 @@ def _as_task(task: TaskSettings) -> TaskSettings:
     )
 
 
-def _settings_key(task: TaskSettings, source: TaskSettings, data: TaskData) -> str:
+def _settings_key(task: TaskSettings, text_task: TaskSettings, data: TaskData) -> str:
     assert task.unlabelled is not None
     return fingerprint(
         f"unlabelled {UNLABELLED_FORMAT}",
         task.unlabelled.model_dump(mode="json"),
-        source.text,
+        text_task.text,
         {name: split.key for name, split in data.splits.items()},
     )
 
@@ -119,17 +114,16 @@ def _errors_name_unlabelled() -> Iterator[None]:
 
 
 def _read_unlabelled(
-    task: TaskSettings, source: TaskSettings, data: TaskData, hub: DatasetDict | None
+    limit: int | None, text_task: TaskSettings, source: DataSource, data: TaskData
 ) -> tuple[Split, tuple[str, ...]]:
-    assert task.unlabelled is not None
-    path = local_path(str(source.dataset), DataError)
-    if path is not None and path.is_file() and source.splits.train != "train":
+    path = source.paths[source.name]
+    if path is not None and path.is_file() and text_task.splits.train != "train":
         raise DataError(
-            f"task.split: {source.dataset} is one file, so it has no splits to name; "
+            f"task.split: {source.name} is one file, so it has no splits to name; "
             "use 'where' to take some of its rows"
         )
     notes: list[str] = []
-    rows = clean_rows(source, "unlabelled", read_splits(source, hub)["train"], notes)
+    rows = clean_rows(text_task, "unlabelled", read_splits(text_task, source)["train"], notes)
     known = np.concatenate([text_hashes(split.texts, b"split") for split in data.splits.values()])
     fresh = ~np.isin(rows.hashes(b"split"), known)
     if common := int((~fresh).sum()):
@@ -138,11 +132,11 @@ def _read_unlabelled(
         )
     if not fresh.any():
         raise DataError(
-            f"task.dataset: every row of {source.dataset} is in the task's own splits, so it "
+            f"task.dataset: every row of {source.name} is in the task's own splits, so it "
             "teaches nothing new; name other text"
         )
     rows = rows.take(np.flatnonzero(fresh))
-    if task.unlabelled.limit is not None:
-        rows = rows_of_lowest_hash(rows, task.unlabelled.limit)
+    if limit is not None:
+        rows = rows_of_lowest_hash(rows, limit)
     labels = data.empty_labels(len(rows))
     return Split("unlabelled", rows.texts, labels, texts_key(rows.texts)), tuple(notes)

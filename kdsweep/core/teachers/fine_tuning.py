@@ -25,6 +25,7 @@ from kdsweep.core.teachers.publishing import Candidate, publish_teacher
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks
 from kdsweep.core.training.loop import run_trial
+from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import TrialDiverged
 
@@ -111,7 +112,8 @@ class FineTuning:
         callbacks = replace(self.callbacks, on_epoch=self._keep_epoch)
         settings = fine_tuning_settings(self.task, self.teacher)
         seconds = 0.0
-        trial = run_trial(settings, self.folder, self.data, (), self.cache, callbacks, Stopwatch())
+        inputs = TrialInputs(self.data)
+        trial = run_trial(settings, self.folder, inputs, self.cache, callbacks, Stopwatch())
         try:
             with closing(trial):
                 for evaluation in trial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from kdsweep import metric_names
-from kdsweep.core.data.rows import TaskData
 from kdsweep.core.device import (
     free_memory,
     random_state,
@@ -20,7 +19,6 @@ from kdsweep.core.device import (
 )
 from kdsweep.core.objective.objective import Moment, share
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks
 from kdsweep.core.training.dropout import cheap_dropout
@@ -28,6 +26,7 @@ from kdsweep.core.training.judging import judge_test, judge_validation, measure_
 from kdsweep.core.training.model_card import model_card
 from kdsweep.core.training.prepare import PreparedTrial, prepare
 from kdsweep.core.training.state import TrainingState
+from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.core.trial_folder import Evaluation, Predicted, TrialFolder, TrialResult
 from kdsweep.errors import Interrupted, TrialDiverged
 
@@ -41,8 +40,7 @@ TrialRun = Generator[Evaluation, None, TrialResult]
 def run_trial(
     settings: TrialSettings,
     folder: TrialFolder,
-    data: TaskData,
-    teachers: Sequence[Teacher],
+    inputs: TrialInputs,
     cache: Path,
     callbacks: Callbacks,
     stopwatch: Stopwatch,
@@ -51,7 +49,7 @@ def run_trial(
     folder.claim(settings)
     if folder.is_over:
         return (yield from finished_trial(folder))
-    trial = prepare(settings, folder, data, teachers, cache, callbacks.say)
+    trial = prepare(settings, folder, inputs, cache, callbacks.say)
     state = TrainingState(trial, stopwatch)
     state.restore()
     with _unchanged_random_state(trial):

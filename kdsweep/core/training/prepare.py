@@ -33,6 +33,7 @@ from kdsweep.core.training.optimizer import AdamW
 from kdsweep.core.training.step_plan import StepPlan, learning_rates
 from kdsweep.core.training.teacher_answers import TeacherAnswers, teacher_answers
 from kdsweep.core.training.training_rows import TrainingRows, training_rows
+from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.core.trial_folder import TrialFolder
 
 
@@ -112,8 +113,7 @@ class PreparedTrial:
 def prepare(
     settings: TrialSettings,
     folder: TrialFolder,
-    data: TaskData,
-    teachers: Sequence[Teacher],
+    inputs: TrialInputs,
     cache: Path,
     say: Say,
 ) -> PreparedTrial:
@@ -122,21 +122,22 @@ def prepare(
     The order matters: new weights draw from torch's global generator, which is seeded once. Raises
     SettingsConflict if `folder` holds a trial that started with other rows.
     """
-    train_rows = training_rows(settings, data, teachers, cache, say)
+    data = inputs.data
+    train_rows = training_rows(settings, inputs, cache, say)
     folder.check_same_rows(task_keys(data) | train_rows.keys)
-    answers = teacher_answers(settings, data, train_rows, teachers, cache, say)
+    answers = teacher_answers(settings, data, train_rows, inputs.teachers, cache, say)
     rows = PreparedRows(data, train_rows, answers)
     torch.manual_seed(settings.seed)
     device, training = pick_device(), settings.training
     dtype = resolve_precision(training.precision, device)
-    student = _load_student(settings, data, teachers, cache, say)
+    student = _load_student(settings, inputs, cache, say)
     student.model.to(device)
     train_tokens = student.joined(train_rows.student)
     validation_tokens = student.tokenized(data.validation)
 
     matching = None
     if settings.distill.online:
-        matching = _match_inner_states(settings, student, teachers[0], rows)
+        matching = _match_inner_states(settings, student, inputs.teachers[0], rows)
     objective = Objective(
         settings, student.model, train_rows.labels, answers.train, matching, dtype
     )
@@ -172,10 +173,10 @@ def task_keys(data: TaskData) -> dict[str, str]:
 
 
 def _load_student(
-    settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say
+    settings: TrialSettings, inputs: TrialInputs, cache: Path, say: Say
 ) -> ReadingModel:
-    max_length = settings.training.max_length
-    teacher_folder = teachers[0].folder if teachers else None
+    max_length, data = settings.training.max_length, inputs.data
+    teacher_folder = inputs.teacher_folder
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
     source = student_source(settings.student, teacher_folder)
     check_length(model, tokenizer, max_length, source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,12 +9,11 @@ import numpy as np
 
 from kdsweep.core.augmentation.views import cached_view, mask_token
 from kdsweep.core.data.mapped_arrays import joined_arrays
-from kdsweep.core.data.rows import Say, Split, TaskData
-from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.data.rows import Say, Split
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import student_source
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.teachers.artifact import Teacher
+from kdsweep.core.training.trial_inputs import TrialInputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +39,18 @@ class TrainingRows:
 
 
 def training_rows(
-    settings: TrialSettings, data: TaskData, teachers: Sequence[Teacher], cache: Path, say: Say
+    settings: TrialSettings, inputs: TrialInputs, cache: Path, say: Say
 ) -> TrainingRows:
     """All rows that the trial trains on; a trial without a teacher skips rows without labels."""
+    data = inputs.data
     student = [data.train]
-    by_teacher = [[data.train] for _ in teachers]
-    if settings.task.unlabelled is not None and settings.is_taught:
-        unlabelled, _ = load_unlabelled(settings.task, data, cache, say=say)
+    by_teacher = [[data.train] for _ in inputs.teachers]
+    if inputs.unlabelled is not None and settings.is_taught:
         for splits in (student, *by_teacher):
-            splits.append(unlabelled)
+            splits.append(inputs.unlabelled)
     augment = settings.augment
     if augment is not None and (settings.is_taught or augment.in_finetuning):
-        own_mask, teacher_masks = _mask_tokens(settings, teachers)
+        own_mask, teacher_masks = _mask_tokens(settings, inputs)
         for number in range(augment.views):
             views = {
                 mask: cached_view(data.train, augment, number, mask, cache, say)
@@ -68,13 +66,14 @@ def training_rows(
     return TrainingRows(tuple(student), tuple(map(tuple, by_teacher)))
 
 
-def _mask_tokens(settings: TrialSettings, teachers: Sequence[Teacher]) -> tuple[str, list[str]]:
+def _mask_tokens(settings: TrialSettings, inputs: TrialInputs) -> tuple[str, list[str]]:
     """The mask token of the student's tokenizer and of each teacher's, "" if nothing is masked."""
     if settings.augment is None or settings.augment.mask == 0:
-        return "", [""] * len(teachers)
-    source = student_source(settings.student, teachers[0].folder if teachers else None)
+        return "", [""] * len(inputs.teachers)
+    source = student_source(settings.student, inputs.teacher_folder)
     tokenizer = load_tokenizer(source, trust_remote_code=settings.student.trust_remote_code)
     of_student = mask_token(tokenizer, source)
     return of_student, [
-        mask_token(load_tokenizer(str(teacher.folder)), "the teacher") for teacher in teachers
+        mask_token(load_tokenizer(str(teacher.folder)), "the teacher")
+        for teacher in inputs.teachers
     ]

@@ -15,7 +15,7 @@ from conftest import file_times, write_csv
 from task_rows import ROWS, load, row_count, task_of
 
 import kdsweep
-from kdsweep.core.data import loading, readers
+from kdsweep.core.data import data_source, loading
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.rows import TaskData
@@ -210,7 +210,7 @@ def test_a_hub_dataset_is_cached_by_the_fingerprint_of_its_content(
         monkeypatch.setattr(datasets, "load_dataset", lambda *_, word=word, **__: hub(word))
         # As in a new process.
         loading._LOADED.clear()
-        readers.open_hub.cache_clear()
+        data_source.open_hub.cache_clear()
         found = load_task(task, cache)
         assert all(text.startswith(word) for text in found.train.texts[0])
         assert found.label_names == ("negative", "positive")

@@ -29,6 +29,7 @@ from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.training import prepare as preparing
 from kdsweep.core.training.training_rows import training_rows
+from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.errors import Interrupted, SettingsConflict
 
 
@@ -199,9 +200,11 @@ def test_logits_of_a_removed_teacher_are_computed_again(
     assert settings.teacher is not None
     teacher = prepare_teacher(settings.task, settings.teacher, tmp_path)
     data = load_task(settings.task, tmp_path)
+    unlabelled, _ = load_unlabelled(settings.task, data, tmp_path)
+    inputs = TrialInputs(data, (teacher,), unlabelled)
 
     def logits() -> list[np.ndarray]:
-        (splits,) = training_rows(settings, data, [teacher], tmp_path, silent).teachers
+        (splits,) = training_rows(settings, inputs, tmp_path, silent).teachers
         with_all = data.with_splits(*splits)
         return [
             np.array(teacher_logits(teacher, with_all, cache=tmp_path, split=split.name))
@@ -255,7 +258,8 @@ def test_views_are_labelled_by_the_teacher_alone_and_in_fine_tuning_by_their_row
     augment = {"views": 2, "ngram": 0.5}
     taught = make(augment=augment)
     data = load_task(taught.task, cache)
-    rows = training_rows(taught, data, [], cache, silent)
+    inputs = TrialInputs(data)
+    rows = training_rows(taught, inputs, cache, silent)
     splits = rows.student
     assert [split.name for split in splits] == ["train", "view 1", "view 2"]
     assert all(
@@ -265,17 +269,17 @@ def test_views_are_labelled_by_the_teacher_alone_and_in_fine_tuning_by_their_row
     assert list(splits[1].texts[0]) != list(splits[2].texts[0])
 
     alone = {"alpha": 1.0, "teacher": None}
-    only_train = training_rows(make(**alone, augment=augment), data, [], cache, silent)
+    only_train = training_rows(make(**alone, augment=augment), inputs, cache, silent)
     assert only_train.student == (data.train,)
     assert only_train.labels is data.train.labels
     in_finetuning = augment | {"in_finetuning": True}
-    with_views = training_rows(make(**alone, augment=in_finetuning), data, [], cache, silent)
+    with_views = training_rows(make(**alone, augment=in_finetuning), inputs, cache, silent)
     assert [split.labels.tolist() for split in with_views.student] == [
         data.train.labels.tolist()
     ] * 3
     # The texts are the same.
     assert with_views.keys == rows.keys
-    still = training_rows(make(augment=in_finetuning), data, [], cache, silent)
+    still = training_rows(make(augment=in_finetuning), inputs, cache, silent)
     assert set(still.student[1].labels.tolist()) == {UNLABELLED}
 
 
@@ -295,9 +299,9 @@ def test_every_teacher_and_the_student_have_their_own_masks_in_the_same_places(
         further_teachers=[second],
         augment={"views": 1, "mask": 0.5},
     )
-    teachers = [prepare_teacher(settings.task, one, cache) for one in settings.teachers]
+    teachers = tuple(prepare_teacher(settings.task, one, cache) for one in settings.teachers)
     data = load_task(settings.task, cache)
-    rows = training_rows(settings, data, teachers, cache, silent)
+    rows = training_rows(settings, TrialInputs(data, teachers), cache, silent)
     assert [splits[0] for splits in rows.teachers] == [data.train] * 2
     mine = list(rows.student[1].texts[0])
     theirs, others = (list(splits[1].texts[0]) for splits in rows.teachers)
