@@ -27,7 +27,7 @@ from kdsweep.core.models.describing import describe_masked_lm, parameter_count, 
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.sweep.engines.slots import slots_here, slots_instead
-from kdsweep.sweep.preflight import Candidate, Checked, lowest, whole_numbers
+from kdsweep.sweep.preflight import Checked, PlannedModel, lowest, whole_numbers
 
 ROWS_TO_MEASURE = 2000
 STEPS_TO_TIME = 3
@@ -107,39 +107,39 @@ class Measurements:
         self._lengths: dict[tuple[str, int], np.ndarray] = {}
         self._row_seconds: dict[tuple[int, int], tuple[float, float]] = {}
 
-    def lengths(self, split: Split, candidate: Candidate) -> np.ndarray:
+    def lengths(self, split: Split, planned: PlannedModel) -> np.ndarray:
         """Tokens of a row, for at most 2,000 rows."""
-        key = (split.key, id(candidate))
+        key = (split.key, id(planned))
         if key not in self._lengths:
             rows = _spread(len(split), ROWS_TO_MEASURE)
             texts = [[column[i] for i in rows] for column in split.texts]
-            tokenized = candidate.tokenizer(
+            tokenized = planned.tokenizer(
                 *texts, truncation=False, return_attention_mask=False, verbose=False
             )
             self._lengths[key] = np.array([len(row) for row in tokenized["input_ids"]])
         return self._lengths[key]
 
-    def read_length(self, split: Split, candidate: Candidate) -> float:
+    def read_length(self, split: Split, planned: PlannedModel) -> float:
         """Tokens of a row that the model reads, on average."""
-        lengths = self.lengths(split, candidate)
-        return float(np.minimum(lengths, candidate.max_length).mean())
+        lengths = self.lengths(split, planned)
+        return float(np.minimum(lengths, planned.max_length).mean())
 
-    def row_seconds(self, candidate: Candidate, batch_size: int) -> tuple[float, float]:
+    def row_seconds(self, planned: PlannedModel, batch_size: int) -> tuple[float, float]:
         """Seconds per row of a training step and of an evaluation, in a batch of median length."""
-        key = (id(candidate), batch_size)
+        key = (id(planned), batch_size)
         if key not in self._row_seconds:
-            self._row_seconds[key] = self._time_steps(candidate, batch_size)
+            self._row_seconds[key] = self._time_steps(planned, batch_size)
         return self._row_seconds[key]
 
-    def _time_steps(self, candidate: Candidate, batch_size: int) -> tuple[float, float]:
+    def _time_steps(self, planned: PlannedModel, batch_size: int) -> tuple[float, float]:
         device = pick_device()
-        model = candidate.model
-        if candidate.on_meta:
+        model = planned.model
+        if planned.on_meta:
             # Random weights take as long as trained ones.
             model = type(model)(model.config)
         model = model.to(device)
-        median = np.median(self.lengths(self.data.train, candidate))
-        length = int(min(candidate.max_length, max(4, median)))
+        median = np.median(self.lengths(self.data.train, planned))
+        length = int(min(planned.max_length, max(4, median)))
         rows = min(batch_size, len(self.data.train))
         shape = (rows, length)
         inputs = {
@@ -163,9 +163,9 @@ class Measurements:
         return STEP_FACTOR * statistics.median(steps) / rows, statistics.median(forwards) / rows
 
     def training_seconds(
-        self, candidate: Candidate, epochs: int, batch_size: int, evaluations_per_epoch: int
+        self, planned: PlannedModel, epochs: int, batch_size: int, evaluations_per_epoch: int
     ) -> float:
-        step, forward = self.row_seconds(candidate, batch_size)
+        step, forward = self.row_seconds(planned, batch_size)
         evaluated = evaluations_per_epoch * len(self.data.validation) * forward
         return epochs * (len(self.data.train) * step + evaluated)
 
@@ -173,7 +173,7 @@ class Measurements:
 def estimate_costs(plan: Plan, checked: Checked, measured: Measurements) -> CostEstimate:
     """Seconds and megabytes of the whole sweep if nothing is pruned."""
     space = plan.space
-    student = max(checked.students, key=lambda candidate: parameter_count(candidate.model))
+    student = max(checked.students, key=lambda planned: parameter_count(planned.model))
     trials = {strategy: trials_of(space, plan.sweep, strategy) for strategy in space.strategies}
     trial = measured.training_seconds(
         student,
@@ -205,7 +205,7 @@ def estimate_costs(plan: Plan, checked: Checked, measured: Measurements) -> Cost
 
 
 def _disk_mb(
-    plan: Plan, checked: Checked, student: Candidate, more_rows: dict[str, MoreRows]
+    plan: Plan, checked: Checked, student: PlannedModel, more_rows: dict[str, MoreRows]
 ) -> int:
     kept = min(plan.sweep.keep.students, plan.sweep.trials) * len(plan.space.strategies)
     views = sum(one.views_mb for one in more_rows.values())
@@ -230,17 +230,17 @@ def _seconds_for_teachers(
     return seconds + unlabelled * forward
 
 
-def _teacher_seconds(candidate: Candidate, space: SearchSpace, measured: Measurements) -> float:
+def _teacher_seconds(planned: PlannedModel, space: SearchSpace, measured: Measurements) -> float:
     """Of all teachers from this model.
 
     Those of several epochs share a run; seeds and folds have one each.
     """
     rows = len(measured.data.train)
-    forward = measured.row_seconds(candidate, TEACHER_BATCH_SIZE)[1]
+    forward = measured.row_seconds(planned, TEACHER_BATCH_SIZE)[1]
     seconds = 0.0
     runs: dict[str, TeacherSettings] = {}
     for one in space.teachers():
-        if one.source != candidate.source:
+        if one.source != planned.source:
             continue
         seconds += rows * forward * (1 if one.folds is None else 2)
         shared = one.model_copy(update={"epoch": None if one.epoch is None else 1})
@@ -248,14 +248,14 @@ def _teacher_seconds(candidate: Candidate, space: SearchSpace, measured: Measure
         if (one.epoch or 0) > (longest.epoch or 0):
             runs[shared.model_dump_json()] = one
     # A finished checkpoint isn't trained.
-    if candidate.source not in {one.model for one in runs.values()}:
+    if planned.source not in {one.model for one in runs.values()}:
         return seconds
     for one in runs.values():
         own = one.training
         # K folds: K runs on (K - 1)/K of the rows and one on all of them, which makes K.
         trained = one.seeds * (1 if one.folds is None else one.folds)
         seconds += trained * measured.training_seconds(
-            candidate, one.epoch or own.epochs, own.batch_size, own.evaluations_per_epoch
+            planned, one.epoch or own.epochs, own.batch_size, own.evaluations_per_epoch
         )
     return seconds
 
@@ -281,7 +281,7 @@ def _teachers_in_steps(
 
 
 def _reading(
-    plan: Plan, strategy: str, checked: Checked, student: Candidate, measured: Measurements
+    plan: Plan, strategy: str, checked: Checked, student: PlannedModel, measured: Measurements
 ) -> _Reading:
     space = plan.space
     train = checked.data.train
@@ -309,7 +309,7 @@ def _more_rows(
     space: SearchSpace,
     checked: Checked,
     reading: dict[str, _Reading],
-    student: Candidate,
+    student: PlannedModel,
     measured: Measurements,
 ) -> dict[str, MoreRows]:
     """Of the strategies that read more than train."""
@@ -342,7 +342,7 @@ def _more_rows(
     return found
 
 
-def _view_bytes(data: TaskData, student: Candidate, measured: Measurements) -> float:
+def _view_bytes(data: TaskData, student: PlannedModel, measured: Measurements) -> float:
     """What a row of a view takes in the cache: its text, its tokens (2 bytes each) and its logits
     (4 bytes each)."""
     rows = _spread(len(data.train), ROWS_TO_MEASURE)

@@ -16,7 +16,7 @@ from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.preflight import Candidate, Checked, check_models
+from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.seeds import derived_seed
 
 SAMPLES = 2
@@ -157,7 +157,7 @@ def _split_facts(split: Split, data: TaskData) -> SplitFacts:
 
 def _model_facts(
     role: Literal["teacher", "student"],
-    candidate: Candidate,
+    planned: PlannedModel,
     checked: Checked,
     measured: Measurements,
 ) -> ModelFacts:
@@ -166,16 +166,16 @@ def _model_facts(
         texts["unlabelled"] = checked.unlabelled
     truncated: dict[str, Truncated] = {}
     for name, split in texts.items():
-        lengths = measured.lengths(split, candidate)
-        longer = int((lengths > candidate.max_length).sum())
+        lengths = measured.lengths(split, planned)
+        longer = int((lengths > planned.max_length).sum())
         truncated[name] = Truncated(longer, of=len(lengths))
     return ModelFacts(
         role=role,
-        model=candidate.source,
-        labels=candidate.model.config.num_labels,
-        parameters=parameter_count(candidate.model),
-        size_mb=round(size_mb(candidate.model), 1),
-        weights="not downloaded yet" if candidate.on_meta else "here",
+        model=planned.source,
+        labels=planned.model.config.num_labels,
+        parameters=parameter_count(planned.model),
+        size_mb=round(size_mb(planned.model), 1),
+        weights="not downloaded yet" if planned.on_meta else "here",
         truncated=truncated,
     )
 

@@ -32,7 +32,7 @@ from kdsweep.core.teachers.selection import check_folds
 
 
 @dataclass(frozen=True, eq=False)
-class Candidate:
+class PlannedModel:
     """A model that trials will train, or a teacher, as far as it is known before training."""
 
     source: str
@@ -57,8 +57,8 @@ class Checked:
     data: TaskData
     unlabelled: Split | None
     notes: tuple[str, ...]
-    teachers: list[Candidate]
-    students: list[Candidate]
+    teachers: list[PlannedModel]
+    students: list[PlannedModel]
 
 
 def check_models(space: SearchSpace, cache: Path) -> Checked:
@@ -84,9 +84,9 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
     return Checked(data, unlabelled, data.notes + notes, list(teachers.values()), students)
 
 
-def _teachers(space: SearchSpace, data: TaskData) -> dict[str, Candidate]:
+def _teachers(space: SearchSpace, data: TaskData) -> dict[str, PlannedModel]:
     """source -> the teacher's model, with the longest input of all teachers that share it."""
-    found: dict[str, Candidate] = {}
+    found: dict[str, PlannedModel] = {}
     for one in space.teachers():
         if one.checkpoint:
             check_labels(one, data)
@@ -94,19 +94,19 @@ def _teachers(space: SearchSpace, data: TaskData) -> dict[str, Candidate]:
             check_folds(data, one.folds)
         resolve_precision(one.training.precision, pick_device())
         if one.source not in found or found[one.source].max_length < one.training.max_length:
-            found[one.source] = _candidate(
+            found[one.source] = _planned(
                 one.source, data, one.trust_remote_code, one.training.max_length
             )
     return found
 
 
 def _students(
-    space: SearchSpace, data: TaskData, teachers: dict[str, Candidate]
-) -> list[Candidate]:
+    space: SearchSpace, data: TaskData, teachers: dict[str, PlannedModel]
+) -> list[PlannedModel]:
     """Every student that a trial can have."""
     max_length = max(whole_numbers(space, "max_length"))
     trusted = space.student.trust_remote_code
-    students: list[Candidate] = []
+    students: list[PlannedModel] = []
     for model, grouped in groupby(space.students(), key=lambda shape: shape.model):
         shapes = list(grouped)
         if model == "teacher":
@@ -115,23 +115,25 @@ def _students(
         elif model in teachers and trusted == teachers[model].trust_remote_code:
             loaded = [teachers[model]]
         else:
-            loaded = [_candidate(model, data, trusted, max_length)]
+            loaded = [_planned(model, data, trusted, max_length)]
         for whole in loaded:
             check_length(whole.model, whole.tokenizer, max_length, whole.source)
             students += [_shaped(whole, shape, max_length, data) for shape in shapes]
     return students
 
 
-def _candidate(source: str, data: TaskData, trust_remote_code: bool, max_length: int) -> Candidate:
+def _planned(source: str, data: TaskData, trust_remote_code: bool, max_length: int) -> PlannedModel:
     model, tokenizer = describe_model(
         source, data.label_names, kind=data.kind, trust_remote_code=trust_remote_code
     )
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
-    return Candidate(source, model, tokenizer, max_length, trust_remote_code)
+    return PlannedModel(source, model, tokenizer, max_length, trust_remote_code)
 
 
-def _shaped(whole: Candidate, shape: StudentSettings, max_length: int, data: TaskData) -> Candidate:
+def _shaped(
+    whole: PlannedModel, shape: StudentSettings, max_length: int, data: TaskData
+) -> PlannedModel:
     """The student of this shape: some layers of a model, or random weights."""
     model = whole.model
     with torch.device(whole.model.device):
@@ -141,7 +143,7 @@ def _shaped(whole: Candidate, shape: StudentSettings, max_length: int, data: Tas
             count = layer_count(whole.model, whole.source)
             kept = kept_layers(count, shape.layers, whole.source)
             model = keep_layers(whole.model, kept, whole.source)
-    return Candidate(f"{whole.source}{shape.shape}", model, whole.tokenizer, max_length)
+    return PlannedModel(f"{whole.source}{shape.shape}", model, whole.tokenizer, max_length)
 
 
 # --- what a strategy asks of the models ----------------------------------------------------------
@@ -150,8 +152,8 @@ def _shaped(whole: Candidate, shape: StudentSettings, max_length: int, data: Tas
 def _check_inner_states(
     space: SearchSpace,
     strategy: str,
-    teachers: dict[str, Candidate],
-    students: Iterable[Candidate],
+    teachers: dict[str, PlannedModel],
+    students: Iterable[PlannedModel],
 ) -> None:
     """Hidden states and attentions can be compared: the same tokens, layers that match."""
     matched = space.settle(strategy, lowest, 0).distill
@@ -164,14 +166,14 @@ def _check_inner_states(
 
 
 def _check_masking(
-    space: SearchSpace, strategy: str, all_models: list[Candidate], students: list[Candidate]
+    space: SearchSpace, strategy: str, all_models: list[PlannedModel], students: list[PlannedModel]
 ) -> None:
     """Every model that reads masked words has a token for them."""
     augment = space.strategies[strategy].augment
     if augment is None or not any(share > 0 for share in numbers_in(augment.mask)):
         return
-    for candidate in all_models if space.may_be_taught(strategy) else students:
-        mask_token(candidate.tokenizer, candidate.source)
+    for planned in all_models if space.may_be_taught(strategy) else students:
+        mask_token(planned.tokenizer, planned.source)
 
 
 def _masked_lms(space: SearchSpace) -> set[str]:

@@ -15,7 +15,7 @@ from kdsweep.compare.statistics import mean_score, resampled_scores
 from kdsweep.config import SpaceError, load, load_space
 from kdsweep.core import distillation_loss, plugins
 from kdsweep.core.evaluation.metric_table import metric_named
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.tasks import CLASSIFICATION, REGRESSION
 from kdsweep.errors import KdsweepError
 
@@ -117,7 +117,7 @@ def test_a_packages_divergence_of_probabilities_is_refused_in_a_regression(tmp_p
 def test_a_packages_metric_is_judged_resampled_and_kept_within_its_bounds() -> None:
     labels = np.array([0, 1, 1, 1])
     logits = np.eye(2)[[0, 1, 1, 0]]
-    assert judge("no_errors", labels, logits, CLASSIFICATION)["no_errors"] == -1 / 4
+    assert score_logits("no_errors", labels, logits, CLASSIFICATION)["no_errors"] == -1 / 4
     predicted = [np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1])]
     drawn = resampled_scores("no_errors", labels, predicted, draws=50, seed=0)
     assert drawn.shape == (2, 50)

@@ -10,7 +10,9 @@ from kdsweep.core.tasks.base import TaskKind
 CALIBRATION_BINS = 15
 
 
-def judge(metric: str, labels: np.ndarray, logits: np.ndarray, kind: TaskKind) -> dict[str, float]:
+def score_logits(
+    metric: str, labels: np.ndarray, logits: np.ndarray, kind: TaskKind
+) -> dict[str, float]:
     """`loss`, the task's metric, and those that are reported besides it.
 
     labels: the kind's. logits: [rows, outputs]. With probabilities there is also `ece`, the

@@ -13,7 +13,7 @@ from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import fold_numbers
 from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.device import resolve_precision
-from kdsweep.core.evaluation.metrics import by_split, judge
+from kdsweep.core.evaluation.metrics import by_split, score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import (
     file_fingerprint,
@@ -122,7 +122,7 @@ def teacher_test(
     if not all(logits_file(teacher.key, split, cache).exists() for split in tests.values()):
         return None
     judged = {
-        name: judge(
+        name: score_logits(
             metric,
             split.labels,
             np.asarray(teacher_logits(teacher, data, cache=cache, split=name)),

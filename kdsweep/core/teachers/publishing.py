@@ -17,7 +17,7 @@ from kdsweep.core.device import pick_device, resolve_precision
 from kdsweep.core.evaluation.fidelity import sureness
 from kdsweep.core.evaluation.latency import latency
 from kdsweep.core.evaluation.metric_table import metric_named
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import publishing, write_json
 from kdsweep.core.models.describing import parameter_count, size_mb
@@ -62,7 +62,7 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
     tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(training.precision, model.device))
-    validation = judge(task.metric, data.validation.labels, logits, data.kind)
+    validation = score_logits(task.metric, data.validation.labels, logits, data.kind)
     data.kind.check_floor(
         ValidationLogits(
             logits,

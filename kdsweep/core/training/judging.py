@@ -7,7 +7,7 @@ import numpy as np
 from kdsweep import metric_names
 from kdsweep.core.evaluation.fidelity import fidelity
 from kdsweep.core.evaluation.latency import latency
-from kdsweep.core.evaluation.metrics import by_split, judge
+from kdsweep.core.evaluation.metrics import by_split, score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.training.prepare import PreparedTrial
@@ -24,7 +24,7 @@ def judge_validation(trial: PreparedTrial, step: int) -> tuple[dict[str, float],
     logits = predict(trial.model, tokens, trial.dtype)
     if not np.isfinite(logits).all():
         raise TrialDiverged(step)
-    judged = judge(task.metric, tokens.labels, logits, task.kind)
+    judged = score_logits(task.metric, tokens.labels, logits, task.kind)
     if trial.rows.answers.validation is not None:
         judged |= fidelity(trial.rows.answers.validation, logits, task.kind)
     metrics = {metric_names.validation(name): value for name, value in judged.items()}
@@ -41,7 +41,8 @@ def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:
     logits = {name: predict(trial.model, tokens, trial.dtype) for name, tokens in tests.items()}
     task = trial.settings.task
     judged = {
-        name: judge(task.metric, tests[name].labels, logits[name], task.kind) for name in tests
+        name: score_logits(task.metric, tests[name].labels, logits[name], task.kind)
+        for name in tests
     }
     return by_split(judged), logits["test"]
 

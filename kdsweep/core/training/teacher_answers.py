@@ -11,7 +11,7 @@ import numpy as np
 from kdsweep import metric_names
 from kdsweep.core.data.mapped_arrays import joined_arrays
 from kdsweep.core.data.rows import Say, Split, TaskData
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.objective.objective import mixed
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.artifact import Teacher
@@ -55,7 +55,7 @@ def teacher_answers(
     metrics = {}
     if len(teachers) > 1:
         metric = settings.task.metric
-        reached = judge(metric, data.validation.labels, together, data.kind)[metric]
+        reached = score_logits(metric, data.validation.labels, together, data.kind)[metric]
         metrics[metric_names.teachers(metric)] = reached
     return TeacherAnswers(train, together, metrics)
 

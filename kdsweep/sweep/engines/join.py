@@ -67,7 +67,7 @@ def join(
         gpus=_gpus_here() if gpus is None else gpus,
         cpus=_cpus_here() if cpus is None else cpus,
     )
-    stop = _StopRequest()
+    stop = _LeaveRequest()
     with stop.listening():
         last_seen = time.monotonic()
         said_waiting = False
@@ -98,7 +98,7 @@ def join(
 
 
 def _work_for(
-    cluster: ClusterFile, folder: SweepFolder, resources: Resources, stop: _StopRequest, say: Say
+    cluster: ClusterFile, folder: SweepFolder, resources: Resources, stop: _LeaveRequest, say: Say
 ) -> None:
     """Be part of this driver's cluster until it ends or this machine must leave."""
     session = session_folder(folder, str(os.getpid()))
@@ -175,7 +175,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _save_workers(session: Path, stop: _StopRequest, say: Say) -> None:
+def _save_workers(session: Path, stop: _LeaveRequest, say: Say) -> None:
     """Signal the workers here, and wait until the driver has released them."""
     (session / LEAVING_FILE).touch()
     workers = _workers(session)
@@ -203,7 +203,7 @@ def _workers(session: Path) -> list[int]:
     return found
 
 
-class _StopRequest:
+class _LeaveRequest:
     """SIGINT, SIGTERM or SIGUSR1 asks to leave. A second Ctrl-C asks to leave at once."""
 
     def __init__(self) -> None:

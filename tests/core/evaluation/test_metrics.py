@@ -18,7 +18,7 @@ from kdsweep.core.evaluation import latency as latency_module
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
 from kdsweep.core.evaluation.latency import latency
 from kdsweep.core.evaluation.metric_table import metric_named
-from kdsweep.core.evaluation.metrics import calibration_error, judge
+from kdsweep.core.evaluation.metrics import calibration_error, score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.tasks import CLASSIFICATION
@@ -50,22 +50,22 @@ def test_f1_and_matthews_are_0_if_all_predictions_are_the_same() -> None:
 
 def test_the_loss_is_the_mean_cross_entropy_and_finite_for_extreme_logits() -> None:
     logits = np.array([[0.0, math.log(3)], [math.log(3), 0.0], [20.0, 0.0]], dtype=np.float32)
-    judged = judge("matthews", np.array([1, 1, 0]), logits, CLASSIFICATION)
+    judged = score_logits("matthews", np.array([1, 1, 0]), logits, CLASSIFICATION)
     assert judged["loss"] == pytest.approx(
         (-math.log(3 / 4) - math.log(1 / 4) + math.log1p(math.exp(-20))) / 3, rel=1e-6
     )
     assert judged["accuracy"] == pytest.approx(2 / 3)
     assert set(judged) == {"loss", "accuracy", "matthews", "ece"}
     assert math.isfinite(
-        judge("accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32), CLASSIFICATION)[
-            "loss"
-        ]
+        score_logits(
+            "accuracy", np.array([0]), np.array([[-1e4, 1e4]], dtype=np.float32), CLASSIFICATION
+        )["loss"]
     )
 
 
 def test_a_class_without_validation_rows_does_not_lower_f1_macro() -> None:
     assert (
-        judge(
+        score_logits(
             "f1_macro",
             np.array([0, 1]),
             np.array([[3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]),
@@ -150,14 +150,14 @@ def test_a_bin_includes_its_upper_edge() -> None:
 
 def test_confident_predictions_are_calibrated_if_right_and_not_if_wrong() -> None:
     sure = np.array([[30.0, -30.0], [-30.0, 30.0]])
-    assert judge("accuracy", np.array([0, 1]), sure, CLASSIFICATION)["ece"] == pytest.approx(
+    assert score_logits("accuracy", np.array([0, 1]), sure, CLASSIFICATION)["ece"] == pytest.approx(
         0, abs=1e-12
     )
-    assert judge("accuracy", np.array([1, 0]), sure, CLASSIFICATION)["ece"] == pytest.approx(
+    assert score_logits("accuracy", np.array([1, 0]), sure, CLASSIFICATION)["ece"] == pytest.approx(
         1, abs=1e-12
     )
     # Confidence is one third, and one third is right.
-    undecided = judge("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)), CLASSIFICATION)
+    undecided = score_logits("accuracy", np.array([1, 0, 2]), np.zeros((3, 3)), CLASSIFICATION)
     assert undecided["ece"] == pytest.approx(0, abs=1e-12)
 
 

@@ -15,7 +15,7 @@ from conftest import BAD, GOOD, PLAIN, others_slow
 from kdsweep.config import load_space
 from kdsweep.core import train
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.teachers.logits import teacher_logits, teacher_test
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
@@ -167,7 +167,7 @@ def test_a_glue_space_trains_on_the_columns_and_labels_of_its_dataset(
 
 def metrics_of_kept_logits(metric: Any, folder: Path, data: Any) -> dict[str, float]:
     """The test metrics, computed again from the logits that the trial kept."""
-    return judge(metric, data.test.labels, TrialFolder(folder).read_test_logits(), data.kind)
+    return score_logits(metric, data.test.labels, TrialFolder(folder).read_test_logits(), data.kind)
 
 
 def test_mnli_reports_matched_and_mismatched_separately(

@@ -9,7 +9,7 @@ import pytest
 
 from kdsweep.core.evaluation.fidelity import fidelity, sureness
 from kdsweep.core.evaluation.metric_table import metric_named
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.tasks import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.core.tasks.floor import ValidationLogits
@@ -56,18 +56,23 @@ def test_multi_label_metrics_match_their_formulas() -> None:
 
 def test_a_mean_of_two_metrics_is_reported_with_both() -> None:
     labels, logits = np.array([0, 1, 1, 1]), np.array([[1.0, 0], [0, 1.0], [0, 1.0], [1.0, 0]])
-    judged = judge("accuracy_and_f1", labels, logits, CLASSIFICATION)
+    judged = score_logits("accuracy_and_f1", labels, logits, CLASSIFICATION)
     assert (judged["accuracy"], judged["f1"]) == (0.75, pytest.approx(0.8))
     assert judged["accuracy_and_f1"] == pytest.approx((0.75 + 0.8) / 2)
-    assert set(judge("f1", labels, logits, CLASSIFICATION)) == {"loss", "accuracy", "f1", "ece"}
+    assert set(score_logits("f1", labels, logits, CLASSIFICATION)) == {
+        "loss",
+        "accuracy",
+        "f1",
+        "ece",
+    }
 
 
 def test_a_regression_has_no_metrics_of_classes() -> None:
     logits = np.array([[1.0], [3.0], [2.0], [10.0]], dtype=np.float32)
-    judged = judge("pearson", VALUES, logits, REGRESSION)
+    judged = score_logits("pearson", VALUES, logits, REGRESSION)
     assert set(judged) == {"loss", "pearson", "spearman"}
     assert judged["loss"] == pytest.approx((0 + 1 + 1 + 36) / 4)
-    assert set(judge("pearson_and_spearman", VALUES, logits, REGRESSION)) == {
+    assert set(score_logits("pearson_and_spearman", VALUES, logits, REGRESSION)) == {
         "loss",
         "pearson",
         "spearman",
@@ -80,7 +85,7 @@ def test_a_regression_has_no_metrics_of_classes() -> None:
 def test_multi_label_metrics_count_each_label_as_one_choice() -> None:
     # Probabilities 3/4 and 1/4.
     logits = np.array([[math.log(3), -math.log(3)]], dtype=np.float32)
-    judged = judge("f1_micro", np.array([[1, 1]], dtype=np.float32), logits, MULTI_LABEL)
+    judged = score_logits("f1_micro", np.array([[1, 1]], dtype=np.float32), logits, MULTI_LABEL)
     assert set(judged) == {"loss", "f1_micro", "f1_macro", "subset_accuracy", "ece"}
     assert judged["loss"] == pytest.approx((-math.log(3 / 4) - math.log(1 / 4)) / 2)
     # Both predictions have confidence 0.75, and one of them is right.

@@ -12,7 +12,7 @@ from conftest import file_times
 from fine_tuned_teacher import FineTuned, train_logits
 
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.logits import teacher_logits, teacher_test
 from kdsweep.core.teachers.selection import prepare_teacher
@@ -58,12 +58,12 @@ def test_logits_of_validation_and_test_are_kept_apart_and_judged(
     assert teacher_test(fine_tuned.teacher, data, "accuracy", cache=tmp_path) is None
     test = teacher_logits(fine_tuned.teacher, data, cache=tmp_path, split="test")
     assert (len(validation), len(test)) == (len(data.validation), len(data.test))
-    assert judge(
+    assert score_logits(
         "accuracy", data.validation.labels, np.asarray(validation), data.kind
     ) == pytest.approx(fine_tuned.teacher.validation, abs=1e-5)
     written = file_times(tmp_path / "logits")
     assert len(written) == 2
-    assert teacher_test(fine_tuned.teacher, data, "accuracy", cache=tmp_path) == judge(
+    assert teacher_test(fine_tuned.teacher, data, "accuracy", cache=tmp_path) == score_logits(
         "accuracy", data.test.labels, np.asarray(test), data.kind
     )
     assert file_times(tmp_path / "logits") == written

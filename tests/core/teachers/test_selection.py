@@ -15,7 +15,7 @@ from fine_tuned_teacher import QUICK_TRAINING, no_step
 
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.splits import fold_numbers
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.tasks.classification import Classification
@@ -223,10 +223,10 @@ def test_a_teacher_that_memorizes_is_sure_of_what_it_has_seen_and_right_by_chanc
         np.asarray(teacher_logits(one, data, cache=tmp_path)) for one in (whole, folded)
     )
     right = np.arange(len(data.train)), data.train.labels
-    assert judge("accuracy", data.train.labels, seen, data.kind)["accuracy"] > 0.9
+    assert score_logits("accuracy", data.train.labels, seen, data.kind)["accuracy"] > 0.9
     assert data.kind.probabilities(seen)[right].mean() > 0.85
     chance = 0.5 + 3 * 0.5 / np.sqrt(len(data.train))  # three standard errors
-    assert judge("accuracy", data.train.labels, unseen, data.kind)["accuracy"] < chance
+    assert score_logits("accuracy", data.train.labels, unseen, data.kind)["accuracy"] < chance
 
 
 def test_impossible_folds_are_refused(

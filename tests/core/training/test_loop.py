@@ -17,7 +17,7 @@ from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import tokenize_split
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.models.student import load_student
@@ -375,7 +375,7 @@ def test_the_student_s_folder_is_loaded_by_transformers_and_scores_as_reported(
     tokens = tokenize_split(
         data.validation, tokenizer, InputFormat(24, token_types=True), cache=tmp_path / "cache"
     )
-    judged = judge(
+    judged = score_logits(
         "accuracy", data.validation.labels, predict(model, tokens, torch.float32), data.kind
     )
     assert judged["accuracy"] == result.best.metrics["validation/accuracy"]

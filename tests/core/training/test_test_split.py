@@ -16,7 +16,7 @@ from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import tokenize_split
-from kdsweep.core.evaluation.metrics import judge
+from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.core.trial_folder import TrialFolder, TrialResult
@@ -88,7 +88,7 @@ def test_the_best_evaluation_s_weights_are_judged_on_it_once(
     logits = folder.read_test_logits()
     assert logits.dtype == np.float32 and logits.shape == (len(data.test), 2)
     np.testing.assert_array_equal(logits, predict(model, tokens, torch.float32))
-    assert found.test == judge("f1", data.test.labels, logits, data.kind)
+    assert found.test == score_logits("f1", data.test.labels, logits, data.kind)
     assert {"loss", "accuracy", "f1"} < found.test.keys()
     # A finished trial yields its evaluations again and is not judged again.
     written = file_times(folder.root)
