@@ -40,7 +40,7 @@ def load_unlabelled(
     what they do in `load_task`. Raises DataError as `load_task` does.
     """
     assert task.unlabelled is not None
-    text_task = _as_task(task)
+    limit, text_task = task.unlabelled.limit, _as_task(task)
     with _errors_name_unlabelled():
         source = find_source(text_task)
         folder = cache_folder(cache or Path(), _settings_key(task, text_task, data), source)
@@ -48,9 +48,7 @@ def load_unlabelled(
         def read() -> tuple[Split, tuple[str, ...]]:
             if folder.name not in _LOADED_UNLABELLED:
                 _LOADED_UNLABELLED.clear()
-                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(
-                    task.unlabelled.limit, text_task, source, data
-                )
+                _LOADED_UNLABELLED[folder.name] = _read_unlabelled(limit, text_task, source, data)
             return _LOADED_UNLABELLED[folder.name]
 
         if cache is None or (not publish and not folder.is_dir()):
