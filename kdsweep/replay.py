@@ -146,7 +146,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         raise KdsweepError(
             f"{trial}: it was never evaluated{state}, so there is nothing to compare"
         )
-    settings = TrialSettings.model_validate(read_json(recorded.settings))
+    settings = recorded.read_settings()
     check_rows(home, folder, settings.task, unlabelled=True)
     # A folder deeper than the sweep's own trials: a driver that starts tidies those.
     target = TrialFolder(folder.root / "replays" / recorded.root.relative_to(folder.root))

@@ -1,5 +1,8 @@
 """What spaces of older versions mean today.
 
+A sweep keeps the rules of its task (`kdsweep.core.settings.RULES`) that it was started with. A
+stored space that names none has rule 1, and so has a space file that is run again for such a sweep.
+
 Until 0.1.0 a task without probabilities could name the divergence `kl`, and was trained with
 squared error all the same. Such a space is refused today, but a sweep that was started with one
 can still be read, and resumed with a space that leaves the divergence out or names `mse`.
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 from kdsweep.config.loading import Plain
 from kdsweep.core.objective.divergences import DEFAULT
+from kdsweep.core.settings import RULES, TaskSettings
 from kdsweep.core.tasks import DEFAULT_KIND, KINDS
 from kdsweep.core.tasks.base import TaskKind
 
@@ -46,3 +50,27 @@ def _without_default(strategy: Plain, kind: TaskKind) -> Plain:
     if is_read_as_default(kind, distill) or distill == {}:
         return {key: value for key, value in strategy.items() if key != "distill"}
     return strategy | {"distill": distill}
+
+
+# --- rules of the task ---
+
+
+def name_first_rules(data: dict[str, Plain]) -> None:
+    """Give the task of a stored space the rules that it doesn't name."""
+    task = data.get("task")
+    if isinstance(task, dict):
+        data["task"] = dict.fromkeys(RULES, 1) | task
+
+
+def with_stored_rules(task: TaskSettings, stored: dict[str, Plain]) -> TaskSettings:
+    """The task with the rules of a stored space, where the task itself names none.
+
+    Pairs are symmetric only in rule 2.
+    """
+    found = stored.get("task")
+    rules = found if isinstance(found, dict) else {}
+    unnamed = [rule for rule in RULES if rule not in task.model_fields_set]
+    changes: dict[str, object] = {rule: rules.get(rule, 1) for rule in unnamed}
+    if changes.get("split_rule") == 1:
+        changes["symmetric"] = False
+    return task.model_copy(update=changes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, split_assignment
+from kdsweep.config.older_spaces import with_stored_rules
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.space_loading import build_space, space_document
 from kdsweep.config.sweep import COSTS, SWEEP_KEYS, SweepConfig, sweep_document
@@ -42,6 +43,15 @@ class Plan:
             "sampler": self.sweep.sampler.model_dump(mode="json"),
             "pruner": self.sweep.pruner.model_dump(mode="json"),
         }
+
+    def with_rules_of(self, stored: dict[str, Plain]) -> Plan:
+        """This plan, its task with the rules that a sweep was started with.
+
+        stored: that sweep's resolved space. A rule that the space itself names stays.
+        """
+        task = with_stored_rules(self.space.task, stored)
+        resolved = self.resolved | {"task": task.model_dump(mode="json", exclude_none=True)}
+        return replace(self, space=self.space.model_copy(update={"task": task}), resolved=resolved)
 
     @property
     def experiment(self) -> str:

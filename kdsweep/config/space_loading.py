@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, read_document, split_assignment, split_path
+from kdsweep.config.older_spaces import name_first_rules
 from kdsweep.config.relative_paths import anchor_paths
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.space_checks import check_space
@@ -86,6 +87,8 @@ def load_space(
     """
     document = space_document(path, embedded=embedded)
     document.is_stored = is_stored
+    if is_stored:
+        name_first_rules(document.data)
     for text in assignments:
         document.replace(split_assignment(text))
     return build_space(document, embedded=embedded)

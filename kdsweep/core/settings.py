@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import json
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
 
 from kdsweep.core.distill_settings import DistillSettings, bounded_schedule
 from kdsweep.core.objective.divergences import DEFAULT
@@ -26,11 +27,15 @@ from kdsweep.core.tasks import DEFAULT_KIND, unfit_labels
 SPLITS = ("train", "validation", "test")
 Truncation = Literal["head", "tail", "head_tail"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+# A rule that later versions changed. 1: that of version 0.1.0.
+Rule = Literal[1, 2]
+# The rules that a task keeps from its first run on.
+RULES = ("split_rule", "label_rule")
 LabelNames = Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)]
 
 
 class Limit(Strict):
-    """The most rows that a split keeps, chosen by hash."""
+    """The most rows that a split keeps, of each label in its share."""
 
     train: Annotated[int, Field(ge=1)] | None = None
     validation: Annotated[int, Field(ge=1)] | None = None
@@ -66,7 +71,7 @@ class SplitNames(Strict):
 
 
 class Fold(Strict):
-    """One of `of` parts of train, counted from 0. The hash of a text decides which one it is in."""
+    """One of `of` parts of train, counted from 0 (`kdsweep.core.data.splits`)."""
 
     fold: Annotated[int, Field(ge=0)]
     of: Annotated[int, Field(ge=2)]
@@ -102,7 +107,11 @@ class TaskSettings(Strict):
 
     kind: what a label is (`kdsweep.core.tasks`). truncation: what is kept of a text that is longer
     than a model reads: its beginning, its end, or one quarter from the beginning and three from
-    the end. left_out: a fold of train that is not trained on.
+    the end. left_out: a fold of train that is not trained on. symmetric: the two texts of a pair
+    may change places. split_rule: how rows are given to splits (`kdsweep.core.data.splits`).
+    label_rule: what labels are called (`kdsweep.core.data.label_names`).
+
+    In JSON, a rule that isn't named is rule 1: it is what version 0.1.0 stored.
     """
 
     dataset: Text | dict[Literal["train", "validation", "test"], Text]
@@ -122,6 +131,27 @@ class TaskSettings(Strict):
     truncation: Truncation = added_later("head")
     left_out: Fold | None = added_later(None)
     unlabelled: Annotated[UnlabelledSettings | None, short_for("dataset")] = added_later(None)
+    symmetric: bool = added_later(False)
+    split_rule: Rule = Field(default=2, exclude_if=lambda value: value == 1)
+    label_rule: Rule = Field(default=2, exclude_if=lambda value: value == 1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_of_stored_tasks(cls, data: Any, info: ValidationInfo) -> Any:
+        if info.mode == "json" and isinstance(data, dict):
+            return dict.fromkeys(RULES, 1) | data
+        return data
+
+    @model_validator(mode="after")
+    def _symmetric_pairs(self) -> TaskSettings:
+        if self.symmetric and len(self.text) != 2:
+            raise ValueError(
+                "symmetric: says that the two texts of a pair may change places, and text names "
+                "one column; leave 'symmetric' out"
+            )
+        if self.symmetric and self.split_rule == 1:
+            raise ValueError("symmetric needs split_rule: 2; leave one of the two out")
+        return self
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> TaskSettings:
@@ -377,7 +407,7 @@ class TrialSettings(Strict):
         """Whether stored settings, perhaps of an older version, train the same student."""
         if stored == self.model_dump(mode="json"):
             return True
-        other = TrialSettings.model_validate(stored)
+        other = TrialSettings.model_validate_json(json.dumps(stored))
         return self._with_divergence() == other._with_divergence()
 
     def _with_divergence(self) -> TrialSettings:

@@ -121,6 +121,9 @@ class TrialFolder:
                 f"{self.root} holds a trial with other settings; give each trial its own folder"
             )
 
+    def read_settings(self) -> TrialSettings:
+        return TrialSettings.model_validate_json(self.settings.read_text(encoding="utf-8"))
+
     @property
     def is_over(self) -> bool:
         """Whether the trial has a result, whatever it is."""

@@ -55,7 +55,7 @@ def with_labels(
     If the labels of the test split are not public, the validation split takes its place.
     """
     if not splits:
-        reason = "one file: rows for validation and test are held out by hash of their text"
+        reason = "one file: rows for validation and test are held out, the same share of each label"
         return SplitGuess({}, reason)
     usable = {
         role: name
@@ -69,7 +69,7 @@ def with_labels(
             usable["test"] = usable.pop("validation")
             reasons.append(f"so `{shown(usable['test'])}` is the test split here")
     if held := [role for role in ("validation", "test") if role not in usable]:
-        reasons.append(f"{' and '.join(held)} held out of train by hash of the text")
+        reasons.append(f"{' and '.join(held)} held out of train, the same share of each label")
     used = {*usable.values(), *splits.values()}
     if unused := [name for name in tables if name not in used]:
         reasons.append(f"not used: {_names(unused)}")

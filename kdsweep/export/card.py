@@ -180,7 +180,7 @@ def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
     if task.truncation != "head":
         rows.append(("kept of a long text", task.truncation))
     splits = ", ".join(f"{name}: {value}" for name, value in task.splits.named.items())
-    rows.append(("splits", f"{splits}; others are held out of train by hash of the text"))
+    rows.append(("splits", f"{splits}; others are held out of train"))
     limits = {name: value for name, value in task.limit.model_dump().items() if value is not None}
     if limits:
         words = ", ".join(f"{value} rows of {name}" for name, value in limits.items())

@@ -54,7 +54,7 @@ def choose(
     if result is None or result.state != "complete" or result.best is None:
         state = "still running" if result is None else result.state
         raise KdsweepError(f"{chosen.name} has no student: it is {state}; {_kept_words(folder)}")
-    settings = TrialSettings.model_validate_json(files.settings.read_text(encoding="utf-8"))
+    settings = files.read_settings()
     return Student(chosen, files, settings, result)
 
 

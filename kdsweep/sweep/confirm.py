@@ -41,15 +41,12 @@ def confirmations(
     if not plan.sweep.confirm.seeds or progress.best is None or not search_is_over:
         return []
     best = TrialId(strategy, progress.best[0])
-    settings = TrialSettings.model_validate_json(
-        folder.trial(best).settings.read_text(encoding="utf-8")
-    )
+    settings = folder.trial(best).read_settings()
     runs: list[ConfirmRun] = []
     for i in range(plan.sweep.confirm.seeds):
         seed = derived_seed("confirm", plan.sweep.sampler.seed, i)
-        changed = settings.model_dump() | {"seed": seed, "judge_test": True}
-        run = TrialId(strategy, best.number, i)
-        runs.append(ConfirmRun(run, TrialSettings.model_validate(changed)))
+        changed = settings.model_copy(update={"seed": seed, "judge_test": True})
+        runs.append(ConfirmRun(TrialId(strategy, best.number, i), changed))
     return runs
 
 

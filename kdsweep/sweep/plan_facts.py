@@ -17,6 +17,7 @@ from kdsweep.core.schedules import Schedule
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
+from kdsweep.sweep.run_sweep import with_sweeps_rules
 from kdsweep.sweep.seeds import derived_seed
 
 SAMPLES = 2
@@ -128,6 +129,7 @@ def _study_to_json(study: StudyFacts) -> dict[str, object]:
 
 def describe(plan: Plan, home: Path) -> PlanFacts:
     """What would run and what it would cost. Trains nothing and writes nothing."""
+    plan = with_sweeps_rules(plan, Home(home).sweep(plan.name))
     space = plan.space
     checked = check_models(space, Home(home).cache)
     measured = Measurements(checked.data)

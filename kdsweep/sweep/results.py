@@ -18,8 +18,7 @@ from kdsweep.config.loading import Plain
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.files import fingerprint, read_json
-from kdsweep.core.settings import TrialSettings
+from kdsweep.core.files import fingerprint
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
@@ -77,7 +76,7 @@ def _record(folder: SweepFolder, trial: TrialId, params: Mapping[str, JsonValue]
     return TrialRecord(
         trial,
         state=result.state if result else "running",
-        settings=TrialSettings.model_validate(read_json(files.settings)),
+        settings=files.read_settings(),
         params=params,
         evaluations=tuple(evaluations),
         result=result,
@@ -177,7 +176,7 @@ def _best_trial(
     return BestTrial(
         trial=number,
         params=studies.params(trial),
-        settings=TrialSettings.model_validate(read_json(files.settings)),
+        settings=files.read_settings(),
         validation=validation,
         student=student,
         teachers=teachers,

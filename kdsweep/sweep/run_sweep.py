@@ -60,6 +60,8 @@ def run_plan(
     observer = observer or Observer()
     startup_timer = startup_timer or StartupTimer()
     folder = home.sweep(plan.name)
+    if not fresh:
+        plan = with_sweeps_rules(plan, folder)
     if not fresh and (report := _finished_report(plan, home)) is not None:
         observer.say(f"{plan.name}: all trials are done; nothing to run")
         return report
@@ -87,6 +89,13 @@ def run_plan(
                 f"{where}: {error.strerror or error}; what was finished is kept: fix this and run "
                 "the same command again"
             ) from error
+
+
+def with_sweeps_rules(plan: Plan, folder: SweepFolder) -> Plan:
+    """The plan with the rules that the sweep was started with, if it exists."""
+    if not folder.exists():
+        return plan
+    return plan.with_rules_of(cast(dict[str, Plain], folder.read_facts().identity["space"]))
 
 
 def _finished_report(plan: Plan, home: Home) -> Report | None:

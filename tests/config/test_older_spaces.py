@@ -73,3 +73,57 @@ def test_other_divergences_and_other_terms_still_make_another_sweep(tmp_path: Pa
     assert identity(tmp_path, "distill: kl", "classification") != identity(
         tmp_path, "distill: mse", "classification"
     )
+
+
+# --- rules of the task ---
+
+
+def test_a_new_space_has_the_newest_rules_and_a_stored_one_those_of_its_time(
+    tmp_path: Path,
+) -> None:
+    path = write_space(tmp_path)
+    plan = load(path)
+    assert (plan.space.task.split_rule, plan.space.task.label_rule) == (2, 2)
+    task = plan.identity["space"]["task"]
+    assert (task["split_rule"], task["label_rule"]) == (2, 2)
+    stored = load_space(path, is_stored=True).task
+    assert (stored.split_rule, stored.label_rule) == (1, 1)
+    assert "split_rule" not in stored.model_dump(mode="json")
+
+
+def test_a_plan_takes_the_rules_of_the_sweep_that_it_resumes(tmp_path: Path) -> None:
+    plan = load(write_space(tmp_path, "symmetric: true, text: [a, b]"))
+    old = {key: value for key, value in plan.resolved["task"].items() if "rule" not in key}
+    old.pop("symmetric")
+    resumed = plan.with_rules_of(plan.resolved | {"task": old})
+    assert resumed.identity["space"]["task"] == old
+    assert plan.with_rules_of(plan.resolved).identity == plan.identity
+
+
+def test_a_rule_that_the_space_names_stays(tmp_path: Path) -> None:
+    plan = load(write_space(tmp_path, "split_rule: 1"))
+    assert (
+        plan.with_rules_of(plan.resolved | {"task": {"split_rule": 2}}).space.task.split_rule == 1
+    )
+    named = load(write_space(tmp_path, "split_rule: 2"))
+    assert named.with_rules_of(named.resolved | {"task": {}}).space.task.split_rule == 2
+
+
+def test_symmetric_with_the_first_split_rule_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="symmetric needs split_rule: 2"):
+        load(write_space(tmp_path, "symmetric: true, text: [a, b], split_rule: 1"))
+
+
+def write_space(folder: Path, task: str = "") -> Path:
+    path = folder / "space.yaml"
+    keys = {"dataset": "rows.csv", "text": "text", "label": "label"}
+    given = [one.split(":")[0].strip() for one in task.replace("[a, b]", "[a b]").split(",")]
+    lines = [f"{key}: {value}" for key, value in keys.items() if key not in given]
+    path.write_text(
+        "name: rules\n"
+        f"task: {{{', '.join(filter(None, [*lines, task]))}}}\n"
+        "student: {model: nowhere}\n"
+        "strategies: {finetune: {alpha: 1.0, learning_rate: 1.0e-3}}\n",
+        encoding="utf-8",
+    )
+    return path

@@ -29,10 +29,7 @@ def number_labels(raw: RawLabels) -> Labels:
 
     If the dataset itself names the classes, its labels are their numbers.
     """
-    found = {
-        name: [_as_label(raw, name, value) for value in values]
-        for name, values in raw.splits.items()
-    }
+    found = {name: class_texts(raw, name) for name in raw.splits}
     for name, labels in found.items():
         if missing := sum(label in {"-1", ""} for label in labels):
             raise DataError(
@@ -49,6 +46,11 @@ def number_labels(raw: RawLabels) -> Labels:
         name: np.array([numbers[label] for label in labels], dtype=np.int64)
         for name, labels in found.items()
     }
+
+
+def class_texts(raw: RawLabels, split: str) -> list[str]:
+    """The class of each row as text; -1 or "" for a row without a label."""
+    return [_as_label(raw, split, value) for value in raw.splits[split]]
 
 
 def _names_and_numbers(raw: RawLabels, values: list[str]) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -143,13 +145,7 @@ def read_numbers(raw: RawLabels) -> Labels:
     """The name of the column, and for each split its numbers, fp32 [rows]."""
     found = {}
     for name, values in raw.splits.items():
-        if missing := sum(as_text(value).strip() == "" for value in values):
-            raise DataError(
-                f"task.label: {missing:,} of {len(values):,} rows of the {name} split have no "
-                f"label ({raw.label} is empty); remove those rows"
-            )
-        numbers = [_as_number(raw, name, value) for value in values]
-        found[name] = np.array(numbers, dtype=np.float32)
+        found[name] = numbers_of(raw, name)
         if len(values) > 1 and np.ptp(found[name]) == 0:
             raise DataError(
                 f"task.label: every row of the {name} split has the same label ({raw.label} = "
@@ -157,6 +153,17 @@ def read_numbers(raw: RawLabels) -> Labels:
                 "public are often -1: name another split"
             )
     return raw.columns, found
+
+
+def numbers_of(raw: RawLabels, split: str) -> np.ndarray:
+    """fp32 [rows]"""
+    values = raw.splits[split]
+    if missing := sum(as_text(value).strip() == "" for value in values):
+        raise DataError(
+            f"task.label: {missing:,} of {len(values):,} rows of the {split} split have no label "
+            f"({raw.label} is empty); remove those rows"
+        )
+    return np.array([_as_number(raw, split, value) for value in values], dtype=np.float32)
 
 
 def _as_number(raw: RawLabels, split: str, value: object) -> float:
@@ -200,13 +207,31 @@ def read_label_sets(raw: RawLabels) -> Labels:
         )
     out = {}
     for name, sets in found.items():
-        out[name] = np.zeros((len(sets), len(names)), dtype=np.float32)
-        for row, labels in enumerate(sets):
-            for label in labels:
-                if label not in numbers:
-                    raise _unknown_label(name, label, values)
-                out[name][row, numbers[label]] = 1
+        if unknown := sorted({label for labels in sets for label in labels} - numbers.keys()):
+            raise _unknown_label(name, unknown[0], values)
+        out[name] = _matrix(sets, numbers, len(names))
     return names, out
+
+
+def label_matrix(raw: RawLabels, split: str) -> np.ndarray:
+    """fp32 [rows, labels]: 1 where a row has a label that any row of this split has.
+
+    The labels are in the order of their names, however the task names them.
+    """
+    rows = raw.splits[split]
+    if isinstance(raw.label, tuple):
+        return _flags(raw, split, rows)[:, np.argsort(raw.label)]
+    found = [_as_labels(raw, split, value) for value in rows]
+    numbers = {label: i for i, label in enumerate(sorted({one for row in found for one in row}))}
+    return _matrix(found, numbers, len(numbers))
+
+
+def _matrix(rows: list[list[str]], numbers: dict[str, int], width: int) -> np.ndarray:
+    """fp32 [rows, width]: 1 in the columns of a row's labels."""
+    found = np.zeros((len(rows), width), dtype=np.float32)
+    for row, labels in enumerate(rows):
+        found[row, [numbers[label] for label in labels]] = 1
+    return found
 
 
 def _as_labels(raw: RawLabels, split: str, value: object) -> list[str]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from kdsweep.core.data.data_source import DataSource, Stamps, find_source
-from kdsweep.core.data.raw_rows import RawRows, clean_rows
-from kdsweep.core.data.raw_values import RawLabels
+from kdsweep.core.data.raw_rows import clean_rows, raw_labels
 from kdsweep.core.data.readers import read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
-from kdsweep.core.data.splits import fold_numbers, hold_out, limit_rows
+from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows
+from kdsweep.core.data.strata import FEWEST_TEXTS
+from kdsweep.core.data.text_hashes import SplitRule
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import TaskSettings
+from kdsweep.errors import first_few
 
 # Part of the key of rows in the cache. Raise it when what is written there changes.
 ROWS_FORMAT = 1
@@ -62,7 +65,7 @@ def load_task(
                 publish_rows(data, folder)
     # The mapped rows replace those in memory, or this process would hold the texts until its end.
     _LOADED.pop((settings, source.stamps, None), None)
-    return _remember(settings, source.stamps, cache, map_rows(folder, task.kind))
+    return _remember(settings, source.stamps, cache, map_rows(folder, task))
 
 
 def _in_memory(task: TaskSettings, settings: str, source: DataSource) -> TaskData:
@@ -89,31 +92,58 @@ def _read_task(task: TaskSettings, source: DataSource) -> TaskData:
     rows = {name: clean_rows(task, name, frame, notes) for name, frame in frames.items()}
     rows = hold_out(task, rows, notes)
     rows = {name: limit_rows(task, name, part) for name, part in rows.items()}
-    raw = {name: part.labels for name, part in rows.items()}
-    label_names, labels = task.kind.read_labels(
-        RawLabels(task.label, raw, task.labels, task.metric, frames["train"].label_names)
-    )
+    raw = raw_labels(task, rows, frames["train"].label_names)
+    label_names, labels = task.kind.read_labels(raw)
+    notes += _labels_that_are_missing(task, label_names, labels)
+    splits = {name: _split(name, part.texts, labels[name]) for name, part in rows.items()}
+    for name, part in rows.items():
+        check_has_rows(name, part)
     # A fold is left out after labels were read, because no fold changes which classes there are.
-    rows["train"], labels["train"] = _without_fold(task, rows["train"], labels["train"], notes)
-    splits = {
-        name: Split(name, part.texts, labels[name], _split_key(name, part, labels[name]))
-        for name, part in rows.items()
-    }
-    return TaskData(task.kind, label_names, splits, tuple(notes))
+    splits["train"] = _without_fold(task, splits["train"], notes)
+    return TaskData(task.kind, label_names, splits, tuple(notes), SplitRule.of(task))
 
 
-def _without_fold(
-    task: TaskSettings, train: RawRows, labels: np.ndarray, notes: list[str]
-) -> tuple[RawRows, np.ndarray]:
+def _labels_that_are_missing(
+    task: TaskSettings, names: tuple[str, ...], labels: dict[str, np.ndarray]
+) -> list[str]:
+    """A note for each split that has no row of some labels."""
+    notes = []
+    held_out = {name for name in ("validation", "test") if name not in _named(task)}
+    for split, found in labels.items():
+        rows = task.kind.describe_split(found, names).get("labels", {})
+        missing = [name for name, count in rows.items() if not count]
+        if not missing:
+            continue
+        why = ""
+        if split in held_out and task.split_rule != 1:
+            why = (
+                f": a label needs {FEWEST_TEXTS} texts to be in every split; add rows, merge "
+                "labels, or leave their rows out (task.where)"
+            )
+        notes.append(
+            f"{split}: no row has {len(missing):,} of the {len(names):,} labels "
+            f"({first_few(missing)}){why}"
+        )
+    return notes
+
+
+def _named(task: TaskSettings) -> set[str]:
+    """The splits that the dataset has, by kdsweep's names."""
+    return set(task.splits.named if isinstance(task.dataset, str) else task.dataset)
+
+
+def _split(name: str, texts: tuple[Sequence[str], ...], labels: np.ndarray) -> Split:
+    columns = ["\x1e".join(column).encode("utf-8", "surrogatepass") for column in texts]
+    return Split(name, texts, labels, fingerprint(name, labels.tobytes(), *columns))
+
+
+def _without_fold(task: TaskSettings, train: Split, notes: list[str]) -> Split:
     fold = task.left_out
     if fold is None:
-        return train, labels
-    kept = np.flatnonzero(fold_numbers(train.texts, fold.of) != fold.fold)
+        return train
+    numbers = fold_numbers(train, fold.of, task.kind, SplitRule.of(task))
+    kept = np.flatnonzero(numbers != fold.fold)
     left_out = len(train) - len(kept)
     notes.append(f"train: {left_out:,} rows left out: fold {fold.fold} of {fold.of}")
-    return train.take(kept), labels[kept]
-
-
-def _split_key(name: str, rows: RawRows, labels: np.ndarray) -> str:
-    columns = ["\x1e".join(column).encode("utf-8", "surrogatepass") for column in rows.texts]
-    return fingerprint(name, labels.tobytes(), *columns)
+    rest = train.take(kept)
+    return _split(train.name, rest.texts, rest.labels)

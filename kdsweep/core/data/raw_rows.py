@@ -1,15 +1,14 @@
-"""Rows as they are before they belong to a split: text, raw labels, and hashes of the text."""
+"""Rows as they are before they belong to a split: text and raw labels."""
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from kdsweep.core.data.raw_values import as_text
+from kdsweep.core.data.raw_values import RawLabels, as_text
 from kdsweep.core.data.readers import Frame
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_few
@@ -32,20 +31,13 @@ class RawRows:
             [self.labels[i] for i in chosen],
         )
 
-    def hashes(self, salt: bytes) -> np.ndarray:
-        """`text_hashes` of these rows, fp64 [rows]."""
-        return text_hashes(self.texts, salt)
 
-
-def text_hashes(texts: Sequence[Sequence[str]], salt: bytes) -> np.ndarray:
-    """fp64 [rows] in [0, 1), equal for texts that differ only in case and white space."""
-    out = np.empty(len(texts[0]), dtype=np.float64)
-    for i, columns in enumerate(zip(*texts, strict=True)):
-        text = "\x1f".join(" ".join(column.split()).casefold() for column in columns)
-        data = text.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(data, digest_size=8, salt=salt).digest()
-        out[i] = (int.from_bytes(digest, "little") >> 11) / 2**53
-    return out
+def raw_labels(
+    task: TaskSettings, rows: dict[str, RawRows], dataset_names: tuple[str, ...] | None = None
+) -> RawLabels:
+    """The labels of these splits, with what the task says of them."""
+    splits = {name: part.labels for name, part in rows.items()}
+    return RawLabels(task.label, splits, task.labels, task.metric, dataset_names)
 
 
 def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -> RawRows:

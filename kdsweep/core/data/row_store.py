@@ -9,8 +9,9 @@ import numpy as np
 
 from kdsweep.core.data.mapped_arrays import MappedTexts, map_array
 from kdsweep.core.data.rows import Split, TaskData, texts_key
+from kdsweep.core.data.text_hashes import SplitRule
 from kdsweep.core.files import publishing, read_json, write_json
-from kdsweep.core.tasks.base import TaskKind
+from kdsweep.core.settings import TaskSettings
 
 
 def publish_rows(data: TaskData, folder: Path) -> None:
@@ -28,14 +29,15 @@ def publish_rows(data: TaskData, folder: Path) -> None:
         write_json(beside / "meta.json", meta)
 
 
-def map_rows(folder: Path, kind: TaskKind) -> TaskData:
+def map_rows(folder: Path, task: TaskSettings) -> TaskData:
     """The rows that `publish_rows` wrote; labels and texts stay in their files."""
     meta = read_json(folder / "meta.json")
     splits = {}
     for name, facts in meta["splits"].items():
         texts = _map_texts(folder, name, facts["columns"])
         splits[name] = Split(name, texts, map_array(_labels_file(folder, name)), facts["key"])
-    return TaskData(kind, tuple(meta["label_names"]), splits, tuple(meta["notes"]))
+    names, notes = tuple(meta["label_names"]), tuple(meta["notes"])
+    return TaskData(task.kind, names, splits, notes, SplitRule.of(task))
 
 
 def publish_texts(texts: tuple[Sequence[str], ...], notes: tuple[str, ...], folder: Path) -> None:

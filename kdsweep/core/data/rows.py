@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kdsweep.core.data.text_hashes import STRATIFIED, SplitRule
 from kdsweep.core.files import fingerprint
 from kdsweep.core.settings import SPLITS
 from kdsweep.core.tasks.base import TaskKind
@@ -48,13 +49,14 @@ class TaskData:
     """All splits of a task: train, validation, test, and any further tests.
 
     label_names: of the classes; in a regression, of its one output. notes: what a user should know
-    about how the splits were made, such as dropped rows.
+    about how the splits were made, such as dropped rows. split_rule: how they were made.
     """
 
     kind: TaskKind
     label_names: tuple[str, ...]
     splits: dict[str, Split]
     notes: tuple[str, ...]
+    split_rule: SplitRule = STRATIFIED
 
     def with_splits(self, *splits: Split) -> TaskData:
         """The task with these splits too; one with the name of an existing split replaces it."""

@@ -10,11 +10,12 @@ import numpy as np
 
 from kdsweep.core.data.data_source import DataSource, find_source
 from kdsweep.core.data.loading import cache_folder
-from kdsweep.core.data.raw_rows import clean_rows, text_hashes
+from kdsweep.core.data.raw_rows import clean_rows
 from kdsweep.core.data.readers import read_splits
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split, TaskData, texts_key
-from kdsweep.core.data.splits import rows_of_lowest_hash
+from kdsweep.core.data.splits import SPLIT, rows_of_lowest_hash
+from kdsweep.core.data.text_hashes import text_hashes
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import SplitNames, TaskSettings
 from kdsweep.errors import DataError
@@ -85,6 +86,9 @@ def _as_task(task: TaskSettings) -> TaskSettings:
         text=text,
         label=text[0],
         splits=SplitNames(train=wanted.split),
+        symmetric=task.symmetric,
+        split_rule=task.split_rule,
+        label_rule=task.label_rule,
     )
 
 
@@ -95,6 +99,7 @@ def _settings_key(task: TaskSettings, text_task: TaskSettings, data: TaskData) -
         task.unlabelled.model_dump(mode="json"),
         text_task.text,
         {name: split.key for name, split in data.splits.items()},
+        *([] if task.split_rule == 1 else [task.split_rule, task.symmetric]),
     )
 
 
@@ -122,8 +127,9 @@ def _read_unlabelled(
         )
     notes: list[str] = []
     rows = clean_rows(text_task, "unlabelled", read_splits(text_task, source)["train"], notes)
-    known = np.concatenate([text_hashes(split.texts, b"split") for split in data.splits.values()])
-    fresh = ~np.isin(rows.hashes(b"split"), known)
+    rule = data.split_rule
+    known = [text_hashes(split.texts, SPLIT, rule) for split in data.splits.values()]
+    fresh = ~np.isin(text_hashes(rows.texts, SPLIT, rule), np.concatenate(known))
     if common := int((~fresh).sum()):
         notes.append(
             f"unlabelled: {common:,} rows dropped: their text is in a split of the task too"
@@ -135,6 +141,6 @@ def _read_unlabelled(
         )
     rows = rows.take(np.flatnonzero(fresh))
     if limit is not None:
-        rows = rows_of_lowest_hash(rows, limit)
+        rows = rows_of_lowest_hash(rows, limit, rule)
     labels = data.empty_labels(len(rows))
     return Split("unlabelled", rows.texts, labels, texts_key(rows.texts)), tuple(notes)

@@ -50,6 +50,8 @@ class TaskKind(ABC):
     has_probabilities: ClassVar[bool] = True
     # Whether exactly one of the outputs is right for a row.
     picks_one_class: ClassVar[bool] = False
+    # How rows are held out of train, in a sentence.
+    stratified: ClassVar[str]
     # Whether outputs are named after labels, so that a checkpoint's names can be compared.
     outputs_are_labels: ClassVar[bool] = True
     # Whether `task.label` may name several columns of 0 and 1, one for each label.
@@ -72,6 +74,21 @@ class TaskKind(ABC):
     @abstractmethod
     def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         """The names of the outputs, and the labels of each split. Raises DataError."""
+
+    @abstractmethod
+    def read_split(self, raw: RawLabels, split: str) -> np.ndarray:
+        """The labels of one split by itself, in the shape that `read_labels` gives them.
+
+        Class numbers only say which rows have the same class. A row may have no label. Raises
+        DataError for values that can't be labels.
+        """
+
+    @abstractmethod
+    def strata(self, labels: np.ndarray) -> list[np.ndarray]:
+        """For each label the rows that have it, int64 each. Every row is in at least one.
+
+        Splits have the same share of each.
+        """
 
     @abstractmethod
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
@@ -223,6 +240,14 @@ class TaskKind(ABC):
 def the_one(kind: type[TaskKind]) -> TaskKind:
     """The object of this kind: each process has one."""
     return kind()
+
+
+def rows_by_value(values: np.ndarray) -> list[np.ndarray]:
+    """For each different value the rows that have it, int64 each, in their order."""
+    import numpy as np
+
+    _, ends = np.unique(values, return_counts=True)
+    return np.split(np.argsort(values, kind="stable"), np.cumsum(ends)[:-1])
 
 
 def percent(share: float) -> str:

@@ -10,6 +10,7 @@ from kdsweep.core.tasks.base import (
     TaskKind,
     describe_counts,
     percent,
+    rows_by_value,
 )
 from kdsweep.core.tasks.floor import ValidationLogits, below_majority, majority_floor
 from kdsweep.errors import TeacherError
@@ -41,11 +42,24 @@ class Classification(TaskKind):
     default_metric = "accuracy"
     problem_type = "single_label_classification"
     picks_one_class = True
+    stratified = "of each class by hash of their text"
 
     def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         from kdsweep.core.data.labels import number_labels
 
         return number_labels(raw)
+
+    def read_split(self, raw: RawLabels, split: str) -> np.ndarray:
+        import numpy as np
+
+        from kdsweep.core.data.labels import class_texts
+
+        found = class_texts(raw, split)
+        return np.unique(np.array(found, dtype=object), return_inverse=True)[1]
+
+    def strata(self, labels: np.ndarray) -> list[np.ndarray]:
+        """One for each class."""
+        return rows_by_value(labels)
 
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         import numpy as np

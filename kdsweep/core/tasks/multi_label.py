@@ -40,11 +40,24 @@ class MultiLabel(TaskKind):
     default_metric = "f1_micro"
     problem_type = "multi_label_classification"
     takes_label_columns = True
+    stratified = "of each label by hash of their text"
 
     def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         from kdsweep.core.data.labels import read_label_sets
 
         return read_label_sets(raw)
+
+    def read_split(self, raw: RawLabels, split: str) -> np.ndarray:
+        from kdsweep.core.data.labels import label_matrix
+
+        return label_matrix(raw, split)
+
+    def strata(self, labels: np.ndarray) -> list[np.ndarray]:
+        """One for each label, and one for rows without any."""
+        import numpy as np
+
+        without = np.flatnonzero(~labels.any(axis=1))
+        return [*(np.flatnonzero(column) for column in labels.T), without]
 
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         import numpy as np

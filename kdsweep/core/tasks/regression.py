@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from kdsweep.core.tasks.base import TaskKind
+from kdsweep.core.tasks.base import TaskKind, rows_by_value
 from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.errors import TeacherError
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
     from kdsweep.core.data.raw_values import RawLabels
+
+
+# Splits have the same share of each tenth of the labels.
+BINS = 10
 
 
 class Regression(TaskKind):
@@ -34,11 +38,24 @@ class Regression(TaskKind):
     problem_type = "regression"
     has_probabilities = False
     outputs_are_labels = False
+    stratified = "of each tenth of the labels by hash of their text"
 
     def read_labels(self, raw: RawLabels) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
         from kdsweep.core.data.labels import read_numbers
 
         return read_numbers(raw)
+
+    def read_split(self, raw: RawLabels, split: str) -> np.ndarray:
+        from kdsweep.core.data.labels import numbers_of
+
+        return numbers_of(raw, split)
+
+    def strata(self, labels: np.ndarray) -> list[np.ndarray]:
+        """One for each tenth of the rows, ordered by label."""
+        import numpy as np
+
+        edges = np.nanquantile(labels, np.arange(1, BINS) / BINS)
+        return rows_by_value(np.searchsorted(edges, labels, side="right"))
 
     def empty_labels(self, rows: int, outputs: int) -> np.ndarray:
         import numpy as np

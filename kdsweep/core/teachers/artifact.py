@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel
@@ -67,6 +67,8 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
     )
     # Only settings that differ from their default are in the dump: earlier keys stay the same.
     chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})
+    if "folds" in chosen and data.split_rule.number != 1:
+        chosen["split_rule"] = asdict(data.split_rule)
     return fingerprint(key, chosen) if chosen else key
 
 

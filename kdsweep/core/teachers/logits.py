@@ -77,7 +77,7 @@ def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say:
 
 
 def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) -> np.ndarray:
-    numbers = fold_numbers(data.train.texts, len(teacher.folds))
+    numbers = fold_numbers(data.train, len(teacher.folds), data.kind, data.split_rule)
     logits = np.empty((len(data.train), len(data.label_names)), dtype=np.float32)
     for fold, key in enumerate(teacher.folds):
         if (without := find_teacher(cache / "teachers" / key)) is None:

@@ -161,7 +161,7 @@ def _with_folds(
 
 def check_folds(data: TaskData, folds: int) -> None:
     """Raise TeacherError if a fold would have no row."""
-    rows = np.bincount(fold_numbers(data.train.texts, folds), minlength=folds)
+    rows = np.bincount(fold_numbers(data.train, folds, data.kind, data.split_rule), minlength=folds)
     if not rows.all():
         empty = int((rows == 0).sum())
         raise TeacherError(

@@ -57,13 +57,16 @@ def test_rows_from_the_cache_are_those_that_were_read(tmp_path: Path) -> None:
     assert len(rows_in_cache(tmp_path / "the cache")) == 2
 
 
-def test_splits_have_the_keys_of_the_first_version(
-    tmp_path: Path,
-) -> None:
-    task = task_of(
+def test_rules_of_the_first_version_give_its_splits(tmp_path: Path) -> None:
+    """Stored settings name no rule; their teachers and logits are found in the cache by keys."""
+    named = task_of(
         write_csv(tmp_path / "rows.csv", [*ROWS, ("", "pos"), ("中文 très 🎬", "neg")]),
         limit={"train": 50},
     )
+    stored = named.model_dump(mode="json", exclude={"split_rule", "label_rule"})
+    task = TaskSettings.model_validate_json(json.dumps(stored))
+    assert (task.split_rule, task.label_rule) == (1, 1)
+    assert task.model_dump(mode="json") == stored
     keys = {
         "train": "ba02a89e1bc80489",
         "validation": "71a44da2106629da",

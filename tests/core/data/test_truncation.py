@@ -139,7 +139,7 @@ def test_teacher_student_and_served_student_read_the_same_part(
         "holdout": 0.2,
     }
     task = TaskSettings(**base, truncation="tail")
-    training = {"epochs": 8, "batch_size": 16, "max_length": 12, "evaluations_per_epoch": 1}
+    training = {"epochs": 12, "batch_size": 16, "max_length": 12, "evaluations_per_epoch": 1}
     teacher = TeacherSettings.model_validate(
         {"model": tiny("bert"), "training": {"learning_rate": 2e-3, **training}}
     )

@@ -119,7 +119,7 @@ def test_folds_hold_each_row_once_and_no_text_twice(tmp_path: Path) -> None:
         label="label",
     )
     data = load_task(task)
-    numbers = fold_numbers(data.train.texts, 5)
+    numbers = fold_numbers(data.train, 5, data.kind, data.split_rule)
     assert np.bincount(numbers, minlength=5).min() > len(data.train) / 10
     by_text: dict[str, set[int]] = {}
     for text, number in zip(data.train.texts[0], numbers.tolist(), strict=True):
@@ -153,7 +153,9 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
     quick_teacher: Callable[..., TeacherSettings],
     tmp_path: Path,
 ) -> None:
-    folded = quick_teacher(folds=2)
+    # Not every seed learns from half of these few rows.
+    seed = {"seed": 3}
+    folded = quick_teacher(folds=2, training=seed)
     stops = iter([False] * 75 + [True])
     with pytest.raises(Interrupted):  # the whole teacher and a part of the first fold's are made
         prepare_teacher(review_task, folded, tmp_path, on_step=lambda step, total: next(stops))
@@ -163,13 +165,13 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
     )
     assert again[0] > 1
     data = load_task(review_task, tmp_path)
-    numbers = fold_numbers(data.train.texts, 2)
+    numbers = fold_numbers(data.train, 2, data.kind, data.split_rule)
     logits = teacher_logits(made, data, cache=tmp_path)
     for fold in (0, 1):
         left_out = TaskSettings.model_validate(
             review_task.model_dump() | {"left_out": {"fold": fold, "of": 2}}
         )
-        without = prepare_teacher(left_out, quick_teacher(), tmp_path, on_step=no_step)
+        without = prepare_teacher(left_out, quick_teacher(training=seed), tmp_path, on_step=no_step)
         assert made.folds[fold] == without.key
         seen = set(load_task(left_out, tmp_path).train.texts[0])
         model, tokenizer = (
