@@ -56,6 +56,27 @@ class Question:
 
 
 @dataclass(frozen=True)
+class SettingsComparison:
+    """Which settings of a strategy's search can't be told apart from the best one.
+
+    complete: the search's complete trials. compared: how many of them, those with the highest
+    values. alike: the trials that aren't shown to be worse, the best one first; None where trials
+    kept no predictions (version 0.1.0). seeds: how many runs of confirm showed the noise between
+    seeds; 0 where only the validation rows count.
+    """
+
+    complete: int
+    compared: int
+    alike: tuple[int, ...] | None
+    seeds: int
+
+    @property
+    def tells_nothing(self) -> bool:
+        """Whether no trial is shown to be worse than the best one."""
+        return self.alike is not None and len(self.alike) == self.compared
+
+
+@dataclass(frozen=True)
 class ParetoEntry:
     """A student that no other one beats in everything.
 

@@ -51,6 +51,26 @@ class TestLogits:
     students: dict[str, dict[int, np.ndarray]]
 
 
+@dataclass(frozen=True, eq=False)
+class SearchPredictions:
+    """What the students of a strategy predict for the validation rows.
+
+    complete: how many trials of the search are. labels: of the rows; None if no trial kept its
+    predictions. trials: number -> predictions of a complete trial. confirmed: index of the seed ->
+    predictions of a run of confirm.
+    """
+
+    complete: int
+    labels: np.ndarray | None
+    trials: dict[int, np.ndarray]
+    confirmed: dict[int, np.ndarray]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every complete trial kept its predictions."""
+        return self.labels is not None and len(self.trials) == self.complete
+
+
 # Okabe and Ito's palette, which people with any kind of color vision can tell apart. A strategy has
 # the same color wherever it is shown.
 COLORS = (

@@ -18,6 +18,7 @@ from kdsweep.export.students import Student
 from kdsweep.formatting import count, latencies, megabytes, percent, score, score_range
 from kdsweep.report.model import Measured, Report
 from kdsweep.report.schedules import in_words
+from kdsweep.report.settings_words import settings_in_words
 from kdsweep.sweep.folders import SweepFolder
 
 Row = Sequence[object]
@@ -114,6 +115,8 @@ def _notes(student: Student, report: Report, facts: ExportFacts) -> str:
             f"the trial was chosen among {searched.trials.total} of its strategy by validation, so "
             "its result there is optimistic; test played no part in the choice"
         )
+    if settings := settings_in_words(report).get(student.id.strategy):
+        notes.append(settings)
     others = [
         f"{name} {score(value)}"
         for name, value in (student.result.test or {}).items()

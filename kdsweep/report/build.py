@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kdsweep import metric_names
-from kdsweep.compare.findings import Estimate, Pair, ParetoEntry
+from kdsweep.compare.findings import Estimate, Pair, ParetoEntry, SettingsComparison
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare_pairs, mean_score
@@ -37,6 +37,7 @@ class SearchOutcome:
     best: BestTrial | None
     slot_hours: float
     seeds_asked: int
+    settings_comparison: SettingsComparison | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ def summarize(
                     means.get(strategy),
                     teacher_test,
                 ),
+                settings_comparison=found.settings_comparison,
             )
             for strategy, found in outcomes.items()
         },

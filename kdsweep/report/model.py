@@ -14,7 +14,7 @@ from pydantic import (
     PlainSerializer,
 )
 
-from kdsweep.compare.findings import Pair, ParetoEntry, Question
+from kdsweep.compare.findings import Pair, ParetoEntry, Question, SettingsComparison
 from kdsweep.core.settings import TrialSettings
 from kdsweep.trial_id import TrialId
 
@@ -123,12 +123,19 @@ class ConfirmResult(_Part):
 
 
 class StrategyResult(_Part):
-    """What a strategy reached and cost. confirm: None until a run of confirm has ended."""
+    """What a strategy reached and cost.
+
+    confirm: None until a run of confirm has ended. settings_comparison: None with fewer than two
+    complete trials, and in reports of version 0.1.0.
+    """
 
     trials: TrialCounts
     best: BestTrial | None
     slot_hours: float
     confirm: ConfirmResult | None
+    settings_comparison: SettingsComparison | None = Field(
+        default=None, exclude_if=lambda found: found is None
+    )
 
     @property
     def reached(self) -> float | None:

@@ -9,6 +9,7 @@ import numpy as np
 from kdsweep.compare.findings import Estimate, Pair
 from kdsweep.formatting import count, joined, percent
 from kdsweep.report.model import ConfirmResult, Report, TeacherFacts
+from kdsweep.report.settings_words import settings_in_words
 
 
 def more_tests_in_words(report: Report) -> dict[str, str]:
@@ -146,6 +147,9 @@ def as_markdown(report: Report) -> str:
     if report.more_tests:
         lines.append("")
         lines += [f"On {split}: {words}." for split, words in more_tests_in_words(report).items()]
+    if settings := settings_in_words(report):
+        lines.append("")
+        lines += [f"- Settings: {words}." for words in settings.values()]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."
     return "\n".join([*lines, "", end])
 

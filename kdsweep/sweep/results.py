@@ -12,7 +12,8 @@ import numpy as np
 from pydantic import JsonValue
 
 from kdsweep import metric_names
-from kdsweep.compare.records import TestLogits, TrialRecord
+from kdsweep.compare.findings import SettingsComparison
+from kdsweep.compare.records import SearchPredictions, TestLogits, TrialRecord
 from kdsweep.config import Plan
 from kdsweep.config.loading import Plain
 from kdsweep.config.space_loading import load_space
@@ -100,12 +101,36 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     return TestLogits(data.kind, data.test.labels, students)
 
 
+def read_search_predictions(
+    folder: SweepFolder, strategy: str, records: Iterable[TrialRecord]
+) -> SearchPredictions:
+    """What the strategy's complete trials and runs of confirm predict for validation."""
+    labels: np.ndarray | None = None
+    students: dict[TrialId, np.ndarray] = {}
+    complete = [
+        one.id for one in records if one.id.strategy == strategy and one.state == "complete"
+    ]
+    for trial in complete:
+        found = folder.trial(trial).read_validation_predictions()
+        if found is not None:
+            labels, students[trial] = found.labels, found.predictions
+    return SearchPredictions(
+        complete=sum(trial.phase == "search" for trial in complete),
+        labels=labels,
+        trials={one.number: found for one, found in students.items() if one.phase == "search"},
+        confirmed={
+            one.seed_index: found for one, found in students.items() if one.seed_index is not None
+        },
+    )
+
+
 # --- the report ----------------------------------------------------------------------------------
 
 
 def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
     """The report of a sweep as it stands. state: `done` or `stopped`."""
     from kdsweep.compare.pareto import pareto
+    from kdsweep.compare.settings_comparison import compare_settings
     from kdsweep.report.build import ReportFacts, summarize
 
     folder = home.sweep(plan.name)
@@ -116,8 +141,15 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         for strategy in plan.space.strategies
     }
     records = read_records(plan, home, studies)
+    settings = compare_settings(
+        metric,
+        {
+            strategy: read_search_predictions(folder, strategy, records)
+            for strategy in plan.space.strategies
+        },
+    )
     outcomes = {
-        strategy: _outcome(plan, folder, studies, strategy, records)
+        strategy: _outcome(plan, folder, studies, strategy, records, settings.get(strategy))
         for strategy in plan.space.strategies
     }
     costs = {name: COSTS[name] for name in plan.sweep.costs}
@@ -141,7 +173,12 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
 
 
 def _outcome(
-    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str, records: Iterable[TrialRecord]
+    plan: Plan,
+    folder: SweepFolder,
+    studies: Studies,
+    strategy: str,
+    records: Iterable[TrialRecord],
+    settings: SettingsComparison | None,
 ) -> SearchOutcome:
     from kdsweep.report.build import SearchOutcome
 
@@ -156,6 +193,7 @@ def _outcome(
         _best_trial(plan, folder, studies, strategy),
         slot_hours=seconds / 3600,
         seeds_asked=plan.sweep.confirm.seeds,
+        settings_comparison=settings,
     )
 
 

@@ -14,6 +14,7 @@ from kdsweep.config.sweep import COSTS
 from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
 from kdsweep.report.schedules import settled_values
 from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
+from kdsweep.report.settings_words import settings_in_words
 from kdsweep.terminal.console import open_console
 
 
@@ -29,6 +30,8 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
         console.print(f"On {split}: {words}.", markup=False)
     for what, words in teachers_in_words(report):
         console.print(f"{what}: {words}.", markup=False)
+    for words in settings_in_words(report).values():
+        console.print(f"Settings: {words}.", markup=False)
     if report.pareto is not None:
         console.print(_pareto(report.pareto, report.metric))
     for question in report.questions:

@@ -58,6 +58,10 @@ MEASUREMENTS = {
         "sweeps", "one slot per core against one slot of all cores: bare training, whole sweeps"
     ),
     "pruning": Measurement("pruning", "the steps that pruning saves, and the accuracy it costs"),
+    "settings": Measurement(
+        "simulated_searches",
+        "how often a setting is falsely said to be worse than the best one, on made-up sweeps",
+    ),
     "growth": Measurement(
         "growth", "how time grows with rows, length, layers and trials, next to pure compute"
     ),

@@ -11,6 +11,7 @@ from kdsweep.report.charts.against import layout_against, points_against
 from kdsweep.report.charts.figures import Chart, Panel, axis_of, span_of
 from kdsweep.report.charts.material import Material, Reached
 from kdsweep.report.schedules import peak_rate, rate_in_words
+from kdsweep.report.settings_words import noise_note
 
 TOP = 5
 
@@ -42,7 +43,7 @@ def learning_rate_chart(material: Material) -> Chart | None:
     return Chart(
         "learning-rate",
         "Learning rate",
-        f"The rate of each strategy's best trial: {words}.",
+        f"The rate of each strategy's best trial: {words}.{noise_note(material.report, best)}",
         (panel,),
         ("best trials", material.metric, "learning rate"),
         tuple((one.trial.id.name, score(one.value), _rate(one)) for one in ranked[:TOP]),

@@ -22,6 +22,7 @@ from kdsweep.report.charts.figures import (
 from kdsweep.report.charts.learning_rate import rate_ticks
 from kdsweep.report.charts.material import Material, Reached
 from kdsweep.report.schedules import in_words, peak_rate, rate_in_words, sample
+from kdsweep.report.settings_words import noise_note
 
 SCHEDULED = ("alpha", "temperature", "learning_rate")
 MOST_OTHERS = 4  # parameters other than the schedules
@@ -58,7 +59,8 @@ def importance_chart(material: Material) -> Chart | None:
         "importance",
         "Which parameter matters",
         "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA "
-        f"where parameters are conditional). Greatest: {words}.{missing}",
+        f"where parameters are conditional). Greatest: {words}.{missing}"
+        f"{noise_note(material.report, shares)}",
         tuple(
             Panel(name, [_bars(found, material.looks[name].color)], _bars_layout(found))
             for name, found in shares.items()
@@ -152,7 +154,8 @@ def settings_chart(material: Material) -> Chart | None:
         "settings",
         "All settings at once",
         f"{len(trials)} complete trials, a line for each, from its settings to its result at the "
-        "right. Drag along an axis to keep the trials that cross it there.",
+        "right. Drag along an axis to keep the trials that cross it there."
+        f"{noise_note(material.report, names)}",
         (Panel("", [data], layout, least_width=6.5 * len(dimensions) + 6),),
         ("best trials", material.metric, "alpha", "temperature", "learning rate"),
         tuple(_row(one) for one in material.best_first[:BEST_SHOWN]),

@@ -27,6 +27,7 @@ from kdsweep.report.schedules import (
     schedule_of,
     weighs_teacher,
 )
+from kdsweep.report.settings_words import noise_note
 
 # How good a trial is, worst first: color, opacity, width. They are visible on white, on black and
 # without color, and no strategy has these colors.
@@ -58,6 +59,7 @@ def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | N
     )
     ranked = sorted(trials, key=lambda one: -one.value)[:TOP]
     best = ranked[0]
+    shown_here = [name for name in material.looks if any(one.strategy == name for one in trials)]
     skipped = ""
     if what == "temperature":
         skipped = (
@@ -68,7 +70,7 @@ def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | N
         title,
         f"{count(len(trials), 'complete trial')}; the thicker the curve, the better the "
         f"{material.metric}. The best, {best.trial.id.name}, reached {best.value:.4f} with "
-        f"{_words(best, what)}.{skipped}",
+        f"{_words(best, what)}.{skipped}{noise_note(material.report, shown_here)}",
         (curves, against),
         ("best trials", material.metric, what),
         tuple((one.trial.id.name, score(one.value), _words(one, what)) for one in ranked),

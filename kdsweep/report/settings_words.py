@@ -1,0 +1,91 @@
+"""What is known of the settings that the search chose, in words.
+
+The best of many trials is a choice by the highest validation value. These sentences say how far it
+is more than that, and charts that draw single trials repeat it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from kdsweep.compare.findings import SettingsComparison
+from kdsweep.formatting import count, joined
+from kdsweep.report.model import Report
+
+UNKNOWN = (
+    "can't be known: trials of version 0.1.0 kept no predictions for validation, so it is only the "
+    "one with the highest value"
+)
+
+
+def settings_in_words(report: Report) -> dict[str, str]:
+    """For each strategy with several complete trials, how sure its best settings are."""
+    return {
+        name: in_words(name, found.settings_comparison)
+        for name, found in report.strategies.items()
+        if found.settings_comparison is not None
+    }
+
+
+def in_words(strategy: str, found: SettingsComparison) -> str:
+    """A sentence without its full stop."""
+    if found.alike is None:
+        return f"whether the best settings of {strategy} are better than others {UNKNOWN}"
+    alike, tried = len(found.alike), _tried(found)
+    if alike == 1:
+        return (
+            f"the best settings of {strategy} are shown to be better than all others of {tried} "
+            f"on validation ({_counted(found)})"
+        )
+    words = f"{alike} of {tried} settings of {strategy} can't be told apart from the best one"
+    if found.tells_nothing:
+        words = f"none of {tried} settings of {strategy} is shown to be worse than the best one"
+    return f"{words} ({_counted(found)}); the choice among them is the highest validation value"
+
+
+def _tried(found: SettingsComparison) -> str:
+    if found.compared < found.complete:
+        return f"the {found.compared:,} highest of {found.complete:,}"
+    return f"{found.compared:,}"
+
+
+def _counted(found: SettingsComparison) -> str:
+    """Which noise the statement counts."""
+    if found.seeds:
+        return f"validation rows and {count(found.seeds, 'seed')} of confirm counted"
+    return (
+        "only validation rows counted: without two runs of confirm, the noise between seeds isn't "
+        "known"
+    )
+
+
+def noise_note(report: Report, strategies: Collection[str]) -> str:
+    """What a chart of single trials must not hide; starts with a space, or is empty.
+
+    strategies: those that the chart shows.
+    """
+    found = {
+        name: one
+        for name in strategies
+        if (one := report.strategies[name].settings_comparison) is not None
+    }
+    nothing = [name for name, one in found.items() if one.tells_nothing]
+    unknown = [name for name, one in found.items() if one.alike is None]
+    words = ""
+    if nothing:
+        words += (
+            f" None of the trials of {joined(nothing)} is shown to be worse than the strategy's "
+            "best one, so what differs here may be noise alone."
+        )
+    for name, one in found.items():
+        if one.alike is not None and len(one.alike) > 1 and not one.tells_nothing:
+            words += (
+                f" {len(one.alike)} of {_tried(one)} trials of {name} can't be told apart from the "
+                "best one: differences among them may be noise."
+            )
+    if unknown:
+        words += (
+            f" Whether trials of {joined(unknown)} differ by more than noise can't be known: they "
+            "kept no predictions for validation."
+        )
+    return words
