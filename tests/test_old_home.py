@@ -117,6 +117,11 @@ def test_the_report_keeps_its_keys_and_numbers(old_home: Path, name: str) -> Non
     recorded = json.loads(report_file.read_text(encoding="utf-8"))
     found = facts(old_home, "compare", name)
     assert keys(recorded) - keys(found) == set()
+    for one in found["strategies"].values():
+        # These trials kept no predictions for validation.
+        compared = one.get("settings_comparison")
+        assert (compared is None) == (one["trials"]["complete"] < 2)
+        assert compared is None or compared["alike"] is None
     assert found["state"] == "done"
     assert found["teacher"]["validation"] == recorded["teacher"]["validation"]
     assert found["teacher"]["test"] == recorded["teacher"]["test"]

@@ -57,6 +57,14 @@ def confirm_runs(home: Home) -> dict[str, TrialFolder]:
     }
 
 
+def test_the_report_says_which_settings_may_be_the_best(done: Done) -> None:
+    for found in done[1]["strategies"].values():
+        compared = found["settings_comparison"]
+        # All trials of the search and all runs of confirm kept what they predict for validation.
+        assert (compared["complete"], compared["compared"], compared["seeds"]) == (2, 2, SEEDS)
+        assert compared["alike"][0] == found["best"]["trial"]
+
+
 def test_the_best_trial_of_each_strategy_is_trained_again_with_the_same_seeds_for_all(
     done: Done,
 ) -> None:
