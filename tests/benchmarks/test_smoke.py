@@ -11,6 +11,7 @@ import load
 import measuring
 import pytest
 import run
+import simulated_searches
 from measuring import Row, ratios, take_turns
 
 
@@ -27,6 +28,11 @@ def test_the_time_between_the_trials_of_a_slot_is_its_idle_time() -> None:
         250.0,
         500.0,
     ]
+
+
+def test_false_exclusions_of_settings_have_a_target(tmp_path: Path) -> None:
+    rows = simulated_searches.settings(tmp_path, count=4, ties=simulated_searches.TIES[:1])
+    assert [bool(row.target) for row in rows] == [True, True, False]
 
 
 def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which parameter matters, and all settings of all trials at once."""
+"""Parameter importance, and all settings of all trials at once."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def importance_chart(material: Material) -> Chart | None:
         missing = f" Too few trials, or too little that differs, to tell for {names}."
     return Chart(
         "importance",
-        "Which parameter matters",
+        "Parameter importance, as far as the trials show it",
         "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA "
         f"where parameters are conditional). Greatest: {words}.{missing}"
         f"{noise_note(material.report, shares)}",
