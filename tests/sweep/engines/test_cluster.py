@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -166,6 +166,16 @@ psutil.ZombieProcess: PID still exists but it's a zombie (pid=30031)
 """
 
 
+def connected(init: Callable[..., object], options: dict[str, object]) -> object:
+    """What `init` returns. On a busy machine Ray's own server may die, too; that isn't counted."""
+    for _ in range(CONNECTION_ATTEMPTS - 1):
+        try:
+            return init(**options)
+        except ConnectionAbortedError:
+            continue
+    return init(**options)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("failures", [1, CONNECTION_ATTEMPTS])
 def test_a_server_behind_ray_client_that_dies_at_its_start_is_requested_again(
@@ -179,7 +189,7 @@ def test_a_server_behind_ray_client_that_dies_at_its_start_is_requested_again(
         left[0] -= 1
         if left[0] >= 0:
             raise ConnectionAbortedError(SERVER_DIED)
-        return init(**options)
+        return connected(init, options)
 
     monkeypatch.setattr(ray, "init", dying)
     folder = Home(tmp_path).sweep("sweep")
@@ -198,7 +208,7 @@ def test_a_server_behind_ray_client_that_dies_at_its_start_is_requested_again(
             "can't be used: Initialization failure from server: psutil.ZombieProcess: "
             "PID still exists but it's a zombie"
         ) in str(raised.value)
-    retried = "trying again after: Initialization failure from server"
+    retried = f"trying again after: {SERVER_DIED.splitlines()[0]}"
     expected = min(failures, CONNECTION_ATTEMPTS - 1)
     assert folder.ray_log.read_text().count(retried) == expected
 
