@@ -365,21 +365,26 @@ def evidence(
     if not reached:
         return None
     best = max(reached, key=lambda strategy: reached[strategy])
+    # Reports of version 0.1 have no recommendation, but the winner was chosen in a similar way.
+    if (chosen := report.recommended or report.winner) is not None:
+        best = chosen.strategy
     level = [one for one in reached if one != best and not _beats(report, best, one)]
     is_advised = {one: approaches.get(one, one) == advised for one in reached}
     agreed = [one for one in (best, *level) if is_advised[one]]
     if agreed[:1] == [best]:
-        says = f"the same as the rule: {best} did best"
+        says = f"the same as the rule: it recommends {best}"
         if level:
             says += f", though not shown to beat {' and '.join(level)}"
     elif agreed:
-        says = f"{best} did best, but it isn't shown to beat {agreed[0]}, which the rule advises"
+        says = (
+            f"it recommends {best}, which isn't shown to beat {agreed[0]}, which the rule advises"
+        )
     elif not any(is_advised.values()):
-        says = f"{best} did best; there is no result for the rule's advice ({advised})"
+        says = f"it recommends {best}; there is no result for the rule's advice ({advised})"
     else:
         says = (
-            f"not what the rule says: {best} did best, but the rule advises {advised}; a result "
-            "measured on your task counts more"
+            f"not what the rule says: it recommends {best}, but the rule advises {advised}; a "
+            "result measured on your task counts more"
         )
     return Evidence(
         sweep=name,

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from kdsweep.trial_id import TrialId
+
+PairState = Literal["better", "equivalent", "undecided"]
+TeacherState = Literal["above", "below", "undecided"]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds and its 95% interval; `low` and `high` are None with a single seed."""
+    """A mean over seeds and its interval; `low` and `high` are None with a single seed.
+
+    The intervals of all strategies hold together in 95% of sweeps, so that they may be read after
+    choosing among them.
+    """
 
     value: float
     low: float | None
     high: float | None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two strategies on the same seeds and examples.
 
-    difference: mean of a minus mean of b, in the metric's own unit. ci95: of this pair alone.
-    p: two-sided, corrected for all pairs (Holm 1979). seeds: how many both have. seeds_needed: how
-    many would show the difference that was asked for with a power of 80%; None where no number of
-    them would, on these test examples.
+    difference: mean of a minus mean of b, in the metric's own unit. ci95: the intervals of all
+    pairs hold together in 95% of sweeps. p: two-sided, corrected for all pairs (Bonferroni).
+    seeds: how many both have. seeds_needed: how many would show a difference of the margin with a
+    power of 80%; None where no number of them would, on these test examples. seeds_needed_range:
+    between which numbers that lies with 80%; None at its upper end where no number would do.
+    state: None in a report of version 0.1.
     """
 
     a: str
@@ -34,10 +48,53 @@ class Pair:
     seeds: int
     seeds_needed: int | None
     verdict: str
+    state: PairState | None = None
+    seeds_needed_range: tuple[int | None, int | None] | None = None
 
     @property
     def shows_a_difference(self) -> bool:
-        return " beats " in self.verdict
+        if self.state is None:
+            return " beats " in self.verdict
+        return self.state == "better"
+
+    @property
+    def better(self) -> str | None:
+        """The strategy that beats the other one."""
+        if not self.shows_a_difference or self.difference is None:
+            return None
+        return self.a if self.difference > 0 else self.b
+
+    def other(self, strategy: str) -> str | None:
+        """The other strategy of the pair; None if `strategy` isn't in it."""
+        if strategy not in (self.a, self.b):
+            return None
+        return self.b if self.a == strategy else self.a
+
+
+@dataclass(frozen=True)
+class AgainstTeacher:
+    """A strategy's mean over seeds minus its teacher, on the same examples.
+
+    It is about this teacher as it is, not about fine-tuning it again. ci95: the intervals of all
+    strategies hold together in 95% of sweeps; None with one seed.
+    """
+
+    difference: float
+    ci95: tuple[float, float] | None
+    state: TeacherState
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the test split says. means, against_teacher: by strategy.
+
+    teachers: in the order in which they were given; the first is the one of against_teacher.
+    """
+
+    means: dict[str, Estimate]
+    pairs: tuple[Pair, ...]
+    teachers: tuple[Estimate | None, ...] = ()
+    against_teacher: dict[str, AgainstTeacher] | None = None
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class TestLogits:
     """What students put out for the rows of the test split.
 
     kind: of the task. labels: of the rows. students: strategy -> index of the seed -> logits
-    [rows, outputs].
+    [rows, outputs]. teachers: those of each teacher, the one that students are measured by first;
+    None where they weren't kept.
     """
 
     __test__ = False  # pytest would collect it
@@ -49,6 +50,7 @@ class TestLogits:
     kind: TaskKind
     labels: np.ndarray
     students: dict[str, dict[int, np.ndarray]]
+    teachers: tuple[np.ndarray | None, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ each part is counted once:
 
 s^2 is the variance between seeds. To draw k - 1 of k seeds again and again would give s^2 / k
 exactly, so seeds needn't be drawn. V is what resampled examples, the same for all seeds, add for
-all seeds alike. The interval is Student's. `tests/compare/test_statistics.py` checks by simulation
-what it covers; docs/statistics.md has the table.
+all seeds alike. A teacher is one model that isn't trained again: it has no s^2. The intervals are
+Student's. `make bench NAMES=verdicts` shows by simulation how often statements are false;
+docs/statistics.md has the tables.
 """
 
 from __future__ import annotations
@@ -21,102 +22,151 @@ from itertools import combinations
 
 import numpy as np
 
-from kdsweep.compare.findings import Estimate, Pair
+from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate, Pair, TeacherState
 from kdsweep.compare.spread import spread_of
-from kdsweep.compare.verdicts import Compared, judge
+from kdsweep.compare.verdicts import Compared, Family, PairRules, judge_pair, within
 from kdsweep.core.evaluation.metric_table import metric_named
 
 WEIGHTS_AT_ONCE = 400_000  # rows x draws: they stay in the processor's cache
+ROWS_TRIED = 24  # of which one more is added, to see what one row changes
+MARGIN = 0.01
 # A seed's index -> what the student of that seed predicted (`TaskKind.predictions`).
 Predicted = Mapping[int, np.ndarray]
 
 
-def mean_score(
-    metric: str, labels: np.ndarray, predicted: Predicted, *, draws: int = 1000, seed: int = 0
-) -> Estimate:
-    """The mean of the metric over seeds (at least one) with its 95% interval.
-
-    labels: of the test split.
-    """
-    students = list(predicted.values())
-    exact = scores(metric, labels, students)
-    if len(exact) < 2:
-        return Estimate(float(exact.mean()), None, None)
-    drawn = resampled_scores(metric, labels, students, draws=draws, seed=seed)
-    spread = spread_of(exact, drawn, len(labels))
-    judged = metric_named(metric)
-    return Estimate(
-        spread.mean,
-        max(spread.mean - spread.half_width, judged.lowest),
-        min(spread.mean + spread.half_width, judged.highest),
-    )
-
-
-def compare_pairs(
+def compare(
     metric: str,
     labels: np.ndarray,
     predicted: Mapping[str, Predicted],
+    teachers: Sequence[np.ndarray | None] = (),
     *,
-    difference: float = 0.005,
+    margin: float = MARGIN,
     draws: int = 1000,
     seed: int = 0,
-) -> list[Pair]:
-    """Every pair of strategies, each on the seeds that both have.
+) -> Comparison:
+    """What the test split says of strategies, of pairs of them, and of the first teacher.
 
-    difference: the one that a reader wants to see, in the metric's own unit. Strategies without a
-    seed are left out.
+    labels: of the test split. predicted: by strategy; those without a seed are left out. teachers:
+    what each predicted on the test split, None where that isn't known. margin: the difference, in
+    the metric's own unit, below which two strategies are as good as equal.
     """
     names = [name for name in predicted if predicted[name]]
-    if len(names) < 2:
-        return []
-    students = {
-        (name, index): predicted[name][index] for name in names for index in predicted[name]
-    }
-    keys = sorted(students, key=lambda key: (names.index(key[0]), key[1]))
-    everything = [students[key] for key in keys]
-    drawn = resampled_scores(metric, labels, everything, draws=draws, seed=seed)
-    exact = dict(zip(keys, scores(metric, labels, everything), strict=True))
-    resampled = dict(zip(keys, drawn, strict=True))
+    judged = _Judged(
+        metric,
+        labels,
+        {(name, index): predicted[name][index] for name in names for index in predicted[name]},
+        [one for one in teachers if one is not None],
+        draws=draws,
+        seed=seed,
+    )
+    of_strategies = Family(len(names))
+    found = iter(range(len(teachers)))
+    against = None
+    if teachers and teachers[0] is not None:
+        against = {name: judged.against_teacher(name, of_strategies) for name in names}
+    return Comparison(
+        means={name: judged.mean(name, of_strategies) for name in names},
+        pairs=tuple(judged.pairs(names, margin)),
+        teachers=tuple(None if one is None else judged.of_teacher(next(found)) for one in teachers),
+        against_teacher=against,
+    )
 
-    def compared(a: str, b: str) -> Compared:
-        common = sorted(predicted[a].keys() & predicted[b].keys())
-        differences = np.array([exact[a, index] - exact[b, index] for index in common])
-        apart = _rows_apart([(predicted[a][index], predicted[b][index]) for index in common])
-        if len(common) < 2:
+
+class _Judged:
+    """Every student's and teacher's score, as the rows are and as they are drawn.
+
+    All are judged on the same draws.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        labels: np.ndarray,
+        students: Mapping[tuple[str, int], np.ndarray],
+        teachers: Sequence[np.ndarray],
+        *,
+        draws: int,
+        seed: int,
+    ) -> None:
+        self.metric = metric_named(metric)
+        self.rows = len(labels)
+        self.predicted = {**students, **{("", i): one for i, one in enumerate(teachers)}}
+        every = list(self.predicted.values())
+        self.exact: dict[tuple[str, int], float] = {}
+        if not every:
+            return
+        self.exact = dict(zip(self.predicted, scores(metric, labels, every).tolist(), strict=True))
+        drawn = resampled_scores(metric, labels, every, draws=draws, seed=seed)
+        self.drawn = dict(zip(self.predicted, drawn, strict=True))
+        changes = one_row_changes(metric, labels, every, seed=seed)
+        self.one_row = dict(zip(self.predicted, changes.tolist(), strict=True))
+
+    # --- scores ---
+
+    def mean(self, strategy: str, family: Family) -> Estimate:
+        keys = [(strategy, seed) for seed in self._seeds(strategy)]
+        value = float(np.mean([self.exact[key] for key in keys]))
+        return self._estimate(keys, family) if len(keys) > 1 else Estimate(value, None, None)
+
+    def of_teacher(self, number: int) -> Estimate:
+        return self._estimate([("", number)], Family(1))
+
+    def _estimate(self, keys: Sequence[tuple[str, int]], family: Family) -> Estimate:
+        exact = np.array([self.exact[key] for key in keys])
+        drawn = np.stack([self.drawn[key] for key in keys])
+        one_row = float(np.mean([self.one_row[key] for key in keys]))
+        spread = spread_of(exact, drawn, self.rows, one_row)
+        low, high = spread.score_interval(family.tail, self.metric.lowest, self.metric.highest)
+        return Estimate(spread.mean, low, high)
+
+    def _seeds(self, strategy: str) -> list[int]:
+        return sorted(seed for name, seed in self.exact if name == strategy)
+
+    # --- differences ---
+
+    def pairs(self, names: Sequence[str], margin: float) -> list[Pair]:
+        found = {
+            (a, b): self._compared(
+                [((a, seed), (b, seed)) for seed in self._seeds(a) if (b, seed) in self.exact]
+            )
+            for a, b in combinations(names, 2)
+        }
+        comparable = sum(one.spread is not None for one in found.values())
+        rules = PairRules(Family(comparable), margin, self._span)
+        return [judge_pair(a, b, one, rules) for (a, b), one in found.items()]
+
+    def against_teacher(self, strategy: str, family: Family) -> AgainstTeacher:
+        teacher = ("", 0)
+        found = self._compared([((strategy, seed), teacher) for seed in self._seeds(strategy)])
+        if found.spread is None:
+            return AgainstTeacher(float(found.differences.mean()), None, "undecided")
+        state: TeacherState = "undecided"
+        if found.p < family.level:
+            state = "above" if found.spread.mean > 0 else "below"
+        interval = within(found.spread.difference_interval(family.tail), self._span)
+        return AgainstTeacher(found.spread.mean, interval, state)
+
+    @property
+    def _span(self) -> float:
+        return self.metric.highest - self.metric.lowest
+
+    def _compared(self, keys: Sequence[tuple[tuple[str, int], tuple[str, int]]]) -> Compared:
+        """keys: of two models each, with the same seed."""
+        differences = np.array([self.exact[a] - self.exact[b] for a, b in keys])
+        apart = _rows_apart([(self.predicted[a], self.predicted[b]) for a, b in keys])
+        if len(keys) < 2:
             return Compared(differences, apart, None)
-        of_draws = np.array([resampled[a, index] - resampled[b, index] for index in common])
-        return Compared(differences, apart, spread_of(differences, of_draws, len(labels)))
-
-    pairs = {(a, b): compared(a, b) for a, b in combinations(names, 2)}
-    tested = {pair: found.p for pair, found in pairs.items() if found.spread is not None}
-    corrected = dict(zip(tested, holm(list(tested.values())), strict=True))
-    judged = metric_named(metric)
-    span = judged.highest - judged.lowest
-    return [
-        judge(a, b, found, corrected.get((a, b)), difference, span)
-        for (a, b), found in pairs.items()
-    ]
+        drawn = np.array([self.drawn[a] - self.drawn[b] for a, b in keys])
+        one_row = max(
+            float(np.mean([self.one_row[pair[side]] for pair in keys])) for side in (0, 1)
+        )
+        return Compared(differences, apart, spread_of(differences, drawn, self.rows, one_row))
 
 
 def _rows_apart(predictions: Sequence[tuple[np.ndarray, np.ndarray]]) -> int:
     """On how many rows two strategies' predictions differ with any seed."""
     apart = [(a != b).reshape(len(a), -1).any(axis=1) for a, b in predictions]
     return int(np.any(apart, axis=0).sum()) if apart else 0
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction (1979).
-
-    The chance of any false claim stays below the level, however many pairs there are.
-    """
-    if not len(p_values):
-        return []
-    order = np.argsort(p_values)
-    factors = np.arange(len(p_values), 0, -1)
-    raised = np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors)
-    corrected = np.empty(len(p_values))
-    corrected[order] = np.minimum(1.0, raised)
-    return corrected.tolist()
 
 
 # --- scores of many students, on the rows as they are and as they are drawn ----------------------
@@ -146,3 +196,35 @@ def resampled_scores(
         times = np.bincount(drawn.ravel(), minlength=count * rows).reshape(count, rows)
         parts.append(weighted(times.astype(np.float64)))
     return np.concatenate(parts, axis=1)
+
+
+def one_row_changes(
+    metric: str, labels: np.ndarray, predicted: Sequence[np.ndarray], *, seed: int = 0
+) -> np.ndarray:
+    """How much one more row changes each student's score, if it is right instead of wrong.
+
+    The root mean square over rows like those that there are, [students], in the metric's own unit.
+    For accuracy on n rows it is 1 / (n + 1). A wrong prediction is another row's label.
+    """
+    generator = np.random.default_rng(seed)
+    rows = len(labels)
+    tried = generator.permutation(rows)[:ROWS_TRIED]
+    wrong = np.stack([_another_label(labels, labels[row], generator) for row in tried])
+    right = labels[tried]
+    more_labels = np.concatenate([labels, right, right])
+    more_predicted = [np.concatenate([one, right, wrong]) for one in predicted]
+    weights = np.concatenate([np.ones((2 * len(tried), rows)), np.eye(2 * len(tried))], axis=1)
+    found = metric_named(metric).of_students(more_labels, more_predicted)(weights)
+    changes = found[:, : len(tried)] - found[:, len(tried) :]
+    return np.asarray(np.sqrt((changes**2).mean(axis=1)))
+
+
+def _another_label(
+    labels: np.ndarray, label: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    differs = (labels != label).reshape(len(labels), -1).any(axis=1)
+    others = np.flatnonzero(differs)
+    if len(others):
+        return np.asarray(labels[generator.choice(others)])
+    # All rows have one label.
+    return np.asarray(1 - label if labels.ndim == 2 else label + 1)

@@ -8,12 +8,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdsweep.compare.findings import Pair
-from kdsweep.compare.spread import LEVEL, MOST_SEEDS, Spread, most_variance, seeds_needed
+from kdsweep.compare.spread import (
+    FALSE_CLAIMS,
+    MOST_SEEDS,
+    SeedsNeeded,
+    Spread,
+    most_variance,
+    seeds_needed,
+)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Two strategies on the same seeds and rows.
+    """Two models or strategies on the same seeds and rows.
 
     differences: of their scores [common seeds]. rows_apart: on how many rows their predictions
     differ with any seed. spread: from two seeds on.
@@ -33,81 +40,165 @@ class Compared:
         return max(self.spread.p if self.spread else 1.0, self.least_p)
 
 
-def judge(a: str, b: str, found: Compared, p: float | None, difference: float, span: float) -> Pair:
-    """The pair with its verdict.
+@dataclass(frozen=True)
+class Family:
+    """Statements of which at most 5% of sweeps may contain a false one.
 
-    p: corrected for all pairs. difference: the one to show, in the metric's own unit. span: from
-    the metric's lowest to its highest value.
+    Each of `statements` has an equal share of these 5% (Bonferroni). A pair is one statement:
+    "better" is false where the two are equal, "equivalent" where they differ by the margin or more,
+    so only one of the two can be false. Holm's steps don't hold for both together: a pair that is
+    shown to differ could still be called equivalent, and keeps its share.
     """
+
+    statements: int
+
+    @property
+    def level(self) -> float:
+        """The chance of a false statement that each one may have."""
+        return FALSE_CLAIMS / max(1, self.statements)
+
+    @property
+    def tail(self) -> float:
+        """The chance on each side of an interval."""
+        return self.level / 2
+
+    def corrected(self, p: float) -> float:
+        return min(1.0, p * max(1, self.statements))
+
+
+@dataclass(frozen=True)
+class PairRules:
+    """How pairs are judged. span: from the metric's lowest to its highest value."""
+
+    family: Family
+    margin: float
+    span: float
+
+
+def judge_pair(a: str, b: str, found: Compared, rules: PairRules) -> Pair:
+    """The pair with its state and its verdict."""
     if len(found.differences) == 0:
         verdict = f"{a} and {b} have no finished seed in common, so they can't be compared"
-        return Pair(a, b, None, None, None, 0, None, verdict)
-    if found.spread is None or p is None:
+        return Pair(a, b, None, None, None, 0, None, verdict, "undecided")
+    if found.spread is None:
         one = float(found.differences[0])
         verdict = (
             f"one seed can't tell (it has {_level(a, b, one)}); set confirm.seeds to 5 or more"
         )
-        return Pair(a, b, one, None, None, 1, None, verdict)
-    spread = found.spread
-    low = max(spread.mean - spread.half_width, -span)
-    high = min(spread.mean + spread.half_width, span)
-    needed = seeds_needed(spread, difference)
-    pair = Pair(a, b, spread.mean, (low, high), p, spread.seeds, needed, "")
-    if p < 1 - LEVEL:
-        return replace(pair, verdict=_beats(a, b, spread.mean, low, high))
-    why, takes = _why_not(found, low, high), _what_it_takes(spread, needed, difference)
-    return replace(pair, verdict=f"no difference shown{why}; {takes}")
+        return Pair(a, b, one, None, None, 1, None, verdict, "undecided")
+    spread, family, margin = found.spread, rules.family, rules.margin
+    interval = within(spread.difference_interval(family.tail), rules.span)
+    needed = seeds_needed(spread, margin, family.tail)
+    pair = Pair(
+        a,
+        b,
+        spread.mean,
+        interval,
+        family.corrected(found.p),
+        spread.seeds,
+        needed.seeds,
+        "",
+        "undecided",
+        (needed.low, needed.high),
+    )
+    if found.p < family.level:
+        return replace(pair, state="better", verdict=_beats(a, b, spread.mean, *interval))
+    if spread.p_beyond(margin) < family.level:
+        tested = within(spread.difference_interval(family.level), rules.span)
+        return replace(pair, state="equivalent", verdict=_equivalent(a, b, margin, *tested))
+    takes = _what_it_takes(spread, needed, rules)
+    verdict = f"no difference shown{_why_not(found, rules)}, nor equivalence within "
+    return replace(pair, verdict=f"{verdict}{in_points(margin)}; {takes}")
+
+
+def within(interval: tuple[float, float], span: float) -> tuple[float, float]:
+    """The interval of a difference, no wider than differences can be."""
+    return max(interval[0], -span), min(interval[1], span)
 
 
 def _level(a: str, b: str, difference: float) -> str:
     if not difference:
         return f"{a} and {b} level"
     side = "above" if difference > 0 else "below"
-    return f"{a} {_points(difference)} points {side} {b}"
+    return f"{a} {_size(difference)} points {side} {b}"
 
 
 def _beats(a: str, b: str, difference: float, low: float, high: float) -> str:
     better, worse, least, most = (a, b, low, high) if difference > 0 else (b, a, -high, -low)
-    interval = f"{100 * least:.1f} to {100 * most:.1f}"
-    return f"{better} beats {worse} by {_points(difference)} points ({interval})"
+    return f"{better} beats {worse} by {_size(difference)} points ({points_range(least, most)})"
 
 
-def _why_not(found: Compared, low: float, high: float) -> str:
-    """The reason, where the interval alone would suggest a difference."""
-    if found.spread is None or found.rows_apart == 0:
-        return " (the predictions are the same)"
-    if found.least_p >= 1 - LEVEL:
-        return (
-            f" (predictions differ on only {found.rows_apart} of {found.spread.rows:,} test rows)"
-        )
-    if low <= 0 <= high:
-        return ""
-    if found.spread.seeds == 2:
-        return " (two seeds may agree by chance)"
-    return " (this pair alone would show one, but among many pairs one in twenty does so by chance)"
-
-
-def _what_it_takes(spread: Spread, needed: int | None, difference: float) -> str:
-    goal = f"to show a difference of {100 * difference:g} points"
-    if needed is not None and needed <= spread.seeds:
-        return f"{spread.seeds} seeds are enough {goal}, so the true one is likely smaller"
-    if needed is not None:
-        return f"about {needed:,} seeds would be needed {goal}"
-    allowed = most_variance(difference)
-    if spread.of_examples < allowed:
-        return f"more than {MOST_SEEDS:,} seeds would be needed {goal}"
-    # As many rows as use up half of the variance that is allowed, and leave half to the seeds.
-    rows = _rounded(2 * spread.of_examples / allowed * spread.rows)
-    with_more_rows = replace(spread, of_examples=spread.of_examples * spread.rows / rows)
-    then = seeds_needed(with_more_rows, difference)
-    seeds = "" if then is None else f" and {then:,} seeds"
+def _equivalent(a: str, b: str, margin: float, low: float, high: float) -> str:
     return (
-        f"no number of seeds would be enough {goal} on {spread.rows:,} test rows: it takes about "
-        f"{rows:,} rows{seeds}"
+        f"{a} and {b} are equivalent within {in_points(margin)} "
+        f"(difference {points_range(low, high)})"
     )
 
 
-def _points(value: float) -> str:
+def _why_not(found: Compared, rules: PairRules) -> str:
+    """The reason, where the numbers alone would suggest a difference."""
+    if found.spread is None or found.rows_apart == 0:
+        return " (the predictions are the same)"
+    if found.least_p >= rules.family.level:
+        return (
+            f" (predictions differ on only {found.rows_apart} of {found.spread.rows:,} test rows)"
+        )
+    return ""
+
+
+def _what_it_takes(spread: Spread, needed: SeedsNeeded, rules: PairRules) -> str:
+    goal = f"a difference of {in_points(rules.margin)}"
+    if needed.seeds is not None and needed.seeds <= spread.seeds:
+        return f"{spread.seeds} seeds would show {goal} four times in five"
+    if needed.seeds is not None:
+        return (
+            f"about {needed.seeds:,} seeds ({_range(needed)}) would be needed to show {goal} four "
+            "times in five"
+        )
+    allowed = most_variance(spread, rules.margin, rules.family.tail)
+    of_examples = max(spread.of_examples, rules.margin * spread.one_row)
+    if of_examples < allowed:
+        return f"more than {MOST_SEEDS:,} seeds would be needed to show {goal}"
+    # As many rows as use up half of the variance that is allowed, and leave half to the seeds.
+    rows = _rounded(2 * of_examples / allowed * spread.rows)
+    with_more_rows = replace(
+        spread,
+        of_examples=of_examples * spread.rows / rows,
+        one_row=spread.one_row * spread.rows / rows,
+        rows=rows,
+    )
+    then = seeds_needed(with_more_rows, rules.margin, rules.family.tail).seeds
+    seeds = "" if then is None else f" and {then:,} seeds"
+    return (
+        f"no number of seeds would be enough to show {goal} on {spread.rows:,} test rows: it takes "
+        f"about {rows:,} rows{seeds}"
+    )
+
+
+def _range(needed: SeedsNeeded) -> str:
+    if needed.low is None:
+        return "or no number of them"
+    return (
+        f"{needed.low:,} or more" if needed.high is None else f"{needed.low:,} to {needed.high:,}"
+    )
+
+
+# --- points: hundredths of the metric ------------------------------------------------------------
+
+
+def in_points(value: float) -> str:
+    """`1 point`, `0.5 points`."""
+    points = f"{100 * value:g}"
+    return f"{points} point" if points == "1" else f"{points} points"
+
+
+def points_range(low: float, high: float) -> str:
+    """`-0.4 to 1.2`; never "-0.0"."""
+    low_points, high_points = (round(100 * value, 1) + 0.0 for value in (low, high))
+    return f"{low_points:.1f} to {high_points:.1f}"
+
+
+def _size(value: float) -> str:
     return f"{abs(100 * value):.1f}"
 
 

@@ -161,9 +161,11 @@ class Confirm(Strict):
     """The best trial of each strategy is trained again with this many fresh seeds.
 
     Each of these runs is judged once on the test split. 0: no confirmation.
+    margin: strategies that differ by less are as good as equal, in the metric's own unit.
     """
 
     seeds: Annotated[int, Field(ge=0)] = 5
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
 
 
 class Keep(Strict):

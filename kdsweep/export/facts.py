@@ -130,17 +130,18 @@ class ExportFacts:
 def as_lines(facts: ExportFacts) -> list[str]:
     """The facts as a person reads them."""
     metric = facts.metric
-    test = "" if facts.test is None else f", test {score(facts.test)}"
-    lines = [
-        f"{facts.trial.name} of {facts.sweep}: validation {metric} {score(facts.validation)}{test}"
-    ]
+    lines = []
     confirm = facts.confirm
     if confirm is not None and confirm.mean is not None:
         interval = f" (95%: {score_range(*confirm.ci95)})" if confirm.ci95 else ""
         lines.append(
-            f"its settings over {count(confirm.seeds, 'seed')}: test {metric} "
+            f"{facts.trial.strategy}, mean of {count(confirm.seeds, 'seed')}: test {metric} "
             f"{score(confirm.mean)}{interval}"
         )
+    test = "" if facts.test is None else f", test {score(facts.test)}"
+    lines.append(
+        f"{facts.trial.name} of {facts.sweep}: validation {metric} {score(facts.validation)}{test}"
+    )
     if onnx := facts.files.onnx:
         lines.append(
             f"onnx: {onnx.file}, {onnx.costs.words} (p50/p95); differs from torch by at most "

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kdsweep import metric_names
-from kdsweep.compare.findings import Estimate, Pair, ParetoEntry, SettingsComparison
+from kdsweep.compare.findings import Comparison, Estimate, ParetoEntry, SettingsComparison
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.records import TestLogits, TrialRecord
-from kdsweep.compare.statistics import compare_pairs, mean_score
+from kdsweep.compare.statistics import compare
 from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
     BestTrial,
-    ConfirmResult,
     Importance,
     MoreTest,
+    Recommendation,
     Report,
     Reproduction,
     SlotUse,
@@ -26,7 +26,6 @@ from kdsweep.report.model import (
     TrialCounts,
 )
 from kdsweep.report.sentences import confirmed_verdict, searched_verdict
-from kdsweep.trial_id import TrialId
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class SearchOutcome:
 class ReportFacts:
     """What a report holds in addition to the comparison; its fields are the report's."""
 
+    margin: float = 0.01
     pareto: tuple[ParetoEntry, ...] | None = None
     importance: dict[str, Importance | None] = field(default_factory=dict)
-    winner: TrialId | None = None
     slots: SlotUse | None = None
     reproduce: Reproduction | None = None
     state: str = "done"
@@ -66,68 +65,75 @@ def summarize(
     teachers: the first one is the teacher that students are measured by; empty where no strategy
     needs one. outcomes: by strategy.
     """
-    means, pairs = ({}, []) if test is None else _compare(metric, test)
-    shown = [_teacher(metric, one) for one in teachers]
+    compared = _compare(metric, test, facts.margin)
+    of_teachers = compared.teachers or (None,) * len(teachers)
+    shown = [
+        _teacher(metric, one, estimate) for one, estimate in zip(teachers, of_teachers, strict=True)
+    ]
     teacher = shown[0] if shown else None
-    teacher_test = teacher.test if teacher else None
     slot_hours = {strategy: found.slot_hours for strategy, found in outcomes.items()}
-    if means:
-        verdict = confirmed_verdict(metric, means, pairs, teacher_test)
-    else:
-        verdict = searched_verdict(
-            metric,
-            teacher.validation if teacher else None,
-            {name: found.best.validation for name, found in outcomes.items() if found.best},
+    strategies = {
+        strategy: StrategyResult(
+            trials=found.trials,
+            best=found.best,
+            slot_hours=found.slot_hours,
+            confirm=confirm_result(metric, strategy, records, found.seeds_asked, compared, teacher),
+            settings_comparison=found.settings_comparison,
         )
+        for strategy, found in outcomes.items()
+    }
+    recommended = recommendation(metric, strategies, records, compared.pairs)
     return Report(
         sweep=sweep,
         metric=metric,
         teacher=teacher,
         teachers=tuple(shown),
-        strategies={
-            strategy: StrategyResult(
-                trials=found.trials,
-                best=found.best,
-                slot_hours=found.slot_hours,
-                confirm=_confirm(
-                    metric,
-                    [one for one in records if one.id.strategy == strategy],
-                    found.seeds_asked,
-                    means.get(strategy),
-                    teacher_test,
-                ),
-                settings_comparison=found.settings_comparison,
-            )
-            for strategy, found in outcomes.items()
-        },
-        pairs=tuple(pairs),
+        strategies=strategies,
+        pairs=compared.pairs,
         questions=tuple(answer_questions(metric, records, slot_hours)),
-        verdict=verdict,
+        verdict=_verdict(metric, compared, recommended, teacher, strategies, facts.margin),
+        margin=facts.margin,
+        recommended=recommended,
         more_tests=_more_tests(metric, teachers[0] if teachers else None, records),
         pareto=facts.pareto,
         importance=facts.importance,
-        winner=facts.winner,
+        winner=recommended.student if recommended else None,
         slots=facts.slots,
         reproduce=facts.reproduce,
         state=facts.state,
     )
 
 
-def _compare(metric: str, test: TestLogits) -> tuple[dict[str, Estimate], list[Pair]]:
-    """Each strategy's mean on the test split, and every pair."""
+def _verdict(
+    metric: str,
+    compared: Comparison,
+    recommended: Recommendation | None,
+    teacher: TeacherFacts | None,
+    strategies: Mapping[str, StrategyResult],
+    margin: float,
+) -> str:
+    if compared.means and recommended is not None:
+        return confirmed_verdict(metric, compared, recommended, teacher, margin)
+    return searched_verdict(
+        metric,
+        teacher.validation if teacher else None,
+        {name: found.best.validation for name, found in strategies.items() if found.best},
+    )
+
+
+def _compare(metric: str, test: TestLogits | None, margin: float) -> Comparison:
+    """Each strategy's mean on the test split, every pair, and each strategy and its teacher."""
+    if test is None:
+        return Comparison({}, ())
     predicted = {
         strategy: {seed: test.kind.predictions(logits) for seed, logits in by_seed.items()}
         for strategy, by_seed in test.students.items()
-        if by_seed
     }
-    means = {
-        strategy: mean_score(metric, test.labels, by_seed)
-        for strategy, by_seed in predicted.items()
-    }
-    return means, compare_pairs(metric, test.labels, predicted)
+    teachers = [None if one is None else test.kind.predictions(one) for one in test.teachers]
+    return compare(metric, test.labels, predicted, teachers, margin=margin)
 
 
-def _teacher(metric: str, record: TeacherRecord) -> TeacherFacts:
+def _teacher(metric: str, record: TeacherRecord, estimate: Estimate | None) -> TeacherFacts:
     return TeacherFacts(
         validation=record.validation[metric],
         parameters=record.parameters,
@@ -135,6 +141,7 @@ def _teacher(metric: str, record: TeacherRecord) -> TeacherFacts:
         latency_ms=record.latency_ms,
         latency_p95_ms=record.latency_p95_ms,
         test=record.test[metric] if record.test else None,
+        ci95=estimate.interval if estimate else None,
         name=record.name,
         selected=record.selected,
     )
@@ -145,7 +152,7 @@ def _more_tests(
 ) -> dict[str, MoreTest]:
     """For each further test split: the teacher's score, and each strategy's by seed."""
     scores: dict[str, dict[str, list[float]]] = {}
-    for run in _runs_of_confirm(records):
+    for run in runs_of_confirm(records):
         for name, value in ((run.result.test if run.result else None) or {}).items():
             split, _, judged = name.rpartition("/")
             if split and judged == metric:
@@ -158,46 +165,6 @@ def _more_tests(
         )
         for split, by_strategy in scores.items()
     }
-
-
-def _runs_of_confirm(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Those that have ended, by seed."""
-    runs = [one for one in records if one.id.phase == "confirm" and one.result]
-    return sorted(runs, key=lambda one: one.id.seed_index or 0)
-
-
-def _confirm(
-    metric: str,
-    records: Sequence[TrialRecord],
-    asked: int,
-    mean: Estimate | None,
-    teacher_test: float | None,
-) -> ConfirmResult | None:
-    """records: of one strategy."""
-    runs = _runs_of_confirm(records)
-    if not runs:
-        return None
-    results = [one.result for one in runs if one.result and one.result.test and one.result.best]
-    interval = None
-    if mean and mean.low is not None and mean.high is not None:
-        interval = (mean.low, mean.high)
-    retention = None
-    if mean and teacher_test and teacher_test > 0:
-        retention = mean.value / teacher_test
-    return ConfirmResult(
-        seeds=len(results),
-        asked=asked,
-        failed=len(runs) - len(results),
-        test=tuple(result.test[metric] for result in results if result.test),
-        validation=tuple(
-            result.best.metrics[metric_names.validation(metric)]
-            for result in results
-            if result.best
-        ),
-        mean=mean.value if mean else None,
-        ci95=interval,
-        retention=retention,
-    )
 
 
 def rank_strategies(reports: Sequence[Report]) -> dict[str, float]:

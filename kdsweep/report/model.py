@@ -14,7 +14,13 @@ from pydantic import (
     PlainSerializer,
 )
 
-from kdsweep.compare.findings import Pair, ParetoEntry, Question, SettingsComparison
+from kdsweep.compare.findings import (
+    AgainstTeacher,
+    Pair,
+    ParetoEntry,
+    Question,
+    SettingsComparison,
+)
 from kdsweep.core.settings import TrialSettings
 from kdsweep.trial_id import TrialId
 
@@ -64,6 +70,7 @@ class TeacherFacts(_Part):
     """A fine-tuned teacher.
 
     validation, test: the task's metric; `test` is None until the teacher is judged.
+    ci95: of `test`, for the choice of test rows; None where its predictions weren't kept.
     selected: validation by seed, where the teacher is the best of several seeds; None for a seed
     that learned nothing.
     """
@@ -74,6 +81,7 @@ class TeacherFacts(_Part):
     latency_ms: float | None = None
     latency_p95_ms: float | None = None
     test: float | None = None
+    ci95: tuple[float, float] | None = None
     name: str = "teacher"
     selected: dict[str, float | None] | None = None
 
@@ -109,7 +117,8 @@ class ConfirmResult(_Part):
     """The best trial's settings with fresh seeds, judged on the test split.
 
     seeds: how many finished of those `asked`. test, validation: the metric of each seed.
-    mean: over seeds, on test. retention: mean / teacher on test.
+    mean: over seeds, on test. ci95: those of all strategies hold together in 95% of sweeps.
+    retention: mean / teacher on test. against_teacher: the mean minus the teacher, on test.
     """
 
     seeds: int
@@ -120,6 +129,7 @@ class ConfirmResult(_Part):
     mean: float | None
     ci95: tuple[float, float] | None
     retention: float | None
+    against_teacher: AgainstTeacher | None = None
 
 
 class StrategyResult(_Part):
@@ -145,6 +155,26 @@ class StrategyResult(_Part):
         if self.confirm is None or self.confirm.mean is None:
             return self.best.validation
         return self.confirm.mean
+
+
+class Recommendation(_Part):
+    """The strategy to use, by the rule of `kdsweep.compare.recommendation`, and its student.
+
+    trial, seed_index: the student with the best validation value among the strategy's.
+    first_choice: the candidate with the highest mean on validation. candidates: the strategies that
+    no other one beats on test. equivalent: those of them that are equivalent to the first choice.
+    """
+
+    strategy: str
+    trial: int
+    seed_index: int | None
+    first_choice: str
+    candidates: tuple[str, ...]
+    equivalent: tuple[str, ...]
+
+    @property
+    def student(self) -> TrialId:
+        return TrialId(self.strategy, self.trial, self.seed_index)
 
 
 class MoreTest(_Part):
@@ -222,9 +252,10 @@ class Report(_Part):
     """The report of a sweep.
 
     teacher: the one that students are measured by, the best on validation. teachers: all of them.
-    winner: the trial whose student is published. importance: for each strategy, or None where the
-    trials can't tell. pareto: only where the sweep has several objectives. state: `done`, or
-    `stopped` before its end.
+    margin: `confirm.margin`. recommended: the strategy to use; None in a report of version 0.1,
+    and until a trial has finished. winner: the trial whose student is published.
+    importance: for each strategy, or None where the trials can't tell. pareto: only where the sweep
+    has several objectives. state: `done`, or `stopped` before its end.
     """
 
     sweep: str
@@ -235,6 +266,8 @@ class Report(_Part):
     pairs: tuple[Pair, ...]
     questions: tuple[Question, ...]
     verdict: str
+    margin: float | None = None
+    recommended: Recommendation | None = None
     more_tests: dict[str, MoreTest] = Field(default={}, exclude_if=lambda found: not found)
     pareto: tuple[FrontEntry, ...] | None = Field(
         default=None, exclude_if=lambda front: front is None

@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from kdsweep import formatting
 from kdsweep.compare.records import TrialRecord
+from kdsweep.compare.verdicts import in_points
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.files import write_atomically
 from kdsweep.formatting import MISSING, score
@@ -88,6 +89,7 @@ def _template() -> jinja2.Template:
         "score": score,
         "points": _points,
         "interval": _interval,
+        "margin": in_points,
         "parameters": _unless_missing(formatting.parameters),
         "megabytes": _unless_missing(formatting.megabytes),
         "milliseconds": _unless_missing(formatting.milliseconds),
@@ -196,7 +198,10 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         teacher = report.teacher
         split = "validation" if teacher.test is None else "test"
         reached = teacher.validation if teacher.test is None else teacher.test
-        facts.append(("Teacher", f"{split} {report.metric} {score(reached)}"))
+        interval = ""
+        if teacher.test is not None and teacher.ci95 is not None:
+            interval = f" ({formatting.score_range(*teacher.ci95)})"
+        facts.append(("Teacher", f"{split} {report.metric} {score(reached)}{interval}"))
     for split, words in more_tests_in_words(report).items():
         facts.append((f"Also judged on {split}", words))
     facts += teachers_in_words(report)

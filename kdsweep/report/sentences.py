@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from kdsweep.compare.findings import Estimate, Pair
+from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate
+from kdsweep.compare.verdicts import in_points, points_range
 from kdsweep.formatting import count, joined, percent
-from kdsweep.report.model import ConfirmResult, Report, TeacherFacts
+from kdsweep.report.model import ConfirmResult, Recommendation, Report, TeacherFacts
 from kdsweep.report.settings_words import settings_in_words
 
 
@@ -56,33 +57,61 @@ def _by_seed(selected: Mapping[str, float | None]) -> str:
 
 
 def confirmed_verdict(
-    metric: str, means: Mapping[str, Estimate], pairs: Sequence[Pair], teacher_test: float | None
+    metric: str,
+    compared: Comparison,
+    recommended: Recommendation,
+    teacher: TeacherFacts | None,
+    margin: float,
 ) -> str:
     """What the test split says, and how sure it is."""
-    top = max(means, key=lambda strategy: means[strategy].value)
-    reached = f"{metric} {_interval(means[top])}"
-    if teacher_test is not None:
-        reached += f"; {_against_teacher(means[top].value, teacher_test)}"
-    if len(means) == 1:
+    top = recommended.strategy
+    reached = f"{metric} {_interval(compared.means[top])}"
+    if teacher is not None and teacher.test is not None:
+        found = (compared.against_teacher or {}).get(top)
+        reached += f"; {_against_teacher(found, teacher, compared.means[top].value)}"
+    if len(compared.means) == 1:
         return (
-            f"{top} reaches {reached} on the test split. No other strategy finished, so there is "
+            f"On the test split, {top} reaches {reached}. No other strategy finished, so there is "
             "nothing to compare it with."
         )
-    own = [(pair, pair.b if pair.a == top else pair.a) for pair in pairs if top in (pair.a, pair.b)]
-    beaten = [pair.verdict for pair, _ in own if pair.shows_a_difference]
-    level: dict[str, list[str]] = {}  # verdict -> the other strategies
-    for pair, other in own:
-        if not pair.shows_a_difference:
-            level.setdefault(pair.verdict, []).append(other)
-    if not level:
-        return f"{top} does best on the test split: {reached}. " + "; ".join(beaten) + "."
+    own = [pair for pair in compared.pairs if pair.other(top) in compared.means]
+    beaten = [pair.verdict for pair in own if pair.better == top]
+    if len(beaten) == len(compared.means) - 1:
+        return f"{top} does best on the test split: {reached}. {'; '.join(beaten)}."
+    rest: dict[str, list[str]] = {}  # verdict -> the other strategies
+    for pair in own:
+        if pair.state == "undecided":
+            rest.setdefault(pair.verdict, []).append(pair.other(top) or "")
     said = [
+        *(pair.verdict for pair in own if pair.state == "equivalent"),
         *beaten,
-        *(f"Between {top} and {' or '.join(others)}: {words}" for words, others in level.items()),
+        *(f"Between {top} and {' or '.join(others)}: {words}" for words, others in rest.items()),
     ]
     return (
-        f"No strategy is shown to be the best. {top} has the highest mean on the test split: "
-        f"{reached}. " + ". ".join(said) + "."
+        f"No strategy is shown to be the best. {top} is recommended: {_why(recommended, margin)}. "
+        f"On the test split it reaches {reached}. {'. '.join(said)}."
+    )
+
+
+def _why(recommended: Recommendation, margin: float) -> str:
+    """Why this strategy, where no strategy beats all others."""
+    top, first = recommended.strategy, recommended.first_choice
+    within = f"equivalent to it within {in_points(margin)}"
+    if first != top:
+        return (
+            f"{first} has the highest mean on validation, and {top} is the cheapest of those that "
+            f"are {within}"
+        )
+    if recommended.equivalent:
+        return (
+            "it has the highest mean on validation, and none of those that are "
+            f"{within} is cheaper ({', '.join(recommended.equivalent)})"
+        )
+    if len(recommended.candidates) == 1:
+        return "it is the only one that no other strategy beats on test"
+    return (
+        f"of {joined(recommended.candidates)}, which no other strategy beats on test, it has the "
+        "highest mean on validation over the confirm seeds"
     )
 
 
@@ -92,12 +121,39 @@ def _interval(mean: Estimate) -> str:
     return f"{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})"
 
 
-def _against_teacher(value: float, teacher: float) -> str:
-    points = 100 * (value - teacher)
-    if points > 0:
-        return f"that is {points:.1f} points above its teacher ({teacher:.4f})"
-    kept = f", {percent(value / teacher)} of it" if teacher > 0 else ""
-    return f"the teacher has {teacher:.4f}{kept}"
+def _against_teacher(found: AgainstTeacher | None, teacher: TeacherFacts, reached: float) -> str:
+    """A strategy's mean and its teacher's score, both on test."""
+    assert teacher.test is not None
+    score = _teacher_score(teacher.test, teacher.ci95)
+    if found is None:
+        return f"the teacher has {score}; its predictions weren't kept, so they can't be compared"
+    if found.ci95 is None:
+        return f"the teacher has {score}, and one seed can't tell them apart"
+    low, high = found.ci95
+    size = f"{abs(100 * found.difference):.1f} points"
+    match found.state:
+        case "above":
+            return (
+                f"that is {size} above the teacher ({points_range(low, high)}), which has {score}"
+            )
+        case "below":
+            kept = f", {percent(reached / teacher.test)} of it" if teacher.test > 0 else ""
+            return (
+                f"that is {size} below the teacher ({points_range(-high, -low)}), which has "
+                f"{score}{kept}"
+            )
+    side = "above" if found.difference < 0 else "below"
+    interval = points_range(low, high)
+    if found.difference < 0:
+        interval = points_range(-high, -low)
+    return (
+        f"no difference from the teacher is shown: it has {score}, {side} the mean by {size} "
+        f"({interval})"
+    )
+
+
+def _teacher_score(test: float, interval: tuple[float, float] | None) -> str:
+    return f"{test:.4f} ({interval[0]:.4f} to {interval[1]:.4f})" if interval else f"{test:.4f}"
 
 
 def searched_verdict(metric: str, teacher: float | None, bests: Mapping[str, float]) -> str:
@@ -143,7 +199,9 @@ def as_markdown(report: Report) -> str:
     for strategy, found in report.strategies.items():
         searched = f"{found.best.validation:.4f}" if found.best else "none finished"
         tested, kept = _confirmed_cells(found.confirm)
-        lines.append(f"| {strategy} | {searched} | {tested} | {kept} |")
+        is_recommended = report.recommended and report.recommended.strategy == strategy
+        name = f"**{strategy}**" if is_recommended else strategy
+        lines.append(f"| {name} | {searched} | {tested} | {kept} |")
     if report.more_tests:
         lines.append("")
         lines += [f"On {split}: {words}." for split, words in more_tests_in_words(report).items()]
@@ -155,7 +213,9 @@ def as_markdown(report: Report) -> str:
 
 
 def _teacher_row(name: str, teacher: TeacherFacts) -> str:
-    tested = "" if teacher.test is None else f"{teacher.test:.4f}"
+    tested = ""
+    if teacher.test is not None:
+        tested = _teacher_score(teacher.test, teacher.ci95)
     return f"| {name} | {teacher.validation:.4f} | {tested} | |"
 
 
@@ -168,4 +228,6 @@ def _confirmed_cells(confirm: ConfirmResult | None) -> tuple[str, str]:
         low, high = confirm.ci95
         interval = f" ({low:.4f} to {high:.4f})"
     kept = percent(confirm.retention) if confirm.retention else ""
+    if confirm.against_teacher and confirm.against_teacher.ci95:
+        kept += f" ({points_range(*confirm.against_teacher.ci95)} points)"
     return f"{confirm.mean:.4f}{interval}", kept

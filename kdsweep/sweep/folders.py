@@ -76,6 +76,7 @@ class SweepFolder:
     lock          held by the driver while it runs
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
+    teachers/     N.npy: what the teacher N of sweep.json put out for the test split
     """
 
     def __init__(self, root: Path) -> None:
@@ -93,10 +94,15 @@ class SweepFolder:
         self.trials = root / "trials"
         self.confirm = root / "confirm"
         self.page = root / "report.html"
+        self.teachers = root / "teachers"
 
     def exists(self) -> bool:
         """Whether the sweep was ever run."""
         return self.facts.exists()
+
+    def teacher_test_logits(self, number: int) -> Path:
+        """What the teacher with this number in `sweep.json` put out for the test split."""
+        return self.teachers / f"{number}.npy"
 
     # --- trials ----------------------------------------------------------------------------------
 

@@ -19,11 +19,14 @@ from kdsweep.config.loading import Plain
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
 from kdsweep.core.files import fingerprint
+from kdsweep.core.teachers.logits import stored_test_logits
+from kdsweep.core.teachers.selection import made_teachers
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
-from kdsweep.sweep.confirm import ConfirmRun, best_confirmed, confirmations, finished
+from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
@@ -85,7 +88,10 @@ def _record(folder: SweepFolder, trial: TrialId, params: Mapping[str, JsonValue]
 
 
 def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestLogits | None:
-    """What the confirmed students put out for the test split; None where none was judged on it."""
+    """What the confirmed students and the teachers put out for the test split.
+
+    None where no student was judged on it.
+    """
     folder = home.sweep(plan.name)
     students = {
         strategy: {
@@ -98,7 +104,22 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     if not any(students.values()):
         return None
     data = load_task(plan.space.task, home.cache, publish=False)
-    return TestLogits(data.kind, data.test.labels, students)
+    teachers = _teachers_test_logits(plan, home, data)
+    return TestLogits(data.kind, data.test.labels, students, teachers)
+
+
+def _teachers_test_logits(plan: Plan, home: Home, data: TaskData) -> tuple[np.ndarray | None, ...]:
+    """As many as `sweep.json` has teachers, in its order."""
+    folder = home.sweep(plan.name)
+    number_of_teachers = len(folder.read_facts().teachers)
+    files = [folder.teacher_test_logits(number) for number in range(number_of_teachers)]
+    if any(file.exists() for file in files):
+        return tuple(np.load(file) if file.exists() else None for file in files)
+    # Sweeps of version 0.1 have them in the cache alone.
+    made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
+    if len(made) != number_of_teachers:
+        return (None,) * number_of_teachers
+    return tuple(stored_test_logits(teacher, data, cache=home.cache) for _, teacher in made)
 
 
 def read_search_predictions(
@@ -153,7 +174,6 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         for strategy in plan.space.strategies
     }
     costs = {name: COSTS[name] for name in plan.sweep.costs}
-    bests = {name: found.best for name, found in outcomes.items() if found.best is not None}
     return summarize(
         plan.name,
         metric,
@@ -162,9 +182,9 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         records,
         read_test_logits(plan, home, confirmed),
         ReportFacts(
+            margin=plan.sweep.confirm.margin,
             pareto=tuple(pareto(metric, costs, records)) if costs else None,
             importance={name: studies.importance(name) for name in plan.space.strategies},
-            winner=_winner(metric, bests, confirmed),
             slots=use_of_slots(TimeSpent.read(folder.clock)),
             reproduce=_reproduce(plan, home, facts),
             state=state,
@@ -219,32 +239,6 @@ def _best_trial(
         student=student,
         teachers=teachers,
     )
-
-
-def _winner(metric: str, bests: dict[str, BestTrial], confirmed: dict[str, Runs]) -> TrialId | None:
-    """The trial whose student is published, chosen by validation alone.
-
-    It is the best run of the strategy with the highest mean over confirm's seeds; without confirm,
-    the best trial of the search.
-    """
-    reached: dict[str, list[float]] = {
-        strategy: [
-            result.best.metrics[metric_names.validation(metric)]
-            for result in runs.values()
-            if result.state == "complete" and result.best
-        ]
-        for strategy, runs in confirmed.items()
-    }
-    means = {strategy: float(np.mean(values)) for strategy, values in reached.items() if values}
-    if means:
-        strategy = max(means, key=lambda name: means[name])
-        run = best_confirmed(metric, confirmed[strategy])
-        assert run is not None
-        return run.id
-    if not bests:
-        return None
-    strategy = max(bests, key=lambda name: bests[name].validation)
-    return TrialId(strategy, bests[strategy].trial)
 
 
 def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.files import fingerprint, write_atomically
+from kdsweep.core.files import fingerprint, write_array, write_atomically
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
-from kdsweep.core.teachers.logits import teacher_test
-from kdsweep.core.teachers.selection import cached_teacher
+from kdsweep.core.teachers.logits import stored_test_logits, teacher_test
+from kdsweep.core.teachers.selection import made_teachers
 from kdsweep.errors import TeacherError
 from kdsweep.sweep.engines.events import Ended
 from kdsweep.sweep.engines.jobs import TeacherJob
@@ -98,16 +100,9 @@ class TeacherStage:
     # --- what they reach -------------------------------------------------------------------------
 
     def cached(self) -> list[tuple[TeacherSettings, Teacher]]:
-        """Every teacher that a trial can need, the best on validation first; none if one isn't
-        made yet."""
+        """Every teacher that a trial can need; none if one isn't made yet."""
         space = self.sweep.plan.space
-        made: list[tuple[TeacherSettings, Teacher]] = []
-        for settings in space.teachers():
-            teacher = cached_teacher(space.task, settings, self.sweep.home.cache)
-            if teacher is None:
-                return []
-            made.append((settings, teacher))
-        return sorted(made, key=lambda pair: -pair[1].validation[space.task.metric])
+        return made_teachers(space.task, space.teachers(), self.sweep.home.cache)
 
     def record(self, data: TaskData) -> None:
         """Write what each teacher reaches; the best one on validation is what students are
@@ -120,6 +115,11 @@ class TeacherStage:
             for settings, teacher in made
         ]
         folder = self.sweep.folder
+        for number, (_, teacher) in enumerate(made):
+            # Kept with the sweep, because the cache may be cleaned.
+            logits = stored_test_logits(teacher, data, cache=self.sweep.home.cache)
+            if logits is not None:
+                write_array(folder.teacher_test_logits(number), np.asarray(logits))
         folder.write_facts(replace(folder.read_facts(), teachers=tuple(records)))
 
     def _record(

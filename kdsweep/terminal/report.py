@@ -87,7 +87,7 @@ def _strategies(report: Report) -> Table:
     for name in (
         "search:\nvalidation",
         "confirmed:\ntest (95%)",
-        "of the\nteacher",
+        "against the\nteacher",
         "size",
         "latency\np50/p95",
         "slot\nhours",
@@ -96,13 +96,13 @@ def _strategies(report: Report) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     teacher = report.teacher
     if teacher:
-        tested = "" if teacher.test is None else f"{teacher.test:.4f}"
+        tested = "" if teacher.test is None else f"{teacher.test:.4f}{_narrow(teacher.ci95)}"
         reached = (report.metric, f"{teacher.validation:.4f}", tested, "")
         costs = (_size(teacher), _latency(teacher), "", "")
         table.add_row("teacher", *reached, *costs, end_section=True)
     for strategy, found in report.strategies.items():
-        is_winner = report.winner is not None and report.winner.strategy == strategy
-        table.add_row(strategy, *_result_cells(found), style="bold" if is_winner else None)
+        is_bold = report.winner is not None and report.winner.strategy == strategy
+        table.add_row(strategy, *_result_cells(found), style="bold" if is_bold else None)
     return table
 
 
@@ -114,14 +114,11 @@ def _result_cells(found: StrategyResult) -> tuple[str, ...]:
     spent = (f"{found.slot_hours:.2f}", trials)
     if best is None:
         return ("no trial finished", "", "", "", "", "", *spent)
-    retention = ""
-    if confirm and confirm.retention is not None:
-        retention = formatting.percent(confirm.retention)
     return (
         settled_values(best.settings),
         f"{best.validation:.4f}\ntrial {best.trial}",
         _confirmed(confirm),
-        retention,
+        _against_teacher(confirm),
         _size(best.student),
         _latency(best.student),
         *spent,
@@ -133,17 +130,35 @@ def _confirmed(confirm: ConfirmResult | None) -> str:
         return ""
     if confirm.mean is None:
         return "no seed finished"
-    interval = f" ({confirm.ci95[0]:.3f} to {confirm.ci95[1]:.3f})" if confirm.ci95 else ""
     seeds = formatting.count(confirm.seeds, "seed")
     if confirm.failed:
         seeds += f", {confirm.failed} failed"
-    return f"{confirm.mean:.4f}{interval}\n{seeds}"
+    return f"{confirm.mean:.4f}{_narrow(confirm.ci95)}\n{seeds}"
+
+
+def _narrow(interval: tuple[float, float] | None) -> str:
+    return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+
+
+def _against_teacher(confirm: ConfirmResult | None) -> str:
+    """The share of the teacher's score that is kept, and the difference in points."""
+    if confirm is None or confirm.retention is None:
+        return ""
+    kept = formatting.percent(confirm.retention)
+    found = confirm.against_teacher
+    if found is None or found.ci95 is None:
+        return kept
+    low, high = found.ci95
+    return f"{kept}\n{100 * low:+.1f} to {100 * high:+.1f} points"
 
 
 def _pairs(pairs: Sequence[Pair], metric: str) -> Table:
-    table = Table(title=f"every pair, by test {metric}", title_justify="left")
+    table = Table(
+        title=f"every pair, by test {metric} (95% and p: corrected for all pairs)",
+        title_justify="left",
+    )
     table.add_column("a - b", no_wrap=True)
-    for name in ("points", "95%", "p (Holm)"):
+    for name in ("points", "95%", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict")
     for pair in pairs:
@@ -186,7 +201,10 @@ def show_reports(reports: Sequence[Report], ranks: dict[str, float]) -> None:
 def _teacher_value(teacher: TeacherFacts | None) -> str:
     if teacher is None:
         return ""
-    return f"{teacher.validation:.4f} val." if teacher.test is None else f"{teacher.test:.4f}"
+    if teacher.test is None:
+        return f"{teacher.validation:.4f} val."
+    interval = f" ({formatting.score_range(*teacher.ci95)})" if teacher.ci95 else ""
+    return f"{teacher.test:.4f}{interval}"
 
 
 def _cell(found: StrategyResult | None) -> str:

@@ -62,6 +62,9 @@ MEASUREMENTS = {
         "simulated_searches",
         "how often a setting is falsely said to be worse than the best one, on made-up sweeps",
     ),
+    "verdicts": Measurement(
+        "verdicts", "how often statements about pairs and the teacher are false, by simulation"
+    ),
     "growth": Measurement(
         "growth", "how time grows with rows, length, layers and trials, next to pure compute"
     ),

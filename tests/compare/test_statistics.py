@@ -1,156 +1,126 @@
-"""Intervals and verdicts: simulations show what they cover.
-
-Each repetition draws new students and new test examples.
-"""
+"""Intervals and verdicts of students whose abilities are known."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from conftest import others_slow
-from scipy.stats import norm
+from simulated_students import Variation, simulate
+from verdicts import World
 
-from kdsweep.compare.statistics import compare_pairs, holm, mean_score, resampled_scores
+from kdsweep.compare.findings import Pair
+from kdsweep.compare.statistics import compare, one_row_changes, resampled_scores
 from kdsweep.core.evaluation.metric_table import metric_named, metrics_for
 from kdsweep.core.tasks import REGRESSION
 
 Students = dict[str, dict[int, np.ndarray]]
+EXAMPLES = Variation(0.0, 1.0, 0.3)
 
 
 def students(
     draw: np.random.Generator,
-    strategies: dict[str, float],
+    strategies: Mapping[str, float],
     seeds: int,
     rows: int,
-    spread: tuple[float, float, float],
-    classes: int = 2,
-    share: float = 0.5,
+    variation: Variation,
 ) -> tuple[np.ndarray, Students]:
-    """Labels, and the predictions of each strategy's students.
-
-    A prediction is right where ability + seed + example + strategy's example + noise > 0.
-    spread: standard deviations of seeds, of the examples' difficulty, and of what makes an example
-    hard for one strategy. share: of class 1, if there are two classes.
-    """
-    seed_spread, difficulty_spread, own_spread = spread
-    if classes == 2:
-        labels = (draw.random(rows) < share).astype(int)
-    else:
-        labels = draw.integers(classes, size=rows)
-    difficulty = draw.normal(0, difficulty_spread, rows)
-    predicted: Students = {}
-    for strategy, ability in strategies.items():
-        latent = (
-            ability
-            + draw.normal(0, seed_spread, (seeds, 1))
-            + difficulty
-            + draw.normal(0, own_spread, rows)
-            + draw.normal(0, 1, (seeds, rows))
-        )
-        wrong = 1 - labels
-        if classes > 2:
-            wrong = (labels + 1 + draw.integers(classes - 1, size=(seeds, rows))) % classes
-        predicted[strategy] = dict(enumerate(np.where(latent > 0, labels, wrong)))
-    return labels, predicted
+    """Labels, and the predictions of strategies with these abilities."""
+    abilities = {name: (ability, variation) for name, ability in strategies.items()}
+    return simulate(draw, abilities, seeds, rows)
 
 
-def true_mean(
-    metric: str, ability: float, spread: tuple[float, float, float], share: float = 0.5
-) -> float:
-    """The mean over all possible seeds and examples.
-
-    Each seed's share of right predictions is normal in its ability, and gives the metric.
-    """
-    points, weights = np.polynomial.hermite_e.hermegauss(61)
-    right = norm.cdf((ability + spread[0] * points) / np.sqrt(1 + spread[1] ** 2 + spread[2] ** 2))
-    f1 = 2 * share * right / (2 * share * right + 1 - right)
-    value = right if metric == "accuracy" else f1
-    return float(value @ weights / weights.sum())
+def pairs_of(
+    metric: str,
+    labels: np.ndarray,
+    predicted: Mapping[str, Mapping[int, np.ndarray]],
+    **more: float,
+) -> tuple[Pair, ...]:
+    return compare(metric, labels, predicted, **more).pairs  # type: ignore[arg-type]
 
 
-# What varies: examples, for all students and for one strategy's; seeds; nothing but chance.
-EXAMPLES, SEEDS, CHANCE = (0.0, 1.0, 0.3), (0.3, 0.5, 0.0), (0.0, 0.0, 0.0)
-REPETITIONS = 1000
-COVERED = [
-    *itertools.product(["accuracy"], [SEEDS, EXAMPLES], [3, 5, 10]),
-    ("accuracy", CHANCE, 5),
-    *itertools.product(["f1"], [EXAMPLES], [3, 5, 10]),
-    ("f1", SEEDS, 3),
-]
+def test_two_strategies_that_hardly_differ_on_many_rows_are_equivalent() -> None:
+    world = World((0.9, 0.9), (Variation(0.01, 1.0, 0.05, noise=0.1),), seeds=5, rows=5000)
+    found = [comparison.pairs[0] for comparison in world.sweeps(20, seed=3)]
+    equivalent = [pair for pair in found if pair.state == "equivalent"]
+    assert len(equivalent) >= 18
+    assert re.fullmatch(
+        r"s0 and s1 are equivalent within 1 point \(difference -?0\.\d to -?0\.\d\)",
+        equivalent[0].verdict,
+    )
 
 
-@pytest.mark.parametrize(
-    ("metric", "spread", "seeds"),
-    COVERED[:1] + [pytest.param(*case, marks=pytest.mark.slow) for case in COVERED[1:]],
-    ids=lambda value: (
-        {EXAMPLES: "examples vary", SEEDS: "seeds vary", CHANCE: "chance"}.get(value)
-        if isinstance(value, tuple)
-        else str(value)
-    ),
-)
-def test_intervals_cover_the_truth_in_92_to_98_of_100_cases(
-    metric: str, spread: tuple[float, float, float], seeds: int
-) -> None:
-    share, rows = (0.5, 200) if metric == "accuracy" else (0.4, 200)
-    draw, truth = np.random.default_rng(seeds), true_mean(metric, 1.0, spread, share)
-    covered = np.zeros(2)
-    for repetition in range(REPETITIONS):
-        labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, seeds, rows, spread, share=share)
-        mean = mean_score(metric, labels, predicted["a"], draws=80, seed=repetition)
-        pair = compare_pairs(metric, labels, predicted, draws=80, seed=repetition)[0]
-        assert mean.low is not None
-        assert mean.high is not None
-        assert pair.ci95 is not None
-        covered += [mean.low <= truth <= mean.high, pair.ci95[0] <= 0 <= pair.ci95[1]]
-    assert (covered / REPETITIONS >= 0.92).all(), covered / REPETITIONS
-    assert (covered / REPETITIONS <= 0.98).all(), covered / REPETITIONS
-
-
-@pytest.mark.parametrize("seeds", others_slow([3, 2, 5]))
-def test_with_equal_strategies_at_most_6_of_100_sweeps_say_that_one_beats_another(
-    seeds: int,
-) -> None:
-    draw = np.random.default_rng(2)
-    claims = 0
-    for repetition in range(REPETITIONS):
-        spread = [EXAMPLES, SEEDS, CHANCE][repetition % 3]
-        labels, predicted = students(draw, dict.fromkeys("abcd", 1.0), seeds, 200, spread)
-        claims += any(
-            " beats " in pair.verdict
-            for pair in compare_pairs("accuracy", labels, predicted, draws=80, seed=repetition)
-        )
-    assert claims / REPETITIONS <= 0.06
+def test_a_difference_that_no_row_shows_can_still_be_as_large_as_the_margin() -> None:
+    """On 200 rows, a difference of 1 point is on no row at all in 13% of cases."""
+    labels = np.arange(200) % 2
+    same = {"a": dict.fromkeys(range(5), labels), "b": dict.fromkeys(range(5), labels)}
+    (pair,) = pairs_of("accuracy", labels, same)
+    assert pair.state == "undecided"
+    (pair,) = pairs_of(
+        "accuracy",
+        np.tile(labels, 3),
+        {
+            name: {seed: np.tile(one, 3) for seed, one in by_seed.items()}
+            for name, by_seed in same.items()
+        },
+    )
+    assert pair.state == "equivalent"
+    # By hand: 0.99^n is 5% at 298 rows.
+    assert pair.ci95 is not None
+    assert pair.ci95[1] < 0.01
 
 
 @pytest.mark.slow
 def test_a_real_difference_of_3_points_is_found_with_its_size() -> None:
-    draw, spread, found = np.random.default_rng(3), (0.03, 1.0, 0.1), []
-    abilities = {"worse": 1.8, "better": 2.07}
-    truth = true_mean("accuracy", 1.8, spread) - true_mean("accuracy", 2.07, spread)
-    assert truth == pytest.approx(-0.03, abs=0.001)
-    for repetition in range(40):
-        labels, predicted = students(draw, abilities, 5, 2000, spread)
-        found.append(compare_pairs("accuracy", labels, predicted, draws=80, seed=repetition)[0])
-    assert sum(pair.verdict.startswith("better beats worse by ") for pair in found) >= 38
-    assert np.mean([pair.difference for pair in found]) == pytest.approx(truth, abs=0.003)
+    variation = Variation(0.03, 1.0, 0.1)
+    world = World((0.9, 0.93), (variation,), seeds=5, rows=2000)
+    found = [comparison.pairs[0] for comparison in world.sweeps(40, seed=3)]
+    assert sum(pair.verdict.startswith("s1 beats s0 by ") for pair in found) >= 38
+    assert np.mean([pair.difference for pair in found]) == pytest.approx(-0.03, abs=0.003)
     assert found[0].difference is not None
     assert found[0].ci95 is not None
     low, high = found[0].ci95
     interval = f"{-100 * high:.1f} to {-100 * low:.1f}"
     points = f"{-100 * found[0].difference:.1f} points"
-    assert found[0].verdict == f"better beats worse by {points} ({interval})"
+    assert found[0].verdict == f"s1 beats s0 by {points} ({interval})"
+
+
+def test_one_more_row_changes_accuracy_by_one_in_n_plus_one() -> None:
+    labels = np.arange(50) % 2
+    changes = one_row_changes("accuracy", labels, [labels, 1 - labels])
+    assert changes == pytest.approx([1 / 51, 1 / 51])
+
+
+def test_a_constant_prediction_is_not_known_to_a_fiftieth_by_matthews() -> None:
+    """One row more that is predicted as the other class changes Matthews' coefficient by 0.1."""
+    labels = np.arange(100) % 2
+    constant = dict.fromkeys(range(3), np.zeros(100, dtype=int))
+    mean = compare("matthews", labels, {"a": constant}).means["a"]
+    assert mean.value == 0
+    assert mean.low is not None
+    assert mean.high is not None
+    assert mean.high == pytest.approx(-mean.low)
+    # By hand, for a row of class 1 that is right: 1 x 50 / sqrt(1 x 51 x 50 x 100).
+    assert 1.5 * 50 / (51 * 50 * 100) ** 0.5 < mean.high < 3 * 50 / (51 * 50 * 100) ** 0.5
+
+
+# --- scores --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews"])
 def test_scores_of_resampled_examples_equal_those_of_scikit_learn(metric: str) -> None:
     classes = 2 if metric == "f1" else 4
-    labels, predicted = students(
-        np.random.default_rng(4), {"a": 0.3}, 2, 30, (0.1, 0.5, 0.0), classes
-    )
+    draw = np.random.default_rng(4)
+    labels = draw.integers(classes, size=30)
+    predicted = {
+        "a": {
+            seed: np.where(draw.random(30) < 0.6, labels, draw.integers(classes, size=30))
+            for seed in range(2)
+        }
+    }
     found = resampled_scores(metric, labels, list(predicted["a"].values()), draws=7, seed=5)
     drawn = np.random.default_rng(5).integers(30, size=(7, 30))
     for student, draw in itertools.product(range(2), range(7)):
@@ -160,25 +130,24 @@ def test_scores_of_resampled_examples_equal_those_of_scikit_learn(metric: str) -
         )
 
 
-def test_holm_by_hand() -> None:
-    # 3 * 0.01; 2 * 0.03; max(0.06, 0.04)
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
-
-
 def test_no_difference_says_how_many_seeds_or_rows_it_takes() -> None:
     draw = np.random.default_rng(6)
-    labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, 3, 20_000, (0.2, 0.5, 0.0))
-    pair = compare_pairs("accuracy", labels, predicted, difference=0.03)[0]
+    labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, 3, 20_000, Variation(0.2, 0.5, 0.0))
+    (pair,) = pairs_of("accuracy", labels, predicted, margin=0.03)
     assert pair.seeds_needed is not None
     assert pair.seeds_needed > 3
+    assert pair.seeds_needed_range is not None
+    low, high = pair.seeds_needed_range
+    assert low is not None
+    assert high is not None
+    assert low < pair.seeds_needed < high
     assert pair.verdict == (
-        f"no difference shown; about {pair.seeds_needed} seeds would be needed to show a "
-        "difference of 3 points"
+        "no difference shown, nor equivalence within 3 points; about "
+        f"{pair.seeds_needed} seeds ({low} to {high}) would be needed to show a difference of 3 "
+        "points four times in five"
     )
-    labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, 5, 100, (0.0, 1.0, 1.0))
-    pair = compare_pairs("accuracy", labels, predicted, difference=0.05)[0]
+    labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, 5, 100, Variation(0.0, 1.0, 1.0))
+    (pair,) = pairs_of("accuracy", labels, predicted, margin=0.05)
     assert pair.seeds_needed is None
     takes = re.search(
         r"no number of seeds would be enough to show a difference of 5 points on 100 test rows: "
@@ -187,20 +156,33 @@ def test_no_difference_says_how_many_seeds_or_rows_it_takes() -> None:
     )
     assert takes
     rows, seeds = (int(number.replace(",", "")) for number in takes.groups())
-    labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, seeds, rows, (0.0, 1.0, 1.0))
-    needed = compare_pairs("accuracy", labels, predicted, difference=0.05)[0].seeds_needed
+    labels, predicted = students(draw, {"a": 1.0, "b": 1.0}, seeds, rows, Variation(0.0, 1.0, 1.0))
+    needed = pairs_of("accuracy", labels, predicted, margin=0.05)[0].seeds_needed
     assert needed is not None
     assert needed <= 1.5 * seeds
 
 
+def test_seeds_needed_grow_with_the_number_of_pairs_that_are_judged() -> None:
+    draw = np.random.default_rng(6)
+    labels, predicted = students(
+        draw, dict.fromkeys("abcd", 1.0), 3, 20_000, Variation(0.2, 0.5, 0.0)
+    )
+    alone = {name: predicted[name] for name in "ab"}
+    (pair,) = pairs_of("accuracy", labels, alone, margin=0.03)
+    among_six = pairs_of("accuracy", labels, predicted, margin=0.03)[0]
+    assert pair.seeds_needed is not None
+    assert among_six.seeds_needed is not None
+    assert among_six.seeds_needed > 1.3 * pair.seeds_needed
+
+
 def test_when_it_takes_too_many_seeds_the_examples_are_not_blamed() -> None:
     labels, predicted = students(
-        np.random.default_rng(8), {"a": 1.0, "b": 1.0}, 3, 20_000, (1.0, 0.0, 0.0)
+        np.random.default_rng(8), {"a": 1.0, "b": 1.0}, 3, 20_000, Variation(1.0, 0.0, 0.0)
     )
-    pair = compare_pairs("accuracy", labels, predicted, difference=0.003)[0]
+    (pair,) = pairs_of("accuracy", labels, predicted, margin=0.003)
     assert pair.verdict == (
-        "no difference shown; more than 10,000 seeds would be needed to show a difference of 0.3 "
-        "points"
+        "no difference shown, nor equivalence within 0.3 points; more than 10,000 seeds would be "
+        "needed to show a difference of 0.3 points"
     )
 
 
@@ -208,35 +190,35 @@ def test_a_difference_on_a_handful_of_examples_is_no_difference() -> None:
     labels = np.arange(40) % 2
     better, worse = labels.copy(), labels.copy()
     worse[:4] = 1 - worse[:4]
-    pair = compare_pairs(
+    (pair,) = pairs_of(
         "accuracy",
         labels,
         {"a": dict.fromkeys(range(3), better), "b": dict.fromkeys(range(3), worse)},
-    )[0]
+    )
     # By hand: four examples, all the same way, of 2^4 ways; two-sided.
     assert pair.p == pytest.approx(2**-3)
     assert pair.verdict.startswith(
-        "no difference shown (predictions differ on only 4 of 40 test rows); "
+        "no difference shown (predictions differ on only 4 of 40 test rows), nor equivalence "
     )
 
 
-def test_a_pair_that_would_show_a_difference_on_its_own_says_so() -> None:
+def test_a_pair_is_better_exactly_where_its_interval_leaves_0_out() -> None:
     draw = np.random.default_rng(9)
-    for _ in range(200):
+    for _ in range(100):
         labels, predicted = students(draw, dict.fromkeys("abcd", 1.0), 5, 200, EXAMPLES)
-        for pair in compare_pairs("accuracy", labels, predicted, draws=100):
+        for pair in pairs_of("accuracy", labels, predicted, draws=100):
             assert pair.ci95 is not None
             assert pair.p is not None
             outside = pair.ci95[0] > 0 or pair.ci95[1] < 0
-            assert (" beats " in pair.verdict) == (pair.p < 0.05)
-            assert ("this pair alone" in pair.verdict) == (outside and pair.p >= 0.05)
+            assert (pair.state == "better") == (" beats " in pair.verdict) == (pair.p < 0.05)
+            assert pair.state != "better" or outside
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "f1_macro", "matthews"])
 def test_the_better_strategy_comes_first_whichever_is_named_first(metric: str) -> None:
     labels, predicted = students(np.random.default_rng(10), {"a": 2.0, "b": 0.5}, 5, 500, EXAMPLES)
-    one = compare_pairs(metric, labels, predicted)[0]
-    other = compare_pairs(metric, labels, {"b": predicted["b"], "a": predicted["a"]})[0]
+    one = pairs_of(metric, labels, predicted)[0]
+    other = pairs_of(metric, labels, {"b": predicted["b"], "a": predicted["a"]})[0]
     assert one.verdict == other.verdict
     assert one.verdict.startswith("a beats b by ")
     assert one.ci95 is not None
@@ -247,13 +229,13 @@ def test_the_better_strategy_comes_first_whichever_is_named_first(metric: str) -
 
 def test_a_seed_that_only_one_of_the_two_finished_is_left_out() -> None:
     labels, predicted = students(
-        np.random.default_rng(7), {"a": 1.0, "b": 1.0, "c": 1.0}, 5, 100, (0.1, 1.0, 0.3)
+        np.random.default_rng(7), {"a": 1.0, "b": 1.0, "c": 1.0}, 5, 100, Variation(0.1, 1.0, 0.3)
     )
     predicted["b"] = {index: predicted["b"][index] for index in (1, 3, 4)}
     predicted["c"] = {0: predicted["c"][0]}
-    ab, ac, bc = compare_pairs("accuracy", labels, predicted)
+    ab, ac, bc = pairs_of("accuracy", labels, predicted)
     assert (ab.seeds, ac.seeds, bc.seeds) == (3, 1, 0)
-    same = compare_pairs(
+    same = pairs_of(
         "accuracy",
         labels,
         {"a": {index: predicted["a"][index] for index in (1, 3, 4)}, "b": predicted["b"]},
@@ -272,13 +254,15 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_false_claim(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for metric in ("accuracy", "f1", "f1_macro", "matthews"):
-            tie = compare_pairs(metric, labels, {"a": right, "b": right})[0]
+            tie = pairs_of(metric, labels, {"a": right, "b": right})[0]
             assert (tie.difference, tie.p) == (0.0, 1.0)
-            assert tie.verdict.startswith("no difference shown (the predictions are the same); ")
-            mean = mean_score(metric, labels, right)
+            assert tie.verdict.startswith(
+                "no difference shown (the predictions are the same), nor "
+            )
+            mean = compare(metric, labels, {"a": right}).means["a"]
             assert mean.low is not None
             assert mean.low < mean.value == 1.0
-            extreme = compare_pairs(
+            extreme = pairs_of(
                 metric,
                 labels[:1],
                 {
@@ -288,13 +272,14 @@ def test_ties_few_examples_and_perfect_students_give_numbers_and_no_false_claim(
             )[0]
             assert "beats" not in extreme.verdict
             assert mean.high == 1.0
-            assert compare_pairs(metric, labels, {}) == []
-            one_class = mean_score(metric, 0 * labels, {0: 0 * labels, 1: 0 * labels})
+            assert pairs_of(metric, labels, {}) == ()
+            one = {"a": dict.fromkeys(range(2), 0 * labels)}
+            one_class = compare(metric, 0 * labels, one).means["a"]
             assert one_class.high is not None
-            assert mean_score(metric, labels, {0: labels}).low is None
-            assert compare_pairs(metric, labels, {"a": right}) == []
-            assert compare_pairs(metric, labels, {"a": right, "b": {}}) == []
-        assert compare_pairs(
+            assert compare(metric, labels, {"a": {0: labels}}).means["a"].low is None
+            assert pairs_of(metric, labels, {"a": right}) == ()
+            assert pairs_of(metric, labels, {"a": right, "b": {}}) == ()
+        assert pairs_of(
             "accuracy",
             np.tile(labels, 100),
             {
@@ -341,7 +326,8 @@ def test_scores_of_resampled_examples_are_those_of_the_rows_themselves(metric: s
         for one in predicted
     ]
     np.testing.assert_allclose(found, expected, atol=1e-12)
-    assert mean_score(metric, labels, dict(enumerate(predicted)), draws=50).value == pytest.approx(
+    mean = compare(metric, labels, {"a": dict(enumerate(predicted))}, draws=50).means["a"]
+    assert mean.value == pytest.approx(
         np.mean([metric_named(metric).score(labels, one) for one in predicted])
     )
 
@@ -353,20 +339,56 @@ def test_strategies_of_a_regression_and_of_several_labels_are_compared() -> None
         name: {seed: labels + draw.normal(0, noise, rows) for seed in range(3)}
         for name, noise in (("near", 0.3), ("far", 2.0))
     }
-    (pair,) = compare_pairs("spearman", labels, numbers)
+    (pair,) = pairs_of("spearman", labels, numbers)
     assert pair.verdict.startswith("near beats far by")
-    assert compare_pairs("pearson", labels, {"a": numbers["near"], "b": numbers["near"]})[
+    assert pairs_of("pearson", labels, {"a": numbers["near"], "b": numbers["near"]})[
         0
-    ].verdict.startswith("no difference shown (the predictions are the same)")
+    ].verdict.startswith(
+        ("no difference shown (the predictions are the same)", "a and b are equivalent")
+    )
     sets = (draw.random((rows, 4)) < 0.5).astype(np.float32)
     guessed = {
         name: {seed: np.where(draw.random((rows, 4)) < share, sets, 1 - sets) for seed in range(3)}
         for name, share in (("good", 0.95), ("bad", 0.7))
     }
-    assert compare_pairs("f1_micro", sets, guessed)[0].verdict.startswith("good beats bad by")
+    assert pairs_of("f1_micro", sets, guessed)[0].verdict.startswith("good beats bad by")
 
 
 def test_a_correlation_with_a_constant_is_0() -> None:
     assert resampled_scores("pearson", np.arange(5.0), [np.ones(5)], draws=4, seed=0).tolist() == [
         [0.0] * 4
     ]
+
+
+# --- a teacher -----------------------------------------------------------------------------------
+
+
+def test_a_teacher_that_is_clearly_better_or_worse_is_said_to_be() -> None:
+    draw = np.random.default_rng(0)
+    abilities = {name: (ability, EXAMPLES) for name, ability in (("a", 1.5), ("b", 0.3))}
+    labels, predicted = simulate(draw, abilities | {"teacher": (0.9, EXAMPLES)}, 3, 2000)
+    teacher = predicted.pop("teacher")[0]
+    found = compare("accuracy", labels, predicted, [teacher])
+    assert found.against_teacher is not None
+    states = {name: one.state for name, one in found.against_teacher.items()}
+    assert states == {"a": "above", "b": "below"}
+    (own,) = found.teachers
+    assert own is not None
+    assert own.low is not None
+    assert own.high is not None
+    assert own.low < own.value == metric_named("accuracy").score(labels, teacher) < own.high
+    # The normal interval of a share, which is close to Wilson's on so many rows.
+    half = 1.96 * (own.value * (1 - own.value) / 2000) ** 0.5
+    assert own.high - own.low == pytest.approx(2 * half, rel=0.1)
+
+
+def test_one_seed_or_a_teacher_without_predictions_gives_no_statement() -> None:
+    labels, predicted = students(np.random.default_rng(0), {"a": 1.0}, 1, 100, EXAMPLES)
+    teacher = 1 - labels
+    against = compare("accuracy", labels, predicted, [teacher]).against_teacher
+    assert against is not None
+    assert (against["a"].state, against["a"].ci95) == ("undecided", None)
+    unknown = compare("accuracy", labels, predicted, [None, teacher])
+    assert unknown.against_teacher is None
+    assert unknown.teachers[0] is None
+    assert unknown.teachers[1] is not None

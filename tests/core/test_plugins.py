@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdsweep.compare.statistics import mean_score, resampled_scores
+from kdsweep.compare.statistics import compare, resampled_scores
 from kdsweep.config import SpaceError, load, load_space
 from kdsweep.core import distillation_loss, plugins
 from kdsweep.core.evaluation.metric_table import metric_named
@@ -123,7 +123,7 @@ def test_a_packages_metric_is_judged_resampled_and_kept_within_its_bounds() -> N
     assert drawn.shape == (2, 50)
     assert (drawn[1] == 0).all()
     assert set(np.unique(drawn[0])) <= {-1.0, -0.75, -0.5, -0.25, 0.0}
-    mean = mean_score("no_errors", labels, dict(enumerate(predicted)))
+    mean = compare("no_errors", labels, {"a": dict(enumerate(predicted))}).means["a"]
     assert mean.high is not None and mean.high <= 0.0
     assert metric_named("no_errors").lowest == -1.0
 

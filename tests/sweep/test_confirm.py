@@ -19,7 +19,7 @@ from mlflow.artifacts import download_artifacts
 from sweep_processes import Sweep, runs_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from kdsweep.compare.statistics import compare_pairs, mean_score
+from kdsweep.compare.statistics import compare
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import tokenize_split
@@ -105,18 +105,31 @@ def test_the_report_can_be_computed_again_from_the_logits_that_are_kept(done: Do
         }
         for strategy, found in report["strategies"].items()
     }
+    teacher = np.load(home.sweep("tiny").teacher_test_logits(0)).argmax(axis=1)
+    compared = compare("accuracy", data.test.labels, answers, [teacher])
     for strategy, found in report["strategies"].items():
         accuracies = [
             float((answers[strategy][i] == data.test.labels).mean()) for i in range(SEEDS)
         ]
         assert found["confirm"]["test"] == pytest.approx(accuracies)
-        mean = mean_score("accuracy", data.test.labels, answers[strategy])
+        mean = compared.means[strategy]
         assert found["confirm"]["mean"] == mean.value == pytest.approx(np.mean(accuracies))
         assert found["confirm"]["ci95"] == [mean.low, mean.high]
         assert found["confirm"]["retention"] == pytest.approx(
             mean.value / report["teacher"]["test"]
         )
-    pairs = compare_pairs("accuracy", data.test.labels, answers)
+        assert compared.against_teacher is not None
+        against = compared.against_teacher[strategy]
+        assert found["confirm"]["against_teacher"] == {
+            "difference": against.difference,
+            "ci95": list(against.ci95 or ()),
+            "state": against.state,
+        }
+    (own,) = compared.teachers
+    assert own is not None
+    assert report["teacher"]["ci95"] == [own.low, own.high]
+    assert report["teacher"]["test"] == own.value
+    pairs = compared.pairs
     assert [
         (pair["a"], pair["b"], pair["difference"], pair["p"], pair["verdict"])
         for pair in report["pairs"]

@@ -133,6 +133,13 @@ def teacher_test(
     return by_split(judged)
 
 
+def stored_test_logits(teacher: Teacher, data: TaskData, *, cache: Path) -> np.ndarray | None:
+    """The teacher's logits for the test split, or None if they were never computed."""
+    if not logits_file(teacher.key, data.test, cache).exists():
+        return None
+    return teacher_logits(teacher, data, cache=cache, split="test")
+
+
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
     # Other splits are in a folder of the teacher, so that they can be removed with it.
     if rows.name not in SPLITS:

@@ -7,6 +7,7 @@ itself, so an interruption loses none that is done. A record of which they are i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,19 @@ from kdsweep.errors import TeacherError, TrialDiverged
 def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
     """The teacher, if it and the teachers of its folds are in the cache."""
     return _cached(teacher_key(task, teacher, load_task(task, cache)), teacher, cache / "teachers")
+
+
+def made_teachers(
+    task: TaskSettings, teachers: Sequence[TeacherSettings], cache: Path
+) -> list[tuple[TeacherSettings, Teacher]]:
+    """All of these teachers, the best on validation first; none if one isn't made yet."""
+    made: list[tuple[TeacherSettings, Teacher]] = []
+    for settings in teachers:
+        teacher = cached_teacher(task, settings, cache)
+        if teacher is None:
+            return []
+        made.append((settings, teacher))
+    return sorted(made, key=lambda pair: -pair[1].validation[task.metric])
 
 
 def _cached(key: str, teacher: TeacherSettings, folder: Path) -> Teacher | None:
