@@ -95,7 +95,7 @@ class Spread:
         """Two-sided, for a difference of 0."""
         if self.mean == 0:
             return 1.0
-        size = abs(self.mean) / self.error
+        size = abs(self.mean) / self.error if self.error else math.inf
         return min(1.0, 2 * _tail_of(size, lambda tail: self._quantile(tail, self._least_share)))
 
     def p_beyond(self, margin: float) -> float:
@@ -104,10 +104,12 @@ class Spread:
         Schuirmann (1987). Small where the difference is shown to be smaller than the margin.
         """
         room = margin - abs(self.mean)
-        if room <= 0:
-            return 1.0
         of_examples = max(self.of_examples, margin * self.one_row)
-        size = room / math.sqrt(self.of_seeds + of_examples)
+        error = math.sqrt(self.of_seeds + of_examples)
+        # Without any variance nothing is known: a metric that no row can change.
+        if room <= 0 or error == 0:
+            return 1.0
+        size = room / error
         return _tail_of(size, lambda tail: self._quantile(tail, self._least_share))
 
     @property
