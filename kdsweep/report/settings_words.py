@@ -32,12 +32,21 @@ def in_words(strategy: str, found: SettingsComparison) -> str:
     if found.alike is None:
         return f"whether the best settings of {strategy} are better than others {UNKNOWN}"
     alike, tried = len(found.alike), _tried(found)
+    if alike == 1 and not found.seeds:
+        return (
+            f"the student of {strategy}'s best trial is shown to be better than all others of "
+            f"{tried} on validation, but whether its settings are isn't known ({_counted(found)})"
+        )
     if alike == 1:
         return (
             f"the best settings of {strategy} are shown to be better than all others of {tried} "
             f"on validation ({_counted(found)})"
         )
-    words = f"{alike} of {tried} settings of {strategy} can't be told apart from the best one"
+    # Noise between seeds could only add to them.
+    least = "" if found.seeds else "at least "
+    words = (
+        f"{least}{alike} of {tried} settings of {strategy} can't be told apart from the best one"
+    )
     if found.tells_nothing:
         words = f"none of {tried} settings of {strategy} is shown to be worse than the best one"
     return f"{words} ({_counted(found)}); the choice among them is the highest validation value"

@@ -50,6 +50,18 @@ def report(**comparisons: SettingsComparison) -> Report:
             "validation (validation rows and 5 seeds of confirm counted)",
         ),
         (
+            replace(SOME, alike=(3,), seeds=0),
+            "the student of distill's best trial is shown to be better than all others of 24 on "
+            "validation, but whether its settings are isn't known (only validation rows counted: "
+            "without two runs of confirm, the noise between seeds isn't known)",
+        ),
+        (
+            replace(SOME, seeds=0),
+            "at least 3 of 24 settings of distill can't be told apart from the best one (only "
+            "validation rows counted: without two runs of confirm, the noise between seeds isn't "
+            "known); the choice among them is the highest validation value",
+        ),
+        (
             replace(SOME, complete=5000, compared=200),
             "3 of the 200 highest of 5,000 settings of distill can't be told apart from the best "
             "one (validation rows and 5 seeds of confirm counted); the choice among them is the "
@@ -62,7 +74,7 @@ def report(**comparisons: SettingsComparison) -> Report:
             "highest value",
         ),
     ],
-    ids=["some", "all", "one", "very many", "unknown"],
+    ids=["some", "all", "one", "one by rows", "some by rows", "very many", "unknown"],
 )
 def test_a_sentence_says_what_is_known(found: SettingsComparison, words: str) -> None:
     assert in_words("distill", found) == words
