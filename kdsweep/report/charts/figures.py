@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from kdsweep.formatting import score_range
+
 INK = "#010101"  # page.css looks for it
 TEACHER = {"color": INK, "width": 1.5, "dash": "10px 3px 2px 3px"}
 HEIGHT = 360
@@ -52,8 +54,11 @@ def shown(name: object) -> str:
     return html.escape(str(name), quote=False)
 
 
-def teacher_words(value: float | None) -> str:
-    return "" if value is None else f" The teacher has {value:.4f}."
+def teacher_words(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    if value is None:
+        return ""
+    between = f" ({score_range(*interval)})" if interval else ""
+    return f" The teacher has {value:.4f}{between}."
 
 
 def axis_of(title: str = "", **more: object) -> Figure:
@@ -124,14 +129,31 @@ def teacher_line(value: float | None) -> TeacherLine:
     return _line_and_label(value, line, label)
 
 
-def upright_teacher_line(value: float | None, reach: Sequence[float]) -> TeacherLine:
-    """An upright line. reach: the range of x."""
+def upright_teacher_line(
+    value: float | None, reach: Sequence[float], interval: tuple[float, float] | None = None
+) -> TeacherLine:
+    """An upright line, in a band that is its interval. reach: the range of x."""
     if value is None:
         return TeacherLine()
     side = "right" if 2 * value > reach[0] + reach[1] else "left"
     line: Figure = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
     label: Figure = {"x": value, "xanchor": side, "y": 1, "yref": "paper"}
-    return _line_and_label(value, line, label)
+    found = _line_and_label(value, line, label)
+    if interval is None:
+        return found
+    band: Figure = {
+        "type": "rect",
+        "x0": interval[0],
+        "x1": interval[1],
+        "y0": 0,
+        "y1": 1,
+        "yref": "paper",
+        "layer": "below",
+        "line": {"width": 0},
+        "fillcolor": TEACHER["color"],
+        "opacity": 0.12,
+    }
+    return TeacherLine([band, *found.shapes], found.annotations)
 
 
 def _line_and_label(value: float, line: Figure, label: Figure) -> TeacherLine:

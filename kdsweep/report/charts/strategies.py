@@ -52,9 +52,10 @@ def strategies_chart(material: Material) -> Chart | None:
         return None
     confirmed = lines[0].confirmed
     split = "test" if confirmed else "validation"
-    teacher = material.teacher_validation
+    teacher, interval = material.teacher_validation, None
     if confirmed:
-        teacher = material.report.teacher.test if material.report.teacher else None
+        known = material.report.teacher
+        teacher, interval = (known.test, known.ci95) if known else (None, None)
     data = [
         trace
         for at, line in enumerate(lines)
@@ -63,8 +64,8 @@ def strategies_chart(material: Material) -> Chart | None:
     first = "The best trial of each search"
     if confirmed:
         first = (
-            "Mean over confirm's seeds with its 95% interval; the small circles below it are the "
-            "seeds"
+            "Mean over confirm's seeds with its interval, which holds for all strategies at once "
+            "in 95% of sweeps; the small circles below it are the seeds"
         )
     names = [line.name for line in lines]
     without = [name for name in material.looks if name not in names]
@@ -73,8 +74,8 @@ def strategies_chart(material: Material) -> Chart | None:
     return Chart(
         "strategies",
         "Strategies on the test split" if confirmed else "Strategies on validation, as searched",
-        f"{first}: {words}.{teacher_words(teacher)}{missing}",
-        (Panel("", data, _layout(lines, f"{split} {material.metric}", teacher)),),
+        f"{first}: {words}.{teacher_words(teacher, interval)}{missing}",
+        (Panel("", data, _layout(lines, f"{split} {material.metric}", teacher, interval)),),
         ("strategy", split, "95% interval", "each seed"),
         tuple(line.row for line in lines),
     )
@@ -130,10 +131,15 @@ def _traces(line: _Line, at: int, look: Look) -> list[Figure]:
     return [trace, seeds]
 
 
-def _layout(lines: Sequence[_Line], title: str, teacher: float | None) -> Figure:
+def _layout(
+    lines: Sequence[_Line],
+    title: str,
+    teacher: float | None,
+    interval: tuple[float, float] | None,
+) -> Figure:
     values = [value for one in lines for value in (one.value, *one.seeds, *(one.interval or ()))]
-    reach = span_of([*values, teacher])
-    line = upright_teacher_line(teacher, reach)
+    reach = span_of([*values, teacher, *(interval or ())])
+    line = upright_teacher_line(teacher, reach, interval)
     names: list[Figure] = [
         {
             "text": shown(one.name),
