@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import platform
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kdsweep.core.evaluation.latency_figures import Device
 from kdsweep.core.settings import Precision
 from kdsweep.errors import ModelError, TrialDiverged
 
@@ -27,6 +30,27 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_
 def pick_device() -> torch.device:
     """The GPU that this process may see, or the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def this_device(threads: int | None = None) -> Device:
+    """The GPU or the processor that this process computes on.
+
+    threads: of torch; None where torch can be asked.
+    """
+    threads = torch.get_num_threads() if threads is None else threads
+    if pick_device().type == "cuda":
+        return Device(name=torch.cuda.get_device_name(), threads=threads)
+    return Device(name=_processor(), threads=threads)
+
+
+def _processor() -> str:
+    """The name of this machine's processor, or of its kind where the system doesn't tell."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def gpu_count() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from kdsweep.core.data.loading import load_task
@@ -27,6 +27,7 @@ def train(
     on_step: OnStep = never_stop,
     say: Say = be_quiet,
     stopwatch: Stopwatch | None = None,
+    latency: Mapping[str, float] | None = None,
 ) -> Generator[Evaluation, None, TrialResult]:
     """Train a student and yield an `Evaluation` each time it is evaluated; stop iterating to prune.
 
@@ -37,7 +38,8 @@ def train(
 
     A step that runs out of memory is repeated with micro-batches of half as many rows, and so are
     all steps after it. `stopwatch` counts the trial's own time, not the time that the caller spends
-    between two evaluations.
+    between two evaluations. `latency` (`latency_ms`, `latency_p95_ms`) is that of the student's
+    architecture; without it, the student is measured when the trial ends.
 
     Raises Interrupted if `on_step` asked to stop (the state is saved), TrialDiverged if the loss is
     not finite, OutOfMemory if smaller micro-batches didn't help, SettingsConflict if `folder` holds
@@ -45,7 +47,7 @@ def train(
     data and models that can't be used.
     """
     stopwatch = stopwatch or Stopwatch()
-    callbacks = Callbacks(on_step, say)
+    callbacks = Callbacks(on_step, say, latency=latency)
     trial = _train(
         settings, TrialFolder(Path(folder)), Path(cache or default_cache()), callbacks, stopwatch
     )

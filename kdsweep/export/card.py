@@ -44,7 +44,7 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
         f"{base}, by the strategy `{student.id.strategy}`.",
         _usage(task),
         _section("Results", _results(report, facts), _notes(student, report, facts)),
-        _section("Size and speed", _sizes(report, facts)),
+        _section("Size and speed", _sizes(report, facts), _note(report)),
         _section("Task and data", _task(task, folder.read_facts().data or {})),
         _section("Teacher and student", _models(settings)),
         _section("Settings", _settings(settings)),
@@ -151,6 +151,11 @@ def _sizes(report: Report, facts: ExportFacts) -> str:
     if report.teacher is not None:
         rows.append(_costs("the teacher", report.teacher))
     return _table(("", "parameters", "size", "latency p50/p95, one text of median length"), rows)
+
+
+def _note(report: Report) -> str:
+    """How latency was measured."""
+    return f"{report.latency_note}." if report.latency_note else ""
 
 
 def _costs(name: str, model: Measured | None) -> Row:

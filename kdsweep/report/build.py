@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from kdsweep.compare.findings import Comparison, Estimate, ParetoEntry, SettingsComparison
+from kdsweep.compare.latency import latency_in_words
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
     BestTrial,
@@ -45,6 +47,7 @@ class ReportFacts:
 
     margin: float = 0.01
     pareto: tuple[ParetoEntry, ...] | None = None
+    latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
     slots: SlotUse | None = None
     reproduce: Reproduction | None = None
@@ -96,6 +99,8 @@ def summarize(
         recommended=recommended,
         more_tests=_more_tests(metric, teachers[0] if teachers else None, records),
         pareto=facts.pareto,
+        latencies=facts.latencies,
+        latency_note=latency_in_words(facts.latencies, records),
         importance=facts.importance,
         winner=recommended.student if recommended else None,
         slots=facts.slots,

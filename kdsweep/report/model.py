@@ -21,6 +21,7 @@ from kdsweep.compare.findings import (
     Question,
     SettingsComparison,
 )
+from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.core.settings import TrialSettings
 from kdsweep.trial_id import TrialId
 
@@ -255,7 +256,9 @@ class Report(_Part):
     margin: `confirm.margin`. recommended: the strategy to use; None in a report of version 0.1,
     and until a trial has finished. winner: the trial whose student is published.
     importance: for each strategy, or None where the trials can't tell. pareto: only where the sweep
-    has several objectives. state: `done`, or `stopped` before its end.
+    has several objectives; empty where all students cost the same. latencies: of each architecture
+    that the sweep has measured. latency_note: how latency was measured, and what of it isn't sure.
+    state: `done`, or `stopped` before its end.
     """
 
     sweep: str
@@ -272,6 +275,10 @@ class Report(_Part):
     pareto: tuple[FrontEntry, ...] | None = Field(
         default=None, exclude_if=lambda front: front is None
     )
+    latencies: tuple[ArchitectureLatency, ...] = Field(
+        default=(), exclude_if=lambda found: not found
+    )
+    latency_note: str | None = Field(default=None, exclude_if=lambda note: note is None)
     importance: dict[str, Importance | None] = {}
     winner: Winner = None
     slots: SlotUse | None = None

@@ -45,6 +45,16 @@ def teachers_in_words(report: Report) -> list[tuple[str, str]]:
     return out
 
 
+def costs_in_words(report: Report) -> list[tuple[str, str]]:
+    """(title, words) about what students cost: whether they differ, and how that was measured."""
+    out = []
+    if report.pareto == () and any(found.best for found in report.strategies.values()):
+        out.append(("Pareto front", "none, because all students cost the same"))
+    if report.latency_note is not None:
+        out.append(("Latency", report.latency_note))
+    return out
+
+
 def _by_seed(selected: Mapping[str, float | None]) -> str:
     words = []
     for seed, reached in selected.items():
@@ -208,6 +218,8 @@ def as_markdown(report: Report) -> str:
     if settings := settings_in_words(report):
         lines.append("")
         lines += [f"- Settings: {words}." for words in settings.values()]
+    for what, words in costs_in_words(report):
+        lines += ["", f"{what}: {words}."]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."
     return "\n".join([*lines, "", end])
 

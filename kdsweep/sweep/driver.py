@@ -6,16 +6,14 @@ exact, and there are no races.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
-from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import TaskData
-from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.errors import KdsweepError
 from kdsweep.report.model import Report
+from kdsweep.sweep.announcing import ended_line, read_data
 from kdsweep.sweep.confirm import (
     ConfirmQueue,
     ConfirmRun,
@@ -28,14 +26,17 @@ from kdsweep.sweep.engines.events import (
     Ended,
     Evaluated,
     Event,
+    LatencyMeasured,
     Message,
     StepReached,
     WorkerLost,
 )
-from kdsweep.sweep.engines.jobs import Job, TeacherJob, TrialJob
+from kdsweep.sweep.engines.jobs import Job, LatencyJob, TeacherJob, TrialJob
 from kdsweep.sweep.engines.opening import open_engine
+from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.finish import RunEnd, finish
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.latency_stage import LatencyStage
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
 from kdsweep.sweep.signals import StopRequest
@@ -50,13 +51,14 @@ from kdsweep.trial_id import TrialId
 
 @dataclass
 class _Running:
-    """A job on a slot.
+    """A job on a slot at `place`.
 
-    work: the trial that it trains; None for teachers. last: its last evaluation. pruned_at: the
+    work: the trial that it trains; None for other jobs. last: its last evaluation. pruned_at: the
     evaluation after which it was pruned. It may run a few more steps before the stop arrives.
     """
 
     job: Job
+    place: Place
     work: Work | None = None
     evaluations: int = 0
     last: Evaluation | None = None
@@ -94,6 +96,7 @@ class Driver:
         self.clock = self.sweep.clock
         self.tracking = self.sweep.tracking
         self.teachers = TeacherStage(self.sweep)
+        self.latency = LatencyStage(self.sweep)
         self.confirm = ConfirmQueue(plan, self.folder, self.studies)
         self.queue = WorkQueue(plan, self.studies, self.confirm, self.teachers)
         self.stop = StopRequest(observer.say)
@@ -106,9 +109,9 @@ class Driver:
         with self.stop.listening():
             try:
                 self.startup_timer.enter("data")
-                self.data = self._read_data()
+                self.data = read_data(self.sweep, self.teachers)
                 self._resume()
-                if self.queue.left():
+                if self.queue.left() or self.latency.is_left():
                     self.startup_timer.enter("slots")
                     with self._open_engine() as self.engine:
                         self._loop()
@@ -146,7 +149,7 @@ class Driver:
         self._show_progress()
         while True:
             self._fill_free_slots()
-            if not self.running and (self.stopping or not self.queue.has_work()):
+            if not self.running and (self.stopping or not self._has_work()):
                 # The time that Ray takes to end isn't counted as slot time.
                 self.clock.no_slots()
                 return
@@ -157,13 +160,14 @@ class Driver:
                 self.error = self.error or error
             self._stop_if_asked()
 
+    def _has_work(self) -> bool:
+        """Whether there is a job, now or once a slot is there."""
+        return self.queue.has_work() or self.latency.is_left(self.engine.free_places)
+
     def _fill_free_slots(self) -> None:
         """Start a job on every free slot. Writing to the databases waits until then."""
         started: list[Work] = []
-        while self.engine.free_slots and not self.stopping:
-            running = self._ask()
-            if running is None:
-                break
+        while not self.stopping and (running := self._ask()) is not None:
             self._start(running)
             if running.work is not None:
                 started.append(running.work)
@@ -176,29 +180,61 @@ class Driver:
         self.engine.request_slots(self._useful_slots())
 
     def _ask(self) -> _Running | None:
-        """The next job: the teachers first, then a trial. None if no job can start now."""
+        """The next job and its slot. None if no job can start now."""
+        for place in dict.fromkeys(self.engine.free_places):
+            if (running := self._ask_at(place)) is not None:
+                return running
+        return None
+
+    def _ask_at(self, place: Place) -> _Running | None:
+        """The next job for a slot there: a measurement first, which needs the machine for itself,
+        then the teachers, then a trial."""
+        there = [one for one in self.running.values() if one.place.host == place.host]
+        if any(isinstance(one.job, LatencyJob) for one in there):
+            return None
+        if self.latency.holds(place.device):
+            measuring = None if there else self.latency.job(place)
+            return None if measuring is None else _Running(measuring, place)
         if (job := self.teachers.first_job()) is not None:
-            return _Running(job)
+            return _Running(job, place)
         work = self.queue.next()
         if work is None:
-            return None
+            return self._ask_at_the_end(place)
         if isinstance(work, ConfirmRun) and (job := self.teachers.judging_job()) is not None:
             self.queue.waiting.append(work)
-            return _Running(job)
-        folder = self._files(work).root
-        return _Running(TrialJob(work.id, work.settings, folder, self.sweep.home.cache), work)
+            return _Running(job, place)
+        if self.latency.is_needed_for(work.settings, place.device):
+            self.queue.waiting.appendleft(work)
+            return self._ask_at(place)
+        return self._trial_at(place, work)
+
+    def _ask_at_the_end(self, place: Place) -> _Running | None:
+        """A measurement, once nothing else is left to do."""
+        if self.running or self.queue.has_work():
+            return None
+        job = self.latency.last_job(place)
+        return None if job is None else _Running(job, place)
+
+    def _trial_at(self, place: Place, work: Work) -> _Running:
+        latency = self.latency.costs(work.settings, place.device)
+        folder, cache = self._files(work).root, self.sweep.home.cache
+        return _Running(TrialJob(work.id, work.settings, folder, cache, latency), place, work)
 
     def _start(self, running: _Running) -> None:
         job = running.job
         self.running[job.name] = running
-        self.startup_timer.enter("teacher" if isinstance(job, TeacherJob) else "first trial")
-        self.engine.start(job)
+        part = "first trial" if isinstance(job, TrialJob) else job.name.split()[0]
+        self.startup_timer.enter(part)
+        self.engine.start(job, running.place)
         self._update_clock()
 
     def _useful_slots(self) -> int:
         if self.stopping:
             return 0
-        return len(self.running) + self.queue.left() + (not self.teachers.is_started)
+        if self.latency.is_first:
+            return max(1, len(self.running))
+        jobs = len(self.running) + self.queue.left() + (not self.teachers.is_started)
+        return max(jobs, int(self.latency.is_left()))
 
     def _update_clock(self) -> None:
         self.clock.update(
@@ -220,6 +256,8 @@ class Driver:
 
     def _on_event(self, event: Event) -> None:
         match event:
+            case StepReached() if isinstance(self.running[event.name].job, LatencyJob):
+                self._stop_if_asked()
             case StepReached():
                 if (line := self.startup_timer.first_step()) is not None:
                     self.observer.say(line)
@@ -229,6 +267,10 @@ class Driver:
                 self.observer.say(event.line)
             case Evaluated():
                 self._evaluated(self.running[event.name], event.evaluation)
+            case LatencyMeasured():
+                job = self.running[event.name].job
+                assert isinstance(job, LatencyJob)
+                self.latency.add(job, event.measured)
             case Ended():
                 self.clock.spend(event.spent)
                 self.observer.over(event.name)
@@ -263,6 +305,10 @@ class Driver:
             error = self.teachers.ended(running.job, event, self.data)
             self.error = self.error or error
             return
+        if isinstance(running.job, LatencyJob):
+            problem = self.latency.ended(running.job, running.place, event)
+            self.error = self.error or problem
+            return
         work = running.work
         assert work is not None
         files = self._files(work)
@@ -282,6 +328,10 @@ class Driver:
         """The worker is gone. The job resumes on another, unless it has killed several."""
         if isinstance(running.job, TeacherJob):
             self.error = self.error or self.teachers.lost(running.job, reason)
+            return
+        if isinstance(running.job, LatencyJob):
+            problem = self.latency.lost(running.job, running.place, reason)
+            self.error = self.error or problem
             return
         work = running.work
         assert work is not None
@@ -321,20 +371,12 @@ class Driver:
             self.studies.tell(work, result.state, value, result.reason, costs)
         else:
             self.confirm.count_ended()
+        self.latency.trial_ended()
         self.tracking.update_trial(work.id)
         self._keep_students(work.id.strategy, work.id)
         self._show_progress()
-        self.observer.say(self._ended_line(work, result, value))
-
-    def _ended_line(self, work: Work, result: TrialResult, value: float | None) -> str:
-        """`distill-3: complete, accuracy 0.8100 (12 s; alpha 0.5, temperature 4)`."""
-        metric = self.plan.space.task.metric
-        how = result.reason or f"after {result.steps} steps"
-        if value is not None:
-            how = f"{metric} {value:.4f}"
-        tested = f", {result.test[metric]:.4f} on test" if result.test else ""
-        drawn = f"; {_drawn(work)}" if isinstance(work, SearchTrial) else ""
-        return f"{work.id.name}: {result.state}, {how}{tested} ({result.seconds:.0f} s{drawn})"
+        drawn = work.params if isinstance(work, SearchTrial) else {}
+        self.observer.say(ended_line(work.id, result, self.plan.space.task.metric, drawn))
 
     def _keep_students(self, strategy: str, ended: TrialId | None = None) -> None:
         """Keep the best students of the search, and the best one of the runs that confirm."""
@@ -363,31 +405,6 @@ class Driver:
 
     # --- before the loop -------------------------------------------------------------------------
 
-    def _read_data(self) -> TaskData:
-        """The task's rows; says how many there are, and where teachers come from."""
-        say = self.observer.say
-        task = self.plan.space.task
-        data = load_task(task, self.sweep.home.cache, say=say)
-        shown = dict(data.splits)
-        notes = list(data.notes)
-        if task.unlabelled is not None:
-            unlabelled, more = load_unlabelled(task, data, self.sweep.home.cache, say=say)
-            shown["unlabelled"] = unlabelled
-            notes += more
-        keys = {name: split.key for name, split in shown.items()}
-        self.folder.write_facts(replace(self.folder.read_facts(), data=keys))
-        for note in notes:
-            say(f"data: {note}")
-        say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
-        if self.plan.sweep.costs:
-            objectives = ", ".join(self.plan.sweep.objective)
-            say(f"objectives: {objectives}; nothing is pruned: no pruner handles several")
-        if not self.plan.space.needs_teacher:
-            say("teacher: no strategy needs one")
-        elif self.teachers.cached():
-            say("teacher: from the cache")
-        return data
-
     def _resume(self) -> None:
         """Pick up what an earlier driver left: open trials, and what the tracker is missing."""
         self.folder.remove_half_written()
@@ -414,12 +431,3 @@ class Driver:
             if evaluation.step <= result.steps:
                 self.studies.report(trial, number, evaluation.metrics[self.sweep.metric])
         self._tell(trial)
-
-
-def _drawn(trial: SearchTrial) -> str:
-    """`alpha 0.5, temperature 4`: what the sampler drew."""
-    shown = [
-        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in trial.params.items()
-    ]
-    return ", ".join(shown)

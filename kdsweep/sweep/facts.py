@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config.loading import Plain
@@ -19,6 +19,8 @@ class SweepFacts:
     connected: whether the tracker ever answered. tracked: whether the tracker has everything.
     data: split -> content hash of its rows. teachers: the one that students are measured by comes
     first. notified: a hash of the end of the sweep that `on_done` was told about.
+    latency: who measures it: `once`, the sweep, for each architecture before its first trial; `each
+    trial`, as earlier versions did, its own student when it ends.
     plugins: metric or divergence -> the installed package that adds it, and its version.
     unknown: keys that a newer version wrote; they are kept.
     """
@@ -32,6 +34,7 @@ class SweepFacts:
     data: dict[str, str] | None = None
     teachers: tuple[TeacherRecord, ...] = ()
     notified: str | None = None
+    latency: Literal["once", "each trial"] = "each trial"
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: dict[str, Plain] = field(default_factory=dict)
 
@@ -62,6 +65,7 @@ class SweepFacts:
             "tracked": self.tracked,
             "data": self.data,
             "notified": self.notified,
+            "latency": self.latency if self.latency == "once" else None,
         }
         if self.plugins:
             values["plugins"] = self.plugins

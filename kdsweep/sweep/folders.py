@@ -72,6 +72,7 @@ class SweepFolder:
     space.yaml    the space as resolved
     secrets.json  what of the sweep has a password; only its owner may read it
     clock.json    seconds spent so far, and on what
+    latency.json  how long each architecture takes for one row
     cluster.json  where workers join
     lock          held by the driver while it runs
     trials/       a folder for each trial of the search
@@ -86,6 +87,7 @@ class SweepFolder:
         self.space = root / "space.yaml"
         self.secrets = root / "secrets.json"
         self.clock = root / "clock.json"
+        self.latency = root / "latency.json"
         self.cluster = root / "cluster.json"
         self.token = root / "cluster.token"
         self.ray_log = root / "ray.log"

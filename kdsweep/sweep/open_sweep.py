@@ -76,7 +76,9 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
     folder.write_secrets(secrets)
     write_atomically(folder.space, lambda file: YAML().dump(plan.resolved, file))
     plugins = plan.space.plugins()
-    facts = SweepFacts(__version__, plan.identity, plan.experiment, shown, plugins=plugins)
+    facts = SweepFacts(
+        __version__, plan.identity, plan.experiment, shown, latency="once", plugins=plugins
+    )
     if folder.exists():
         facts = replace(
             folder.read_facts(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
@@ -28,10 +28,12 @@ from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, Tr
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
+    from kdsweep.compare.findings import ParetoEntry
     from kdsweep.report.build import SearchOutcome
     from kdsweep.sweep.facts import SweepFacts
 
@@ -150,7 +152,6 @@ def read_search_predictions(
 
 def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
     """The report of a sweep as it stands. state: `done` or `stopped`."""
-    from kdsweep.compare.pareto import pareto
     from kdsweep.compare.settings_comparison import compare_settings
     from kdsweep.report.build import ReportFacts, summarize
 
@@ -173,7 +174,6 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         strategy: _outcome(plan, folder, studies, strategy, records, settings.get(strategy))
         for strategy in plan.space.strategies
     }
-    costs = {name: COSTS[name] for name in plan.sweep.costs}
     return summarize(
         plan.name,
         metric,
@@ -183,13 +183,30 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         read_test_logits(plan, home, confirmed),
         ReportFacts(
             margin=plan.sweep.confirm.margin,
-            pareto=tuple(pareto(metric, costs, records)) if costs else None,
+            pareto=_front(plan, facts, records),
+            latencies=LatencyFile.read(folder.latency).architectures,
             importance={name: studies.importance(name) for name in plan.space.strategies},
             slots=use_of_slots(TimeSpent.read(folder.clock)),
             reproduce=_reproduce(plan, home, facts),
             state=state,
         ),
     )
+
+
+def _front(
+    plan: Plan, facts: SweepFacts, records: Sequence[TrialRecord]
+) -> tuple[ParetoEntry, ...] | None:
+    """None without several objectives; empty where all students cost the same."""
+    from kdsweep.compare.latency import cost_the_same
+    from kdsweep.compare.pareto import pareto
+
+    costs = {name: COSTS[name] for name in plan.sweep.costs}
+    if not costs:
+        return None
+    measured_once = facts.latency == "once"
+    if cost_the_same(list(costs.values()), records, measured_once=measured_once):
+        return ()
+    return tuple(pareto(plan.space.task.metric, costs, records))
 
 
 def _outcome(

@@ -11,6 +11,7 @@ import numpy as np
 
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.data.rows import TaskData
+from kdsweep.core.evaluation.latency_figures import ModelShape
 from kdsweep.core.files import fingerprint, write_array, write_atomically
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
@@ -19,6 +20,7 @@ from kdsweep.core.teachers.selection import made_teachers
 from kdsweep.errors import TeacherError
 from kdsweep.sweep.engines.events import Ended
 from kdsweep.sweep.engines.jobs import TeacherJob
+from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.run_updates import teacher_update
 from kdsweep.tracking.base import RunKey
@@ -110,10 +112,18 @@ class TeacherStage:
         made = self.cached()
         if not made:
             return
-        records = [
-            self._record(settings, teacher, data, alone=len(made) == 1)
-            for settings, teacher in made
-        ]
+        latencies = LatencyFile.read(self.sweep.folder.latency)
+        records: list[TeacherRecord] = []
+        for settings, teacher in made:
+            measured = latencies.find(ModelShape.of_teacher(settings))
+            if measured is not None:
+                # The teacher's own figure was measured when it was made, beside trials, perhaps on
+                # another machine.
+                first = measured.first
+                teacher = replace(
+                    teacher, latency_ms=first.latency_ms, latency_p95_ms=first.latency_p95_ms
+                )
+            records.append(self._record(settings, teacher, data, alone=len(made) == 1))
         folder = self.sweep.folder
         for number, (_, teacher) in enumerate(made):
             # Kept with the sweep, because the cache may be cleaned.

@@ -13,7 +13,7 @@ from kdsweep.compare.findings import Pair, ParetoEntry
 from kdsweep.config.sweep import COSTS
 from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
 from kdsweep.report.schedules import settled_values
-from kdsweep.report.sentences import more_tests_in_words, teachers_in_words
+from kdsweep.report.sentences import costs_in_words, more_tests_in_words, teachers_in_words
 from kdsweep.report.settings_words import settings_in_words
 from kdsweep.terminal.console import open_console
 
@@ -30,9 +30,11 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
         console.print(f"On {split}: {words}.", markup=False)
     for what, words in teachers_in_words(report):
         console.print(f"{what}: {words}.", markup=False)
+    for what, words in costs_in_words(report):
+        console.print(f"{what}: {words}.", markup=False)
     for words in settings_in_words(report).values():
         console.print(f"Settings: {words}.", markup=False)
-    if report.pareto is not None:
+    if report.pareto:
         console.print(_pareto(report.pareto, report.metric))
     for question in report.questions:
         console.print(f"\n{question.question}", style="bold", markup=False)
@@ -196,6 +198,8 @@ def show_reports(reports: Sequence[Report], ranks: dict[str, float]) -> None:
         console.print("no strategy finished in every sweep, so there are no ranks", markup=False)
     for report in reports:
         console.print(f"{report.sweep}: {report.verdict}", markup=False)
+        for what, words in costs_in_words(report):
+            console.print(f"{report.sweep}: {what}: {words}.", markup=False)
 
 
 def _teacher_value(teacher: TeacherFacts | None) -> str:

@@ -65,6 +65,9 @@ MEASUREMENTS = {
     "verdicts": Measurement(
         "verdicts", "how often statements about pairs and the teacher are false, by simulation"
     ),
+    "latency": Measurement(
+        "latency", "the latency of the same architectures again and again, beside load and alone"
+    ),
     "growth": Measurement(
         "growth", "how time grows with rows, length, layers and trials, next to pure compute"
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -36,9 +36,11 @@ class Callbacks:
     """`say` receives one line of text for each piece of work that takes a while.
 
     `on_epoch` sees the student after each epoch, before it is evaluated and saved. After an
-    interruption it may see the same epoch again.
+    interruption it may see the same epoch again. `latency` is that of a student like this one,
+    measured before; None: it is measured when the trial ends.
     """
 
     on_step: OnStep = never_stop
     say: Say = be_quiet
     on_epoch: OnEpoch = ignore_epoch
+    latency: Mapping[str, float] | None = None

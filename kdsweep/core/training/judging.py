@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from kdsweep import metric_names
@@ -47,10 +49,17 @@ def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:
     return by_split(judged), logits["test"]
 
 
-def measure_student(trial: PreparedTrial) -> dict[str, float]:
-    """How large the student is and how long it takes for one row."""
+def measure_student(
+    trial: PreparedTrial, known: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """How large the student is and how long it takes for one row.
+
+    known: how long, where it was measured before.
+    """
+    if known is None:
+        known = latency(trial.model, trial.validation_tokens)
     return {
         "parameters": float(parameter_count(trial.model)),
         "size_mb": size_mb(trial.model),
-        **latency(trial.model, trial.validation_tokens),
+        **known,
     }

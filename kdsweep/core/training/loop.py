@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def run_trial(
         folder.write_result(_diverged(trial, state, diverged))
         raise
     callbacks.on_step(state.step, trial.plan.total_steps)
-    result = _finish(trial, state)
+    result = _finish(trial, state, callbacks.latency)
     yield state.evaluations[-1]
     return result
 
@@ -181,7 +181,9 @@ def _diverged(trial: PreparedTrial, state: TrainingState, error: TrialDiverged) 
     )
 
 
-def _finish(trial: PreparedTrial, state: TrainingState) -> TrialResult:
+def _finish(
+    trial: PreparedTrial, state: TrainingState, latency: Mapping[str, float] | None
+) -> TrialResult:
     """Measure and save the student of the best evaluation, and write the result.
 
     Only these weights are judged on the test split, and only if the settings ask for it.
@@ -195,7 +197,7 @@ def _finish(trial: PreparedTrial, state: TrainingState) -> TrialResult:
         with state.stopwatch("saving"):
             trial.folder.write_test_logits(logits)
     with state.stopwatch("evaluating"):
-        student = measure_student(trial)
+        student = measure_student(trial, latency)
     with state.stopwatch("saving"):
         card = model_card(trial.settings, state.best)
         trial.folder.save_student(trial.model, trial.student.tokenizer, card)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from kdsweep.compare.latency import cost_the_same
 from kdsweep.formatting import score, significant
 from kdsweep.report.charts.against import layout_against, points_against
 from kdsweep.report.charts.figures import (
@@ -51,7 +52,9 @@ def cost_chart(material: Material) -> Chart | None:
     words = []
     for measure in (LATENCY, SIZE):
         costs = _costs(material, measure)
-        if not costs:
+        once = bool(material.report.latencies)
+        same = cost_the_same([measure.key], material.records, measured_once=once)
+        if not costs or same:
             continue
         front = pareto(
             Point(costs[one.trial.id], one.value, one.trial.id.name)

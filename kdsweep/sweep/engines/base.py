@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from kdsweep.sweep.engines.jobs import Job
+from kdsweep.sweep.engines.places import Place
 
 
 class Engine(Protocol):
@@ -22,11 +23,11 @@ class Engine(Protocol):
         """How many slots there are now."""
 
     @property
-    def free_slots(self) -> int:
-        """How many of them have no job."""
+    def free_places(self) -> tuple[Place, ...]:
+        """Where the slots are that have no job, one for each slot."""
 
-    def start(self, job: Job) -> None:
-        """Start the job on a free slot."""
+    def start(self, job: Job, place: Place) -> None:
+        """Start the job on a free slot there."""
 
     def stop(self, name: str, *, save: bool) -> None:
         """Stop job `name` at its next step, with a checkpoint or without.

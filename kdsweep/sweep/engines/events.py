@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from kdsweep.core.evaluation.latency_figures import MeasuredShapes
     from kdsweep.core.trial_folder import Evaluation
 
 Outcome = Literal["complete", "saved", "dropped", "diverged", "failed", "fatal"]
@@ -35,6 +36,14 @@ class Evaluated:
 
     name: str
     evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class LatencyMeasured:
+    """What a job that measures latency has found."""
+
+    name: str
+    measured: MeasuredShapes
 
 
 @dataclass(frozen=True)
@@ -67,5 +76,5 @@ class WorkerLost:
     reason: str
 
 
-Event = StepReached | Message | Evaluated | Ended | WorkerLost
+Event = StepReached | Message | Evaluated | LatencyMeasured | Ended | WorkerLost
 OnEvent = Callable[[Event], None]

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator
 from types import TracebackType
 from typing import Literal, Self
 
-from kdsweep.core.device import pick_device
-from kdsweep.sweep.engines.events import Ended, Evaluated, Message, OnEvent, StepReached
+from kdsweep.core.device import pick_device, this_device
+from kdsweep.sweep.engines.events import (
+    Ended,
+    Evaluated,
+    LatencyMeasured,
+    Message,
+    OnEvent,
+    StepReached,
+)
 from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Dropped, Train, perform
+from kdsweep.sweep.engines.places import Place
 
 
 class Inline:
@@ -20,20 +29,21 @@ class Inline:
 
     def __init__(self, on_event: OnEvent, train: Train | None = None) -> None:
         self.gpus_per_slot = 1.0 if pick_device().type == "cuda" else 0.0
+        self._place = Place(socket.gethostname(), this_device())
         self._on_event = on_event
         self._train = train
         self._requested: Literal["save", "drop"] | None = None
-        self._running: Generator[Evaluated | Ended, None, None] | None = None
+        self._running: Generator[Evaluated | LatencyMeasured | Ended, None, None] | None = None
 
     @property
     def slots(self) -> int:
         return 1
 
     @property
-    def free_slots(self) -> int:
-        return int(self._running is None)
+    def free_places(self) -> tuple[Place, ...]:
+        return (self._place,) if self._running is None else ()
 
-    def start(self, job: Job) -> None:
+    def start(self, job: Job, place: Place) -> None:
         def on_step(step: int, total_steps: int) -> bool:
             self._on_event(StepReached(job.name, step, total_steps))
             return self._requested == "save"

@@ -1,10 +1,11 @@
-"""What a slot is given to do: train one trial, or make the teachers that trials need.
+"""What a slot is given to do: train one trial, make the teachers that trials need, or measure.
 
 Jobs travel between processes, so they hold plain values and paths.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +13,22 @@ from typing import TYPE_CHECKING
 from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
+    from kdsweep.core.evaluation.latency_figures import ArchitectureLatency, ModelShape
     from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
 
 
 @dataclass(frozen=True)
 class TrialJob:
-    """Train a trial in `folder`. A trial that has a checkpoint there resumes from it."""
+    """Train a trial in `folder`. A trial that has a checkpoint there resumes from it.
+
+    latency: of its architecture, as the sweep has measured it; None: the trial measures its own.
+    """
 
     id: TrialId
     settings: TrialSettings
     folder: Path
     cache: Path
+    latency: Mapping[str, float] | None = None
 
     @property
     def name(self) -> str:
@@ -43,4 +49,20 @@ class TeacherJob:
     judge_test: bool = False
 
 
-Job = TrialJob | TeacherJob
+@dataclass(frozen=True)
+class LatencyJob:
+    """Measure how long models of these shapes take for one row, while nothing else runs there.
+
+    known: architectures that aren't measured again. again: whether they are measured for the last
+    time, at the end of the sweep.
+    """
+
+    name: str
+    task: TaskSettings
+    shapes: tuple[ModelShape, ...]
+    known: tuple[ArchitectureLatency, ...]
+    cache: Path
+    again: bool = False
+
+
+Job = TrialJob | TeacherJob | LatencyJob

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from kdsweep.core.evaluation.latency_figures import MeasuredShapes
 from kdsweep.errors import (
     DataError,
     Interrupted,
@@ -20,8 +21,8 @@ from kdsweep.errors import (
     TrialDiverged,
     first_line,
 )
-from kdsweep.sweep.engines.events import Ended, Evaluated, Outcome
-from kdsweep.sweep.engines.jobs import Job, TeacherJob, TrialJob
+from kdsweep.sweep.engines.events import Ended, Evaluated, LatencyMeasured, Outcome
+from kdsweep.sweep.engines.jobs import Job, LatencyJob, TeacherJob, TrialJob
 
 if TYPE_CHECKING:
     from kdsweep.core.settings import TrialSettings
@@ -45,6 +46,7 @@ class Train(Protocol):
         on_step: OnStep,
         say: Say,
         stopwatch: Stopwatch,
+        latency: Mapping[str, float] | None,
     ) -> Iterator[Evaluation]: ...
 
 
@@ -54,8 +56,9 @@ class Dropped(Exception):
 
 def perform(
     job: Job, on_step: OnStep, say: Say, train: Train | None = None
-) -> Generator[Evaluated | Ended, None, None]:
-    """Do the job. Yields each evaluation of a trial, and at last how the job ended."""
+) -> Generator[Evaluated | LatencyMeasured | Ended, None, None]:
+    """Do the job. Yields each evaluation of a trial, or what was measured, and at last how the job
+    ended."""
     started = time.monotonic()
     from kdsweep.core.timing import Stopwatch
 
@@ -76,6 +79,8 @@ def perform(
     try:
         if isinstance(job, TeacherJob):
             _make_teachers(job, on_step, say, stopwatch)
+        elif isinstance(job, LatencyJob):
+            yield LatencyMeasured(job.name, _measure(job, on_step, say, stopwatch, train))
         else:
             for evaluation in _train(job, on_step, say, stopwatch, train):
                 yield Evaluated(job.name, evaluation)
@@ -97,7 +102,13 @@ def _train(
     job: TrialJob, on_step: OnStep, say: Say, stopwatch: Stopwatch, train: Train | None
 ) -> Iterator[Evaluation]:
     return (train or _core_train())(
-        job.settings, job.folder, cache=job.cache, on_step=on_step, say=say, stopwatch=stopwatch
+        job.settings,
+        job.folder,
+        cache=job.cache,
+        on_step=on_step,
+        say=say,
+        stopwatch=stopwatch,
+        latency=job.latency,
     )
 
 
@@ -105,6 +116,18 @@ def _core_train() -> Train:
     from kdsweep.core.trial import train
 
     return train
+
+
+def _measure(
+    job: LatencyJob, on_step: OnStep, say: Say, stopwatch: Stopwatch, train: Train | None
+) -> MeasuredShapes:
+    if train is not None:
+        reason = "what trains takes the place of kdsweep's core"
+        return MeasuredShapes((), tuple((shape, reason) for shape in job.shapes))
+    from kdsweep.core.evaluation.architectures import measure_shapes
+
+    with stopwatch("evaluating"):
+        return measure_shapes(job.task, job.shapes, job.known, job.cache, on_step, say)
 
 
 def _make_teachers(job: TeacherJob, on_step: OnStep, say: Say, stopwatch: Stopwatch) -> None:

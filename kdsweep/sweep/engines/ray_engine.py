@@ -14,6 +14,7 @@ from kdsweep.errors import KdsweepError, first_line
 from kdsweep.sweep.engines.events import Ended, Event, OnEvent, WorkerLost
 from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Train
+from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.engines.ray_cluster import ClusterHead
 from kdsweep.sweep.engines.ray_local import LocalRay
 from kdsweep.sweep.engines.ray_session import RaySession
@@ -54,8 +55,11 @@ class _Slot:
     leaving: bool = False
 
     @property
-    def is_free(self) -> bool:
-        return self.host is not None and self.job is None and not self.leaving
+    def free_place(self) -> Place | None:
+        """Where it is; None unless it can be given a job."""
+        if self.host is None or self.job is not None or self.leaving:
+            return None
+        return self.host.place
 
 
 class RaySlots:
@@ -93,8 +97,9 @@ class RaySlots:
         return sum(slot.host is not None for slot in self._slots)
 
     @property
-    def free_slots(self) -> int:
-        return sum(slot.is_free for slot in self._slots)
+    def free_places(self) -> tuple[Place, ...]:
+        places = [slot.free_place for slot in self._slots]
+        return tuple(place for place in places if place is not None)
 
     def __enter__(self) -> Self:
         self._session.open()
@@ -127,8 +132,8 @@ class RaySlots:
 
     # --- jobs ------------------------------------------------------------------------------------
 
-    def start(self, job: Job) -> None:
-        slot = next(slot for slot in self._slots if slot.is_free)
+    def start(self, job: Job, place: Place) -> None:
+        slot = next(slot for slot in self._slots if slot.free_place == place)
         slot.job = job.name
         slot.actor.start.remote(job)
 
@@ -187,7 +192,7 @@ class RaySlots:
     def request_slots(self, count: int) -> None:
         most = self._config.slots
         self._requested = count if most is None else min(count, most)
-        idle = [slot for slot in self._slots if slot.host is None or slot.is_free]
+        idle = [slot for slot in self._slots if slot.host is None or slot.free_place is not None]
         for slot in idle[: max(0, len(self._slots) - self._requested)]:
             self._release(slot)
         self._grow()

@@ -16,13 +16,17 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from kdsweep.sweep.engines.events import Ended, Event, Message, StepReached
 from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Dropped, Train, perform
+from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.engines.process_reaper import SESSION_VARIABLE
 from kdsweep.sweep.startup_timer import without_collecting
+
+if TYPE_CHECKING:
+    from kdsweep.core.evaluation.latency_figures import Device
 
 SECONDS_BETWEEN_STEP_EVENTS = 1.0
 # With these signals a cluster takes its machine back.
@@ -37,15 +41,20 @@ class WorkerHost:
     """Where a worker runs.
 
     gpus: CUDA_VISIBLE_DEVICES there. shares_home: whether it can read the driver's home; what it
-    writes there must still arrive at the driver. packages: the version there of each package that
-    the driver asked for, None where it isn't installed.
+    writes there must still arrive at the driver. device: what its jobs compute on. packages: the
+    version there of each package that the driver asked for, None where it isn't installed.
     """
 
     host: str
     pid: int
     gpus: str
     shares_home: bool
+    device: Device
     packages: dict[str, str | None] = field(default_factory=dict)
+
+    @property
+    def place(self) -> Place:
+        return Place(self.host, self.device)
 
 
 class Worker:
@@ -65,6 +74,7 @@ class Worker:
         self._leaving = False
         self._last_step_event = 0.0
         self._job_received = 0.0
+        self._imported = threading.Event()
         threading.Thread(target=self._work, name="jobs", daemon=True).start()
         self._listen()
 
@@ -93,8 +103,20 @@ class Worker:
             pid=pid,
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             shares_home=shares_home,
+            device=self._device(),
             packages={name: _installed_version(name) for name in packages},
         )
+
+    def _device(self) -> Device:
+        """What jobs compute on; waits until the first one could start."""
+        if self._threads is None or self._train is not None:
+            from kdsweep.core.evaluation.latency_figures import Device
+
+            return Device(name="not asked for", threads=self._threads or 0)
+        self._imported.wait()
+        from kdsweep.core.device import this_device
+
+        return this_device(self._threads)
 
     def start(self, job: Job) -> None:
         self._requested = None
@@ -129,13 +151,10 @@ class Worker:
 
     def _work(self) -> None:
         if self._threads is not None and self._train is None:
-            with without_collecting():
-                import torch
-
-                # What the first job needs is imported before it arrives.
-                import kdsweep.core.trial  # noqa: F401
-
-            torch.set_num_threads(self._threads)
+            try:
+                _import_core(self._threads)
+            finally:
+                self._imported.set()
         while True:
             self._perform(self._jobs.get())
             if self._leaving:
@@ -167,6 +186,16 @@ class Worker:
     def _wait_for_signal(self) -> None:
         signal.sigwait(LEAVE_SIGNALS)
         self.leave()
+
+
+def _import_core(threads: int) -> None:
+    """What the first job needs is imported before it arrives."""
+    with without_collecting():
+        import torch
+
+        import kdsweep.core.trial  # noqa: F401
+
+    torch.set_num_threads(threads)
 
 
 def _installed_version(package: str) -> str | None:

@@ -98,8 +98,8 @@ def run_trials(engine: dict[str, Any], trials: int, tmp_path: Path, slots: int =
         sweep, folder, events.append, lambda line: None, train=report_process
     ) as opened:
         while sum(isinstance(event, Ended) for event in events) < trials:
-            while opened.free_slots and left and most >= slots:
-                opened.start(left.pop(0))
+            while (free := opened.free_places) and left and most >= slots:
+                opened.start(left.pop(0), free[0])
             opened.request_slots(trials)
             opened.wait(1.0)
             most = max(most, opened.slots)

@@ -1,0 +1,66 @@
+"""What the driver says of the data, and of each trial that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from kdsweep import metric_names
+from kdsweep.config.loading import Scalar
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.rows import TaskData
+from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.open_sweep import OpenSweep
+from kdsweep.sweep.teacher_stage import TeacherStage
+from kdsweep.trial_id import TrialId
+
+
+def read_data(sweep: OpenSweep, teachers: TeacherStage) -> TaskData:
+    """The task's rows; says how many there are, and where teachers come from."""
+    say = sweep.observer.say
+    task = sweep.plan.space.task
+    data = load_task(task, sweep.home.cache, say=say)
+    shown = dict(data.splits)
+    notes = list(data.notes)
+    if task.unlabelled is not None:
+        unlabelled, more = load_unlabelled(task, data, sweep.home.cache, say=say)
+        shown["unlabelled"] = unlabelled
+        notes += more
+    keys = {name: split.key for name, split in shown.items()}
+    sweep.folder.write_facts(replace(sweep.folder.read_facts(), data=keys))
+    for note in notes:
+        say(f"data: {note}")
+    say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
+    if sweep.plan.sweep.costs:
+        objectives = ", ".join(sweep.plan.sweep.objective)
+        say(f"objectives: {objectives}; nothing is pruned: no pruner handles several")
+    if not sweep.plan.space.needs_teacher:
+        say("teacher: no strategy needs one")
+    elif teachers.cached():
+        say("teacher: from the cache")
+    return data
+
+
+def ended_line(
+    trial: TrialId, result: TrialResult, metric: str, drawn: Mapping[str, Scalar]
+) -> str:
+    """`distill-3: complete, accuracy 0.8100 (12 s; alpha 0.5, temperature 4)`.
+
+    drawn: what the sampler drew for the trial; nothing for a run of confirm.
+    """
+    how = result.reason or f"after {result.steps} steps"
+    if result.state == "complete" and result.best:
+        how = f"{metric} {result.best.metrics[metric_names.validation(metric)]:.4f}"
+    tested = f", {result.test[metric]:.4f} on test" if result.test else ""
+    words = f"; {_drawn(drawn)}" if drawn else ""
+    return f"{trial.name}: {result.state}, {how}{tested} ({result.seconds:.0f} s{words})"
+
+
+def _drawn(params: Mapping[str, Scalar]) -> str:
+    """`alpha 0.5, temperature 4`."""
+    shown = [
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in params.items()
+    ]
+    return ", ".join(shown)

