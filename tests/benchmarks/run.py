@@ -66,7 +66,8 @@ MEASUREMENTS = {
         "verdicts", "how often statements about pairs and the teacher are false, by simulation"
     ),
     "latency": Measurement(
-        "latency", "the latency of the same architectures again and again, beside load and alone"
+        "latency",
+        "how far repeated figures of one architecture's latency are apart, under load and alone",
     ),
     "growth": Measurement(
         "growth", "how time grows with rows, length, layers and trials, next to pure compute"

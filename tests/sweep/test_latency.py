@@ -324,9 +324,10 @@ def test_a_longer_sweep_measures_nothing_twice_before_its_trials(
 def test_a_sweep_that_was_killed_keeps_its_figures(
     tmp_path: Path, sweep: Callable[..., Sweep], space: Path, engine: str
 ) -> None:
-    sets = (*PLAIN, BOTH, LAYERS, engine, "trials=3", "strategies.combined=", "training.epochs=6")
+    short = ("trials=2", "strategies.combined=", "training.epochs=3")
+    sets = (*PLAIN, BOTH, LAYERS, engine, *short)
     one = sweep(tmp_path, *sets)
-    assert one.wait_for(lambda: one.evaluations() > 2), one.end()
+    assert one.wait_for(lambda: one.evaluations() > 1), one.end()
     one.kill()
     home = Home(tmp_path)
     before = measured_in(home)
