@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from kdsweep.core.data.encode import InputFormat
 
 # Next to the student's files: its text columns, and how many tokens of a row it was trained on.
 SETTINGS = "kdsweep.json"
@@ -79,11 +82,15 @@ class Classifier:
 
         from kdsweep.core.data.tokenize import tokenize_texts
         from kdsweep.core.evaluation.predict import predict
-        from kdsweep.core.models.inputs import input_format_of
 
-        input_format = input_format_of(self.model, self.max_length, self.truncation)
-        tokens = tokenize_texts(self.tokenizer, columns, input_format)
+        tokens = tokenize_texts(self.tokenizer, columns, self._input_format)
         return predict(self.model, tokens, torch.float32)
+
+    @cached_property
+    def _input_format(self) -> InputFormat:
+        from kdsweep.core.models.input_format import input_format_of
+
+        return input_format_of(self.model, self.tokenizer, self.max_length, self.truncation)
 
     def _columns(self, given: object) -> tuple[list[list[str]], pd.Index]:
         """The text column(s), each [rows], and the rows' index."""

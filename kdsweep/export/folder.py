@@ -13,7 +13,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.files import publishing
-from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import (
     load_classifier,
     load_tokenizer,
@@ -134,7 +134,7 @@ def _validation(
     tokenizer = load_tokenizer(str(folder), trust_remote_code=settings.student.trust_remote_code)
     rows = load_task(settings.task, cache).validation
     max_length = settings.training.max_length
-    input_format = input_format_of(model, max_length, settings.task.truncation)
+    input_format = input_format_of(model, tokenizer, max_length, settings.task.truncation)
     return tokenize_split(rows, tokenizer, input_format, cache=cache)
 
 

@@ -99,7 +99,8 @@ class OnnxModel:
 
     def predict(self, tokens: TokenizedSplit) -> np.ndarray:
         """fp32 [rows, classes], in the order of the rows."""
-        order = list(evaluation_batches(tokens.lengths, TOKENS_A_BATCH["cpu"]))
+        batches = evaluation_batches(tokens.lengths, TOKENS_A_BATCH["cpu"])
+        order = [rows for batch in batches for rows in tokens.parts_of(batch)]
         by_batch = np.concatenate([self.logits(tokens.batch(rows)) for rows in order])
         logits = np.empty_like(by_batch)
         logits[np.concatenate(order)] = by_batch
@@ -128,7 +129,7 @@ def check_equal(
     rows = np.random.default_rng(0).permutation(rows)
     model.eval()
     worst = 0.0
-    for part in _parts(rows):
+    for part in (one for batch in _parts(rows) for one in tokens.parts_of(batch)):
         inputs = tokens.batch(part)
         difference = np.abs(onnx_model.logits(inputs) - _torch_logits(model, inputs)).max()
         worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")

@@ -22,9 +22,9 @@ from kdsweep.config.setting_types import is_whole
 from kdsweep.core.augmentation.masked_lm import ROWS_PER_BATCH, MaskedWords
 from kdsweep.core.augmentation.word_edits import choose_words
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.device import pick_device
+from kdsweep.core.data.tokenize import tokenize_texts
+from kdsweep.core.device import pick_device, to_device
 from kdsweep.core.models.describing import describe_masked_lm, parameter_count, size_mb
-from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.sweep.engines.slots import slots_here, slots_instead
 from kdsweep.sweep.preflight import Checked, PlannedModel, lowest, whole_numbers
@@ -138,16 +138,8 @@ class Measurements:
             # Random weights take as long as trained ones.
             model = type(model)(model.config)
         model = model.to(device)
-        median = np.median(self.lengths(self.data.train, planned))
-        length = int(min(planned.max_length, max(4, median)))
         rows = min(batch_size, len(self.data.train))
-        shape = (rows, length)
-        inputs = {
-            name: torch.ones(shape, dtype=torch.long, device=device)
-            for name in ("input_ids", "attention_mask")
-        }
-        if reads_token_types(model):
-            inputs["token_type_ids"] = torch.zeros(shape, dtype=torch.long, device=device)
+        inputs = to_device(self._typical_batch(planned, rows), device)
         steps: list[float] = []
         forwards: list[float] = []
         for _ in range(STEPS_TO_TIME):
@@ -161,6 +153,17 @@ class Measurements:
             steps.append(time.perf_counter() - start)
             model.zero_grad()
         return STEP_FACTOR * statistics.median(steps) / rows, statistics.median(forwards) / rows
+
+    def _typical_batch(self, planned: PlannedModel, count: int) -> dict[str, np.ndarray]:
+        """What the model reads of `count` rows of train whose length is nearest to the median."""
+        train = self.data.train
+        lengths = self.lengths(train, planned)
+        from_median = np.abs(lengths - np.median(lengths))
+        measured = _spread(len(train), ROWS_TO_MEASURE)
+        nearest = np.argsort(from_median, kind="stable")[np.arange(count) % len(lengths)]
+        texts = [[column[measured[i]] for i in nearest] for column in train.texts]
+        tokens = tokenize_texts(planned.tokenizer, texts, planned.input_format)
+        return tokens.batch(np.arange(count))
 
     def training_seconds(
         self, planned: PlannedModel, epochs: int, batch_size: int, evaluations_per_epoch: int

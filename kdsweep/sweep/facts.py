@@ -21,6 +21,7 @@ class SweepFacts:
     first. notified: a hash of the end of the sweep that `on_done` was told about.
     latency: who measures it: `once`, the sweep, for each architecture before its first trial; `each
     trial`, as earlier versions did, its own student when it ends.
+    mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
     plugins: metric or divergence -> the installed package that adds it, and its version.
     unknown: keys that a newer version wrote; they are kept.
     """
@@ -35,6 +36,7 @@ class SweepFacts:
     teachers: tuple[TeacherRecord, ...] = ()
     notified: str | None = None
     latency: Literal["once", "each trial"] = "each trial"
+    mended: tuple[str, ...] = ()
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: dict[str, Plain] = field(default_factory=dict)
 
@@ -46,6 +48,7 @@ class SweepFacts:
         # The first versions kept one teacher alone.
         first = [found["teacher"]] if found.get("teacher") is not None else []
         teachers = [TeacherRecord.from_json(one) for one in found.get("teachers") or first]
+        known["mended"] = tuple(found.get("mended", ()))
         plugins = {name: (package, at) for name, (package, at) in found.get("plugins", {}).items()}
         unknown = {
             name: value
@@ -67,6 +70,8 @@ class SweepFacts:
             "notified": self.notified,
             "latency": self.latency if self.latency == "once" else None,
         }
+        if self.mended:
+            values["mended"] = list(self.mended)
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

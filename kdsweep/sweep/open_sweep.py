@@ -14,6 +14,7 @@ from kdsweep.errors import without_password
 from kdsweep.sweep.budget import SweepClock
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.mended_faults import mended_now
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import open_studies
 from kdsweep.sweep.startup_timer import without_collecting
@@ -77,15 +78,23 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
     write_atomically(folder.space, lambda file: YAML().dump(plan.resolved, file))
     plugins = plan.space.plugins()
     facts = SweepFacts(
-        __version__, plan.identity, plan.experiment, shown, latency="once", plugins=plugins
+        __version__,
+        plan.identity,
+        plan.experiment,
+        shown,
+        latency="once",
+        mended=mended_now(folder, ()),
+        plugins=plugins,
     )
     if folder.exists():
+        before = folder.read_facts()
         facts = replace(
-            folder.read_facts(),
+            before,
             kdsweep=facts.kdsweep,
             identity=facts.identity,
             experiment=facts.experiment,
             sweep=facts.sweep,
+            mended=mended_now(folder, before.mended),
             plugins=facts.plugins,
             tracked=False,
         )

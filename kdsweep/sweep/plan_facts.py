@@ -88,12 +88,13 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """What would run and what it would cost."""
+    """What would run and what it would cost. notes: what a user should know about the models."""
 
     sweep: str
     home: str
     task: TaskFacts
     models: list[ModelFacts]
+    notes: list[str]
     studies: dict[str, StudyFacts]
     estimate: CostEstimate
 
@@ -105,6 +106,7 @@ class PlanFacts:
             "task": asdict(self.task)
             | {"splits": {name: _without_none(one) for name, one in self.task.splits.items()}},
             "models": [asdict(model) for model in self.models],
+            "notes": self.notes,
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
             "estimate": asdict(self.estimate),
         }
@@ -148,6 +150,7 @@ def describe(plan: Plan, home: Path) -> PlanFacts:
         ),
         models=[_model_facts("teacher", one, checked, measured) for one in checked.teachers]
         + [_model_facts("student", one, checked, measured) for one in checked.students],
+        notes=checked.model_notes,
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
         estimate=estimate_costs(plan, checked, measured),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import cast
@@ -18,11 +18,13 @@ from kdsweep.config.parameters import Parameter
 from kdsweep.config.teacher_values import TeacherValues
 from kdsweep.core.augmentation.masked_lm import offered_words
 from kdsweep.core.augmentation.views import mask_token
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
 from kdsweep.core.models.describing import describe_masked_lm, describe_model
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
@@ -39,6 +41,7 @@ class PlannedModel:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
+    input_format: InputFormat
     trust_remote_code: bool = False
 
     @property
@@ -51,7 +54,8 @@ class PlannedModel:
 class Checked:
     """Data and models that passed all checks.
 
-    notes: what a user should know about the rows. students: each that a trial can have.
+    notes: what a user should know about the rows. model_notes: and about the models. students:
+    each that a trial can have.
     """
 
     data: TaskData
@@ -59,6 +63,14 @@ class Checked:
     notes: tuple[str, ...]
     teachers: list[PlannedModel]
     students: list[PlannedModel]
+
+    @property
+    def model_notes(self) -> list[str]:
+        found: list[str] = []
+        for planned in (*self.teachers, *self.students):
+            padding = planned.input_format.padding
+            found += [] if padding is None else padding.notes
+        return list(dict.fromkeys(found))
 
 
 def check_models(space: SearchSpace, cache: Path) -> Checked:
@@ -128,7 +140,8 @@ def _planned(source: str, data: TaskData, trust_remote_code: bool, max_length: i
     )
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
-    return PlannedModel(source, model, tokenizer, max_length, trust_remote_code)
+    input_format = input_format_of(model, tokenizer, max_length)
+    return PlannedModel(source, model, tokenizer, max_length, input_format, trust_remote_code)
 
 
 def _shaped(
@@ -143,7 +156,9 @@ def _shaped(
             count = layer_count(whole.model, whole.source)
             kept = kept_layers(count, shape.layers, whole.source)
             model = keep_layers(whole.model, kept, whole.source)
-    return PlannedModel(f"{whole.source}{shape.shape}", model, whole.tokenizer, max_length)
+    input_format = replace(whole.input_format, max_length=max_length)
+    source = f"{whole.source}{shape.shape}"
+    return PlannedModel(source, model, whole.tokenizer, max_length, input_format)
 
 
 # --- what a strategy asks of the models ----------------------------------------------------------

@@ -17,6 +17,7 @@ from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.mended_faults import check_untouched
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
 
@@ -76,7 +77,11 @@ def run_plan(
         from kdsweep.sweep.preflight import check_models
 
     startup_timer.enter("models")
-    check_models(plan.space, home.cache)
+    checked = check_models(plan.space, home.cache)
+    if not fresh:
+        check_untouched(folder, checked)
+    for note in checked.model_notes:
+        observer.say(f"model: {note}")
     with folder.locked():
         try:
             if fresh and folder.exists():

@@ -19,6 +19,8 @@ def show_plan(facts: PlanFacts) -> None:
     for note in facts.task.notes:
         console.print(f"  {note}", markup=False)
     console.print(_models(facts.models))
+    for note in facts.notes:
+        console.print(f"  {note}", markup=False)
     for strategy, study in facts.studies.items():
         console.print(f"\n{strategy}: {study.trials} trials", style="bold", markup=False)
         _show_study(console, study, facts.estimate.more_rows.get(strategy))

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from kdsweep.core.data.batches import batches
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
-from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.student import load_student
 from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.schedules import Constant
@@ -86,7 +86,7 @@ def point(at: int, chosen: TrialSettings, folder: Path, rounds: int) -> Point:
 def _read(chosen: TrialSettings, folder: Path) -> tuple[TokenizedSplit, PreTrainedModel]:
     data = load_task(chosen.task)
     student, tokenizer = load_student(chosen.student, data.label_names, None)
-    input_format = input_format_of(student, chosen.training.max_length)
+    input_format = input_format_of(student, tokenizer, chosen.training.max_length)
     tokens = tokenize_split(data.train, tokenizer, input_format, cache=folder / "cache")
     return tokens, student
 

@@ -97,7 +97,7 @@ def test_the_timed_rows_of_shuffled_arms_are_the_same(work: Work) -> None:
     timed = slice(WARM_UP * BATCH_SIZE, (WARM_UP + STEPS) * BATCH_SIZE)
     batches = work.batches()[WARM_UP:-1]
     of_kdsweep = [
-        tuple(row[row != work.tokens.pad_token_id])
+        tuple(row[row != work.tokens.padding.token_id])
         for batch in batches
         for row in work.tokens.batch(batch)["input_ids"]
     ]

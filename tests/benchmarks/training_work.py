@@ -19,7 +19,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import pick_device
-from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import Limit, TrialSettings
 from kdsweep.core.teachers.artifact import frozen_teacher
@@ -176,7 +176,7 @@ def prepare(folder: Path, settings: TrialSettings, *, warm_up: int, steps: int) 
     teacher_logits(teacher, data, cache=cache, split="validation")
     torch.manual_seed(settings.seed)
     student, tokenizer = load_student(settings.student, data.label_names, None)
-    input_format = input_format_of(student, settings.training.max_length)
+    input_format = input_format_of(student, tokenizer, settings.training.max_length)
     tokens = tokenize_split(data.train, tokenizer, input_format, cache=cache)
     student.to(pick_device())
     return Work(

@@ -62,3 +62,10 @@ def evaluation_batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]
         count = max(1, tokens // int(lengths[order[start]]))
         yield order[start : start + count]
         start += count
+
+
+def parts_of_one_length(lengths: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
+    """These rows, cut into parts of equal length: the shortest first, each in the rows' order."""
+    by_length = rows[np.argsort(lengths[rows], kind="stable")]
+    ends = np.flatnonzero(np.diff(lengths[by_length])) + 1
+    return np.split(by_length, ends)

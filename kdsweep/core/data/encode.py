@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -19,17 +19,49 @@ if TYPE_CHECKING:
     from kdsweep.core.settings import Truncation
 
 
+Side = Literal["left", "right"]
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How rows of different length share a batch.
+
+    token_id: what fills the shorter rows, on this side. by_length: rows of different length never
+    share a batch, because the model can't ignore padding. notes: what a user should know of it.
+    is_mended: whether version 0.1.0, which padded on the right with the tokenizer's token or 0, got
+    other logits for padded rows than for the same rows alone.
+    """
+
+    token_id: int
+    side: Side = "right"
+    by_length: bool = False
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    is_mended: bool = field(default=False, compare=False)
+
+    def to_json(self) -> dict[str, object]:
+        return {"token_id": self.token_id, "side": self.side, "by_length": self.by_length}
+
+    @staticmethod
+    def of_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Padding:
+        """As the tokenizer alone would pad; with 0 if it has no token for that."""
+        token_id = tokenizer.pad_token_id
+        side: Side = "left" if tokenizer.padding_side == "left" else "right"
+        return Padding(0 if token_id is None else int(token_id), side)
+
+
 @dataclass(frozen=True)
 class InputFormat:
     """How a model reads a row.
 
     max_length: the most tokens of a row, special tokens included. token_types: whether the model
     tells the first text from the second by them. truncation: which part of a longer text is kept.
+    padding: None means as the tokenizer pads.
     """
 
     max_length: int
     token_types: bool
     truncation: Truncation = "head"
+    padding: Padding | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from kdsweep.core.data.encode import InputFormat, encode, has_small_ids, tokenizer_fingerprint
+from kdsweep.core.data.batches import parts_of_one_length
+from kdsweep.core.data.encode import (
+    InputFormat,
+    Padding,
+    encode,
+    has_small_ids,
+    tokenizer_fingerprint,
+)
 from kdsweep.core.data.mapped_arrays import GrowingArray, map_array
 from kdsweep.core.data.rows import Say, Split
 from kdsweep.core.files import fingerprint, locked, publishing, read_json, write_json
@@ -38,7 +45,7 @@ class TokenizedSplit:
     token_type_ids: np.ndarray | None
     offsets: np.ndarray
     labels: np.ndarray
-    pad_token_id: int
+    padding: Padding
     truncated: int
     key: str
     kept_lengths: np.ndarray | None = None
@@ -58,9 +65,14 @@ class TokenizedSplit:
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         columns = np.arange(lengths.max())
-        real = columns < lengths[:, None]
-        tokens = (starts[:, None] + columns)[real]
-        ids = np.full(real.shape, self.pad_token_id, dtype=np.int64)
+        if self.padding.side == "right":
+            real = columns < lengths[:, None]
+            tokens = (starts[:, None] + columns)[real]
+        else:
+            before = (len(columns) - lengths)[:, None]
+            real = columns >= before
+            tokens = (starts[:, None] + columns - before)[real]
+        ids = np.full(real.shape, self.padding.token_id, dtype=np.int64)
         ids[real] = self.input_ids[tokens]
         inputs = {"input_ids": ids, "attention_mask": real.astype(np.int64)}
         if self.token_type_ids is not None:
@@ -68,6 +80,10 @@ class TokenizedSplit:
             types[real] = self.token_type_ids[tokens]
             inputs["token_type_ids"] = types
         return inputs
+
+    def parts_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        """These rows, cut so that the rows of a part can share a batch."""
+        return parts_of_one_length(self.lengths, rows) if self.padding.by_length else [rows]
 
 
 class JoinedTokens:
@@ -82,19 +98,30 @@ class JoinedTokens:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def padding(self) -> Padding:
+        """The same in all parts: one model reads them."""
+        return self.parts[0].padding
+
+    def parts_of(self, rows: np.ndarray) -> list[np.ndarray]:
+        """What `TokenizedSplit.parts_of` gives of a split with all rows."""
+        return parts_of_one_length(self.lengths, rows) if self.padding.by_length else [rows]
+
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """What `TokenizedSplit.batch` gives of a split with all rows."""
         owner = np.searchsorted(self.starts, rows, side="right") - 1
-        shape = (len(rows), self.lengths[rows].max())
+        longest = self.lengths[rows].max()
         out: dict[str, np.ndarray] = {}
         for number in np.unique(owner):
             mine = np.flatnonzero(owner == number)
             part = self.parts[number]
             for name, values in part.batch(rows[mine] - self.starts[number]).items():
                 if name not in out:
-                    padding = part.pad_token_id if name == "input_ids" else 0
-                    out[name] = np.full(shape, padding, dtype=np.int64)
-                out[name][mine, : values.shape[1]] = values
+                    filler = self.padding.token_id if name == "input_ids" else 0
+                    out[name] = np.full((len(rows), longest), filler, dtype=np.int64)
+                width = values.shape[1]
+                start = 0 if self.padding.side == "right" else longest - width
+                out[name][mine, start : start + width] = values
         return out
 
 
@@ -139,7 +166,7 @@ def tokenize_split(
         token_type_ids=types,
         offsets=map_array(folder / "offsets.npy"),
         labels=split.labels,
-        pad_token_id=_pad_token_id(tokenizer),
+        padding=input_format.padding or Padding.of_tokenizer(tokenizer),
         truncated=read_json(folder / "meta.json")["truncated"],
         key=key,
         kept_lengths=map_array(lengths) if lengths.exists() else None,
@@ -156,7 +183,7 @@ def tokenize_texts(
         token_type_ids=made.types,
         offsets=_offsets(made.lengths),
         labels=np.zeros(len(made.lengths), dtype=np.int64),
-        pad_token_id=_pad_token_id(tokenizer),
+        padding=input_format.padding or Padding.of_tokenizer(tokenizer),
         truncated=made.truncated,
         key="",
     )
@@ -210,7 +237,3 @@ def _tokenize_into(
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-
-
-def _pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)

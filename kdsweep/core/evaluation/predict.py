@@ -24,10 +24,11 @@ def predict(model: PreTrainedModel, tokens: TokenizedSplit, dtype: torch.dtype) 
     device = model.device
     order: list[np.ndarray] = []
     parts: list[torch.Tensor] = []
-    for rows in evaluation_batches(tokens.lengths, TOKENS_A_BATCH[device.type]):
-        with autocast(device, dtype):
-            parts.append(model(**to_device(tokens.batch(rows), device)).logits.float())
-        order.append(rows)
+    for batch in evaluation_batches(tokens.lengths, TOKENS_A_BATCH[device.type]):
+        for rows in tokens.parts_of(batch):
+            with autocast(device, dtype):
+                parts.append(model(**to_device(tokens.batch(rows), device)).logits.float())
+            order.append(rows)
     model.train(was_training)
     sorted_logits = torch.cat(parts).cpu().numpy()
     logits = np.empty_like(sorted_logits)

@@ -7,8 +7,6 @@ import inspect
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kdsweep.core.data.encode import InputFormat
-from kdsweep.core.settings import Truncation
 from kdsweep.errors import ModelError
 
 
@@ -23,13 +21,6 @@ def reads_token_types(model: PreTrainedModel) -> bool:
     )
 
 
-def input_format_of(
-    model: PreTrainedModel, max_length: int, truncation: Truncation = "head"
-) -> InputFormat:
-    """How this model reads rows of at most `max_length` tokens."""
-    return InputFormat(max_length, reads_token_types(model), truncation)
-
-
 def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     """The most tokens of one row that the model has positions for."""
     limits = [tokenizer.model_max_length]
@@ -41,9 +32,29 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     return int(min(limits))
 
 
+def _vocabulary_of(model: PreTrainedModel) -> int | None:
+    """How many tokens the model has embeddings for; None if it has no table of them (CANINE)."""
+    try:
+        table = model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    weight = getattr(table, "weight", None)
+    return None if weight is None else len(weight)
+
+
 def check_fits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Raise ModelError if the tokenizer knows tokens that the model has no embedding for."""
-    vocabulary = int(model.get_input_embeddings().num_embeddings)
+    vocabulary = _vocabulary_of(model)
+    if vocabulary is None:
+        return
+    highest = max(tokenizer.get_vocab().values())
+    if len(tokenizer) <= vocabulary <= highest:
+        token = tokenizer.convert_ids_to_tokens(highest)
+        raise ModelError(
+            f"model: the tokenizer of {source} has a token of number {highest:,} ({token!r}), but "
+            f"the model has embeddings for {vocabulary:,} only: they don't belong together; use "
+            "the tokenizer of this model"
+        )
     if len(tokenizer) > vocabulary:
         raise ModelError(
             f"model: the tokenizer of {source} knows {len(tokenizer):,} tokens, the model only "

@@ -29,6 +29,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from kdsweep.core.data.batches import parts_of_one_length
 from kdsweep.core.data.encode import tokenizer_fingerprint
 from kdsweep.core.data.tokenize import TokenRows
 from kdsweep.core.device import autocast, to_device
@@ -85,6 +86,15 @@ class Matching:
             nn.init.eye_(projection.weight)
             nn.init.zeros_(projection.bias)
         return projection
+
+    def parts_of(self, rows: np.ndarray, student_tokens: TokenRows) -> list[np.ndarray]:
+        """These rows, cut so that the teacher reads each part beside the student.
+
+        Where the two pad on different sides, no padding may come between their tokens.
+        """
+        if student_tokens.padding.side != self.teacher_tokens.padding.side:
+            return parts_of_one_length(self.teacher_tokens.lengths, rows)
+        return self.teacher_tokens.parts_of(rows)
 
     def losses(
         self, inputs: dict[str, Tensor], rows: np.ndarray, dtype: torch.dtype

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
+from kdsweep.core.data.encode import Padding
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.device import pick_device
-from kdsweep.core.files import fingerprint, read_json
+from kdsweep.core.files import fingerprint, read_json, write_json
 from kdsweep.core.models.describing import model_fingerprint
-from kdsweep.core.models.loading import load_classifier
+from kdsweep.core.models.input_format import input_format_of
+from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings, Truncation
 from kdsweep.core.tasks.base import TaskKind
 
@@ -25,6 +27,7 @@ class Teacher:
     kdsweep that made the teacher did not measure it.
     `selected`: what each seed reached on validation, None for a seed that learned nothing, if the
     teacher is the best of several seeds.
+    `padding`: how its batches were padded; None if 0.1.0 made it.
     `folds`: the keys of the teachers that label train fold by fold, if it doesn't do so itself.
     """
 
@@ -43,6 +46,7 @@ class Teacher:
     truncation: Truncation = "head"
     selected: dict[int, float | None] | None = None
     folds: tuple[str, ...] = ()
+    padding: dict[str, object] | None = None
 
 
 def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
@@ -73,14 +77,33 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
 
 
 def find_teacher(folder: Path) -> Teacher | None:
-    """The teacher of a folder in the cache, or None."""
+    """The teacher of a folder in the cache, or None.
+
+    One that 0.1.0 trained with a padding that changed its logits isn't found: it is made again.
+    """
     facts = folder / "teacher.json"
     if not facts.exists():
         return None
     found = read_json(facts)
+    if "padding" not in found:
+        padding = _padding_of(folder, found["max_length"])
+        if padding.is_mended:
+            return None
+        found["padding"] = padding.to_json()
+        write_json(facts, found)
     if found["training_folder"] is not None:
         found["training_folder"] = Path(found["training_folder"])
     return Teacher(folder=folder, **found)
+
+
+def _padding_of(folder: Path, max_length: int) -> Padding:
+    """How the batches of the model in this folder are padded."""
+    source = str(folder)
+    names, kind = own_labels(source)
+    model, tokenizer = load_classifier(source, names, kind=kind), load_tokenizer(source)
+    padding = input_format_of(model, tokenizer, max_length).padding
+    assert padding is not None
+    return padding
 
 
 def frozen_teacher(

@@ -23,7 +23,7 @@ from kdsweep.core.files import (
     write_array,
     write_json,
 )
-from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import SPLITS
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher
@@ -66,14 +66,9 @@ def teacher_logits(
 
 def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say: Say) -> np.ndarray:
     model = frozen_teacher(teacher, data.label_names, data.kind)
-    return answers_of_model(
-        model,
-        load_tokenizer(str(teacher.folder)),
-        rows,
-        input_format_of(model, teacher.max_length, teacher.truncation),
-        cache=cache,
-        say=say,
-    )
+    tokenizer = load_tokenizer(str(teacher.folder))
+    input_format = input_format_of(model, tokenizer, teacher.max_length, teacher.truncation)
+    return answers_of_model(model, tokenizer, rows, input_format, cache=cache, say=say)
 
 
 def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) -> np.ndarray:

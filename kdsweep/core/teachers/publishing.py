@@ -21,7 +21,8 @@ from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import publishing, write_json
 from kdsweep.core.models.describing import parameter_count, size_mb
-from kdsweep.core.models.inputs import check_fits, check_length, input_format_of
+from kdsweep.core.models.input_format import input_format_of
+from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model, with_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.tasks.floor import ValidationLogits
@@ -58,7 +59,7 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
     order = check_labels(candidate.teacher, data) if candidate.teacher.checkpoint else None
     model, tokenizer = _load_in_task_order(candidate, order)
     training = candidate.teacher.training
-    input_format = input_format_of(model, training.max_length, task.truncation)
+    input_format = input_format_of(model, tokenizer, training.max_length, task.truncation)
     tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     model.to(pick_device())
     logits = predict(model, tokens, resolve_precision(training.precision, model.device))
@@ -87,7 +88,10 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
         "truncation": input_format.truncation,
         "seconds": candidate.seconds,
         "training_folder": None if folder is None else str(folder),
+        "padding": tokens.padding.to_json(),
     }
+    # Only a teacher that 0.1.0 padded wrongly can be there.
+    shutil.rmtree(cache / "teachers" / key, ignore_errors=True)
     with publishing(cache / "teachers" / key) as beside:
         save_model(model, tokenizer, beside)
         write_json(beside / "teacher.json", facts)

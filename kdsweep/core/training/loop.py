@@ -142,7 +142,7 @@ def _add_gradients(trial: PreparedTrial, step: int, batch: np.ndarray, now: Mome
     measured = torch.zeros(len(objective.names), device=trial.device)
     pulls = torch.zeros(2, device=trial.device)
     sampled = step % STEPS_PER_SAMPLE == 0 or step + 1 in trial.plan.evaluate_after
-    parts = [(rows, trial.train_tokens.batch(rows)) for rows in trial.micro_batches.cut(batch)]
+    parts = [(rows, trial.train_tokens.batch(rows)) for rows in trial.micro_batches_of(batch)]
     trial.optimizer.read(*(inputs["input_ids"] for _, inputs in parts))
     for rows, inputs in parts:
         # Each micro-batch counts by its rows, so that the sum is the mean over the batch.

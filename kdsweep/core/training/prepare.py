@@ -21,7 +21,8 @@ from kdsweep.core.data.tokenize import (
     tokenize_split,
 )
 from kdsweep.core.device import FiniteWatch, pick_device, resolve_precision
-from kdsweep.core.models.inputs import check_length, input_format_of
+from kdsweep.core.models.input_format import input_format_of
+from kdsweep.core.models.inputs import check_length
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import load_student, student_source
 from kdsweep.core.objective.inner_states import Matching, check_same_tokens
@@ -109,6 +110,14 @@ class PreparedTrial:
                 yield order[i]
             position = 0
 
+    def micro_batches_of(self, batch: np.ndarray) -> list[np.ndarray]:
+        """The rows of a batch, cut so that each part goes through the models at once."""
+        parts = self.micro_batches.cut(batch)
+        parts = [rows for part in parts for rows in self.train_tokens.parts_of(part)]
+        if (matching := self.objective.matching) is not None:
+            parts = [rows for part in parts for rows in matching.parts_of(part, self.train_tokens)]
+        return parts
+
 
 def prepare(
     settings: TrialSettings,
@@ -180,7 +189,7 @@ def _load_student(
     model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
     source = student_source(settings.student, teacher_folder)
     check_length(model, tokenizer, max_length, source)
-    input_format = input_format_of(model, max_length, settings.task.truncation)
+    input_format = input_format_of(model, tokenizer, max_length, settings.task.truncation)
     return ReadingModel(model, tokenizer, input_format, cache, say)
 
 
@@ -193,7 +202,7 @@ def _match_inner_states(
     check_same_tokens(settings.distill, student.tokenizer, tokenizer)
     max_length = settings.training.max_length
     check_length(model, tokenizer, max_length, str(teacher.folder))
-    input_format = input_format_of(model, max_length, settings.task.truncation)
+    input_format = input_format_of(model, tokenizer, max_length, settings.task.truncation)
     reading = ReadingModel(model, tokenizer, input_format, student.cache, student.say)
     tokens = reading.joined(rows.train.teachers[0])
     return Matching(settings.distill, student.model, model, tokens)

@@ -1,0 +1,70 @@
+"""Faults of earlier versions that changed numbers, and the sweeps that each of them touched.
+
+`sweep.json` lists the faults that a sweep's numbers are free of (`mended`): all that are in this
+table when the sweep starts. A sweep of an earlier version that a fault touched can be shown,
+compared and exported. No trial is added to it, because its numbers would mean something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kdsweep.errors import SettingsConflict
+from kdsweep.sweep.folders import SweepFolder
+
+if TYPE_CHECKING:
+    from kdsweep.sweep.preflight import Checked
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that later versions don't have.
+
+    what: what earlier versions did, in words. touched: which model or term of a sweep it touched;
+    None if it touched none, so that the numbers are the same in all versions.
+    """
+
+    what: str
+    touched: Callable[[Checked], str | None]
+
+
+def _wrongly_padded(checked: Checked) -> str | None:
+    for planned in (*checked.teachers, *checked.students):
+        padding = planned.input_format.padding
+        if padding is not None and padding.is_mended:
+            return planned.source
+    return None
+
+
+# In the order in which they were found. Names stand in sweep.json and never change.
+FAULTS = {
+    "padding": Fault(
+        "padded batches so that answers for a row depended on the rows beside it", _wrongly_padded
+    ),
+}
+
+
+def mended_now(folder: SweepFolder, before: tuple[str, ...]) -> tuple[str, ...]:
+    """The faults that the sweep's numbers are free of: all of them if it has no numbers yet."""
+    return before if _has_numbers(folder) else tuple(FAULTS)
+
+
+def check_untouched(folder: SweepFolder, checked: Checked) -> None:
+    """Raise SettingsConflict if trials would be added to numbers that a mended fault touched."""
+    if not folder.exists() or not _has_numbers(folder):
+        return
+    facts = folder.read_facts()
+    for name, fault in FAULTS.items():
+        if name in facts.mended or (touched := fault.touched(checked)) is None:
+            continue
+        raise SettingsConflict(
+            f"sweep {folder.name!r}: kdsweep {facts.kdsweep} {fault.what} ({touched}), which is "
+            "mended now, so no trial can be added to its numbers; it can still be shown, compared "
+            "and exported; --fresh or --name starts a new one"
+        )
+
+
+def _has_numbers(folder: SweepFolder) -> bool:
+    return folder.exists() and bool(folder.started_trials() or folder.read_facts().teachers)
