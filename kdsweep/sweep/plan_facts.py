@@ -150,7 +150,7 @@ def describe(plan: Plan, home: Path) -> PlanFacts:
         ),
         models=[_model_facts("teacher", one, checked, measured) for one in checked.teachers]
         + [_model_facts("student", one, checked, measured) for one in checked.students],
-        notes=checked.model_notes,
+        notes=[*checked.model_notes, *checked.weight_notes],
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
         estimate=estimate_costs(plan, checked, measured),
     )

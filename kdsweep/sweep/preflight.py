@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
 from pathlib import Path
 from typing import cast
@@ -27,10 +27,12 @@ from kdsweep.core.models.describing import describe_masked_lm, describe_model
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
+from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
 from kdsweep.core.settings import Precision, StudentSettings, TrainingSettings
 from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.selection import check_folds
+from kdsweep.errors import first_few
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,7 @@ class PlannedModel:
     max_length: int
     input_format: InputFormat
     trust_remote_code: bool = False
+    weights: LoadedWeights = field(default_factory=LoadedWeights)
 
     @property
     def on_meta(self) -> bool:
@@ -70,6 +73,17 @@ class Checked:
         for planned in (*self.teachers, *self.students):
             padding = planned.input_format.padding
             found += [] if padding is None else padding.notes
+        return list(dict.fromkeys(found))
+
+    @property
+    def weight_notes(self) -> list[str]:
+        """What of the models starts from random numbers, and what of their files isn't used."""
+        found: list[str] = []
+        for one in (*self.teachers, *self.students):
+            if one.weights.new:
+                found.append(f"{one.source}: new weights: {', '.join(one.weights.new)}")
+            if one.weights.unused:
+                found.append(f"{one.source}: weights not used: {first_few(one.weights.unused)}")
         return list(dict.fromkeys(found))
 
 
@@ -107,7 +121,11 @@ def _teachers(space: SearchSpace, data: TaskData) -> dict[str, PlannedModel]:
         resolve_precision(one.training.precision, pick_device())
         if one.source not in found or found[one.source].max_length < one.training.max_length:
             found[one.source] = _planned(
-                one.source, data, one.trust_remote_code, one.training.max_length
+                one.source,
+                data,
+                one.trust_remote_code,
+                one.training.max_length,
+                is_complete=bool(one.checkpoint),
             )
     return found
 
@@ -134,14 +152,27 @@ def _students(
     return students
 
 
-def _planned(source: str, data: TaskData, trust_remote_code: bool, max_length: int) -> PlannedModel:
-    model, tokenizer = describe_model(
-        source, data.label_names, kind=data.kind, trust_remote_code=trust_remote_code
+def _planned(
+    source: str,
+    data: TaskData,
+    trust_remote_code: bool,
+    max_length: int,
+    *,
+    is_complete: bool = False,
+) -> PlannedModel:
+    model, tokenizer, weights = describe_model(
+        source,
+        data.label_names,
+        kind=data.kind,
+        trust_remote_code=trust_remote_code,
+        is_complete=is_complete,
     )
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
     input_format = input_format_of(model, tokenizer, max_length)
-    return PlannedModel(source, model, tokenizer, max_length, input_format, trust_remote_code)
+    return PlannedModel(
+        source, model, tokenizer, max_length, input_format, trust_remote_code, weights
+    )
 
 
 def _shaped(

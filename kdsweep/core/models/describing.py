@@ -16,13 +16,14 @@ from transformers import (
 from kdsweep.core.data.sources import local_path
 from kdsweep.core.files import file_fingerprint, fingerprint
 from kdsweep.core.models.loading import (
-    load_classifier,
     load_config,
     load_masked_lm,
     load_tokenizer,
+    load_weights,
     loading_from,
     with_labels,
 )
+from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
@@ -46,8 +47,9 @@ def describe_model(
     *,
     kind: TaskKind = DEFAULT_KIND,
     trust_remote_code: bool = False,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and its tokenizer.
+    is_complete: bool = False,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, LoadedWeights]:
+    """The model, its tokenizer, and what of its weights is new (see `load_weights`).
 
     If the weights aren't on this machine yet, the model has only its shape (on the meta device).
     """
@@ -57,12 +59,17 @@ def describe_model(
         or _weights_are_cached(source)
         or trust_remote_code
     ):
-        return load_classifier(
-            source, label_names, kind=kind, trust_remote_code=trust_remote_code
-        ), tokenizer
+        model, weights = load_weights(
+            source,
+            label_names,
+            kind=kind,
+            trust_remote_code=trust_remote_code,
+            is_complete=is_complete,
+        )
+        return model, tokenizer, weights
     config = with_labels(load_config(source), label_names, kind)
     with loading_from(source), torch.device("meta"):
-        return kind.model_class().from_config(config), tokenizer
+        return kind.model_class().from_config(config), tokenizer, LoadedWeights()
 
 
 def _weights_are_cached(source: str) -> bool:

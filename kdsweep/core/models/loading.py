@@ -27,6 +27,7 @@ from kdsweep.core.data.sources import (
     looks_like_a_path,
 )
 from kdsweep.core.models.inputs import check_fits
+from kdsweep.core.models.weights import LoadedWeights, check_weights
 from kdsweep.core.tasks import DEFAULT_KIND, kind_of_problem
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
@@ -109,10 +110,22 @@ def load_classifier(
     kind: TaskKind = DEFAULT_KIND,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
-    """The model with a head for these classes, in fp32 and train mode.
+    """The model of `load_weights`."""
+    return load_weights(source, label_names, kind=kind, trust_remote_code=trust_remote_code)[0]
 
-    If it has a head of this size, that one is kept. Raises ModelError if the weights are not those
-    of this model, so that a body with random weights is never trained unnoticed.
+
+def load_weights(
+    source: str,
+    label_names: tuple[str, ...],
+    *,
+    kind: TaskKind = DEFAULT_KIND,
+    trust_remote_code: bool = False,
+    is_complete: bool = False,
+) -> tuple[PreTrainedModel, LoadedWeights]:
+    """The model with a head for these classes, in fp32 and train mode; and what of it is new.
+
+    If it has a head of this size, that one is kept. Raises ModelError if more than a head (and a
+    pooler) is missing, and with `is_complete` if anything is.
     """
     with loading_from(source) as where:
         config = with_labels(
@@ -130,21 +143,9 @@ def load_classifier(
             output_loading_info=True,
             trust_remote_code=trust_remote_code,
         )
-    body = [name for name, _ in model.base_model.named_parameters(prefix=model.base_model_prefix)]
-    missing = set(info["missing_keys"]) & set(body)
-    if len(missing) > len(body) / 4:
-        raise ModelError(
-            f"model: {source} holds other weights than its config says: {len(missing)} of "
-            f"{len(body)} are missing, for example {min(missing)}"
-        )
-    changed = sorted(str(entry[0]) for entry in info["mismatched_keys"] if entry[0] in set(body))
-    if changed:
-        raise ModelError(
-            f"model: {source} holds other weights than its config says: {changed[0]} has another "
-            "shape"
-        )
+    weights = check_weights(model, info, source, is_complete=is_complete)
     model.train()
-    return model
+    return model, weights
 
 
 def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

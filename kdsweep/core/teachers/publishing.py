@@ -23,7 +23,7 @@ from kdsweep.core.files import publishing, write_json
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
-from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model, with_labels
+from kdsweep.core.models.loading import load_tokenizer, load_weights, save_model, with_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.core.teachers.artifact import Teacher, find_teacher
@@ -108,8 +108,12 @@ def _load_in_task_order(
     own_names = data.label_names
     if order is not None:
         own_names = tuple(data.label_names[i] for i in np.argsort(order))
-    model = load_classifier(
-        source, own_names, kind=data.kind, trust_remote_code=teacher.trust_remote_code
+    model, _ = load_weights(
+        source,
+        own_names,
+        kind=data.kind,
+        trust_remote_code=teacher.trust_remote_code,
+        is_complete=True,
     )
     tokenizer = load_tokenizer(source, trust_remote_code=teacher.trust_remote_code)
     check_fits(model, tokenizer, source)

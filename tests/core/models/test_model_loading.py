@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import copy_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from kdsweep.core.data.sources import local_path, package_file
-from kdsweep.core.models.loading import load_classifier, load_config, load_tokenizer
+from kdsweep.core.models.loading import (
+    load_classifier,
+    load_config,
+    load_tokenizer,
+    load_weights,
+)
 from kdsweep.core.models.student import load_student
+from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.settings import StudentSettings
 from kdsweep.errors import DataError, HubUnreachable, KdsweepError, ModelError
 
@@ -95,6 +101,65 @@ def test_a_folder_without_tokenizer_is_refused(tiny: Callable[..., str], tmp_pat
         file.unlink()
     with pytest.raises(ModelError, match="has no tokenizer"):
         load_tokenizer(str(folder))
+
+
+def without(source: str, folder: Path, *prefixes: str) -> str:
+    """A copy of a model without the weights whose names start so."""
+    copy_model(source, folder)
+    file = folder / "model.safetensors"
+    left = {name: one for name, one in load_file(file).items() if not name.startswith(prefixes)}
+    save_file(left, file, {"format": "pt"})
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("gone", "named"),
+    [
+        ("embeddings.word", r"bert.embeddings.word_embeddings.weight \([\d.]+% of the parameters"),
+        ("encoder.layer.1", r"bert.encoder.layer.1.\*"),
+        ("encoder.layer.1.output.dense.bias", "bert.encoder.layer.1.output.dense.bias"),
+    ],
+)
+def test_weights_that_are_missing_from_the_body_are_named(
+    gone: str, named: str, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = without(tiny("bert"), tmp_path / "less", gone)
+    with pytest.raises(ModelError, match=f"its weights lack {named}.* start from random numbers"):
+        load_classifier(folder, NAMES)
+
+
+def test_a_pretrained_model_may_lack_its_pooler(tiny: Callable[..., str], tmp_path: Path) -> None:
+    _, weights = load_weights(without(tiny("bert"), tmp_path / "less", "pooler"), NAMES)
+    assert weights == LoadedWeights(new=("bert.pooler.*", "classifier.*"))
+
+
+@pytest.mark.parametrize("gone", ["classifier", "bert.pooler"])
+def test_a_fine_tuned_model_lacks_nothing(
+    gone: str, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    source = tiny("bert", labels=2)
+    assert load_weights(source, NAMES, is_complete=True)[1] == LoadedWeights()
+    folder = without(source, tmp_path / "less", gone)
+    with pytest.raises(
+        ModelError, match=f"head of a fine-tuned model, but its weights lack {gone}"
+    ):
+        load_classifier(folder, NAMES)
+    with pytest.raises(ModelError, match="weights lack classifier"):
+        load_weights(tiny("bert"), NAMES, is_complete=True)
+    with pytest.raises(ModelError, match="classifier.bias, classifier.weight have another shape"):
+        load_weights(source, ("a", "b", "c"), is_complete=True)
+
+
+def test_weights_that_are_not_used_are_listed(tiny: Callable[..., str], tmp_path: Path) -> None:
+    folder = copy_model(tiny("bert", labels=2), tmp_path / "renamed")
+    file = folder / "model.safetensors"
+    renamed = {name.replace("classifier", "cls_head"): one for name, one in load_file(file).items()}
+    save_file(renamed, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"also hold cls_head.bias, cls_head.weight\)"):
+        load_classifier(str(folder), NAMES)
+    copy_model(str(folder), tmp_path / "base", architectures=["BertModel"])
+    _, weights = load_weights(str(tmp_path / "base"), NAMES)
+    assert weights == LoadedWeights(("classifier.*",), ("cls_head.bias", "cls_head.weight"))
 
 
 def test_a_head_of_the_same_size_is_kept_and_another_is_new(tiny: Callable[..., str]) -> None:

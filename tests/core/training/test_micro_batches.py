@@ -210,9 +210,10 @@ def test_a_repeated_step_draws_the_same_random_numbers(
     states: list[torch.Tensor] = []
     memory.room, memory.since_call, memory.in_backward = 8, 2, True
 
-    def before_forward(*arguments: Any) -> None:
-        states.append(torch.get_rng_state())
-        Memory.before_forward(memory, *arguments)
+    def before_forward(model: torch.nn.Module, *arguments: Any) -> None:
+        if model.training:
+            states.append(torch.get_rng_state())
+        Memory.before_forward(memory, model, *arguments)
 
     monkeypatch.setattr(memory, "before_forward", before_forward)
     list(train(make(model=tiny("bert", layers=2)), tmp_path, cache=cache))
