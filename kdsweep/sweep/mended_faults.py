@@ -38,10 +38,17 @@ def _wrongly_padded(checked: Checked) -> str | None:
     return None
 
 
+def _dropped_maps(checked: Checked) -> str | None:
+    return next((f"distill.attention of {name}" for name in checked.with_dropped_maps), None)
+
+
 # In the order in which they were found. Names stand in sweep.json and never change.
 FAULTS = {
     "padding": Fault(
         "padded batches so that answers for a row depended on the rows beside it", _wrongly_padded
+    ),
+    "attention maps": Fault(
+        "compared attention maps after the student had dropped parts of them", _dropped_maps
     ),
 }
 

@@ -29,6 +29,7 @@ from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
+from kdsweep.core.objective.returned_states import NeededStates, maps_are_dropped
 from kdsweep.core.settings import Precision, StudentSettings, TrainingSettings
 from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.selection import check_folds
@@ -58,7 +59,8 @@ class Checked:
     """Data and models that passed all checks.
 
     notes: what a user should know about the rows. model_notes: and about the models. students:
-    each that a trial can have.
+    each that a trial can have. with_dropped_maps: strategies that compare attention maps, with a
+    student that drops parts of its maps.
     """
 
     data: TaskData
@@ -66,6 +68,7 @@ class Checked:
     notes: tuple[str, ...]
     teachers: list[PlannedModel]
     students: list[PlannedModel]
+    with_dropped_maps: list[str]
 
     @property
     def model_notes(self) -> list[str]:
@@ -107,7 +110,8 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
         offered_words(describe_masked_lm(source)[1])
     for precision in dict.fromkeys(_precisions(space)):
         resolve_precision(precision, pick_device())
-    return Checked(data, unlabelled, data.notes + notes, list(teachers.values()), students)
+    dropped = [name for name in space.strategies if _drops_maps(space, name, students)]
+    return Checked(data, unlabelled, data.notes + notes, list(teachers.values()), students, dropped)
 
 
 def _teachers(space: SearchSpace, data: TaskData) -> dict[str, PlannedModel]:
@@ -209,6 +213,13 @@ def _check_inner_states(
         for student in students:
             check_same_tokens(matched, student.tokenizer, teachers[source].tokenizer)
             check_match(matched, student.model, teachers[source].model)
+
+
+def _drops_maps(space: SearchSpace, strategy: str, students: Iterable[PlannedModel]) -> bool:
+    """Whether the strategy compares attention maps that a student drops parts of."""
+    if not NeededStates.of(space.settle(strategy, lowest, 0).distill).attentions:
+        return False
+    return any(maps_are_dropped(student.model) for student in students)
 
 
 def _check_masking(

@@ -12,15 +12,13 @@ No cache of logits holds inner states, so the teacher runs in each step.
     cosine      1 - cosine of the last hidden states (Sanh et al. 2019, "DistilBERT", section 3;
                 https://arxiv.org/abs/1910.01108)
 
+Maps are compared before the student drops parts of them; a teacher drops nothing.
+
 All are means over tokens that are not padding, over pairs of layers and over heads, in fp32. They
 compare token by token, so teacher and student must read the same tokens.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -34,14 +32,16 @@ from kdsweep.core.data.encode import tokenizer_fingerprint
 from kdsweep.core.data.tokenize import TokenRows
 from kdsweep.core.device import autocast, to_device
 from kdsweep.core.distill_settings import AttentionTerm, DistillSettings, HiddenTerm, LayerMap
-from kdsweep.core.models.layers import layer_stack
+from kdsweep.core.objective.before_dropout import BeforeDropout
+from kdsweep.core.objective.returned_states import (
+    NeededStates,
+    check_returns_states,
+    terms_of,
+    value_projection,
+    values_of,
+)
 from kdsweep.core.teachers.checks import check_frozen
 from kdsweep.errors import ModelError
-
-VALUE_NAMES = {"value", "v_lin", "v_proj", "v", "value_proj", "v_head"}
-# How many tokens a model reads to show which inner states it returns.
-TOKENS_TO_CHECK = 5
-OTHER_WAYS = "match logits alone, or take another model"
 
 
 class Matching:
@@ -69,7 +69,7 @@ class Matching:
             if isinstance(term, HiddenTerm | AttentionTerm)
         }
         self.projection = self._new_projection()
-        self._states = _NeededStates.of(settings)
+        self._states = NeededStates.of(settings)
         if self._states.attentions:
             for model in (student, teacher):
                 # No other implementation returns its probabilities.
@@ -108,14 +108,15 @@ class Matching:
         with (
             torch.no_grad(),
             autocast(device, dtype),
-            _values_of(self.teacher, self._states.values) as teacher_values,
+            values_of(self.teacher, self._states.values) as teacher_values,
         ):
             teacher = self.teacher(
                 **to_device(self.teacher_tokens.batch(rows), device), **arguments
             )
         with (
             autocast(device, dtype),
-            _values_of(self.student, self._states.values) as student_values,
+            values_of(self.student, self._states.values) as student_values,
+            BeforeDropout() as before_dropout,
         ):
             student = self.student(**inputs, **arguments)
         real = inputs["attention_mask"].bool()
@@ -128,7 +129,8 @@ class Matching:
                 student_values[0], teacher_values[0], real, heads
             )
         elif self._states.attentions:
-            found["attention"] = self._attention_term(student, teacher, real)
+            maps = [before_dropout.of(one) for one in student.attentions]
+            found["attention"] = self._attention_term(maps, teacher, real)
         if "cosine" in self.terms:
             found["cosine"] = cosine_loss(
                 student.hidden_states[-1], teacher.hidden_states[-1], real
@@ -147,10 +149,9 @@ class Matching:
         ]
         return torch.stack(losses).mean()
 
-    def _attention_term(self, student: ModelOutput, teacher: ModelOutput, real: Tensor) -> Tensor:
+    def _attention_term(self, maps: list[Tensor], teacher: ModelOutput, real: Tensor) -> Tensor:
         losses = [
-            attention_loss(student.attentions[i], teacher.attentions[j], real)
-            for i, j in self.pairs["attention"]
+            attention_loss(maps[i], teacher.attentions[j], real) for i, j in self.pairs["attention"]
         ]
         return torch.stack(losses).mean()
 
@@ -208,34 +209,6 @@ def _log_relations(values: Tensor, real: Tensor, heads: int) -> Tensor:
 # --- which layers and states, and whether they fit ---
 
 
-@dataclass(frozen=True)
-class _NeededStates:
-    """Which inner states the terms need of both models."""
-
-    hidden_states: bool
-    attentions: bool
-    values: bool
-
-    @staticmethod
-    def of(settings: DistillSettings) -> _NeededStates:
-        terms = settings.online
-        attention = terms.get("attention")
-        values = isinstance(attention, AttentionTerm) and attention.match == "values"
-        return _NeededStates(
-            hidden_states="hidden" in terms or "cosine" in terms,
-            attentions=attention is not None and not values,
-            values=values,
-        )
-
-    @property
-    def arguments(self) -> dict[str, bool]:
-        """What a model's call needs to return them; values come through a hook."""
-        arguments = {"output_hidden_states": self.hidden_states}
-        if self.attentions:
-            arguments["output_attentions"] = True
-        return arguments
-
-
 def layer_pairs(
     layers: LayerMap, student: PreTrainedModel, teacher: PreTrainedModel, term: str
 ) -> list[tuple[int, int]]:
@@ -273,7 +246,7 @@ def check_match(
             layer_pairs(term.layers, student, teacher, name)
     if "cosine" in settings.online:
         _check_same_width(student.config.hidden_size, teacher.config.hidden_size)
-    states = _NeededStates.of(settings)
+    states = NeededStates.of(settings)
     if states.values:
         for model in (student, teacher):
             value_projection(model)
@@ -300,95 +273,15 @@ def _check_same_heads(student: int, teacher: int) -> None:
         )
 
 
-def check_returns_states(model: PreTrainedModel, whose: str, settings: DistillSettings) -> None:
-    """Raise ModelError unless the model returns each layer's states of each token.
-
-    It reads a few tokens to show that. Without weights (on the meta device) only its kind counts.
-    """
-    terms = _terms_of(settings)
-    model_text = f"{whose}, a {model.config.model_type} model,"
-    if model.config.is_encoder_decoder:
-        raise ModelError(
-            f"{terms}: {model_text} has an encoder and a decoder, not one stack of layers whose "
-            f"states could be compared; {OTHER_WAYS}"
-        )
-    if model.device.type == "meta":
-        return
-    states = _NeededStates.of(settings)
-    try:
-        output, values = _run_on_a_few_tokens(model, states)
-    except (RuntimeError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{terms}: {model_text} can't be run on {TOKENS_TO_CHECK} tokens: {reason}"
-        ) from error
-    missing = _missing_states(model, states, output, values)
-    if missing:
-        raise ModelError(
-            f"{terms}: {model_text} doesn't return its {' and '.join(missing)} layer by layer and "
-            f"token by token; {OTHER_WAYS}"
-        )
-
-
-@torch.no_grad()
-def _run_on_a_few_tokens(
-    model: PreTrainedModel, states: _NeededStates
-) -> tuple[ModelOutput, list[Tensor]]:
-    token = 0 if model.config.pad_token_id else 1
-    ids = torch.full((1, TOKENS_TO_CHECK), token, device=model.device)
-    was_training = model.training
-    attention = model.config._attn_implementation
-    try:
-        # Without dropout nothing is drawn, so that a trial's random numbers stay the same.
-        model.eval()
-        if states.attentions:
-            model.set_attn_implementation("eager")
-        with _values_of(model, states.values) as values:
-            output = model(input_ids=ids, attention_mask=torch.ones_like(ids), **states.arguments)
-        return output, values
-    finally:
-        model.train(was_training)
-        model.set_attn_implementation(attention)
-
-
-def _missing_states(
-    model: PreTrainedModel, states: _NeededStates, output: ModelOutput, values: list[Tensor]
-) -> list[str]:
-    """The states whose shapes are not those of one stack of layers."""
-    config = model.config
-    tokens = TOKENS_TO_CHECK
-    hidden_shape = (1, tokens, config.hidden_size)
-    map_shape = (1, config.num_attention_heads, tokens, tokens)
-    layers = config.num_hidden_layers
-    missing = []
-    hidden_shapes = _shapes(output, "hidden_states")
-    if states.hidden_states and hidden_shapes != [hidden_shape] * (layers + 1):
-        missing.append("hidden states")
-    if states.attentions and _shapes(output, "attentions") != [map_shape] * layers:
-        missing.append("attention maps")
-    if states.values and [tuple(value.shape[:2]) for value in values] != [(1, tokens)]:
-        missing.append("values")
-    return missing
-
-
-def _shapes(output: ModelOutput, name: str) -> list[tuple[int, ...]]:
-    states = getattr(output, name, None) or ()
-    return [tuple(state.shape) for state in states if state is not None]
-
-
 def check_same_tokens(
     settings: DistillSettings, student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase
 ) -> None:
     """Raise ModelError if the terms would compare tokens that are not the same."""
     if settings.online and tokenizer_fingerprint(student) != tokenizer_fingerprint(teacher):
         raise ModelError(
-            f"{_terms_of(settings)}: compared token by token, but teacher and student have "
+            f"{terms_of(settings)}: compared token by token, but teacher and student have "
             "different tokenizers; match logits alone, or take a student with the teacher's"
         )
-
-
-def _terms_of(settings: DistillSettings) -> str:
-    return ", ".join(f"distill.{name}" for name in settings.online)
 
 
 def relation_heads(student: PreTrainedModel, teacher: PreTrainedModel) -> int:
@@ -399,32 +292,3 @@ def relation_heads(student: PreTrainedModel, teacher: PreTrainedModel) -> int:
         for heads in range(teacher.config.num_attention_heads, 0, -1)
         if not any(width % heads for width in widths)
     )
-
-
-def value_projection(model: PreTrainedModel) -> nn.Module:
-    """The last layer's linear map to values. Raises ModelError if there isn't exactly one."""
-    last = layer_stack(model, model.config.model_type)[1][-1]
-    found = [
-        module
-        for name, module in last.named_modules()
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in VALUE_NAMES
-    ]
-    if len(found) != 1:
-        raise ModelError(
-            f"distill.attention: kdsweep can't tell the values of a {model.config.model_type} "
-            "model from its queries and keys; use 'match: maps'"
-        )
-    return found[0]
-
-
-@contextmanager
-def _values_of(model: PreTrainedModel, wanted: bool) -> Iterator[list[Tensor]]:
-    """What the last layer's value projection returns inside, [rows, length, width] for each run."""
-    seen: list[Tensor] = []
-    with ExitStack() as hooks:
-        if wanted:
-            hook = value_projection(model).register_forward_hook(
-                lambda module, arguments, output: seen.append(output)
-            )
-            hooks.callback(hook.remove)
-        yield seen
