@@ -164,29 +164,39 @@ def _texts(values: list[Any], columns: Sequence[str]) -> list[str]:
 
 
 def write_settings(
-    folder: Path, *, text: Sequence[str], max_length: int, truncation: Truncation = "head"
+    folder: Path,
+    *,
+    text: Sequence[str],
+    max_length: int,
+    truncation: Truncation = "head",
+    trust_remote_code: bool = False,
 ) -> None:
     """Write next to a student's files how it reads rows.
 
     text: the task's text column(s). max_length: the most tokens of a row. truncation: which part of
-    a longer text is kept.
+    a longer text is kept. trust_remote_code: whether the user consented to the model's own code.
     """
     settings: dict[str, object] = {"text": list(text), "max_length": max_length}
     if truncation != "head":
         settings["truncation"] = truncation
+    if trust_remote_code:
+        settings["trust_remote_code"] = True
     write_json(folder / SETTINGS, settings)
 
 
-def load(folder: Path | str) -> Classifier:
-    """The student in a Hugging Face folder, on the GPU if there is one. Raises ModelError."""
+def load(folder: Path | str, *, trust_remote_code: bool = False) -> Classifier:
+    """The student in a Hugging Face folder, on the GPU if there is one.
+
+    Raises ModelError, also for a model with its own code unless `trust_remote_code` is on.
+    """
     from kdsweep.core.device import pick_device
     from kdsweep.core.models.inputs import longest_input
     from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
 
     source = str(folder)
-    names, kind = own_labels(source)
-    model = load_classifier(source, names, kind=kind)
-    tokenizer = load_tokenizer(source)
+    names, kind = own_labels(source, trust_remote_code=trust_remote_code)
+    model = load_classifier(source, names, kind=kind, trust_remote_code=trust_remote_code)
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     model.to(pick_device())
     model.eval()
     settings = Path(folder) / SETTINGS
@@ -206,5 +216,11 @@ def load(folder: Path | str) -> Classifier:
 
 
 def _load_pyfunc(path: str) -> Classifier:
-    """What MLflow calls for the flavor `python_function`."""
-    return load(path)
+    """What MLflow calls for the flavor `python_function`.
+
+    An MLflow model is loaded from the tracker that the sweep sent it to. Whether its own code may
+    run was decided there.
+    """
+    settings = Path(path) / SETTINGS
+    found = read_json(settings) if settings.exists() else {}
+    return load(path, trust_remote_code=bool(found.get("trust_remote_code", False)))

@@ -114,7 +114,7 @@ FAMILIES = {
     ),
     "bloom": Family({"hidden_size": 32, "n_layer": 2, "n_head": 2}, "none", "left"),
     "falcon": Family({"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}, "none"),
-    "qwen2": Family(GROUPED, "none"),
+    "starcoder2": Family(GROUPED, "none"),
     "mistral": Family(GROUPED, "none", "left"),
     "gemma": Family(GROUPED | {"head_dim": 16}, "none"),
     "modernbert-decoder": Family(SIZES | {"local_attention": 8}, "none"),
@@ -139,9 +139,12 @@ FAMILIES = {
             "axial_pos_embds_dim": [16, 16],
             "max_position_embeddings": 64,
             "local_attn_chunk_length": 8,
-        }
+        },
+        refused="in training",
     ),
-    "nystromformer": Family(SIZES | {"num_landmarks": 4, "segment_means_seq_len": 64}),
+    "nystromformer": Family(
+        SIZES | {"num_landmarks": 4, "segment_means_seq_len": 64}, refused="can't read rows"
+    ),
     "canine": Family(SIZES | {"num_hash_buckets": 64}),
     "mobilebert": Family(
         SIZES | {"embedding_size": 32, "intra_bottleneck_size": 32, "true_hidden_size": 32}
@@ -182,10 +185,10 @@ FAMILIES = {
 
 
 def family_tokenizer(ends: str, side: str, pad: str | None) -> PreTrainedTokenizerBase:
-    """A tokenizer that cuts texts at white space."""
+    """A tokenizer that cuts texts at white space and punctuation."""
     vocabulary = {word: i for i, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     if ENDS[ends] is not None:
         tokenizer.post_processor = ENDS[ends]
     names = {"unk_token": "[UNK]", "eos_token": "[SEP]", "padding_side": side}

@@ -22,7 +22,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import sentences, write_csv
+from conftest import copy_model, sentences, write_csv
 from transformers import pipeline
 
 from kdsweep.core.data.encode import InputFormat
@@ -30,9 +30,9 @@ from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json
-from kdsweep.errors import DataError
+from kdsweep.errors import DataError, ModelError
 from kdsweep.export import export
-from kdsweep.serving import load
+from kdsweep.serving import _load_pyfunc, load, write_settings
 from kdsweep.sweep.folders import Home
 
 PAIRS = """\
@@ -306,3 +306,42 @@ def test_serving_needs_no_mlflow() -> None:
         "assert not {'mlflow', 'torch', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+OWN_CODE = """\
+from transformers import BertConfig, BertForSequenceClassification
+
+
+class OwnConfig(BertConfig):
+    model_type = "own-code"
+
+
+class OwnClassifier(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+def test_a_student_with_its_own_code_is_served_where_the_user_consented(
+    tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    folder = copy_model(
+        tiny("bert", labels=2),
+        tmp_path / "own",
+        model_type="own-code",
+        auto_map={
+            "AutoConfig": "own.OwnConfig",
+            "AutoModelForSequenceClassification": "own.OwnClassifier",
+        },
+    )
+    (folder / "own.py").write_text(OWN_CODE)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        load(folder)
+    rows = ["the film was fine", "a dull plot"]
+    expected = load(folder, trust_remote_code=True).predict(rows)
+    # MLflow loads a student that a sweep made with consent, and no other one.
+    with pytest.raises(ModelError, match="can't be loaded"):
+        _load_pyfunc(str(folder))
+    write_settings(folder, text=["text"], max_length=24, trust_remote_code=True)
+    assert _load_pyfunc(str(folder)).predict(rows).equals(expected)
+    with pytest.raises(ModelError, match="can't be loaded"):
+        load(folder)

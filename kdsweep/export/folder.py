@@ -120,7 +120,13 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
             trust_remote_code=trust,
         )
         tokenizer.save_pretrained(source)
-    write_settings(folder, text=task.text, max_length=max_length, truncation=task.truncation)
+    write_settings(
+        folder,
+        text=task.text,
+        max_length=max_length,
+        truncation=task.truncation,
+        trust_remote_code=trust,
+    )
     return model
 
 

@@ -128,6 +128,7 @@ def check_equal(
     # Short and long rows must meet in a batch, so that short ones are padded.
     rows = np.random.default_rng(0).permutation(rows)
     model.eval()
+    _check_free_length(model, onnx_model, tokens)
     worst = 0.0
     for part in (one for batch in _parts(rows) for one in tokens.parts_of(batch)):
         inputs = tokens.batch(part)
@@ -139,6 +140,22 @@ def check_equal(
             f"of validation (at most {LARGEST_DIFFERENCE:g} is allowed); nothing was written"
         )
     return LogitDifference(worst, len(rows))
+
+
+def _check_free_length(
+    model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit
+) -> None:
+    """Raise KdsweepError if the file can't read the shortest and the longest row."""
+    for row in (tokens.lengths.argmin(), tokens.lengths.argmax()):
+        try:
+            onnx_model.logits(tokens.batch(np.array([row])))
+        # onnxruntime's errors have no common class.
+        except Exception as error:
+            raise KdsweepError(
+                f"onnx: torch {torch.__version__} can't export a {model.config.model_type} model "
+                f"for rows of any length (here {tokens.lengths[row]} tokens): {first_line(error)}; "
+                "export it without --onnx"
+            ) from error
 
 
 @torch.inference_mode()

@@ -27,6 +27,7 @@ from kdsweep.core.models.describing import describe_masked_lm, describe_model
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
+from kdsweep.core.models.rehearsal import rehearse
 from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
 from kdsweep.core.objective.returned_states import NeededStates, maps_are_dropped
@@ -174,6 +175,8 @@ def _planned(
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
     input_format = input_format_of(model, tokenizer, max_length)
+    if model.device.type != "meta":
+        rehearse(model, tokenizer, input_format, data.train.texts, source)
     return PlannedModel(
         source, model, tokenizer, max_length, input_format, trust_remote_code, weights
     )

@@ -211,6 +211,7 @@ def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> No
         text=task.text,
         max_length=settings.training.max_length,
         truncation=task.truncation,
+        trust_remote_code=settings.student.trust_remote_code,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
@@ -55,13 +56,15 @@ class InputFormat:
 
     max_length: the most tokens of a row, special tokens included. token_types: whether the model
     tells the first text from the second by them. truncation: which part of a longer text is kept.
-    padding: None means as the tokenizer pads.
+    padding: None means as the tokenizer pads. end_token: the token at whose last place the model
+    answers; each row must have as many as the tokenizer puts there. None for other models.
     """
 
     max_length: int
     token_types: bool
     truncation: Truncation = "head"
     padding: Padding | None = None
+    end_token: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +86,62 @@ def encode(
 ) -> EncodedRows:
     """Rows of one text or two, each a column in `texts`, as a model reads them.
 
-    Raises ModelError if the tokenizer can't keep the end of a text.
+    A special token that a text spells out is read as one, as tokenizers do. An end token is read as
+    text: a model that answers at the end needs the same number of them in each row. Raises
+    ModelError if the tokenizer can't keep the end of a text, or makes no token of one.
     """
+    made = _encode(tokenizer, texts, input_format)
+    if input_format.end_token is not None:
+        made = _with_ends_alone(made, tokenizer, texts, input_format)
+    if len(empty := np.flatnonzero(made.lengths == 0)):
+        text = " ".join(column[empty[0]] for column in texts)
+        raise ModelError(
+            f"model: {type(tokenizer).__name__} makes no token of the text {text[:40]!r} "
+            f"({len(empty):,} such rows); remove the row, or use another model"
+        )
+    return made
+
+
+def _with_ends_alone(
+    made: EncodedRows,
+    tokenizer: PreTrainedTokenizerBase,
+    texts: list[list[str]],
+    input_format: InputFormat,
+) -> EncodedRows:
+    """The rows; those whose texts spell out the end token again, with special tokens as text."""
+    usual = _encode(tokenizer, [["a"] for _ in texts], input_format)
+    expected = int((usual.ids == input_format.end_token).sum())
+    starts = np.concatenate([[0], np.cumsum(made.lengths, dtype=np.int64)])
+    found = np.concatenate([[0], np.cumsum(made.ids == input_format.end_token)])
+    ends = np.diff(found[starts])
+    spelled = np.flatnonzero(ends > expected)
+    if not len(spelled):
+        return made
+    rows = [made.ids[starts[i] : starts[i + 1]] for i in range(len(made.lengths))]
+    again = [[column[i] for i in spelled] for column in texts]
+    as_text = tokenizer(
+        *again,
+        truncation=True,
+        max_length=input_format.max_length,
+        return_attention_mask=False,
+        split_special_tokens=True,
+    )["input_ids"]
+    for i, ids in zip(spelled, as_text, strict=True):
+        if ids.count(input_format.end_token) > expected:
+            text = " ".join(column[i] for column in texts)
+            raise ModelError(
+                f"model: the text {text[:40]!r} spells out "
+                f"{tokenizer.convert_ids_to_tokens(input_format.end_token)!r}, with which this "
+                "model's rows end, and its tokenizer can't read it as text; remove it from the row"
+            )
+        rows[i] = np.array(ids, dtype=np.int32)
+    # Families that answer at the end have no token types.
+    return EncodedRows(np.concatenate(rows), made.types, _lengths(rows), made.truncated)
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: list[list[str]], input_format: InputFormat
+) -> EncodedRows:
     if input_format.truncation != "head":
         (column,) = texts
         return _encode_keeping_the_end(tokenizer, column, input_format)
@@ -215,7 +272,7 @@ def _encode_by_call(
     return EncodedRows(ids, types, lengths, truncated)
 
 
-def _lengths(rows: list[list[int]]) -> np.ndarray:
+def _lengths(rows: Sequence[Sized]) -> np.ndarray:
     return np.fromiter(map(len, rows), dtype=np.int32, count=len(rows))
 
 

@@ -192,6 +192,7 @@ def tokenize_texts(
 def _tokens_key(split: Split, tokenizer: PreTrainedTokenizerBase, input_format: InputFormat) -> str:
     # Keys from before there was a choice of truncation have no part for it.
     truncation = [] if input_format.truncation == "head" else [input_format.truncation]
+    ends = [] if input_format.end_token is None else [f"ends {input_format.end_token}"]
     return fingerprint(
         f"tokens {TOKENS_FORMAT}",
         split.key,
@@ -199,6 +200,7 @@ def _tokens_key(split: Split, tokenizer: PreTrainedTokenizerBase, input_format: 
         input_format.max_length,
         input_format.token_types,
         *truncation,
+        *ends,
     )
 
 

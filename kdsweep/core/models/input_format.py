@@ -56,7 +56,9 @@ def input_format_of(
     earlier = replace(Padding.of_tokenizer(tokenizer), side="right")
     token_id, notes = _settle_token(model, tokenizer)
     padding = replace(Padding.of_tokenizer(tokenizer), token_id=token_id)
-    plain = InputFormat(max_length, reads_token_types(model), truncation)
+    plain = InputFormat(
+        max_length, reads_token_types(model), truncation, end_token=_end_of_rows(model)
+    )
     is_mended = False
     # Without weights there are no logits to compare.
     if model.device.type != "meta":
@@ -68,6 +70,12 @@ def input_format_of(
         is_mended = padding != earlier and sees_padding(model, replace(tried, padding=earlier))
     tokenizer.padding_side = padding.side
     return replace(plain, padding=replace(padding, notes=notes, is_mended=is_mended))
+
+
+def _end_of_rows(model: PreTrainedModel) -> int | None:
+    """The token at which the model answers: BART, T5 and other encoder-decoders."""
+    end = model.config.eos_token_id if model.config.is_encoder_decoder else None
+    return None if end is None else int(end)
 
 
 # --- the token -----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.errors import ModelError
@@ -25,11 +25,30 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
     """The most tokens of one row that the model has positions for."""
     limits = [tokenizer.model_max_length]
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            # RoBERTa and MPNet count positions from the padding's number on.
-            unused = 0 if module.padding_idx is None else module.padding_idx + 1
-            limits.append(module.num_embeddings - unused)
+        if not _is_table_of_positions(name.rpartition(".")[2], module):
+            continue
+        # RoBERTa and MPNet count positions from the padding's number on, BART and OPT from 2 on.
+        padding = getattr(module, "padding_idx", None)
+        unused = 0 if padding is None else padding + 1
+        limits.append(len(module.weight) - unused - getattr(module, "offset", 0))
+        # Some tables have rows to spare.
+        limits.append(getattr(model.config, "max_position_embeddings", None) or limits[-1])
     return int(min(limits))
+
+
+def _is_table_of_positions(name: str, module: nn.Module) -> bool:
+    """Whether the module gives each position a vector of its own.
+
+    `wpe` in GPT-2, `embed_positions` in BART, `positions_embed` in GPT. CANINE's are of characters'
+    hashes.
+    """
+    weight = getattr(module, "weight", None)
+    is_table = (
+        isinstance(weight, Tensor) and weight.dim() == 2 and not isinstance(module, nn.Linear)
+    )
+    return is_table and (
+        name == "wpe" or ("pos" in name and "embed" in name and "char" not in name)
+    )
 
 
 def _vocabulary_of(model: PreTrainedModel) -> int | None:
@@ -68,7 +87,12 @@ def check_length(
     """Raise ModelError if rows of `max_length` tokens are too long for the model."""
     longest = longest_input(model, tokenizer)
     if max_length > longest:
-        raise ModelError(
-            f"training.max_length: {max_length} tokens are more than the {longest} that {source} "
-            "can read; set a smaller max_length"
-        )
+        raise too_long(max_length, longest, source)
+
+
+def too_long(max_length: int, longest: int, source: str) -> ModelError:
+    """Says that the model can't read so many tokens."""
+    return ModelError(
+        f"training.max_length: {max_length} tokens are more than the {longest} that {source} "
+        "can read; set a smaller max_length"
+    )

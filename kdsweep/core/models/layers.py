@@ -38,6 +38,9 @@ def kept_layers(available: int, kept: int | Sequence[int], source: str) -> list[
     return list(kept)
 
 
+# In the names of lists with one item for each layer (layer_types, attention_window). DeBERTa's
+# pos_att_type has two items whatever its layers.
+BY_LAYER = ("layer", "window")
 # How model families call the width of the feed-forward part of a layer.
 FEED_FORWARD = ("intermediate_size", "hidden_dim", "ffn_dim")
 
@@ -79,8 +82,8 @@ def new_model(
 def _set_layers(config: PretrainedConfig, layers: list[int]) -> None:
     """Keep these layers, also in lists with one item per layer (ModernBERT's layer_types)."""
     for name, value in config.to_dict().items():
-        by_layer = isinstance(value, list) and len(value) == config.num_hidden_layers
-        if by_layer and name != "architectures":
+        by_layer = any(part in name for part in BY_LAYER)
+        if by_layer and isinstance(value, list) and len(value) == config.num_hidden_layers:
             setattr(config, name, [value[i] for i in layers])
     config.num_hidden_layers = len(layers)
 
@@ -150,9 +153,35 @@ def keep_layers(model: PreTrainedModel, kept: list[int], source: str) -> PreTrai
         layer = name[: name.index(".", len(stack) + 1) + 1]
         if layer in new_names:
             state[new_names[layer] + name.removeprefix(layer)] = tensor
-    small.load_state_dict(state)
+    try:
+        small.load_state_dict(state)
+    except RuntimeError as error:
+        raise ModelError(
+            f"student.layers: the layers of {source} differ in their weights, so layers {kept} "
+            f"can't become a {config.model_type} model's 0 to {len(kept) - 1}; keep the first "
+            "layer first, or use student.start: scratch"
+        ) from error
+    _check_saved_config(config, source)
     small.train()
     return small
+
+
+def _check_saved_config(config: PretrainedConfig, source: str) -> None:
+    """Raise ModelError if the config would mean another model when it is loaded again."""
+    saved = config.to_dict()
+    try:
+        again = type(config).from_dict(saved).to_dict()
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _unsaved(config, source, first_line(error)) from error
+    if changed := [name for name, value in saved.items() if again.get(name) != value]:
+        raise _unsaved(config, source, f"{changed[0]} would be {again.get(changed[0])}")
+
+
+def _unsaved(config: PretrainedConfig, source: str, reason: str) -> ModelError:
+    return ModelError(
+        f"student.layers: a {config.model_type} model with some of the layers of {source} can't "
+        f"be saved and loaded again: {reason}; use all layers, or another model"
+    )
 
 
 def depths(model: PreTrainedModel, source: str) -> dict[str, int]:

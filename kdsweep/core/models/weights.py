@@ -81,7 +81,8 @@ def _lacks(model: PreTrainedModel, missing: Collection[str], changed: Collection
         parts.append(f"its weights lack {first_few(_modules(model, missing), MOST_NAMES)}")
     if changed:
         names = first_few(sorted(changed), MOST_NAMES)
-        parts.append(f"{names} {'have' if len(changed) > 1 else 'has'} another shape")
+        have = "have" if len(changed) > 1 else "has"
+        parts.append(f"{names} {have} another shape")
     return f"{' and '.join(parts)} ({100 * share:.2g}% of the parameters), which"
 
 

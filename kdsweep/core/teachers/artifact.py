@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.encode import Padding
 from kdsweep.core.data.rows import TaskData
@@ -27,6 +27,7 @@ class Teacher:
     kdsweep that made the teacher did not measure it.
     `selected`: what each seed reached on validation, None for a seed that learned nothing, if the
     teacher is the best of several seeds.
+    `trust_remote_code`: whether the user consented to the teacher's own code.
     `padding`: how its batches were padded; None if 0.1.0 made it.
     `folds`: the keys of the teachers that label train fold by fold, if it doesn't do so itself.
     """
@@ -47,6 +48,7 @@ class Teacher:
     selected: dict[int, float | None] | None = None
     folds: tuple[str, ...] = ()
     padding: dict[str, object] | None = None
+    trust_remote_code: bool = False
 
 
 def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
@@ -110,8 +112,15 @@ def frozen_teacher(
     teacher: Teacher, label_names: tuple[str, ...], kind: TaskKind
 ) -> PreTrainedModel:
     """The teacher on its device, in eval mode, without gradients."""
-    model = load_classifier(str(teacher.folder), label_names, kind=kind)
+    model = load_classifier(
+        str(teacher.folder), label_names, kind=kind, trust_remote_code=teacher.trust_remote_code
+    )
     model.to(pick_device())
     model.requires_grad_(False)
     model.eval()
     return model
+
+
+def tokenizer_of(teacher: Teacher) -> PreTrainedTokenizerBase:
+    """The teacher's tokenizer."""
+    return load_tokenizer(str(teacher.folder), trust_remote_code=teacher.trust_remote_code)

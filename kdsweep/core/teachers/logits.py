@@ -24,9 +24,8 @@ from kdsweep.core.files import (
     write_json,
 )
 from kdsweep.core.models.input_format import input_format_of
-from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import SPLITS
-from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher
+from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, tokenizer_of
 from kdsweep.errors import TeacherError
 
 
@@ -66,7 +65,7 @@ def teacher_logits(
 
 def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say: Say) -> np.ndarray:
     model = frozen_teacher(teacher, data.label_names, data.kind)
-    tokenizer = load_tokenizer(str(teacher.folder))
+    tokenizer = tokenizer_of(teacher)
     input_format = input_format_of(model, tokenizer, teacher.max_length, teacher.truncation)
     return answers_of_model(model, tokenizer, rows, input_format, cache=cache, say=say)
 

@@ -90,6 +90,8 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
         "training_folder": None if folder is None else str(folder),
         "padding": tokens.padding.to_json(),
     }
+    if candidate.teacher.trust_remote_code:
+        facts["trust_remote_code"] = True
     # Only a teacher that 0.1.0 padded wrongly can be there.
     shutil.rmtree(cache / "teachers" / key, ignore_errors=True)
     with publishing(cache / "teachers" / key) as beside:

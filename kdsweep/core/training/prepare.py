@@ -23,12 +23,11 @@ from kdsweep.core.data.tokenize import (
 from kdsweep.core.device import FiniteWatch, pick_device, resolve_precision
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_length
-from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import load_student, student_source
 from kdsweep.core.objective.inner_states import Matching, check_same_tokens
 from kdsweep.core.objective.objective import Objective
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.teachers.artifact import Teacher, frozen_teacher
+from kdsweep.core.teachers.artifact import Teacher, frozen_teacher, tokenizer_of
 from kdsweep.core.training.micro_batches import MicroBatches
 from kdsweep.core.training.optimizer import AdamW
 from kdsweep.core.training.step_plan import StepPlan, learning_rates
@@ -198,7 +197,7 @@ def _match_inner_states(
 ) -> Matching:
     """The loss terms for which teacher and student both run on the same tokens."""
     model = frozen_teacher(teacher, rows.data.label_names, rows.data.kind)
-    tokenizer = load_tokenizer(str(teacher.folder))
+    tokenizer = tokenizer_of(teacher)
     check_same_tokens(settings.distill, student.tokenizer, tokenizer)
     max_length = settings.training.max_length
     check_length(model, tokenizer, max_length, str(teacher.folder))

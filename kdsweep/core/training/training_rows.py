@@ -13,6 +13,7 @@ from kdsweep.core.data.rows import Say, Split
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import student_source
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.teachers.artifact import tokenizer_of
 from kdsweep.core.training.trial_inputs import TrialInputs
 
 
@@ -74,6 +75,5 @@ def _mask_tokens(settings: TrialSettings, inputs: TrialInputs) -> tuple[str, lis
     tokenizer = load_tokenizer(source, trust_remote_code=settings.student.trust_remote_code)
     of_student = mask_token(tokenizer, source)
     return of_student, [
-        mask_token(load_tokenizer(str(teacher.folder)), "the teacher")
-        for teacher in inputs.teachers
+        mask_token(tokenizer_of(teacher), "the teacher") for teacher in inputs.teachers
     ]

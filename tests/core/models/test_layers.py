@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import others_slow
+from model_families import make_family
 from transformers import AutoModelForSequenceClassification, BartConfig
 
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, layer_stack
-from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model
 from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import StudentSettings
 from kdsweep.errors import ModelError
@@ -235,3 +236,31 @@ def test_shapes_that_can_not_be_are_refused(tiny: Callable[..., str]) -> None:
 def test_a_student_of_the_teacher_needs_one() -> None:
     with pytest.raises(ModelError, match="'teacher' needs a teacher"):
         load_student(StudentSettings(model="teacher"), NAMES, None)
+
+
+def test_layers_that_differ_in_their_weights_keep_their_place(tmp_path: Path) -> None:
+    """ModernBERT's first layer has no norm of its own."""
+    source = str(make_family("modernbert", tmp_path / "model", num_hidden_layers=4))
+    student, _ = load_student(StudentSettings(model=source, layers=(0, 3)), NAMES, None)
+    assert student.config.num_hidden_layers == 2
+    for layers in ((1, 2), (2, 0)):
+        with pytest.raises(ModelError, match="keep the first layer first"):
+            load_student(StudentSettings(model=source, layers=layers), NAMES, None)
+
+
+@pytest.mark.parametrize("family", ["gpt_neo", "deberta-v2", "gpt2", "modernbert", "opt"])
+def test_a_student_of_some_layers_is_saved_and_loaded_or_refused(
+    family: str, tmp_path: Path
+) -> None:
+    config = {}
+    if family == "gpt_neo":
+        config = {"num_layers": 4, "attention_types": [[["global", "local"], 2]]}
+    source = str(make_family(family, tmp_path / "model", **config))
+    try:
+        student, tokenizer = load_student(StudentSettings(model=source, layers=1), NAMES, None)
+    except ModelError as error:
+        assert family == "gpt_neo" and "can't be saved and loaded again" in str(error)
+        return
+    save_model(student, tokenizer, tmp_path / "saved")
+    again = load_classifier(str(tmp_path / "saved"), NAMES).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in student.state_dict().items())
