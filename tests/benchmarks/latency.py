@@ -18,7 +18,7 @@ from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.architectures import measure_shapes
 from kdsweep.core.evaluation.latency import latency as own_latency
 from kdsweep.core.evaluation.latency_figures import ModelShape
-from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.student import load_student
 from kdsweep.core.settings import StudentSettings, TaskSettings
 
@@ -100,7 +100,8 @@ def _each_by_itself(task: TaskSettings, cache: Path) -> dict[int, tuple[float, f
     for layers in LAYERS:
         student = StudentSettings(model=MODEL, layers=layers)
         model, tokenizer = load_student(student, data.label_names, None, data.kind)
-        tokens = tokenize_split(data.validation, tokenizer, input_format_of(model, 64), cache=cache)
+        input_format = input_format_of(model, tokenizer, 64)
+        tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
         value = own_latency(model, tokens)["latency_ms"]
         found[layers] = (value, value, value)
     return found

@@ -24,7 +24,7 @@ from kdsweep.core.evaluation.latency_figures import (
     ModelShape,
 )
 from kdsweep.core.models.describing import parameter_count
-from kdsweep.core.models.inputs import input_format_of
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.layers import new_model
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import StudentSettings, TaskSettings
@@ -105,7 +105,7 @@ def _describe(
     tokenizer = load_tokenizer(shape.model, trust_remote_code=shape.trust_remote_code)
     with torch.device("meta"):
         model = _model(shape, data)
-    input_format = input_format_of(model, shape.max_length, task.truncation)
+    input_format = input_format_of(model, tokenizer, shape.max_length, task.truncation)
     tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     described: dict[str, object] = {
         "model": shape.model,
