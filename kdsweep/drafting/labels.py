@@ -34,7 +34,6 @@ def guess_label(data: str, columns: Sequence[Column], wanted: Sequence[str]) -> 
     """
     if wanted:
         return _requested(data, [named_column(data, columns, name, "--label") for name in wanted])
-    _check_separator(data, columns)
     kinds = {
         column.name: found
         for column in columns
@@ -62,18 +61,6 @@ def guess_label(data: str, columns: Sequence[Column], wanted: Sequence[str]) -> 
     others = [_other(one, kinds[one.name], kind) for one in candidates if one not in chosen]
     reasons = "; ".join([reason, *others[:MOST_OTHERS]])
     return LabelGuess(tuple(column.name for column in chosen), reasons, kind)
-
-
-def _check_separator(data: str, columns: Sequence[Column]) -> None:
-    """One column with a separator in its name is a file that was split at the wrong character."""
-    if len(columns) != 1:
-        return
-    for separator in ";\t|":
-        if separator in columns[0].name:
-            raise DataError(
-                f"{data}: its columns are separated by {separator!r}; a csv needs commas, a tsv "
-                "needs tabs: convert the file"
-            )
 
 
 def _preference(column: Column, kind: TaskKind) -> tuple[bool | int, ...]:

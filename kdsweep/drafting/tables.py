@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdsweep.core.data.readers import read_file
+from kdsweep.core.data.folders import (
+    check_one_split,
+    data_files_in,
+    files_of_splits,
+    is_saved_dataset,
+)
+from kdsweep.core.data.raw_table import RawTable
+from kdsweep.core.data.readers import load_saved
 from kdsweep.core.data.sources import (
-    DATA_SUFFIXES,
     local_path,
     looks_like_a_path,
     reading_hub,
 )
+from kdsweep.core.data.table_files import read_table
 from kdsweep.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,19 +84,16 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
             raise DataError(f"{data}: there is no such file or folder{_near(data)}")
         return _read_hub(data, subset)
     if path.is_file():
-        return {"": _read_table(path)}
-    if (path / "dataset_dict.json").exists():
-        import datasets
-
-        saved = datasets.load_from_disk(str(path))
-        return {str(name): _from_dataset(split) for name, split in saved.items()}
-    files = {file.stem: file for file in sorted(path.iterdir()) if file.suffix in DATA_SUFFIXES}
-    if not files:
+        return {"": _from_files([path])}
+    if is_saved_dataset(path):
+        return {name: _from_dataset(split) for name, split in load_saved(path).items()}
+    if not data_files_in(path):
         raise DataError(
             f"{data}: this folder holds no csv, tsv, json, jsonl or parquet file, and no dataset "
             "that save_to_disk wrote"
         )
-    return {name: _read_table(file) for name, file in files.items()}
+    splits = files_of_splits(path)
+    return {name: _from_files(check_one_split(name, files)) for name, files in splits.items()}
 
 
 def _near(data: str) -> str:
@@ -100,8 +104,19 @@ def _near(data: str) -> str:
     return did_you_mean(Path(data).name, [other.name for other in folder.iterdir()])
 
 
-def _read_table(path: Path) -> Table:
-    return Table(read_file(path).columns, {})
+def _from_files(files: Sequence[Path]) -> Table:
+    """The rows of one file, or the first ones of the shards of a split."""
+    read: list[RawTable] = []
+    for file in files:
+        if sum(_rows(one) for one in read) < ROWS_LOOKED_AT:
+            read.append(read_table(file))
+    names = [name for name in read[0].columns if all(name in one.columns for one in read)]
+    columns = {name: [value for one in read for value in one.columns[name]] for name in names}
+    return Table(columns, read[0].class_names)
+
+
+def _rows(table: RawTable) -> int:
+    return max((len(column) for column in table.columns.values()), default=0)
 
 
 def _read_hub(name: str, subset: str | None) -> dict[str, Table]:

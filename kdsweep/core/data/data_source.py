@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsweep.core.data.folders import data_files_in
 from kdsweep.core.data.sources import (
-    DATA_SUFFIXES,
     local_path,
     looks_like_a_path,
     reading_hub,
@@ -68,22 +68,11 @@ def find_source(task: TaskSettings) -> DataSource:
     """Look for the task's data on this machine. Nothing is read yet, and the Hub isn't asked."""
     names = [task.dataset] if isinstance(task.dataset, str) else list(task.dataset.values())
     paths = {name: local_path(name, DataError) for name in names}
+    # A folder's own time would not do: it stays the same when a file in it is overwritten.
     here = [path for name in names if (path := paths[name]) is not None]
-    files = [file for path in here for file in (_files_in(path) if path.is_dir() else [path])]
+    files = [file for path in here for file in (data_files_in(path) if path.is_dir() else [path])]
     stamps = tuple((str(file.absolute()), *_stamp(file)) for file in files)
     return DataSource(isinstance(task.dataset, dict), paths, stamps, task.subset, task.revision)
-
-
-def _files_in(folder: Path) -> list[Path]:
-    """The files that rows may be read from.
-
-    The folder's own time would not do: it stays the same when a file in it is overwritten.
-    """
-    if (folder / "dataset_dict.json").exists():
-        return sorted(file for file in folder.rglob("*") if file.is_file())
-    return sorted(
-        file for file in folder.iterdir() if file.suffix in DATA_SUFFIXES and file.is_file()
-    )
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:

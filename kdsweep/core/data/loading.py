@@ -20,7 +20,7 @@ from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import first_few
 
 # Part of the key of rows in the cache. Raise it when what is written there changes.
-ROWS_FORMAT = 1
+ROWS_FORMAT = 2
 
 _LOADED: dict[tuple[str, Stamps, Path | None], TaskData] = {}
 MOST_LOADED = 4
@@ -89,6 +89,7 @@ def cache_folder(cache: Path, settings: str, source: DataSource) -> Path:
 def _read_task(task: TaskSettings, source: DataSource) -> TaskData:
     notes: list[str] = []
     frames = read_splits(task, source)
+    notes += [f"{name}: {note}" for name, frame in frames.items() for note in frame.notes]
     rows = {name: clean_rows(task, name, frame, notes) for name, frame in frames.items()}
     rows = hold_out(task, rows, notes)
     rows = {name: limit_rows(task, name, part) for name, part in rows.items()}

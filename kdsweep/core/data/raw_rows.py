@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 
@@ -12,6 +14,16 @@ from kdsweep.core.data.raw_values import RawLabels, as_text
 from kdsweep.core.data.readers import Frame
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_few
+
+# What a value of a text column may be, besides nothing and bytes.
+TEXT_LIKE = (str, int, float, np.number, np.str_, Decimal, datetime.date, datetime.time)
+# What others are called in an error.
+NO_TEXTS: dict[type, str] = {
+    list: "lists",
+    tuple: "lists",
+    np.ndarray: "lists",
+    dict: "mappings",
+}
 
 
 @dataclass(frozen=True)
@@ -46,11 +58,11 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
     Adds a note about dropped rows. Raises DataError for a missing column or if no row is chosen.
     """
     _check_columns(task, frame)
-    columns_of_labels = [frame.columns[column] for column in task.label_columns]
+    columns_of_labels = [_labels(frame, column) for column in task.label_columns]
     labels: list[object] = columns_of_labels[0]
     if not isinstance(task.label, str):
         labels = list(zip(*columns_of_labels, strict=True))
-    texts = tuple([as_text(value) for value in frame.columns[column]] for column in task.text)
+    texts = tuple(_texts(frame, column) for column in task.text)
     rows = RawRows(texts, labels)
     keep = _chosen_by_where(task, frame, len(rows))
     chosen = int(keep.sum())
@@ -59,6 +71,44 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
     if dropped := chosen - int(keep.sum()):
         notes.append(f"{split}: {dropped:,} of {chosen:,} rows dropped: their text is empty")
     return rows.take(np.flatnonzero(keep))
+
+
+def _texts(frame: Frame, column: str) -> list[str]:
+    """A column as texts: bytes are UTF-8, and numbers are as they are printed.
+
+    Raises DataError for what is no text, with its row.
+    """
+    found = []
+    for row, value in enumerate(frame.columns[column], start=1):
+        text = _decoded(value, frame, "task.text", column, row)
+        if text is not None and not isinstance(text, TEXT_LIKE):
+            what = NO_TEXTS.get(type(text), f"values of type {type(text).__name__}")
+            raise DataError(
+                f"task.text: {column} of {frame.source} holds {what}, not texts (row {row:,}); "
+                "name another column, or join them to one text a row"
+            )
+        found.append(as_text(text))
+    return found
+
+
+def _labels(frame: Frame, column: str) -> list[object]:
+    return [
+        _decoded(value, frame, "task.label", column, row)
+        for row, value in enumerate(frame.columns[column], start=1)
+    ]
+
+
+def _decoded(value: object, frame: Frame, key: str, column: str, row: int) -> object:
+    """The text of bytes; any other value as it is. Raises DataError for bytes that aren't UTF-8."""
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{key}: {column} of {frame.source} holds bytes that are no UTF-8 text "
+            f"(row {row:,}, byte {error.start}); save the column as text"
+        ) from error
 
 
 def _check_columns(task: TaskSettings, frame: Frame) -> None:

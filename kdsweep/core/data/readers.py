@@ -1,21 +1,25 @@
-"""From a dataset to columns: csv, tsv, json, jsonl and parquet files, folders, and the Hub."""
+"""From a dataset to the columns of its splits: files, folders, saved datasets, and the Hub."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.core.data.data_source import DataSource
-from kdsweep.core.data.sources import DATA_SUFFIXES
+from kdsweep.core.data.folders import (
+    check_one_split,
+    files_of_splits,
+    is_saved_dataset,
+    split_named,
+)
+from kdsweep.core.data.raw_table import RawTable
+from kdsweep.core.data.table_files import names_of_feature, read_table
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import DataError, did_you_mean, first_few, first_line
 
 if TYPE_CHECKING:
-    import pandas
     from datasets import Dataset
 
 Named = TypeVar("Named")
@@ -23,14 +27,16 @@ Named = TypeVar("Named")
 
 @dataclass(frozen=True)
 class Frame:
-    """Columns by name, as read.
+    """Columns of one split by name, as read.
 
-    `label_names`: the classes, if the dataset itself names them. `source`: what errors call it.
+    label_names: the classes, if the split itself names them; its labels are their numbers. source:
+    what errors call it. notes: what a user should know about how its files were read.
     """
 
     columns: dict[str, list[object]]
     label_names: tuple[str, ...] | None
     source: str
+    notes: tuple[str, ...] = ()
 
 
 def read_splits(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
@@ -42,7 +48,7 @@ def read_splits(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
     if path is None:
         found = source.on_hub()
         return {
-            name: _from_dataset(_pick(found, split, source.name), task, source.name)
+            name: _from_dataset(pick_split(found, split, source.name), task, source.name)
             for name, split in named.items()
         }
     if path.is_dir():
@@ -53,7 +59,7 @@ def read_splits(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
             "'dataset: {train: FILE, test: FILE}', or leave 'splits' out to hold rows out of the "
             "file"
         )
-    return {"train": read_file(path)}
+    return {"train": _from_files([path], task)}
 
 
 def _read_mapping(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
@@ -70,142 +76,103 @@ def _read_mapping(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
         path = source.paths[file]
         if path is None or not path.is_file():
             raise DataError(f"task.dataset: there is no file {file!r}")
-        found[str(name)] = read_file(path)
+        found[str(name)] = _from_files([path], task)
     return found
 
 
 def _read_folder(folder: Path, task: TaskSettings) -> dict[str, Frame]:
     named = task.splits.named
-    if (folder / "dataset_dict.json").exists():
-        import datasets
-
-        found = datasets.load_from_disk(str(folder))
+    if is_saved_dataset(folder):
+        saved = load_saved(folder)
         return {
-            name: _from_dataset(_pick(found, split, folder.name), task, str(folder))
+            name: _from_dataset(pick_split(saved, split, str(folder)), task, str(folder))
             for name, split in named.items()
         }
-    files = {file.stem: file for file in sorted(folder.iterdir()) if file.suffix in DATA_SUFFIXES}
-    if not files:
-        raise DataError(
-            f"task.dataset: {folder} has no csv, tsv, json, jsonl or parquet file; "
-            "name a folder that has one, or a file"
-        )
-    return {name: read_file(_pick(files, split, str(folder))) for name, split in named.items()}
+    files = files_of_splits(folder)
+    found = {}
+    for name, split in named.items():
+        chosen = check_one_split(split, pick_split(files, split, str(folder)))
+        found[name] = _from_files(chosen, task)
+    return found
 
 
-def _pick(splits: Mapping[str, Named], split: str, source: str) -> Named:
-    if split not in splits:
-        found = first_few(splits)
+def pick_split(splits: Mapping[str, Named], split: str, source: str) -> Named:
+    """The split with this name, or the one that differs in case only. Raises DataError."""
+    found = split_named(splits, split)
+    if found is None:
         raise DataError(
-            f"task.splits: {source} has no split {split!r}, only {found}"
+            f"task.splits: {source} has no split {split!r}, only {first_few(splits)}"
             f"{did_you_mean(split, splits)}"
         )
-    return splits[split]
+    return splits[found]
 
 
 # --- datasets of the Hub and saved ones ---
 
 
+def load_saved(folder: Path) -> Mapping[str, Dataset]:
+    """The splits that `save_to_disk` wrote; a dataset without splits is `train`.
+
+    Raises DataError if its files can't be read.
+    """
+    import datasets
+    import pyarrow
+
+    try:
+        found = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
+        raise DataError(
+            f"task.dataset: {folder} can't be read as a saved dataset: {first_line(error)}"
+        ) from error
+    if isinstance(found, datasets.Dataset):
+        return {"train": found}
+    return {str(name): split for name, split in found.items()}
+
+
 def _from_dataset(dataset: Dataset, task: TaskSettings, source: str) -> Frame:
-    feature = dataset.features.get(task.label) if isinstance(task.label, str) else None
-    # Of a column of lists, the names are those of what is in the lists.
-    names = getattr(getattr(feature, "feature", feature), "names", None)
-    wanted = {*task.text, *task.label_columns, *task.where}
+    names: tuple[str, ...] = ()
+    if isinstance(task.label, str):
+        names = names_of_feature(dataset.features.get(task.label))
+    wanted = _wanted(task)
     columns = {name: list(dataset[name]) if name in wanted else [] for name in dataset.column_names}
-    return Frame(columns, None if names is None else tuple(names), source)
+    return Frame(columns, names or None, source)
 
 
 # --- files ---
 
 
-def read_file(path: Path) -> Frame:
-    """All columns of a csv, tsv, json, jsonl or parquet file. Raises DataError."""
-    try:
-        frame = _parse_file(path)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (ValueError, csv.Error, OSError, KeyError) as error:
-        kind = path.suffix.lstrip(".") or "a table"
-        raise DataError(f"{path}: can't be read as {kind}: {first_line(error)}") from error
-    # pandas has several values for "nothing" (NaN, NaT, NA); here there is one, None.
+def _wanted(task: TaskSettings) -> set[str]:
+    """The columns that the task reads."""
+    return {*task.text, *task.label_columns, *task.where}
+
+
+def _from_files(files: list[Path], task: TaskSettings) -> Frame:
+    """The rows of one file, or of all shards of a split. Raises DataError."""
+    tables = [read_table(file, _wanted(task)) for file in files]
+    first = tables[0]
+    names = [_label_names(table, task) for table in tables]
+    for file, table, its_names in zip(files, tables, names, strict=True):
+        if missing := sorted(first.columns.keys() - table.columns.keys()):
+            raise DataError(f"{file}: has no column {missing[0]!r}, but {files[0].name} has one")
+        if its_names != names[0]:
+            raise DataError(
+                f"{file}: numbers its classes in another way than {files[0].name}; write both with "
+                "the same class names"
+            )
     columns = {
-        str(name): frame[name].astype(object).where(frame[name].notna(), None).tolist()
-        for name in frame.columns
+        name: [value for table in tables for value in table.columns[name]] for name in first.columns
     }
-    return Frame(columns, None, str(path))
+    several = len(files) > 1
+    notes = [
+        f"{file.name}: {note}" if several else note
+        for file, table in zip(files, tables, strict=True)
+        for note in table.notes
+    ]
+    if several:
+        notes.append(f"read from {len(files):,} files, {files[0].name} to {files[-1].name}")
+    source = str(files[0].parent) if several else str(files[0])
+    return Frame(columns, names[0], source, tuple(notes))
 
 
-def _parse_file(path: Path) -> pandas.DataFrame:
-    import pandas
-
-    match path.suffix.lower():
-        case ".csv":
-            return _read_separated(path, ",", quoted=True)
-        case ".tsv":
-            return _read_separated(path, "\t", quoted=_has_quoted_fields(path))
-        case ".jsonl":
-            text = path.read_text(encoding="utf-8-sig")
-            return pandas.DataFrame(_objects(_json_lines(text)), dtype=object)
-        case ".json":
-            return _parse_json(path.read_text(encoding="utf-8-sig"))
-        case ".parquet":
-            return pandas.read_parquet(path)
-    suffixes = ", ".join(sorted(DATA_SUFFIXES))
-    raise DataError(f"task.dataset: {path} is none of {suffixes}; save it as one of these")
-
-
-def _read_separated(path: Path, separator: str, *, quoted: bool) -> pandas.DataFrame:
-    """A csv or tsv file in which every value is text: 'null', 'NA' and '007' stay as written."""
-    import pandas
-
-    frame = pandas.read_csv(
-        path,
-        sep=separator,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-    )
-    # If every row has more fields than the header, pandas takes the first ones for row names and
-    # shifts the others.
-    if not isinstance(frame.index, pandas.RangeIndex):
-        raise ValueError(
-            "its rows have more fields than the header has columns; a text with the separator in "
-            "it must be quoted"
-        )
-    return frame
-
-
-def _has_quoted_fields(path: Path) -> bool:
-    """Whether quotes in a tsv file enclose fields; if not, they are plain characters.
-
-    Most tab-separated corpora (GLUE's own among them) write quotes as they are; some quote fields
-    as csv does. If all lines have the same number of tabs, the file is of the first kind.
-    """
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        return len({line.count("\t") for line in file if line.strip()}) != 1
-
-
-def _parse_json(text: str) -> pandas.DataFrame:
-    """A list of objects, a mapping of columns, a list under "data", or one object a line."""
-    import pandas
-
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError:
-        value = _json_lines(text)
-    if isinstance(value, dict) and isinstance(value.get("data"), list):
-        value = value["data"]
-    if isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
-        return pandas.DataFrame(value, dtype=object)
-    return pandas.DataFrame(_objects(value), dtype=object)
-
-
-def _json_lines(text: str) -> list[object]:
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
-
-
-def _objects(rows: object) -> list[dict[str, object]]:
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError("expected one object per row")
-    return rows
+def _label_names(table: RawTable, task: TaskSettings) -> tuple[str, ...] | None:
+    return table.class_names.get(task.label) if isinstance(task.label, str) else None

@@ -18,6 +18,8 @@ from kdsweep.errors import DataError, HubUnreachable, ModelError, first_line
 
 PACKAGE = "package://"
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
+# What may follow them.
+COMPRESSED = {".gz", ".bz2", ".xz"}
 HUB_TIMEOUT_SECONDS = 6.0
 
 
@@ -61,7 +63,7 @@ def looks_like_a_path(source: str) -> bool:
     return (
         source.startswith(("/", "./", "../", "~"))
         or source.count("/") > 1
-        or Path(source).suffix in DATA_SUFFIXES
+        or Path(source).suffix.lower() in DATA_SUFFIXES | COMPRESSED
     )
 
 

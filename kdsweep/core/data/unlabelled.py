@@ -21,7 +21,7 @@ from kdsweep.core.settings import SplitNames, TaskSettings
 from kdsweep.errors import DataError
 
 # Part of the key of these rows in the cache. Raise it when what is written there changes.
-UNLABELLED_FORMAT = 1
+UNLABELLED_FORMAT = 2
 
 # At most one entry: the rows that a check read are the ones that the run then publishes.
 _LOADED_UNLABELLED: dict[str, tuple[Split, tuple[str, ...]]] = {}
