@@ -122,6 +122,10 @@ def _distill_term(
             "of several teachers are [rows, teachers, classes] with weights [rows, teachers], not "
             f"{tuple(weights.shape)}"
         )
+    if not divergence.requires_probabilities:
+        # Raw outputs, not options: of yes or no, "no" is a constant 0 that nothing has to learn.
+        teacher = (weights.unsqueeze(-1) * teachers).sum(dim=1)
+        return divergence.function(student, teacher).mean()
     # A choice a row: [rows * choices, options], and [rows * choices, teachers, options].
     by_choice = kind.choices(student)
     choices = by_choice.shape[1]
@@ -143,9 +147,6 @@ def _diverged(
     temperature: float | Tensor,
 ) -> Tensor:
     """student: [n, options]. teachers: [n, teachers, options]. weights: [n, teachers]."""
-    if not divergence.requires_probabilities:
-        teacher = (weights.unsqueeze(-1) * teachers).sum(dim=1)
-        return divergence.function(student, teacher).mean()
     each = temperature.float().unsqueeze(1) if isinstance(temperature, Tensor) else temperature
     log_student = functional.log_softmax(student / each, dim=-1)
     log_teacher = mixture(teachers, weights, temperature)

@@ -117,6 +117,38 @@ def test_several_labels_a_row_are_as_many_questions_of_yes_or_no() -> None:
     )
 
 
+def test_squared_error_of_several_labels_counts_each_label_once() -> None:
+    # The mean over rows and labels: (1^2 + 2^2 + 2^2 + 0^2 + 3^2 + 1^2) / 6. No constant is in it.
+    student = torch.tensor([[2.0, -1.0, 0.0], [1.0, 1.0, 1.0]])
+    teacher = torch.tensor([[1.0, 1.0, -2.0], [1.0, 4.0, 0.0]])
+    found = distillation_loss(
+        student,
+        teacher,
+        torch.zeros(2, 3),
+        alpha=0.25,
+        temperature=3.0,
+        divergence="mse",
+        kind=MULTI_LABEL,
+    )
+    assert found.distill.item() == pytest.approx(19 / 6)
+    assert found.total.item() == pytest.approx(0.25 * found.task.item() + 0.75 * 19 / 6)
+
+
+def test_squared_error_of_several_labels_is_to_the_weighted_mean_of_the_teachers() -> None:
+    # Row by row: 0.25 * 4 + 0.75 * 0 = 1 and 0.5 * 2 + 0.5 * 0 = 1, and twice that.
+    teachers = torch.tensor([[[4.0, 8.0], [0.0, 0.0]], [[2.0, 4.0], [0.0, 0.0]]])
+    found = distillation_loss(
+        torch.tensor([[3.0, 2.0], [1.0, 5.0]]),
+        teachers,
+        torch.zeros(2, 2),
+        alpha=0.0,
+        divergence="mse",
+        teacher_weights=torch.tensor([[0.25, 0.75], [0.5, 0.5]]),
+        kind=MULTI_LABEL,
+    )
+    assert found.distill.item() == pytest.approx((2**2 + 0 + 0 + 3**2) / 4)
+
+
 def test_a_regression_has_squared_errors_in_both_terms() -> None:
     student, teacher, labels = (
         torch.tensor([[1.0], [2.0]]),
