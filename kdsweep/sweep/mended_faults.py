@@ -11,6 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kdsweep.config import SearchSpace
+from kdsweep.config.extremes import numbers_in, plain_values
+from kdsweep.core.objective.divergences import divergence_named
+from kdsweep.core.tasks import MULTI_LABEL
 from kdsweep.errors import SettingsConflict
 from kdsweep.sweep.folders import SweepFolder
 
@@ -27,10 +31,10 @@ class Fault:
     """
 
     what: str
-    touched: Callable[[Checked], str | None]
+    touched: Callable[[SearchSpace, Checked], str | None]
 
 
-def _wrongly_padded(checked: Checked) -> str | None:
+def _wrongly_padded(space: SearchSpace, checked: Checked) -> str | None:
     for planned in (*checked.teachers, *checked.students):
         padding = planned.input_format.padding
         if padding is not None and padding.is_mended:
@@ -38,8 +42,27 @@ def _wrongly_padded(checked: Checked) -> str | None:
     return None
 
 
-def _dropped_maps(checked: Checked) -> str | None:
+def _dropped_maps(space: SearchSpace, checked: Checked) -> str | None:
     return next((f"distill.attention of {name}" for name in checked.with_dropped_maps), None)
+
+
+def _counted_no_twice(space: SearchSpace, checked: Checked) -> str | None:
+    if space.task.kind is not MULTI_LABEL:
+        return None
+    for name, divergence in _divergences(space):
+        if not divergence_named(divergence).requires_probabilities:
+            return f"distill: {divergence} of {name}"
+    return None
+
+
+def _divergences(space: SearchSpace) -> list[tuple[str, str]]:
+    """Each strategy that can weigh the teacher's logits, with each of its divergences."""
+    return [
+        (name, str(divergence))
+        for name, strategy in space.strategies.items()
+        if any(alpha < 1 for alpha in numbers_in(strategy.alpha))
+        for _, divergence in plain_values(strategy.distill.logits)
+    ]
 
 
 # In the order in which they were found. Names stand in sweep.json and never change.
@@ -50,6 +73,9 @@ FAULTS = {
     "attention maps": Fault(
         "compared attention maps after the student had dropped parts of them", _dropped_maps
     ),
+    "squared error of several labels": Fault(
+        "halved the squared error of several labels a row", _counted_no_twice
+    ),
 }
 
 
@@ -58,13 +84,13 @@ def mended_now(folder: SweepFolder, before: tuple[str, ...]) -> tuple[str, ...]:
     return before if _has_numbers(folder) else tuple(FAULTS)
 
 
-def check_untouched(folder: SweepFolder, checked: Checked) -> None:
+def check_untouched(folder: SweepFolder, space: SearchSpace, checked: Checked) -> None:
     """Raise SettingsConflict if trials would be added to numbers that a mended fault touched."""
     if not folder.exists() or not _has_numbers(folder):
         return
     facts = folder.read_facts()
     for name, fault in FAULTS.items():
-        if name in facts.mended or (touched := fault.touched(checked)) is None:
+        if name in facts.mended or (touched := fault.touched(space, checked)) is None:
             continue
         raise SettingsConflict(
             f"sweep {folder.name!r}: kdsweep {facts.kdsweep} {fault.what} ({touched}), which is "

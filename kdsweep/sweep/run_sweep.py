@@ -79,7 +79,7 @@ def run_plan(
     startup_timer.enter("models")
     checked = check_models(plan.space, home.cache)
     if not fresh:
-        check_untouched(folder, checked)
+        check_untouched(folder, plan.space, checked)
     for note in checked.model_notes:
         observer.say(f"model: {note}")
     with folder.locked():

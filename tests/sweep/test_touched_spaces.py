@@ -1,0 +1,55 @@
+"""Which spaces each mended fault touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from ruamel.yaml import YAML
+
+from kdsweep.config import SearchSpace, load_space
+from kdsweep.sweep.mended_faults import FAULTS
+
+# None of these faults asks what the rows or the models are.
+NOTHING_CHECKED = cast(Any, None)
+
+
+def space_of(folder: Path, kind: str, **strategy: Any) -> SearchSpace:
+    metric = {"multi_label": "f1_micro", "regression": "pearson"}.get(kind, "accuracy")
+    data = {
+        "name": "one",
+        "task": {"dataset": "rows.csv", "kind": kind, "text": "text", "label": "label"}
+        | {"metric": metric},
+        "teacher": {"model": "bert", "folds": strategy.pop("folds", None)},
+        "student": {"model": "bert"},
+        "training": {"learning_rate": 0.001} | strategy.pop("training", {}),
+        "strategies": {"mine": {"alpha": 0.5} | strategy},
+    }
+    if data["teacher"]["folds"] is None:
+        del data["teacher"]["folds"]
+    YAML().dump(data, folder / "space.yaml")
+    return load_space(folder / "space.yaml")
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "strategy", "touched"),
+    [
+        ("squared error of several labels", "multi_label", {"distill": "mse"}, "distill: mse"),
+        (
+            "squared error of several labels",
+            "multi_label",
+            {"distill": {"logits": {"choices": ["kl", "mse"]}}},
+            "distill: mse",
+        ),
+        ("squared error of several labels", "multi_label", {"distill": "kl"}, None),
+        ("squared error of several labels", "multi_label", {"distill": "mse", "alpha": 1.0}, None),
+        ("squared error of several labels", "classification", {"distill": "mse"}, None),
+        ("squared error of several labels", "regression", {}, None),
+    ],
+)
+def test_a_fault_names_the_strategy_that_it_touched(
+    fault: str, kind: str, strategy: dict[str, Any], touched: str | None, tmp_path: Path
+) -> None:
+    found = FAULTS[fault].touched(space_of(tmp_path, kind, **strategy), NOTHING_CHECKED)
+    assert found == (None if touched is None else f"{touched} of mine")
