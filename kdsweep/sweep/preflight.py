@@ -27,7 +27,7 @@ from kdsweep.core.models.describing import describe_masked_lm, describe_model
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
-from kdsweep.core.models.rehearsal import rehearse
+from kdsweep.core.models.rehearsal import rehearse, shortest_and_longest
 from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
 from kdsweep.core.objective.returned_states import NeededStates, maps_are_dropped
@@ -103,6 +103,8 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
         unlabelled, notes = load_unlabelled(space.task, data, cache, publish=False)
     teachers = _teachers(space, data)
     students = _students(space, data, teachers)
+    splits = [*data.splits.values(), *([] if unlabelled is None else [unlabelled])]
+    _rehearse([*teachers.values(), *students], splits)
     for strategy in space.strategies:
         _check_inner_states(space, strategy, teachers, students)
         _check_masking(space, strategy, [*students, *teachers.values()], students)
@@ -175,11 +177,18 @@ def _planned(
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, max_length, source)
     input_format = input_format_of(model, tokenizer, max_length)
-    if model.device.type != "meta":
-        rehearse(model, tokenizer, input_format, data.train.texts, source)
     return PlannedModel(
         source, model, tokenizer, max_length, input_format, trust_remote_code, weights
     )
+
+
+def _rehearse(all_models: Iterable[PlannedModel], splits: Iterable[Split]) -> None:
+    """Let each model whose weights are here read a few rows."""
+    texts = shortest_and_longest(splits)
+    # A student may be the teacher's model as it is.
+    for one in {id(planned.model): planned for planned in all_models}.values():
+        if not one.on_meta:
+            rehearse(one.model, one.tokenizer, one.input_format, texts, one.source)
 
 
 def _shaped(

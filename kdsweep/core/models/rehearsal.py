@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.encode import InputFormat
+from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_texts
 from kdsweep.core.device import random_state, restore_random_state, to_device
 from kdsweep.core.models.inputs import too_long
@@ -32,11 +33,10 @@ def rehearse(
 ) -> None:
     """Run the model on some rows, as training and evaluation will. No weight changes.
 
-    columns: the task's texts. Raises ModelError if the model can't read the shortest or the longest
-    of them, or a row of `max_length` tokens, or can't be trained on them.
+    columns: the texts of `shortest_and_longest`. Raises ModelError if the model can't read them or a
+    row of `max_length` tokens, in training or in evaluation.
     """
-    chosen = _shortest_and_longest(columns)
-    rows = [[column[i] for i in chosen] for column in columns]
+    rows = [list(column) for column in columns]
     _check_full_row(model, tokenizer, input_format, [column[-1] for column in rows], source)
     tokens = tokenize_texts(tokenizer, rows, input_format)
     for training in (False, True):
@@ -49,12 +49,20 @@ def rehearse(
             )
 
 
-def _shortest_and_longest(columns: Sequence[Sequence[str]]) -> list[int]:
-    """The rows with the fewest and the most characters."""
-    sizes = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        sizes += np.fromiter(map(len, column), dtype=np.int64, count=len(sizes))
-    return [int(sizes.argmin()), int(sizes.argmax())]
+def shortest_and_longest(splits: Iterable[Split]) -> list[list[str]]:
+    """The rows of each split with the fewest and the most characters, as columns of texts.
+
+    The longest of all is the last one.
+    """
+    found: list[tuple[int, tuple[str, ...]]] = []
+    for split in splits:
+        sizes = np.zeros(len(split), dtype=np.int64)
+        for column in split.texts:
+            sizes += np.fromiter(map(len, column), dtype=np.int64, count=len(sizes))
+        for i in {int(sizes.argmin()), int(sizes.argmax())}:
+            found.append((int(sizes[i]), tuple(column[i] for column in split.texts)))
+    found.sort()
+    return [list(column) for column in zip(*(row for _, row in found), strict=True)]
 
 
 def _check_full_row(

@@ -11,13 +11,14 @@ from model_families import FAMILIES, TEXTS, WORDS, make_family
 from transformers import AutoTokenizer
 
 from kdsweep.core.data.encode import InputFormat
+from kdsweep.core.data.rows import Split
 from kdsweep.core.data.tokenize import tokenize_texts
 from kdsweep.core.device import to_device
 from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_model
-from kdsweep.core.models.rehearsal import rehearse
+from kdsweep.core.models.rehearsal import rehearse, shortest_and_longest
 from kdsweep.errors import ModelError
 
 NAMES = ("a", "b")
@@ -132,3 +133,11 @@ def test_a_rehearsal_changes_nothing(tmp_path: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_the_shortest_and_the_longest_row_of_each_split_are_tried() -> None:
+    def split(name: str, *texts: str) -> Split:
+        return Split(name, (list(texts), ["x"] * len(texts)), np.zeros(len(texts)), name)
+
+    splits = [split("train", "aaaa", "a", "aaa"), split("test", "bb", "bbbbbb")]
+    assert shortest_and_longest(splits) == [["a", "bb", "aaaa", "bbbbbb"], ["x"] * 4]
