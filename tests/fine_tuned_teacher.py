@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -79,6 +79,11 @@ def no_step(step: int, total_steps: int) -> bool:
 
 def train_logits(source: Path, data: TaskData) -> np.ndarray:
     """The model's own logits for train, row by row."""
+    return logits_of_texts(source, data.train.texts[0])
+
+
+def logits_of_texts(source: Path, texts: Sequence[str]) -> np.ndarray:
+    """The model's own logits for these texts, one by one."""
     import torch
 
     from kdsweep.core.models.loading import load_classifier, load_tokenizer
@@ -89,4 +94,4 @@ def train_logits(source: Path, data: TaskData) -> np.ndarray:
         return model(**tokenizer(text, truncation=True, max_length=24, return_tensors="pt")).logits
 
     with torch.no_grad():
-        return torch.cat([logits(text) for text in data.train.texts[0]]).numpy()
+        return torch.cat([logits(text) for text in texts]).numpy()

@@ -26,7 +26,7 @@ from kdsweep.config.setting_types import is_whole, setting_named
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.teacher_values import TeacherValues, every_settled
 from kdsweep.config.values import AnyOf, Range, Value
-from kdsweep.core.distill_settings import BOUNDS, outside_bounds
+from kdsweep.core.distill_settings import BOUNDS, STATES_OF_FOLDS, outside_bounds
 from kdsweep.core.schedules import parse_schedule
 
 KINDS_OF_VIEWS = ("mask", "ngram", "swap", "masked_lm")
@@ -73,6 +73,7 @@ def _check_strategy(space: SearchSpace, document: Document, name: str) -> None:
             path = (*here, "distill")
         _check_value(document, path, key, value)
         _check_kind(document, path, key, value, space)
+    _check_states_of_folds(space, document, name)
     if strategy.augment is not None:
         _check_augment(space, document, name)
     if "learning_rate" not in strategy.model_fields_set | space.training.model_fields_set:
@@ -145,6 +146,17 @@ def _ranges(value: Value) -> list[Range]:
     if isinstance(value, AnyOf):
         return [found for option in value.any_of for found in _ranges(option)]
     return [value] if isinstance(value, Range) else []
+
+
+def _check_states_of_folds(space: SearchSpace, document: Document, strategy: str) -> None:
+    """Inner states come from one teacher in each step. Earlier versions took one of all rows."""
+    first = space.teachers_of(strategy)[:1]
+    if document.is_stored or all(one.folds is None for one in first):
+        return
+    for key, value in values_of(space.strategies[strategy].distill, "distill.").items():
+        if key.endswith(".weight") and any(weight > 0 for weight in numbers_in(value)):
+            path = ("strategies", strategy, *key.split(".")[:-1])
+            raise document.error(path, f"{dotted(path)}: {STATES_OF_FOLDS}")
 
 
 def _check_augment(space: SearchSpace, document: Document, name: str) -> None:

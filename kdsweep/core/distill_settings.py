@@ -43,6 +43,12 @@ def bounded_schedule(name: str) -> Any:
     return Annotated[Schedule, BeforeValidator(parse_schedule), AfterValidator(check)]
 
 
+# Why terms of inner states and a first teacher with `folds` don't go together.
+STATES_OF_FOLDS = (
+    "terms of inner states run the teacher of all rows, which was trained on each row, so "
+    "teacher.folds can't be had; match logits alone, or leave 'folds' out"
+)
+
 # Which of the teacher's layers each of the student's learns from: evenly spread, the first ones,
 # the last ones, or those listed, one for each of the student's.
 LayerMap = Literal["even", "first", "last"] | LayerNumbers

@@ -55,6 +55,14 @@ def _counted_no_twice(space: SearchSpace, checked: Checked) -> str | None:
     return None
 
 
+def _views_that_the_teacher_saw(space: SearchSpace, checked: Checked) -> str | None:
+    for name in space.strategies:
+        has_folds = any(one.folds is not None for one in space.teachers_of(name))
+        if has_folds and space.may_be_taught(name) and space.most_views(name):
+            return f"augment of {name}"
+    return None
+
+
 def _divergences(space: SearchSpace) -> list[tuple[str, str]]:
     """Each strategy that can weigh the teacher's logits, with each of its divergences."""
     return [
@@ -75,6 +83,10 @@ FAULTS = {
     ),
     "squared error of several labels": Fault(
         "halved the squared error of several labels a row", _counted_no_twice
+    ),
+    "views of folds": Fault(
+        "labeled the views of a row by a teacher that was trained on the row, despite folds",
+        _views_that_the_teacher_saw,
     ),
 }
 

@@ -168,3 +168,32 @@ def test_a_change_needs_one_teacher_to_change(tmp_path: Path) -> None:
             "own: {alpha: 0.5, teacher: {epoch: 1}}",
             teacher="teacher: [{model: a}, {model: b}]",
         )
+
+
+@pytest.mark.parametrize(
+    ("strategy", "teacher"),
+    [
+        ("own: {alpha: 0.5, distill: {hidden: 1.0}}", "teacher: {model: big, folds: 5}"),
+        (
+            "own: {alpha: 0.5, distill: {cosine: {weight: {low: 0.0, high: 1.0}}}, "
+            "teacher: {folds: {choices: [null, 5]}}}",
+            "teacher: {model: big}",
+        ),
+    ],
+)
+def test_inner_states_of_a_teacher_with_folds_are_refused(
+    strategy: str, teacher: str, tmp_path: Path
+) -> None:
+    term = "hidden" if "hidden" in strategy else "cosine"
+    with pytest.raises(
+        SpaceError,
+        match=rf"own.yaml:9: strategies.own.distill.{term}: terms of inner states run the teacher",
+    ):
+        space(tmp_path, strategy, teacher=teacher)
+    # A sweep of an earlier version can be shown.
+    assert load_space(tmp_path / "own.yaml", is_stored=True).strategies
+
+
+def test_the_first_teacher_alone_gives_inner_states(tmp_path: Path) -> None:
+    teachers = "teacher: [{model: a}, {model: b, folds: 2}]"
+    assert space(tmp_path, "own: {alpha: 0.5, distill: {hidden: 1.0}}", teacher=teachers)

@@ -13,6 +13,7 @@ from kdsweep.sweep.mended_faults import FAULTS
 
 # None of these faults asks what the rows or the models are.
 NOTHING_CHECKED = cast(Any, None)
+VIEWS = {"views": 1, "swap": 0.1}
 
 
 def space_of(folder: Path, kind: str, **strategy: Any) -> SearchSpace:
@@ -46,6 +47,21 @@ def space_of(folder: Path, kind: str, **strategy: Any) -> SearchSpace:
         ("squared error of several labels", "multi_label", {"distill": "mse", "alpha": 1.0}, None),
         ("squared error of several labels", "classification", {"distill": "mse"}, None),
         ("squared error of several labels", "regression", {}, None),
+        ("views of folds", "classification", {"folds": 2, "augment": VIEWS}, "augment"),
+        (
+            "views of folds",
+            "classification",
+            {"teacher": {"folds": 2}, "augment": VIEWS},
+            "augment",
+        ),
+        ("views of folds", "classification", {"augment": VIEWS}, None),
+        ("views of folds", "classification", {"folds": 2}, None),
+        (
+            "views of folds",
+            "classification",
+            {"folds": 2, "alpha": 1.0, "augment": VIEWS | {"in_finetuning": True}},
+            None,
+        ),
     ],
 )
 def test_a_fault_names_the_strategy_that_it_touched(

@@ -60,7 +60,7 @@ def cached_view(
                 )
                 publish_texts(columns, (), folder)
     texts, key, _ = map_texts(folder)
-    return Split(name, texts, train.labels, key)
+    return Split(name, texts, train.labels, key, is_view=True)
 
 
 def _view_key(train: Split, settings: AugmentSettings, number: int, mask_token: str) -> str:

@@ -22,13 +22,15 @@ class Split:
 
     texts: one column, or two for sentence pairs. A column is a list or reads from a file; a slice
     of it is a list in any case. labels: int64 [rows], fp32 [rows] in a regression, fp32 [rows,
-    classes] of 0 and 1 if a row may have several labels. key: a hash of all of it.
+    classes] of 0 and 1 if a row may have several labels. key: a hash of all of it. is_view: each
+    row is the row of train with the same number, in other words.
     """
 
     name: str
     texts: tuple[Sequence[str], ...]
     labels: np.ndarray
     key: str
+    is_view: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)

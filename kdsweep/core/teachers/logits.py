@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,12 @@ def teacher_logits(
 ) -> np.ndarray:
     """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped.
 
-    With `teacher.folds` each row of train is labeled by the teacher that was fine-tuned without
-    its fold. If several processes need a split that the task doesn't name (unlabeled rows, views),
+    With `teacher.folds` each row of train, and each view of it, is labeled by the teacher that was
+    fine-tuned without its fold. If several processes need a split that the task doesn't name (unlabeled rows, views),
     one computes it and the others wait.
     """
     rows = data.splits[split]
-    by_fold = bool(teacher.folds) and split == "train"
+    by_fold = bool(teacher.folds) and (split == "train" or rows.is_view)
     file = logits_file(teacher.key, rows, cache)
     if by_fold:
         file = _fold_logits_file(teacher, rows, cache)
@@ -56,7 +57,7 @@ def teacher_logits(
         if not file.exists():
             say(f"teacher's logits: computing for {len(rows):,} rows of {split}")
             if by_fold:
-                logits = _answers_by_fold(teacher, data, cache, say)
+                logits = _answers_by_fold(teacher, data, rows, cache, say)
             else:
                 logits = _answers_of(teacher, data, rows, cache, say)
             write_logits(file, logits)
@@ -70,9 +71,12 @@ def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say:
     return answers_of_model(model, tokenizer, rows, input_format, cache=cache, say=say)
 
 
-def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) -> np.ndarray:
+def _answers_by_fold(
+    teacher: Teacher, data: TaskData, rows: Split, cache: Path, say: Say
+) -> np.ndarray:
+    """rows: train, or a view of it. A view of a row says what the row says: it has its fold."""
     numbers = fold_numbers(data.train, len(teacher.folds), data.kind, data.split_rule)
-    logits = np.empty((len(data.train), len(data.label_names)), dtype=np.float32)
+    logits = np.empty((len(rows), len(data.label_names)), dtype=np.float32)
     for fold, key in enumerate(teacher.folds):
         if (without := find_teacher(cache / "teachers" / key)) is None:
             raise TeacherError(
@@ -80,17 +84,22 @@ def _answers_by_fold(teacher: Teacher, data: TaskData, cache: Path, say: Say) ->
                 "cache; run again to make it again"
             )
         held = np.flatnonzero(numbers == fold)
-        logits[held] = _answers_of(without, data, data.train.take(held), cache, say)
+        logits[held] = _answers_of(without, data, rows.take(held), cache, say)
     return logits
 
 
 def drop_fold_logits(teacher: Teacher, data: TaskData, cache: Path) -> None:
-    """Remove the fold teachers' logits for train, so that they are computed again."""
+    """Remove the fold teachers' logits for train and its views, so that they are computed again."""
     _fold_logits_file(teacher, data.train, cache).unlink(missing_ok=True)
+    shutil.rmtree(cache / "logits" / _folds_key(teacher), ignore_errors=True)
 
 
 def _fold_logits_file(teacher: Teacher, rows: Split, cache: Path) -> Path:
-    return logits_file(fingerprint("out of fold 1", *teacher.folds), rows, cache)
+    return logits_file(_folds_key(teacher), rows, cache)
+
+
+def _folds_key(teacher: Teacher) -> str:
+    return fingerprint("out of fold 1", *teacher.folds)
 
 
 def write_logits(file: Path, logits: np.ndarray) -> None:

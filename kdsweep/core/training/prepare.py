@@ -21,11 +21,13 @@ from kdsweep.core.data.tokenize import (
     tokenize_split,
 )
 from kdsweep.core.device import FiniteWatch, pick_device, resolve_precision
+from kdsweep.core.distill_settings import STATES_OF_FOLDS
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_length
 from kdsweep.core.models.student import load_student, student_source
 from kdsweep.core.objective.inner_states import Matching, check_same_tokens
 from kdsweep.core.objective.objective import Objective
+from kdsweep.core.objective.returned_states import terms_of
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.artifact import Teacher, frozen_teacher, tokenizer_of
 from kdsweep.core.training.micro_batches import MicroBatches
@@ -35,6 +37,7 @@ from kdsweep.core.training.teacher_answers import TeacherAnswers, teacher_answer
 from kdsweep.core.training.training_rows import TrainingRows, training_rows
 from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.core.trial_folder import TrialFolder
+from kdsweep.errors import TeacherError
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +199,8 @@ def _match_inner_states(
     settings: TrialSettings, student: ReadingModel, teacher: Teacher, rows: PreparedRows
 ) -> Matching:
     """The loss terms for which teacher and student both run on the same tokens."""
+    if teacher.folds:
+        raise TeacherError(f"{terms_of(settings.distill)}: {STATES_OF_FOLDS}")
     model = frozen_teacher(teacher, rows.data.label_names, rows.data.kind)
     tokenizer = tokenizer_of(teacher)
     check_same_tokens(settings.distill, student.tokenizer, tokenizer)

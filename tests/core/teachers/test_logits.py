@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import file_times
-from fine_tuned_teacher import FineTuned, train_logits
+from fine_tuned_teacher import FineTuned, logits_of_texts, train_logits
 
+from kdsweep.core.augmentation.views import cached_view
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.data.splits import fold_numbers
 from kdsweep.core.evaluation.metrics import score_logits
-from kdsweep.core.settings import TaskSettings, TeacherSettings
-from kdsweep.core.teachers.logits import teacher_logits, teacher_test
+from kdsweep.core.settings import AugmentSettings, TaskSettings, TeacherSettings
+from kdsweep.core.teachers.logits import drop_fold_logits, teacher_logits, teacher_test
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.errors import TeacherError
 
@@ -90,6 +92,32 @@ def test_a_teacher_that_is_made_again_does_not_keep_the_logits_of_the_one_that_w
     again = prepare_teacher(fine_tuned.task, fine_tuned.settings, cache)
     for split in ("train", "validation", "test"):
         assert not np.any(np.asarray(teacher_logits(again, data, cache=cache, split=split)) == 7.0)
+
+
+def test_a_view_is_labelled_by_the_teacher_that_was_trained_without_its_row(
+    review_task: TaskSettings, quick_teacher: Callable[..., TeacherSettings], tmp_path: Path
+) -> None:
+    folded = quick_teacher(folds=2, training={"seed": 3})
+    made = prepare_teacher(review_task, folded, tmp_path)
+    data = load_task(review_task, tmp_path)
+    edits = AugmentSettings(views=1, swap=0.5)
+    view = cached_view(data.train, edits, 0, "", tmp_path, lambda line: None)
+    logits = teacher_logits(made, data.with_splits(view), cache=tmp_path, split=view.name)
+    numbers = fold_numbers(data.train, 2, data.kind, data.split_rule)
+    for fold, key in enumerate(made.folds):
+        held = np.flatnonzero(numbers == fold)
+        texts = [view.texts[0][i] for i in held]
+        expected = logits_of_texts(tmp_path / "teachers" / key, texts)
+        np.testing.assert_allclose(logits[held], expected, atol=1e-4)
+    seen = logits_of_texts(made.folder, list(view.texts[0]))
+    assert not np.allclose(logits, seen, atol=1e-2)
+
+    # Fold teachers that are made again label the views again.
+    stored = tmp_path / "logits"
+    files = list(stored.glob("*/*.npy"))
+    assert len(files) == 1
+    drop_fold_logits(made, data, tmp_path)
+    assert not list(stored.glob("*/*.npy"))
 
 
 def test_logits_that_were_changed_since_they_were_written_are_refused(
