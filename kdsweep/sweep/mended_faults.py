@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from kdsweep.config import SearchSpace
 from kdsweep.config.extremes import numbers_in, plain_values
-from kdsweep.core.objective.divergences import divergence_named
+from kdsweep.core.objective.divergences import HIGHEST_IN_FP32, divergence_named
 from kdsweep.core.tasks import MULTI_LABEL
 from kdsweep.errors import SettingsConflict
 from kdsweep.sweep.folders import SweepFolder
@@ -63,6 +63,14 @@ def _views_that_the_teacher_saw(space: SearchSpace, checked: Checked) -> str | N
     return None
 
 
+def _rounded_divergence(space: SearchSpace, checked: Checked) -> str | None:
+    for name, divergence in _divergences(space):
+        highest = max(numbers_in(space.strategies[name].temperature))
+        if highest > HIGHEST_IN_FP32 and divergence_named(divergence).requires_probabilities:
+            return f"temperatures up to {highest:g} of {name}"
+    return None
+
+
 def _divergences(space: SearchSpace) -> list[tuple[str, str]]:
     """Each strategy that can weigh the teacher's logits, with each of its divergences."""
     return [
@@ -87,6 +95,10 @@ FAULTS = {
     "views of folds": Fault(
         "labeled the views of a row by a teacher that was trained on the row, despite folds",
         _views_that_the_teacher_saw,
+    ),
+    "high temperatures": Fault(
+        f"computed divergences at temperatures above {HIGHEST_IN_FP32:,.0f} from rounding errors",
+        _rounded_divergence,
     ),
 }
 

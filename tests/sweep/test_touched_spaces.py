@@ -47,6 +47,14 @@ def space_of(folder: Path, kind: str, **strategy: Any) -> SearchSpace:
         ("squared error of several labels", "multi_label", {"distill": "mse", "alpha": 1.0}, None),
         ("squared error of several labels", "classification", {"distill": "mse"}, None),
         ("squared error of several labels", "regression", {}, None),
+        (
+            "high temperatures",
+            "classification",
+            {"temperature": {"low": 1.0, "high": 1e4}},
+            "temperatures up to 10000",
+        ),
+        ("high temperatures", "classification", {"temperature": {"low": 1.0, "high": 10.0}}, None),
+        ("high temperatures", "classification", {"temperature": 1e4, "distill": "mse"}, None),
         ("views of folds", "classification", {"folds": 2, "augment": VIEWS}, "augment"),
         (
             "views of folds",

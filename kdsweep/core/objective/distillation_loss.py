@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kdsweep.core.objective.divergences import Divergence, divergence_named
+from kdsweep.core.objective.divergences import HIGHEST_IN_FP32, Divergence, divergence_named
 from kdsweep.core.objective.teacher_mixture import mixture
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
+
+# From here on, T^2 times a divergence differs from its limit by less than one in a thousand, and
+# fp64 still has four digits of it.
+HIGHEST = 1e5
 
 
 class DistillationLoss(NamedTuple):
@@ -33,6 +37,7 @@ class LossSettings:
     alpha: the weight of the labels, 0 to 1. temperature: above 0, for all rows or one a row,
     [rows]. divergence: a name in `divergences`. label_smoothing: 0 to below 1, of the labels
     alone. teacher_weights: of several teachers, [rows, teachers]; each row's sum is 1.
+    bound: none of the rows' temperatures is above it; None asks them, which waits for the device.
 
     Raises ValueError for other values.
     """
@@ -42,6 +47,7 @@ class LossSettings:
     divergence: str
     label_smoothing: float = 0.0
     teacher_weights: Tensor | None = None
+    bound: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha <= 1:
@@ -49,6 +55,14 @@ class LossSettings:
         one_for_all = not isinstance(self.temperature, Tensor)
         if one_for_all and not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be above 0, not {self.temperature}")
+
+    @property
+    def needs_fp64(self) -> bool:
+        """Whether a temperature may be so high that fp32 would not do."""
+        if not isinstance(self.temperature, Tensor):
+            return self.temperature > HIGHEST_IN_FP32
+        bound = float(self.temperature.max()) if self.bound is None else self.bound
+        return bound > HIGHEST_IN_FP32
 
 
 def distillation_loss(
@@ -74,7 +88,9 @@ def distillation_loss(
         NaN) have no task term. Both terms are averaged over all rows.
     The other arguments are those of `LossSettings`; divergence is the kind's default if not given.
 
-    Everything is computed in fp32 and averaged over the rows; KL is summed over the classes.
+    Everything is computed in fp32 and averaged over the rows; KL is summed over the classes. For
+    temperatures above 1,000 the teacher's term is computed in fp64 and returned in fp32. From
+    100,000 on it is that of 100,000, its limit, except for `soft_ce`, which has none.
     Raises ValueError for values or shapes outside of this, and for a divergence that doesn't fit
     the kind.
     """
@@ -126,6 +142,9 @@ def _distill_term(
         # Raw outputs, not options: of yes or no, "no" is a constant 0 that nothing has to learn.
         teacher = (weights.unsqueeze(-1) * teachers).sum(dim=1)
         return divergence.function(student, teacher).mean()
+    if settings.needs_fp64:
+        student, teachers, weights = student.double(), teachers.double(), weights.double()
+        weights = weights / weights.sum(dim=1, keepdim=True)
     # A choice a row: [rows * choices, options], and [rows * choices, teachers, options].
     by_choice = kind.choices(student)
     choices = by_choice.shape[1]
@@ -136,7 +155,7 @@ def _distill_term(
         weights = weights.repeat_interleave(choices, dim=0)
         if isinstance(temperature, Tensor):
             temperature = temperature.repeat_interleave(choices)
-    return _diverged(divergence, student, teachers, weights, temperature)
+    return _diverged(divergence, student, teachers, weights, temperature).float()
 
 
 def _diverged(
@@ -147,10 +166,18 @@ def _diverged(
     temperature: float | Tensor,
 ) -> Tensor:
     """student: [n, options]. teachers: [n, teachers, options]. weights: [n, teachers]."""
+    if divergence.has_limit:
+        temperature = _at_most(temperature, HIGHEST)
     each = temperature.float().unsqueeze(1) if isinstance(temperature, Tensor) else temperature
     log_student = functional.log_softmax(student / each, dim=-1)
     log_teacher = mixture(teachers, weights, temperature)
     return (each**2 * divergence.function(log_student, log_teacher)).sum() / len(student)
+
+
+def _at_most(temperature: float | Tensor, highest: float) -> float | Tensor:
+    if isinstance(temperature, Tensor):
+        return temperature.clamp(max=highest)
+    return min(temperature, highest)
 
 
 def gradient_squares(

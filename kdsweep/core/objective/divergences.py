@@ -16,18 +16,24 @@ from kdsweep.core.plugins import DIVERGENCES_GROUP, load_plugin, plugin_names
 if TYPE_CHECKING:
     from torch import Tensor
 
+# The highest temperature at which divergences are computed in fp32. Above it, T^2 magnifies
+# rounding errors until they count.
+HIGHEST_IN_FP32 = 1e3
+
 
 @dataclass(frozen=True)
 class Divergence:
     """One way to compare a student with its teacher.
 
-    requires_probabilities: what `function(student, teacher)` receives and returns, in fp32.
+    requires_probabilities: what `function(student, teacher)` receives and returns, in fp32 (in
+        fp64 for temperatures above 1,000).
         True: log-probabilities at the temperature, both [rows, classes]. It returns [rows,
         classes], whose sum over the classes is a row's divergence. The loss is the mean over the
         rows, times T^2.
         False: logits at temperature 1, both [rows, outputs]. The loss is the mean of whatever it
         returns, without T^2.
     paper: where it comes from. summary: one line of documentation.
+    has_limit: whether T^2 times a divergence of probabilities stays finite as T grows.
     """
 
     name: str
@@ -35,6 +41,7 @@ class Divergence:
     requires_probabilities: bool
     paper: str
     summary: str
+    has_limit: bool = True
 
 
 def kl(log_student: Tensor, log_teacher: Tensor) -> Tensor:
@@ -75,6 +82,7 @@ _OWN = (
         requires_probabilities=True,
         paper='Hinton, Vinyals, Dean (2015), "Distilling the Knowledge in a Neural Network"',
         summary="cross-entropy to the teacher's probabilities: kl plus the teacher's entropy",
+        has_limit=False,
     ),
     Divergence(
         "reverse_kl",

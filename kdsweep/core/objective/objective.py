@@ -98,6 +98,8 @@ class Objective:
             divergence=self.settings.divergence,
             label_smoothing=self.settings.training.label_smoothing,
             teacher_weights=weights,
+            # Where it follows the teacher's confidence, it is between 1 and that of the schedule.
+            bound=max(1.0, now.temperature),
         )
         loss = loss_terms(student_logits, teacher, labels, settings, self.kind)
         total = loss.total + sum(now.weights[name] * term for name, term in inner.items())

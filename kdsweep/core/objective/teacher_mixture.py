@@ -16,16 +16,21 @@ Combine = Literal["weights", "label_confidence", "certainty"]
 
 
 def mixture(teacher_logits: Tensor, weights: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
-    """The log of the weighted mean of the teachers' probabilities, fp32 [rows, classes].
+    """The log of the weighted mean of the teachers' probabilities, [rows, classes].
+
+    It is fp64 if the logits are, else fp32.
 
     teacher_logits: [rows, teachers, classes]. weights: [rows, teachers]; each row's sum is 1.
     temperature: one for all rows, or one a row.
     """
     each = temperature.float().view(-1, 1, 1) if isinstance(temperature, Tensor) else temperature
-    log = functional.log_softmax(teacher_logits.detach().float() / each, dim=-1)
+    logits = teacher_logits.detach()
+    if logits.dtype != torch.float64:
+        logits, weights = logits.float(), weights.float()
+    log = functional.log_softmax(logits / each, dim=-1)
     if log.shape[1] == 1:
         return log[:, 0]
-    return (log + weights.float().log().unsqueeze(-1)).logsumexp(dim=1)
+    return (log + weights.log().unsqueeze(-1)).logsumexp(dim=1)
 
 
 def teacher_weights(

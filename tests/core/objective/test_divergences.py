@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kdsweep.core import distillation_loss
+from kdsweep.core.objective.distillation_loss import LossSettings
 from kdsweep.core.objective.divergences import DIVERGENCES
 from kdsweep.core.tasks import CLASSIFICATION, KINDS, MULTI_LABEL, REGRESSION
 
@@ -61,6 +62,93 @@ def test_other_divergences_by_hand() -> None:
     found = {name: distill([1.0, -1.0], [0.5, 0.5], 2.0, name) for name in expected}
     assert found == pytest.approx(expected, abs=1e-6)
     assert {*expected, "js"} == set(DIVERGENCES)
+
+
+# The limit of T^2 times each divergence, in half variances over the classes of the difference of
+# logits. For Jensen-Shannon both differ from their mean by half.
+LIMITS = {"kl": 1.0, "reverse_kl": 1.0, "js": 0.25}
+
+
+@pytest.mark.parametrize("classes", [2, 77, 150])
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("temperature", [1e3, 1e4, 1e5, 1e6, 1e8, 1e30])
+def test_high_temperatures_come_to_the_limit(classes: int, name: str, temperature: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    student = torch.randn(32, classes, generator=draw, requires_grad=True)
+    teacher = torch.randn(32, classes, generator=draw) * 3
+    loss = distillation_loss(
+        student,
+        teacher,
+        torch.zeros(32, dtype=torch.long),
+        alpha=0.0,
+        temperature=temperature,
+        divergence=name,
+    )
+    difference = (student - teacher).detach().double()
+    limit = LIMITS[name] * difference.var(dim=1, correction=0).mean().item() / 2
+    assert loss.distill.dtype == torch.float32
+    assert loss.distill.item() == pytest.approx(limit, rel=0.01)
+    (gradient,) = torch.autograd.grad(loss.distill, student)
+    exact = LIMITS[name] * (difference - difference.mean(dim=1, keepdim=True)) / (32 * classes)
+    assert (gradient - exact).norm() < 0.01 * exact.norm()
+
+
+def test_a_temperature_for_each_row_may_be_high() -> None:
+    draw = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(3, 77, generator=draw), torch.randn(3, 77, generator=draw)
+    labels, temperatures = torch.zeros(3, dtype=torch.long), [2.0, 5e4, 1e7]
+    each = [
+        distillation_loss(
+            student[i : i + 1], teacher[i : i + 1], labels[:1], alpha=0.0, temperature=temperature
+        ).distill.item()
+        for i, temperature in enumerate(temperatures)
+    ]
+    found = distillation_loss(
+        student, teacher, labels, alpha=0.0, temperature=torch.tensor(temperatures)
+    )
+    assert found.distill.item() == pytest.approx(sum(each) / 3, rel=1e-4)
+
+
+def test_several_teachers_have_a_limit_too() -> None:
+    """Weights that don't add up to 1 in fp32 must not count T^2 times."""
+    draw = torch.Generator().manual_seed(0)
+    student, teachers = torch.randn(8, 5, generator=draw), torch.randn(8, 3, 5, generator=draw)
+    weights = torch.rand(8, 3, generator=draw)
+    weights /= weights.sum(dim=1, keepdim=True)
+    found = distillation_loss(
+        student,
+        teachers,
+        torch.zeros(8, dtype=torch.long),
+        alpha=0.0,
+        temperature=1e6,
+        teacher_weights=weights,
+    )
+    mixed = (weights.unsqueeze(-1) * teachers).sum(dim=1)
+    limit = (student - mixed).var(dim=1, correction=0).mean().item() / 2
+    assert found.distill.item() == pytest.approx(limit, rel=0.01)
+
+
+def test_soft_cross_entropy_keeps_its_temperature_and_the_gradient_of_kl() -> None:
+    draw = torch.Generator().manual_seed(0)
+    student = torch.randn(8, 77, generator=draw, requires_grad=True)
+    teacher, labels = torch.randn(8, 77, generator=draw), torch.zeros(8, dtype=torch.long)
+    gradients = []
+    for name in ("soft_ce", "kl"):
+        loss = distillation_loss(
+            student, teacher, labels, alpha=0.0, temperature=1e7, divergence=name
+        )
+        gradients.append(torch.autograd.grad(loss.distill, student, retain_graph=True)[0])
+        if name == "soft_ce":
+            assert loss.distill.item() == pytest.approx(1e14 * math.log(77), rel=1e-5)
+    torch.testing.assert_close(*gradients, rtol=1e-2, atol=1e-5)
+
+
+def test_ordinary_temperatures_are_computed_in_fp32() -> None:
+    assert not LossSettings(0.5, 1e3, "kl").needs_fp64
+    assert LossSettings(0.5, 1001.0, "kl").needs_fp64
+    rows = torch.tensor([2.0, 900.0])
+    assert not LossSettings(0.5, rows, "kl").needs_fp64
+    assert LossSettings(0.5, rows, "kl", bound=2e3).needs_fp64
 
 
 @pytest.mark.parametrize("name", DIVERGENCES)
