@@ -59,7 +59,8 @@ class Classifier:
         """`label` and `score` for each row of the input, in its order and with its index.
 
         score: the label's probability, 0 to 1. If a row can have several labels, `label` lists all
-        that are likelier than not, separated by commas, and `score` is the probability of the least
+        that are likelier than not, separated by commas (a name with a comma is in quotes, as in a
+        csv), and `score` is the probability of the least
         certain yes or no. In a regression, `score` is the value and `label` its name.
 
         model_input: texts (a list, a Series, an array); dicts or a DataFrame with the task's text

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
 from kdsweep.core.distill_settings import DistillSettings, bounded_schedule
 from kdsweep.core.objective.divergences import DEFAULT
@@ -31,7 +32,22 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Rule = Literal[1, 2]
 # The rules that a task keeps from its first run on.
 RULES = ("split_rule", "label_rule")
-LabelNames = Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)]
+
+
+def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    alike = [unicodedata.normalize("NFC", name).strip() for name in names]
+    for name in alike:
+        if alike.count(name) > 1:
+            raise ValueError(f"names {name!r} twice")
+    return names
+
+
+LabelNames = Annotated[
+    tuple[Text, ...],
+    BeforeValidator(as_tuple),
+    Field(min_length=2),
+    AfterValidator(_named_once),
+]
 
 
 class Limit(Strict):

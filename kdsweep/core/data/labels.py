@@ -11,6 +11,7 @@ from typing import SupportsFloat
 
 import numpy as np
 
+from kdsweep.core.data.label_names import NAMERS, label_order, name_as_written
 from kdsweep.core.data.raw_values import RawLabels, as_text
 from kdsweep.errors import DataError, first_few
 
@@ -18,6 +19,8 @@ Labels = tuple[tuple[str, ...], dict[str, np.ndarray]]
 
 # How csv files write booleans.
 FLAGS = {"true": 1.0, "false": 0.0}
+# What a row without a label has.
+NO_LABEL = {"-1", "-1.0", ""}
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -31,12 +34,12 @@ def number_labels(raw: RawLabels) -> Labels:
     """
     found = {name: class_texts(raw, name) for name in raw.splits}
     for name, labels in found.items():
-        if missing := sum(label in {"-1", ""} for label in labels):
+        if missing := sum(label in NO_LABEL for label in labels):
             raise DataError(
                 f"task.label: {missing:,} of {len(labels):,} rows of the {name} split have no "
                 f"label ({raw.label} is -1 or empty); name another split, or remove those rows"
             )
-    values = sorted(set(found["train"]), key=_label_order)
+    values = sorted(set(found["train"]), key=label_order)
     names, numbers = _names_and_numbers(raw, values)
     _check_classes(raw, values, names, len(found["train"]))
     for name, labels in found.items():
@@ -64,12 +67,13 @@ def _names_and_numbers(raw: RawLabels, values: list[str]) -> tuple[tuple[str, ..
     else:
         names = tuple(values)
         numbers = {name: i for i, name in enumerate(names)}
-    wanted = raw.wanted
-    if wanted is None:
+    if raw.wanted is None:
         return names, numbers
+    wanted = tuple(str(name_as_written(name)) for name in raw.wanted)
     if set(wanted) == set(names):
         return wanted, {value: wanted.index(names[number]) for value, number in numbers.items()}
-    if len(wanted) == len(names) and all(value.isdigit() for value in values):
+    are_numbers = all(value.isdigit() for value in values) or set(values) == {"false", "true"}
+    if len(wanted) == len(names) and are_numbers:
         return wanted, numbers
     raise DataError(
         f"task.labels: [{first_few(wanted)}] are not the labels of the rows: {first_few(names)}"
@@ -85,6 +89,10 @@ def _check_classes(
             "name another column, or add rows with other labels"
         )
     if len(values) > 20 and len(values) > train_rows / 4:
+        # A csv has its numbers as text.
+        fractions = [value for value in values if "." in value and _float_or_nan(value) % 1]
+        if 2 * len(fractions) > len(values):
+            raise _no_class(raw, "train", fractions[0])
         raise DataError(
             f"task.label: column {raw.label!r} has {len(values):,} values in {train_rows:,} rows: "
             "that is no label column; name another one"
@@ -97,38 +105,23 @@ def _check_classes(
 
 
 def _as_label(raw: RawLabels, split: str, value: object) -> str:
-    """A label as text: 1, 1.0, True, '1' and '1.0' are the same class.
-
-    Raises DataError for lists and for a number with a fraction.
-    """
+    """The name of a label. Raises DataError for lists and for a number with a fraction."""
     if isinstance(value, list | dict | np.ndarray):
         raise DataError(
             f"task.label: {raw.label} of {split} has lists, but a row must have one label; "
             "if a row may have several, set task.kind: multi_label"
         )
-    if isinstance(value, bool | np.bool_):
-        return str(int(value))
-    text = as_text(value).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    if number != number or number in {float("inf"), float("-inf")}:
-        return text
-    if number != int(number):
-        raise DataError(
-            f"task.label: {raw.label} of {split} has {text!r}, but a class label must be a whole "
-            "number or a name; for a regression set task.kind: regression"
-        )
-    return str(int(number))
+    name = NAMERS[raw.label_rule](value)
+    if isinstance(name, float):
+        raise _no_class(raw, split, as_text(value).strip())
+    return name
 
 
-def _label_order(label: str) -> tuple[int, int, str]:
-    """Numbers first, in their order, then names."""
-    try:
-        return (0, int(label), "")
-    except ValueError:
-        return (1, 0, label)
+def _no_class(raw: RawLabels, split: str, text: str) -> DataError:
+    return DataError(
+        f"task.label: {raw.label} of {split} has {text!r}, but a class label must be a whole "
+        "number or a name; for a regression set task.kind: regression"
+    )
 
 
 def _unknown_label(split: str, label: str, values: list[str]) -> DataError:
@@ -198,7 +191,7 @@ def read_label_sets(raw: RawLabels) -> Labels:
         name: [_as_labels(raw, name, value) for value in values]
         for name, values in raw.splits.items()
     }
-    values = sorted({label for labels in found["train"] for label in labels}, key=_label_order)
+    values = sorted({label for labels in found["train"] for label in labels}, key=label_order)
     names, numbers = _names_and_numbers(raw, values)
     if len(names) < 2:
         raise DataError(
@@ -242,7 +235,7 @@ def _as_labels(raw: RawLabels, split: str, value: object) -> list[str]:
             "several columns of 0 and 1"
         )
     labels = [_as_label(raw, split, one) for one in value]
-    if {"-1", ""} & set(labels):
+    if NO_LABEL & set(labels):
         raise DataError(
             f"task.label: {raw.label} of {split} has a list with -1 or nothing in it, which is no "
             "label; give a row without labels an empty list"

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from kdsweep.core.data.data_source import DataSource, Stamps, find_source
-from kdsweep.core.data.raw_rows import clean_rows, raw_labels
-from kdsweep.core.data.readers import read_splits
+from kdsweep.core.data.label_names import by_names_of_train, notes_of_names, with_booleans
+from kdsweep.core.data.raw_rows import RawRows, clean_rows, raw_labels
+from kdsweep.core.data.readers import Frame, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows
@@ -91,10 +92,13 @@ def _read_task(task: TaskSettings, source: DataSource) -> TaskData:
     frames = read_splits(task, source)
     notes += [f"{name}: {note}" for name, frame in frames.items() for note in frame.notes]
     rows = {name: clean_rows(task, name, frame, notes) for name, frame in frames.items()}
+    rows = _with_named_labels(task, rows, frames)
     rows = hold_out(task, rows, notes)
     rows = {name: limit_rows(task, name, part) for name, part in rows.items()}
     raw = raw_labels(task, rows, frames["train"].label_names)
     label_names, labels = task.kind.read_labels(raw)
+    if task.label_rule != 1 and task.kind.outputs_are_labels:
+        notes += notes_of_names(label_names)
     notes += _labels_that_are_missing(task, label_names, labels)
     splits = {name: _split(name, part.texts, labels[name]) for name, part in rows.items()}
     for name, part in rows.items():
@@ -102,6 +106,22 @@ def _read_task(task: TaskSettings, source: DataSource) -> TaskData:
     # A fold is left out after labels were read, because no fold changes which classes there are.
     splits["train"] = _without_fold(task, splits["train"], notes)
     return TaskData(task.kind, label_names, splits, tuple(notes), SplitRule.of(task))
+
+
+def _with_named_labels(
+    task: TaskSettings, rows: dict[str, RawRows], frames: dict[str, Frame]
+) -> dict[str, RawRows]:
+    """The rows, their labels meaning the same class in every split."""
+    if not isinstance(task.label, str) or not task.kind.outputs_are_labels:
+        return rows
+    train = frames["train"].label_names
+    labels = {
+        name: by_names_of_train(name, part.labels, frames[name].label_names, train)
+        for name, part in rows.items()
+    }
+    if task.label_rule != 1:
+        labels = with_booleans(labels)
+    return {name: RawRows(part.texts, labels[name]) for name, part in rows.items()}
 
 
 def _labels_that_are_missing(

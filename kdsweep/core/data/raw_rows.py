@@ -49,7 +49,7 @@ def raw_labels(
 ) -> RawLabels:
     """The labels of these splits, with what the task says of them."""
     splits = {name: part.labels for name, part in rows.items()}
-    return RawLabels(task.label, splits, task.labels, task.metric, dataset_names)
+    return RawLabels(task.label, splits, task.labels, task.metric, dataset_names, task.label_rule)
 
 
 def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -> RawRows:

@@ -12,6 +12,7 @@ class RawLabels:
     label: the column, or the columns, that the task names. splits: for each split the value of each
     row; a tuple of values if there are several columns. wanted: the order in which the task names
     its labels. metric: the task's. dataset_names: the labels, if the dataset itself names them.
+    label_rule: what labels are called (`label_names`).
     """
 
     label: str | tuple[str, ...]
@@ -19,6 +20,7 @@ class RawLabels:
     wanted: tuple[str, ...] | None
     metric: str
     dataset_names: tuple[str, ...] | None
+    label_rule: int = 2
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.models.inputs import check_fits
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
-from kdsweep.core.models.loading import load_classifier, load_tokenizer
+from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
+from kdsweep.core.models.outputs import order_of_outputs, reorder_outputs
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
@@ -27,14 +28,26 @@ def load_student(
     if student.start == "scratch":
         model = new_model(student, label_names, source, kind)
     else:
+        own_names, _ = own_labels(source, trust_remote_code=student.trust_remote_code)
         model = load_classifier(
             source, label_names, kind=kind, trust_remote_code=student.trust_remote_code
         )
+        if kind.outputs_are_labels:
+            _put_in_task_order(model, own_names, label_names, source)
         if student.layers is not None:
             kept = kept_layers(layer_count(model, source), student.layers, source)
             model = keep_layers(model, kept, source)
     check_fits(model, tokenizer, source)
     return model, tokenizer
+
+
+def _put_in_task_order(
+    model: PreTrainedModel, own: tuple[str, ...], wanted: tuple[str, ...], source: str
+) -> None:
+    """Put the outputs of a checkpoint with the task's labels into the task's order."""
+    order = order_of_outputs(own, wanted)
+    if order is not None and order != list(range(len(order))):
+        reorder_outputs(model, order, source)
 
 
 def student_source(student: StudentSettings, teacher_folder: Path | None) -> str:

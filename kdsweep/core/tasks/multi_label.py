@@ -139,6 +139,14 @@ class MultiLabel(TaskKind):
         import numpy as np
 
         predicted = self.predictions(logits)
-        labels = [", ".join(names[i] for i in np.flatnonzero(row).tolist()) for row in predicted]
+        shown = [_quoted(name) for name in names]
+        labels = [", ".join(shown[i] for i in np.flatnonzero(row).tolist()) for row in predicted]
         sure = self.probabilities(logits).max(axis=1).reshape(logits.shape)
         return labels, sure.min(axis=1)
+
+
+def _quoted(name: str) -> str:
+    """The name; in quotes, as in a csv, if it holds a comma or a quote."""
+    if "," not in name and '"' not in name:
+        return name
+    return '"' + name.replace('"', '""') + '"'

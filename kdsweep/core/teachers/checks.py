@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.models.loading import load_config
+from kdsweep.core.models.outputs import order_of_outputs
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.errors import TeacherError
 
@@ -32,10 +33,9 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
     names = list(
         teacher.labels or [str(cast(Any, config.id2label)[i]) for i in range(config.num_labels)]
     )
-    folded = [name.casefold() for name in names]
-    wanted = [name.casefold() for name in data.label_names]
-    if sorted(folded) == sorted(wanted):
-        return [folded.index(name) for name in wanted]
+    if (order := order_of_outputs(names, data.label_names)) is not None:
+        return order
+    wanted = data.label_names
     if teacher.labels is None and all(
         name.upper() == f"LABEL_{i}" or name.isdigit() for i, name in enumerate(names)
     ):

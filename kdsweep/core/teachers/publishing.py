@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.rows import TaskData
@@ -24,12 +22,12 @@ from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.loading import load_tokenizer, load_weights, save_model, with_labels
+from kdsweep.core.models.outputs import reorder_outputs
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.core.teachers.artifact import Teacher, find_teacher
 from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.logits import answers_of_model, logits_file, write_logits
-from kdsweep.errors import TeacherError
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def _load_in_task_order(
     check_fits(model, tokenizer, source)
     check_length(model, tokenizer, teacher.training.max_length, source)
     if order is not None and order != list(range(len(order))):
-        _reorder_outputs(model, order, source)
+        reorder_outputs(model, order, source)
     with_labels(model.config, data.label_names, data.kind)
     return model, tokenizer
 
@@ -132,22 +130,3 @@ def _replace_logits(key: str, data: TaskData, train_logits: np.ndarray, cache: P
         logits_file(key, rows, cache).unlink(missing_ok=True)
     shutil.rmtree(cache / "logits" / key, ignore_errors=True)
     write_logits(logits_file(key, data.train, cache), train_logits)
-
-
-@torch.no_grad()
-def _reorder_outputs(model: PreTrainedModel, order: list[int], source: str) -> None:
-    """Move output order[i] to i."""
-    heads = [
-        module
-        for _, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == len(order)
-    ]
-    if not heads:
-        raise TeacherError(
-            f"teacher.checkpoint: the outputs of {source} can't be put into the task's order, "
-            "because it has no linear output layer; use a checkpoint whose labels have that order"
-        )
-    head = heads[-1]
-    head.weight.copy_(head.weight[order].clone())
-    if head.bias is not None:
-        head.bias.copy_(head.bias[order].clone())

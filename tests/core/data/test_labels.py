@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import datasets
 import pandas
 import pytest
 from conftest import write_csv
+from pydantic import ValidationError
 from task_rows import ROWS, folder_of_splits, labels_by_text, load
 
+from kdsweep.core.data.rows import TaskData
 from kdsweep.errors import DataError
 
 
@@ -21,19 +24,22 @@ def test_three_classes_are_numbered_in_the_order_of_their_names(tmp_path: Path) 
     assert labels_by_text(data) == dict(rows)
 
 
-def test_labels_1_and_1_point_0_are_one_class_and_numbers_sort_as_numbers(tmp_path: Path) -> None:
+def test_by_rule_1_labels_1_and_1_point_0_are_one_class(tmp_path: Path) -> None:
     rows = [(f"text {i}", ("0", "0.0", "1", "1.0", "10", "10.0", "2")[i % 7]) for i in range(210)]
-    data = load(write_csv(tmp_path / "rows.csv", rows))
+    data = load(write_csv(tmp_path / "rows.csv", rows), label_rule=1)
     assert data.label_names == ("0", "1", "2", "10")
     assert labels_by_text(data)["text 3"] == "1"
 
 
-def test_booleans_are_0_and_1_and_gaps_are_rows_without_a_label(tmp_path: Path) -> None:
+def test_booleans_have_names_and_gaps_are_rows_without_a_label(tmp_path: Path) -> None:
     frame = pandas.DataFrame(
         {"text": [f"text {i}" for i in range(60)], "label": [i % 2 == 0 for i in range(60)]}
     )
     frame.to_parquet(tmp_path / "bool.parquet")
-    assert load(tmp_path / "bool.parquet").label_names == ("0", "1")
+    assert load(tmp_path / "bool.parquet").label_names == ("false", "true")
+    assert load(tmp_path / "bool.parquet", label_rule=1).label_names == ("0", "1")
+    named = load(tmp_path / "bool.parquet", labels=["no", "yes"])
+    assert labels_by_text(named)["text 0"] == "yes"
     frame["label"] = pandas.array([0, 1, None] * 20, dtype="Int64")
     frame.to_parquet(tmp_path / "gaps.parquet")
     with pytest.raises(DataError, match=r"rows of the \w+ split have no label"):
@@ -111,3 +117,114 @@ def test_labels_of_the_space_order_or_name_the_classes(tmp_path: Path) -> None:
         DataError, match=r"task.labels: \[good, bad\] are not the labels of the rows: neg, pos"
     ):
         load(path, labels=["good", "bad"])
+
+
+# --- rule 2: as written ---
+
+
+def classes(folder: Path, labels: list[str], **keys: object) -> TaskData:
+    rows = [(f"text {i}", labels[i % len(labels)]) for i in range(40 * len(labels))]
+    return load(write_csv(folder / "rows.csv", rows), **keys)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "note"),
+    [
+        (
+            ["1234567890123456789", "1234567890123456788", "77"],
+            ("77", "1234567890123456788", "1234567890123456789"),
+            None,
+        ),
+        (["7", "007", "10"], ("007", "7", "10"), "'007' and '7' are the same number"),
+        (["11", "1_1", "2"], ("2", "11", "1_1"), "'11' and '1_1' are the same number"),
+        (["1.1", "1.10"], ("1.1", "1.10"), "'1.1' and '1.10' are the same number"),
+        (["1", "1.0", "2"], ("1", "2", "1.0"), "'1' and '1.0' are the same number"),
+        (["US", "us"], ("US", "us"), "'US' and 'us' are alike"),
+        (["a b", "a\u00a0b"], ("a b", "a\u00a0b"), "'a b' and 'a\\xa0b' are alike"),
+        (["cat", "c\u0430t"], ("cat", "c\u0430t"), "'cat' and 'c\\u0430t' are alike"),
+        (["no\u200b", "no"], ("no", "no\u200b"), "are alike"),
+        ([" pos ", "pos", "neg"], ("neg", "pos"), None),
+        (["négatif", "ne\u0301gatif", "positif"], ("négatif", "positif"), None),
+        (["True", "false", "TRUE", "False"], ("false", "true"), None),
+        (["True", "False", "Maybe"], ("False", "Maybe", "True"), None),
+        (["1e5", "100000"], ("100000", "1e5"), "are the same number"),
+        (["nan", "inf"], ("inf", "nan"), None),
+    ],
+)
+def test_text_labels_are_kept_as_written(
+    tmp_path: Path, labels: list[str], names: tuple[str, ...], note: str | None
+) -> None:
+    data = classes(tmp_path, labels)
+    assert data.label_names == names
+    found = [one for one in data.notes if one.startswith("labels: ")]
+    assert len(found) == (note is not None)
+    assert note is None or note in found[0]
+
+
+def test_whole_floats_and_integers_of_a_parquet_file_are_one_class(tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"text": [f"text {i}" for i in range(60)], "label": [0.0, 1.0] * 30})
+    frame.to_parquet(tmp_path / "train.parquet")
+    other = pandas.DataFrame({"text": [f"other {i}" for i in range(6)], "label": [0, 1] * 3})
+    other.to_parquet(tmp_path / "test.parquet")
+    assert load(tmp_path, splits={"test": "test"}).label_names == ("0", "1")
+
+
+def test_true_of_a_csv_and_of_a_parquet_file_are_one_class(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", [(f"text {i}", str(i % 2 == 0)) for i in range(60)])
+    frame = pandas.DataFrame({"text": ["one", "two"], "label": [True, False]})
+    frame.to_parquet(tmp_path / "test.parquet")
+    data = load(tmp_path, splits={"test": "test"})
+    assert data.label_names == ("false", "true")
+    assert labels_by_text(data)["one"] == labels_by_text(data)["text 0"] == "true"
+
+
+@pytest.mark.parametrize("key", ["labels", "label"])
+def test_a_label_that_is_named_twice_is_refused(tmp_path: Path, key: str) -> None:
+    path = write_csv(tmp_path / "rows.csv", ROWS)
+    with pytest.raises(ValidationError, match="names 'pos' twice"):
+        load(path, **{key: ["pos", "pos"]})
+
+
+# --- names belong to their split ---
+
+
+def named_splits(folder: Path, train: list[str], test: list[str], texts: list[str]) -> Path:
+    """A saved dataset whose splits number their classes by names of their own."""
+
+    def split(names: list[str], words: list[str], prefix: str) -> datasets.Dataset:
+        features = datasets.Features(
+            {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)}
+        )
+        rows = {"text": [f"{prefix} {i} {one}" for i, one in enumerate(words)], "label": words}
+        return datasets.Dataset.from_dict(rows, features=features)
+
+    splits = {"train": split(train, train * 30, "text"), "test": split(test, texts, "other")}
+    datasets.DatasetDict(splits).save_to_disk(folder)
+    for name, rows in splits.items():
+        (folder / "parquet").mkdir(exist_ok=True)
+        rows.to_parquet(folder / "parquet" / f"{name}.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("inner", ["", "parquet"])
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        (["negative", "positive"], ["positive", "negative"]),
+        (["negative", "neutral", "positive"], ["negative", "positive"]),
+    ],
+)
+def test_classes_of_a_split_are_read_by_their_names(
+    tmp_path: Path, train: list[str], test: list[str], inner: str
+) -> None:
+    folder = named_splits(tmp_path, train, test, ["negative", "positive", "positive"])
+    data = load(folder / inner, splits={"test": "test"})
+    assert data.label_names == tuple(train)
+    for text, label in labels_by_text(data).items():
+        assert text.endswith(label)
+
+
+def test_a_class_that_only_the_names_of_test_have_is_refused(tmp_path: Path) -> None:
+    folder = named_splits(tmp_path, ["a", "b"], ["a", "c"], ["a", "c"])
+    with pytest.raises(DataError, match=r"test has the class 'c', which train doesn't have"):
+        load(folder, splits={"test": "test"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 from collections.abc import Callable
@@ -393,3 +394,11 @@ strategies:
             "x/y",
             **broken,
         )
+
+
+def test_names_with_commas_survive_serving() -> None:
+    names = ["a", "b, c", 'say "no"']
+    logits = np.array([[1.0, 1.0, 1.0], [-1.0, 1.0, -1.0]])
+    labels, _ = MULTI_LABEL.serve(logits, names)
+    rows = csv.reader(labels, skipinitialspace=True)
+    assert list(rows) == [["a", "b, c", 'say "no"'], ["b, c"]]

@@ -1,0 +1,42 @@
+"""Which output of a checkpoint means which label, by the names in its config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from kdsweep.errors import ModelError
+
+
+def order_of_outputs(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
+    """For each wanted name the output that has it; None if the names aren't the same ones.
+
+    Case makes no difference, unless two names differ in nothing else.
+    """
+    for alike in (list(own), [name.casefold() for name in own]):
+        names = list(wanted) if alike == list(own) else [name.casefold() for name in wanted]
+        if sorted(alike) == sorted(names) and len(set(names)) == len(names):
+            return [alike.index(name) for name in names]
+    return None
+
+
+@torch.no_grad()
+def reorder_outputs(model: PreTrainedModel, order: Sequence[int], source: str) -> None:
+    """Move output order[i] to i. Raises ModelError for a model without a linear output layer."""
+    heads = [
+        module
+        for _, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == len(order)
+    ]
+    if not heads:
+        raise ModelError(
+            f"model: the outputs of {source} can't be put into the task's order, because it has "
+            "no linear output layer; use a checkpoint whose labels have that order"
+        )
+    head = heads[-1]
+    head.weight.copy_(head.weight[list(order)].clone())
+    if head.bias is not None:
+        head.bias.copy_(head.bias[list(order)].clone())
