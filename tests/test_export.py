@@ -17,6 +17,7 @@ from conftest import sentences
 from huggingface_hub import ModelCard
 from made_up_sweeps import report_of
 from mlflow import MlflowClient
+from model_families import TEXTS, make_family
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from kdsweep.cli import main
@@ -24,8 +25,9 @@ from kdsweep.config import load_space
 from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
-from kdsweep.core.data.tokenize import tokenize_split
+from kdsweep.core.data.tokenize import tokenize_split, tokenize_texts
 from kdsweep.core.files import read_json, write_json
+from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.errors import KdsweepError, SettingsConflict
@@ -404,3 +406,13 @@ def test_other_model_families_convert_too(
     checked = check_equal(model, OnnxModel(tmp_path / "model.onnx"), tokens)
     assert checked.rows == 40
     assert checked.largest < 1e-5
+
+
+@pytest.mark.slow
+def test_a_model_that_keeps_keys_and_values_converts_too(tmp_path: Path) -> None:
+    source = str(make_family("gpt2", tmp_path / "gpt2"))
+    model, tokenizer = load_classifier(source, ("a", "b")), load_tokenizer(source)
+    tokens = tokenize_texts(tokenizer, [TEXTS], input_format_of(model, tokenizer, 24))
+    convert(model, tmp_path / "model.onnx")
+    assert check_equal(model, OnnxModel(tmp_path / "model.onnx"), tokens).largest < 1e-4
+    assert model.config.use_cache

@@ -52,7 +52,7 @@ def convert(model: PreTrainedModel, file: Path) -> None:
     example = {name: torch.ones(2, 8, dtype=torch.int64) for name in names}
     model.eval()
     file.parent.mkdir(parents=True, exist_ok=True)
-    with _quiet():
+    with _quiet(), _without_cache(model):
         try:
             torch.onnx.export(
                 model,
@@ -72,6 +72,19 @@ def convert(model: PreTrainedModel, file: Path) -> None:
                 f"onnx: a {model.config.model_type} model of this kind can't be exported by torch "
                 f"{torch.__version__}: {first_line(error)}"
             ) from error
+
+
+@contextlib.contextmanager
+def _without_cache(model: PreTrainedModel) -> Iterator[None]:
+    """Inside, the model returns no keys and values for a next token, which GPT-2's export can't."""
+    before = getattr(model.config, "use_cache", None)
+    if before:
+        model.config.use_cache = False
+    try:
+        yield
+    finally:
+        if before:
+            model.config.use_cache = before
 
 
 def input_names(model: PreTrainedModel) -> list[str]:
