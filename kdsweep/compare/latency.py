@@ -95,9 +95,9 @@ def _of_each_trial(records: Sequence[TrialRecord]) -> str | None:
     if len(widest) < 2 or max(widest) == min(widest):
         return None
     return (
-        "Each trial measured its own latency, while other trials may have run: students of one architecture "
-        f"measured {_number(min(widest))} to {milliseconds(max(widest))}, so differences of that "
-        "size mean nothing"
+        "Each trial measured its own latency, while other trials may have run: students of one "
+        f"architecture measured {_number(min(widest))} to {milliseconds(max(widest))}, so "
+        "differences of that size mean nothing"
     )
 
 
