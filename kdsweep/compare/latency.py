@@ -47,7 +47,7 @@ def latency_in_words(
         several = len({one.model for one in there}) > 1
         figures = "; ".join(f"{_name(one, several)} {_figures(one)}" for one in there)
         sentences.append(
-            f"latency of one row in fp32, each architecture alone on {device.words}, with the "
+            f"each architecture was measured alone on {device.words}, one row in fp32, with the "
             f"spread of {there[0].first.rounds} rounds: {figures}"
         )
         if changed := [_name(one, several) for one in there if one.has_changed]:

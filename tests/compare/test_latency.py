@@ -45,7 +45,7 @@ def test_figures_come_with_their_spread_before_the_trials_and_at_the_end() -> No
     first, last = figure(1.9, 2.0, 2.2), figure(2.0, 2.1, 2.3)
     found = [architecture(2, first, last), architecture(3, figure(2.9, 3.0, 3.1))]
     assert latency_in_words(found, []) == (
-        "Latency of one row in fp32, each architecture alone on a processor, 2 threads, with the "
+        "Each architecture was measured alone on a processor, 2 threads, one row in fp32, with the "
         "spread of 9 rounds: 2 layers x 32 (9 tokens) 2 ms (1.9 to 2.2), at the end 2.1 ms (2 to "
         "2.3); 3 layers x 32 (9 tokens) 3 ms (2.9 to 3.1)"
     )
