@@ -11,7 +11,7 @@ from typing import Any
 
 from kdsweep import __version__
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
-from kdsweep.errors import without_password
+from kdsweep.errors import first_few, without_password
 from kdsweep.export.facts import ExportFacts
 from kdsweep.export.hub_metadata import base_model, front_matter, short_name
 from kdsweep.export.students import Student
@@ -36,7 +36,7 @@ def write_card(
 def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFacts) -> str:
     settings = student.settings
     task = settings.task
-    labels = ", ".join(f"`{label}`" for label in facts.labels)
+    labels = first_few([f"`{label}`" for label in facts.labels])
     base = short_name(base_model(settings))
     sections = [
         f"# {facts.sweep}: {student.id.name}",

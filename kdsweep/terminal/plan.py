@@ -8,8 +8,11 @@ from rich.table import Table
 from kdsweep.formatting import count, duration, megabytes, parameters
 from kdsweep.report.schedules import in_words
 from kdsweep.sweep.cost_estimate import CostEstimate, MoreRows
-from kdsweep.sweep.plan_facts import ModelFacts, PlanFacts, StudyFacts, TaskFacts
+from kdsweep.sweep.plan_facts import ModelFacts, PlanFacts, SplitFacts, StudyFacts, TaskFacts
 from kdsweep.terminal.console import open_console
+
+# A split with more labels shows the most frequent ones and the rarest.
+MOST_LABELS = 8
 
 
 def show_plan(facts: PlanFacts) -> None:
@@ -33,14 +36,26 @@ def _task(task: TaskFacts) -> Table:
     for name in ("split", "rows", "labels"):
         table.add_column(name, justify="right" if name == "rows" else "left")
     for name, split in task.splits.items():
-        values = (split.values or {}).items()
-        shares = [f"{value_name} {value:g}" for value_name, value in values]
-        for label, rows in (split.labels or {}).items():
-            shares.append(f"{label} {100 * rows / split.rows:.1f}%")
-        table.add_row(name, f"{split.rows:,}", ", ".join(shares))
+        table.add_row(name, f"{split.rows:,}", spread_of_labels(split))
     if task.unlabelled:
         table.add_row("unlabelled", f"{task.unlabelled:,}", "labeled by the teacher alone")
     return table
+
+
+def spread_of_labels(split: SplitFacts) -> str:
+    """How the labels of a split are spread."""
+    if split.values:
+        return ", ".join(f"{name} {value:g}" for name, value in split.values.items())
+    counts = split.labels or {}
+    shown = list(counts)
+    if len(counts) > MOST_LABELS:
+        common = sorted(counts, key=lambda label: -counts[label])
+        shown = [*common[: MOST_LABELS - 1], common[-1]]
+    shares = [f"{label} {100 * counts[label] / split.rows:.1f}%" for label in shown]
+    if len(counts) > MOST_LABELS:
+        shares.insert(-1, f"{len(counts) - MOST_LABELS} more")
+        shares[-1] = f"least {shares[-1]}"
+    return ", ".join(shares)
 
 
 def _models(models: list[ModelFacts]) -> Table:

@@ -13,7 +13,7 @@ from kdsweep.core.tasks.base import (
     rows_by_value,
 )
 from kdsweep.core.tasks.floor import ValidationLogits, below_majority, majority_floor
-from kdsweep.errors import TeacherError
+from kdsweep.errors import TeacherError, first_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,9 @@ BALANCED_TWO = 0.35
 # The smallest of several classes has at least this share of what the largest has.
 BALANCED_MANY = 0.5
 MANY_CLASSES = 10
+# Another order of a teacher's labels is believed if it is right in this part of the rows that the
+# best order would miss by chance.
+FITS = 0.25
 
 
 class Classification(TaskKind):
@@ -94,12 +97,12 @@ class Classification(TaskKind):
         reached = validation.score(predicted)
         if reached >= floor.asked:
             return
-        better = _better_order(validation, predicted)
+        better = _better_order(validation, predicted) if validation.is_checkpoint else None
         if better is not None and better[1] > floor.asked:
             names, accuracy = better
             raise TeacherError(
                 f"teacher: {validation.metric.name} {reached:.3f} on validation, but its labels "
-                f"seem to be in another order: as [{', '.join(names)}] accuracy would be "
+                f"seem to be in another order: as [{first_few(names)}] accuracy would be "
                 f"{accuracy:.3f}; "
                 "set teacher.labels to the order of the checkpoint's outputs"
             )
@@ -166,17 +169,34 @@ def _metric_of_two(shares: np.ndarray, names: Sequence[str]) -> tuple[str, str]:
 def _better_order(
     validation: ValidationLogits, predicted: np.ndarray
 ) -> tuple[list[str], float] | None:
-    """An order of the checkpoint's outputs that fits the labels better, and its accuracy."""
+    """An order of the checkpoint's outputs that fits the labels well, and its accuracy.
+
+    None if there is none. Of many orders the best one is always better than the given one, so it
+    must be far above the best order of predictions that have nothing to do with their rows.
+    """
     import numpy as np
-    from scipy.optimize import linear_sum_assignment
 
     names, order, labels = validation.label_names, validation.order, validation.labels
-    confusion = np.zeros((len(names),) * 2)
-    np.add.at(confusion, (labels, predicted), 1)
-    true, given = linear_sum_assignment(-confusion)
-    if list(given) == list(true):
+    true, given, accuracy = _best_order(labels, predicted, len(names))
+    draw = np.random.default_rng(0)
+    shuffled = [_best_order(labels, draw.permutation(predicted), len(names))[2] for _ in range(5)]
+    by_chance = float(np.mean(shuffled))
+    if list(given) == list(true) or accuracy < by_chance + FITS * (1 - by_chance):
         return None
     # In the order of the checkpoint's own outputs, which is what teacher.labels names.
     columns = range(len(given)) if order is None else np.argsort(order)
     found = [names[int(true[list(given).index(i)])] for i in columns]
-    return found, float(confusion[true, given].sum() / len(labels))
+    return found, accuracy
+
+
+def _best_order(
+    labels: np.ndarray, predicted: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Classes, the predictions that fit them best if those are renamed, and their accuracy."""
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.zeros((classes, classes))
+    np.add.at(confusion, (labels, predicted), 1)
+    true, given = linear_sum_assignment(-confusion)
+    return true, given, float(confusion[true, given].sum() / len(labels))

@@ -20,7 +20,7 @@ class ValidationLogits:
 
     labels: of validation. train_labels: what the constant is chosen by. order: for each class,
     which output of the checkpoint meant it before outputs were reordered by name; None if they
-    were not.
+    were not. is_checkpoint: it was fine-tuned elsewhere, perhaps on other labels.
     """
 
     logits: np.ndarray
@@ -29,6 +29,7 @@ class ValidationLogits:
     label_names: tuple[str, ...]
     metric: Metric
     order: Sequence[int] | None = None
+    is_checkpoint: bool = False
 
     def score(self, predicted: np.ndarray) -> float:
         return self.metric.score(self.labels, predicted)

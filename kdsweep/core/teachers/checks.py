@@ -10,7 +10,7 @@ from kdsweep.core.data.rows import TaskData
 from kdsweep.core.models.loading import load_config
 from kdsweep.core.models.outputs import order_of_outputs
 from kdsweep.core.settings import TeacherSettings
-from kdsweep.errors import TeacherError
+from kdsweep.errors import TeacherError, first_few
 
 
 def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
@@ -24,7 +24,7 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
     if config.num_labels != len(data.label_names):
         raise TeacherError(
             f"teacher.checkpoint: {source} has {config.num_labels} labels, the task "
-            f"{len(data.label_names)} ({', '.join(data.label_names)}); "
+            f"{len(data.label_names)} ({first_few(data.label_names)}); "
             "use a checkpoint for this task"
         )
     if not data.kind.outputs_are_labels:
@@ -45,8 +45,8 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
         return None
     where = "teacher.labels" if teacher.labels else "teacher.checkpoint"
     raise TeacherError(
-        f"{where}: its labels ({', '.join(names)}) are not the task's "
-        f"({', '.join(data.label_names)}); set task.labels or teacher.labels"
+        f"{where}: its labels ({first_few(names)}) are not the task's "
+        f"({first_few(data.label_names)}); set task.labels or teacher.labels"
     )
 
 

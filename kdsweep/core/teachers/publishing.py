@@ -70,6 +70,7 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
             data.label_names,
             metric_named(task.metric),
             order,
+            is_checkpoint=candidate.teacher.checkpoint is not None,
         )
     )
     train_logits = answers_of_model(model, tokenizer, data.train, input_format, cache=cache)

@@ -49,6 +49,51 @@ def test_the_floor_is_two_standard_errors_above_the_majority(right: int, trusted
             CLASSIFICATION.check_floor(validation)
 
 
+def many_classes(
+    predicted: np.ndarray, labels: np.ndarray, *, is_checkpoint: bool
+) -> ValidationLogits:
+    classes = int(labels.max()) + 1
+    names = tuple(f"intent number {i}" for i in range(classes))
+    metric = metric_named("f1_macro")
+    logits = np.eye(classes)[predicted]
+    return ValidationLogits(logits, labels, labels, names, metric, is_checkpoint=is_checkpoint)
+
+
+@pytest.mark.parametrize("classes", [77, 150])
+@pytest.mark.parametrize("is_checkpoint", [False, True])
+@pytest.mark.parametrize("signal", [0.0, 0.15])
+def test_a_weak_teacher_of_many_classes_is_told_to_train_for_longer(
+    classes: int, is_checkpoint: bool, signal: float
+) -> None:
+    """The best of all orders is better than the given one by chance, and is no reason to doubt it.
+
+    With a signal, some rows are recognized but called something else.
+    """
+    draw = np.random.default_rng(0)
+    labels = np.arange(8 * classes) % classes
+    predicted = draw.integers(classes, size=len(labels))
+    predicted = np.where(draw.random(len(labels)) < signal, (labels + 1) % classes, predicted)
+    with pytest.raises(TeacherError, match="nothing to teach; train it for longer") as refused:
+        CLASSIFICATION.check_floor(many_classes(predicted, labels, is_checkpoint=is_checkpoint))
+    assert "intent number" not in str(refused.value)
+
+
+@pytest.mark.parametrize("is_checkpoint", [False, True])
+def test_another_order_of_labels_is_said_of_checkpoints_alone_and_in_few_names(
+    is_checkpoint: bool,
+) -> None:
+    labels = np.arange(600) % 150
+    with pytest.raises(TeacherError) as refused:
+        CLASSIFICATION.check_floor(
+            many_classes((labels + 1) % 150, labels, is_checkpoint=is_checkpoint)
+        )
+    assert ("another order" in str(refused.value)) == is_checkpoint
+    assert ("train it for longer" in str(refused.value)) != is_checkpoint
+    assert str(refused.value).count("intent number") == 8 * is_checkpoint
+    if is_checkpoint:
+        assert "intent number 6 and 142 more] accuracy would be 1.000" in str(refused.value)
+
+
 def test_a_teacher_in_training_mode_or_with_gradients_is_refused(
     review_task: TaskSettings, quick_teacher: Callable[..., TeacherSettings], tmp_path: Path
 ) -> None:
