@@ -78,7 +78,13 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
         return
     ranks = rank_strategies(reports)
     if as_json:
-        print_json({"sweeps": [one.to_json() for one in reports], "ranks": ranks})
+        print_json(
+            {
+                "sweeps": [one.to_json() for one in reports],
+                "ranks": ranks.mean,
+                "ranks_verdict": ranks.verdict,
+            }
+        )
     else:
         show_reports(reports, ranks)
 

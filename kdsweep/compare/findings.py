@@ -102,7 +102,8 @@ class Question:
     """A question that the trials of the search answer, and how sure the answer is.
 
     answer: in words; a point is a hundredth of the metric. n: trials. effect, ci95: in the metric's
-    own unit; None where the trials can't tell.
+    own unit; None where the trials can't tell. The intervals of all questions of a sweep hold
+    together in 95% of sweeps.
     """
 
     question: str

@@ -2,72 +2,117 @@
 
 This is weaker evidence than `kdsweep.compare.statistics`, and the answers say so: trials of a
 search differ in more than what is asked, each has one seed, and a sampler tries more where it is
-good. Intervals are 95%: Welch's for two groups of trials, Student's for a fitted curve.
+good. The answers of a sweep are one family: each has 5% divided by the number of questions that the
+trials can answer, so at most 5% of sweeps contain a false claim (Bonferroni).
+`kdsweep.compare.contrasts` has the intervals.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
+from kdsweep.compare.contrasts import Interval, cost_of_a_factor_of_2, difference
 from kdsweep.compare.findings import Question
 from kdsweep.compare.records import TrialRecord
+from kdsweep.compare.strategy_costs import Costs, cost_of_strategies
 from kdsweep.core.schedules import PerEpoch, Schedule
-from kdsweep.formatting import duration
+from kdsweep.core.settings import TrialSettings
+from kdsweep.formatting import joined
 
-LEVEL = 0.95
-ENOUGH = 5  # trials in a group; fewer say nothing
+LEVEL = 0.05  # of all questions together
+# The answer of trials that suffice, at a level: how often it may be wrong.
+Answer = Callable[[float], Question]
+# Trials in a group, and for a curve with three coefficients; fewer say nothing.
+ENOUGH = 5
+ENOUGH_FOR_A_CURVE = 8
 ENOUGH_RATES = 4
 LABELS_ALONE = "labels alone"
 ALPHAS = ("rising", "falling", "constant")
+WHICH_ALPHA = "does a rising, falling or constant alpha do best?"
+LOWER_TEMPERATURE = "does lowering the temperature during training help?"
 CAVEAT = (
-    "The trials differ in other settings too (such as the learning rate), each has one seed, and "
-    "pruned trials are missing."
+    "This is about the complete trials on these validation rows. They differ in other settings too "
+    "(such as the learning rate), each has one seed, and pruned trials are missing."
 )
 
 
-class _Trial(NamedTuple):
-    """A complete trial. value: the metric on validation. rate: its highest learning rate."""
+def sensitivity_question(strategy: str) -> str:
+    return f"how sensitive is {strategy} to its learning rate?"
+
+
+class CompleteTrial(NamedTuple):
+    """A complete trial. value: the metric on validation. rate: its highest learning rate.
+
+    Trials of one number have the same seed, whatever their strategy.
+    """
 
     strategy: str
+    number: int
     value: float
     alpha: str
     temperature: str
     rate: float
-    seconds: float
 
 
-class _Difference(NamedTuple):
-    """Between the means of two groups, with its interval."""
-
-    effect: float
-    low: float
-    high: float
-
-
-def answer_questions(
-    metric: str, records: Sequence[TrialRecord], slot_hours: Mapping[str, float]
-) -> list[Question]:
-    """Every question with its answer. slot_hours: what all trials of a strategy used."""
+def answer_questions(metric: str, records: Sequence[TrialRecord], costs: Costs) -> list[Question]:
+    """Every question with its answer."""
     trials = [trial for record in records if (trial := _read(metric, record)) is not None]
-    strategies = list(dict.fromkeys([*slot_hours, *(record.id.strategy for record in records)]))
-    return [
-        _which_alpha(trials),
-        _lower_temperature(trials),
-        *(
-            _learning_rate(strategy, [trial for trial in trials if trial.strategy == strategy])
+    strategies = list(dict.fromkeys([*costs.slot_hours, *(one.id.strategy for one in records)]))
+    return [*answer_from_trials(trials, strategies), cost_of_strategies(metric, records, costs)]
+
+
+def answer_from_trials(
+    trials: Sequence[CompleteTrial], strategies: Sequence[str]
+) -> list[Question]:
+    """The questions about alpha, temperature and learning rates, at a level that they share."""
+    asked = _asked(trials, strategies).values()
+    family = sum(not isinstance(one, Question) for one in asked)
+    together = ""
+    if family > 1:
+        together = (
+            f" The interval is widened: those of all {family} questions that this sweep answers "
+            "hold together in 95% of sweeps."
+        )
+    answers = []
+    for one in asked:
+        if not isinstance(one, Question):
+            found = one(LEVEL / family)
+            one = replace(found, answer=found.answer + together)
+        answers.append(one)
+    return answers
+
+
+def answerable_questions(trials: Sequence[CompleteTrial], strategies: Sequence[str]) -> list[str]:
+    """The questions for which the trials suffice."""
+    asked = _asked(trials, strategies)
+    return [question for question, one in asked.items() if not isinstance(one, Question)]
+
+
+def _asked(
+    trials: Sequence[CompleteTrial], strategies: Sequence[str]
+) -> dict[str, Question | Answer]:
+    """Each question with its answer, or with why there is none."""
+    return {
+        WHICH_ALPHA: _which_alpha(trials),
+        LOWER_TEMPERATURE: _lower_temperature(trials),
+        **{
+            sensitivity_question(strategy): _learning_rate(
+                strategy, [one for one in trials if one.strategy == strategy]
+            )
             for strategy in strategies
-        ),
-        _cost(trials, {strategy: slot_hours.get(strategy, 0.0) for strategy in strategies}),
-    ]
+        },
+    }
 
 
-def _entry(question: str, answer: str, n: int, found: _Difference | None = None) -> Question:
+def _entry(question: str, answer: str, n: int, found: Interval | None = None) -> Question:
     if found is None:
         return Question(question, answer, n)
     return Question(question, answer, n, found.effect, (found.low, found.high))
@@ -76,26 +121,33 @@ def _entry(question: str, answer: str, n: int, found: _Difference | None = None)
 # --- reading a trial -----------------------------------------------------------------------------
 
 
-def _read(metric: str, record: TrialRecord) -> _Trial | None:
+def _read(metric: str, record: TrialRecord) -> CompleteTrial | None:
     """None unless the trial belongs to the search and is complete."""
     value = record.best(metric)
     if record.id.phase != "search" or record.state != "complete":
         return None
     if value is None or not math.isfinite(value):
         return None
-    settings = record.settings
+    return complete_trial(record.id.strategy, record.id.number, value, record.settings)
+
+
+def complete_trial(
+    strategy: str, number: int, value: float, settings: TrialSettings
+) -> CompleteTrial:
+    """What the questions need to know of a trial with these settings."""
     epochs = settings.training.epochs
-    return _Trial(
-        strategy=record.id.strategy,
+    return CompleteTrial(
+        strategy=strategy,
+        number=number,
         value=value,
-        alpha=_alpha_kind(settings.alpha, epochs),
+        alpha=alpha_kind(settings.alpha, epochs),
         temperature=direction(settings.temperature, epochs),
         rate=max(settings.learning_rate.values_taken()),
-        seconds=record.result.seconds if record.result else 0.0,
     )
 
 
-def _alpha_kind(alpha: Schedule, epochs: int) -> str:
+def alpha_kind(alpha: Schedule, epochs: int) -> str:
+    """One of `ALPHAS`, `labels alone` or `up and down`."""
     if set(values_in_order(alpha, epochs)) == {1.0}:
         return LABELS_ALONE
     return direction(alpha, epochs)
@@ -125,51 +177,90 @@ def direction(schedule: Schedule, epochs: int | None = None) -> str:
 # --- alpha and temperature -----------------------------------------------------------------------
 
 
-def _which_alpha(trials: Sequence[_Trial]) -> Question:
-    question = "does a rising, falling or constant alpha do best?"
-    groups = {kind: [trial.value for trial in trials if trial.alpha == kind] for kind in ALPHAS}
+def _which_alpha(trials: Sequence[CompleteTrial]) -> Question | Answer:
+    groups = {kind: [trial for trial in trials if trial.alpha == kind] for kind in ALPHAS}
+    values = {kind: _by_number(group) for kind, group in groups.items()}
     enough = sorted(
-        (kind for kind in ALPHAS if len(groups[kind]) >= ENOUGH),
-        key=lambda kind: -float(np.mean(groups[kind])),
+        (kind for kind in ALPHAS if len(values[kind]) >= ENOUGH),
+        key=lambda kind: -fmean(values[kind]),
     )
-    n = sum(len(values) for values in groups.values())
+    n = sum(len(group) for group in groups.values())
     if len(enough) < 2:
-        return _entry(question, _not_enough(groups), n)
-    # The best is compared because it is best, so the intervals hold for all pairs (Bonferroni).
-    pairs = math.comb(len(enough), 2)
-    best, second = enough[:2]
-    found = difference(groups[best], groups[second], level=1 - (1 - LEVEL) / pairs)
-    lead = f"{_signed(found.effect)} points over {second} {_range(found)}"
+        return _entry(WHICH_ALPHA, _not_enough(values), n)
+    labels_alone = _by_number([trial for trial in trials if trial.alpha == LABELS_ALONE])
+    return partial(_best_alpha, groups, values | {LABELS_ALONE: labels_alone}, enough)
+
+
+def _best_alpha(
+    groups: Mapping[str, Sequence[CompleteTrial]],
+    values: Mapping[str, Sequence[float]],
+    enough: Sequence[str],
+    level: float,
+) -> Question:
+    """enough: the kinds that are compared, the best first."""
+    # The best is compared with the one that it is least clearly above. Nothing is corrected for
+    # having chosen them: a kind that isn't the best is named only if it seems to beat the one that
+    # is, which is an error on one side for each of the two others.
+    best, others = enough[0], enough[1:]
+    found, rival = min(
+        ((difference(values[best], values[other], level), other) for other in others),
+        key=lambda pair: pair[0].low,
+    )
+    lead = f"{_signed(found.effect)} points over {rival} {_range(found)}"
     answer = f"no difference shown: {best} is {lead}"
     if found.low > 0:
         answer = f"{best} does best: {lead}"
-    labels_alone = [trial.value for trial in trials if trial.alpha == LABELS_ALONE]
-    shown = groups | {LABELS_ALONE: labels_alone}
-    means = ", ".join(
-        _describe(kind, values) for kind, values in shown.items() if len(values) >= ENOUGH
-    )
+        if len(others) == 1:
+            answer = f"{best} does better than {rival}: {lead}"
+    means = ", ".join(_describe(kind, of) for kind, of in values.items() if len(of) >= ENOUGH)
     missing = "".join(
-        f" Not enough trials with a {kind} alpha (n = {len(groups[kind])})."
+        f" Not enough trials with a {kind} alpha (n = {len(values[kind])})."
         for kind in ALPHAS
         if kind not in enough
     )
-    return _entry(question, f"{answer}. Means: {means}.{missing} {CAVEAT}", n, found)
+    mixed = _other_strategies(best, groups[best], rival, groups[rival])
+    n = sum(map(len, groups.values()))
+    return _entry(WHICH_ALPHA, f"{answer}. Means: {means}.{missing}{mixed} {CAVEAT}", n, found)
 
 
-def _lower_temperature(trials: Sequence[_Trial]) -> Question:
-    question = "does lowering the temperature during training help?"
+def _other_strategies(
+    a: str, of_a: Sequence[CompleteTrial], b: str, of_b: Sequence[CompleteTrial]
+) -> str:
+    """A warning where two groups are of different strategies."""
+    names_of_a, names_of_b = _strategies(of_a), _strategies(of_b)
+    if set(names_of_a) == set(names_of_b):
+        return ""
+    return (
+        f" The trials with a {a} alpha are of {joined(names_of_a)}, those with a {b} one of "
+        f"{joined(names_of_b)}; what else these strategies do counts too."
+    )
+
+
+def _lower_temperature(trials: Sequence[CompleteTrial]) -> Question | Answer:
     taught = [trial for trial in trials if trial.alpha != LABELS_ALONE]
     strategies = _strategies(taught)
     # Best compared within one strategy that tries both; else over all strategies.
     both = [name for name in strategies if _tries_both(taught, name)]
     groups = _by_temperature(trial for trial in taught if trial.strategy in both)
     where = f" within {' and '.join(both)}"
-    if len(both) != 1 or min(map(len, groups.values())) < ENOUGH:
+    if len(both) != 1 or min(len(_by_number(group)) for group in groups.values()) < ENOUGH:
         groups, where = _by_temperature(taught), ""
-    n = sum(len(values) for values in groups.values())
-    if min(map(len, groups.values())) < ENOUGH:
-        return _entry(question, _not_enough(groups), n)
-    found = difference(groups["falling"], groups["constant"])
+    values = {kind: _by_number(group) for kind, group in groups.items()}
+    n = sum(len(group) for group in groups.values())
+    if min(map(len, values.values())) < ENOUGH:
+        return _entry(LOWER_TEMPERATURE, _not_enough(values), n)
+    pooled = ""
+    if not where and len(strategies) > 1:
+        names = ", ".join(strategies)
+        pooled = f" Trials of {names} are taken together, and those differ in their alpha as well."
+    return partial(_falling_or_constant, values, n, where, pooled)
+
+
+def _falling_or_constant(
+    values: Mapping[str, Sequence[float]], n: int, where: str, pooled: str, level: float
+) -> Question:
+    """where, pooled: in words, which trials are compared."""
+    found = difference(values["falling"], values["constant"], level)
     effect = f"{_signed(found.effect)} points"
     if found.low > 0:
         answer = f"yes: {effect} over a constant temperature {_range(found)}"
@@ -177,56 +268,49 @@ def _lower_temperature(trials: Sequence[_Trial]) -> Question:
         answer = f"no, it costs: {effect} against a constant temperature {_range(found)}"
     else:
         answer = f"no difference shown: {effect} against a constant temperature {_range(found)}"
-    means = ", ".join(_describe(kind, values) for kind, values in groups.items())
-    pooled = ""
-    if not where and len(strategies) > 1:
-        names = ", ".join(strategies)
-        pooled = f" Trials of {names} are taken together, and those differ in their alpha as well."
-    return _entry(question, f"{answer}. Means{where}: {means}.{pooled} {CAVEAT}", n, found)
+    means = ", ".join(_describe(kind, of) for kind, of in values.items())
+    words = f"{answer}. Means{where}: {means}.{pooled} {CAVEAT}"
+    return _entry(LOWER_TEMPERATURE, words, n, found)
 
 
-def _tries_both(trials: Iterable[_Trial], strategy: str) -> bool:
+def _tries_both(trials: Iterable[CompleteTrial], strategy: str) -> bool:
     found = {trial.temperature for trial in trials if trial.strategy == strategy}
     return {"falling", "constant"} <= found
 
 
-def _by_temperature(trials: Iterable[_Trial]) -> dict[str, list[float]]:
+def _by_temperature(trials: Iterable[CompleteTrial]) -> dict[str, list[CompleteTrial]]:
     trials = list(trials)
     return {
-        kind: [trial.value for trial in trials if trial.temperature == kind]
+        kind: [trial for trial in trials if trial.temperature == kind]
         for kind in ("falling", "constant")
     }
 
 
-def _strategies(trials: Iterable[_Trial]) -> list[str]:
-    return list(dict.fromkeys(trial.strategy for trial in trials))
+def _by_number(trials: Iterable[CompleteTrial]) -> list[float]:
+    """The mean value of each trial number.
 
-
-def difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> _Difference:
-    """Mean of a minus mean of b, with Welch's interval (1947).
-
-    scipy's function warns about groups whose values are all equal, so this is our own.
+    Trials of one number share a seed, so they count as one, however many strategies there are.
     """
-    parts = np.array([np.var(a, ddof=1) / len(a), np.var(b, ddof=1) / len(b)])
-    # Means of equal values differ after the 12th digit.
-    effect = round(float(np.mean(a) - np.mean(b)), 12)
-    variance = float(parts.sum())
-    if variance < 1e-18:
-        return _Difference(effect, effect, effect)
-    freedom = variance**2 / float(parts**2 @ np.array([1 / (len(a) - 1), 1 / (len(b) - 1)]))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(variance)
-    return _Difference(effect, effect - half, effect + half)
+    values: dict[int, list[float]] = {}
+    for trial in trials:
+        values.setdefault(trial.number, []).append(trial.value)
+    return [fmean(of) for of in values.values()]
+
+
+def _strategies(trials: Iterable[CompleteTrial]) -> list[str]:
+    return list(dict.fromkeys(trial.strategy for trial in trials))
 
 
 # --- learning rate -------------------------------------------------------------------------------
 
 
-def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> Question:
-    question = f"how sensitive is {strategy} to its learning rate?"
+def _learning_rate(strategy: str, trials: Sequence[CompleteTrial]) -> Question | Answer:
+    question = sensitivity_question(strategy)
     known = [trial for trial in trials if trial.rate > 0]
     n = len(known)
-    if n < ENOUGH:
-        return _entry(question, f"not enough trials (n = {n})", n)
+    if n < ENOUGH_FOR_A_CURVE:
+        answer = f"not enough trials (n = {n}): a curve needs {ENOUGH_FOR_A_CURVE}"
+        return _entry(question, answer, n)
     octaves = np.log2([trial.rate for trial in known])
     values = np.array([trial.value for trial in known])
     if np.ptp(octaves) < 1 or _different(octaves) < ENOUGH_RATES:
@@ -237,10 +321,17 @@ def _learning_rate(strategy: str, trials: Sequence[_Trial]) -> Question:
         return _entry(question, answer, n)
     if np.ptp(values) == 0:
         answer = f"no sensitivity shown: all {n} trials reach {values[0]:.4f}"
-        return _entry(question, answer, n, _Difference(0.0, 0.0, 0.0))
-    best, found = cost_of_a_factor_of_2(octaves, values)
+        return _entry(question, answer, n)
+    return partial(_cost_of_a_rate, question, octaves, values)
+
+
+def _cost_of_a_rate(
+    question: str, octaves: np.ndarray, values: np.ndarray, level: float
+) -> Question:
+    best, found = cost_of_a_factor_of_2(octaves, values, level)
+    n = len(values)
     answer = (
-        f"a factor of 2 away from {2.0**best:.1e}, the best rate of a fitted curve, costs "
+        f"a factor of 2 away from {2.0**best:.1e}, where a fitted curve is highest, costs "
         f"{_signed(found.effect)} points {_range(found)}"
     )
     if found.low <= 0:
@@ -268,70 +359,6 @@ def _rates(octaves: np.ndarray) -> str:
     return f"their {_different(octaves)} learning rates lie between {low:.1e} and {high:.1e}"
 
 
-def cost_of_a_factor_of_2(octaves: np.ndarray, values: np.ndarray) -> tuple[float, _Difference]:
-    """(the best log2 learning rate, the cost of one octave away from it) of a fitted parabola.
-
-    octaves: log2 of the rates [trials]; values: the metric [trials]. If the parabola's top lies
-    among the rates, the cost is its curvature, whatever the top; at an end of the rates it is the
-    drop to one octave inside. Both are linear in the coefficients, so least squares give Student's
-    interval.
-    """
-    center = octaves.mean()
-    terms = np.vander(octaves - center, 3)  # columns: square, rate, 1
-    # Divided by their lengths, so that squares of a narrow and of a wide range fit equally well.
-    lengths = np.linalg.norm(terms, axis=0)
-    orthogonal, upper = np.linalg.qr(terms / lengths)
-    coefficients = np.linalg.solve(upper, orthogonal.T @ values) / lengths
-    best, asked = _best_and_cost(coefficients, octaves)
-    freedom = len(values) - 3
-    residual = values - terms @ coefficients
-    error = math.sqrt(residual @ residual / freedom) * float(
-        np.linalg.norm(np.linalg.solve(upper.T, asked / lengths))
-    )
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
-    effect = float(asked @ coefficients)
-    return best, _Difference(effect, effect - half, effect + half)
-
-
-def _best_and_cost(coefficients: np.ndarray, octaves: np.ndarray) -> tuple[float, np.ndarray]:
-    """(the best octave, the cost of one octave away as a linear function of the coefficients)"""
-    square, slope, _ = coefficients
-    center = octaves.mean()
-    lowest, highest = octaves.min() - center, octaves.max() - center
-    if square < 0 and lowest < (top := -slope / (2 * square)) < highest:
-        return float(top + center), np.array([-1.0, 0.0, 0.0])
-    end, inside = max(
-        ((lowest, lowest + 1), (highest, highest - 1)),
-        key=lambda pair: square * pair[0] ** 2 + slope * pair[0],
-    )
-    best = float(octaves.min() if end == lowest else octaves.max())
-    return best, np.array([end**2 - inside**2, end - inside, 0.0])
-
-
-# --- cost ----------------------------------------------------------------------------------------
-
-
-def _cost(trials: Sequence[_Trial], slot_hours: Mapping[str, float]) -> Question:
-    question = "what did each strategy cost?"
-    if not slot_hours:
-        return _entry(question, "not enough trials (n = 0)", len(trials))
-    total = sum(slot_hours.values())
-    parts = []
-    for strategy, hours in slot_hours.items():
-        share = f" ({100 * hours / total:.0f}%)" if total > 0 else ""
-        seconds = [trial.seconds for trial in trials if trial.strategy == strategy]
-        each = "no trial finished"
-        if seconds:
-            mean = duration(float(np.mean(seconds)))
-            each = f"{mean} for each finished trial (n = {len(seconds)})"
-        parts.append(f"{strategy} {_hours(hours)}{share}, {each}")
-    return _entry(question, "; ".join(parts), len(trials))
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.1f} slot hours" if hours >= 1 else f"{hours:.2g} slot hours"
-
-
 # --- words ---------------------------------------------------------------------------------------
 
 
@@ -341,7 +368,7 @@ def _not_enough(groups: Mapping[str, Sequence[float]]) -> str:
 
 
 def _describe(kind: str, values: Sequence[float]) -> str:
-    return f"{kind} {np.mean(values):.4f} (n = {len(values)}, best {max(values):.4f})"
+    return f"{kind} {fmean(values):.4f} (n = {len(values)}, best {max(values):.4f})"
 
 
 def _signed(value: float) -> str:
@@ -349,5 +376,5 @@ def _signed(value: float) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}"
 
 
-def _range(found: _Difference) -> str:
+def _range(found: Interval) -> str:
     return f"({_signed(found.low)} to {_signed(found.high)})"

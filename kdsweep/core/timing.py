@@ -7,7 +7,8 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Literal, TypeVar, get_args
 
-Purpose = Literal["start", "training", "evaluating", "saving"]
+# labelling: a teacher runs over rows before the first step.
+Purpose = Literal["start", "labelling", "training", "evaluating", "saving"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -28,7 +29,7 @@ class Stopwatch:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What was counted so far, for all four purposes."""
+        """What was counted so far, for all purposes."""
         sums, purpose, since = self._state
         return sums | (
             {} if purpose is None else {purpose: sums[purpose] + time.monotonic() - since}

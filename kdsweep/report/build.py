@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from kdsweep.compare.findings import Comparison, Estimate, ParetoEntry, SettingsComparison
 from kdsweep.compare.latency import latency_in_words
 from kdsweep.compare.questions import answer_questions
+from kdsweep.compare.ranks import Ranks, compare_ranks
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare
+from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
@@ -43,13 +43,17 @@ class SearchOutcome:
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """What a report holds in addition to the comparison; its fields are the report's."""
+    """What a report holds in addition to the comparison; its fields are the report's.
+
+    teacher_seconds: slot time for teachers; None where it wasn't recorded.
+    """
 
     margin: float = 0.01
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
     slots: SlotUse | None = None
+    teacher_seconds: float | None = None
     reproduce: Reproduction | None = None
     state: str = "done"
 
@@ -75,6 +79,7 @@ def summarize(
     ]
     teacher = shown[0] if shown else None
     slot_hours = {strategy: found.slot_hours for strategy, found in outcomes.items()}
+    costs = Costs(slot_hours, teachers, facts.teacher_seconds)
     strategies = {
         strategy: StrategyResult(
             trials=found.trials,
@@ -93,7 +98,7 @@ def summarize(
         teachers=tuple(shown),
         strategies=strategies,
         pairs=compared.pairs,
-        questions=tuple(answer_questions(metric, records, slot_hours)),
+        questions=tuple(answer_questions(metric, records, costs)),
         verdict=_verdict(metric, compared, recommended, teacher, strategies, facts.margin),
         margin=facts.margin,
         recommended=recommended,
@@ -172,24 +177,19 @@ def _more_tests(
     }
 
 
-def rank_strategies(reports: Sequence[Report]) -> dict[str, float]:
-    """Each strategy's average rank over several sweeps (1 is best; ties share).
+def rank_strategies(reports: Sequence[Report]) -> Ranks:
+    """Each strategy's average rank over several sweeps, and what that shows.
 
     Only strategies with a result in every sweep are ranked: on test if that was confirmed, else on
     validation.
     """
-    from scipy.stats import rankdata
-
-    results = [
-        {
-            name: value
-            for name, one in report.strategies.items()
-            if (value := one.reached) is not None
-        }
-        for report in reports
-    ]
-    common = [name for name in results[0] if all(name in one for one in results)] if results else []
-    if not common:
-        return {}
-    ranks = [rankdata([-one[name] for name in common]) for one in results]
-    return dict(zip(common, np.mean(ranks, axis=0).tolist(), strict=True))
+    return compare_ranks(
+        [
+            {
+                name: value
+                for name, one in report.strategies.items()
+                if (value := one.reached) is not None
+            }
+            for report in reports
+        ]
+    )

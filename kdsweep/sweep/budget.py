@@ -24,18 +24,20 @@ SECONDS_BETWEEN_SAVES = 1.0
 class TimeSpent:
     """The content of `clock.json`, in seconds.
 
-    seconds: wall time. spent: slot time by purpose.
+    seconds: wall time. spent: slot time by purpose. teacher_seconds: slot time of making teachers
+    and of labelling rows with them; None in a sweep that an earlier version started.
     """
 
     seconds: float = 0.0
     gpu_seconds: float = 0.0
     slot_seconds: float = 0.0
     spent: dict[str, float] = field(default_factory=dict)
+    teacher_seconds: float | None = 0.0
 
     @classmethod
     def read(cls, file: Path) -> Self:
         """What a clock saved; nothing was spent if there is no file."""
-        found = read_json(file) if file.exists() else {}
+        found = {"teacher_seconds": None} | read_json(file) if file.exists() else {}
         names = [one.name for one in fields(cls)]
         return cls(**{name: found[name] for name in names if name in found})
 
@@ -43,6 +45,11 @@ class TimeSpent:
         """Add the seconds that a slot spent, by purpose."""
         for purpose, seconds in purposes.items():
             self.spent[purpose] = self.spent.get(purpose, 0.0) + seconds
+
+    def spend_on_teachers(self, seconds: float) -> None:
+        """Say that so much of the slot time was for teachers."""
+        if self.teacher_seconds is not None:
+            self.teacher_seconds += seconds
 
 
 class SweepClock:
@@ -83,6 +90,10 @@ class SweepClock:
     def spend(self, purposes: dict[str, float]) -> None:
         """Add the seconds that a slot spent, by purpose."""
         self.total.spend(purposes)
+
+    def spend_on_teachers(self, seconds: float) -> None:
+        """Say that so much of the slot time was for teachers."""
+        self.total.spend_on_teachers(seconds)
 
     def _advance(self) -> None:
         if self._counted_until is None:
@@ -133,6 +144,8 @@ def use_of_slots(total: TimeSpent) -> SlotUse | None:
     if not total.slot_seconds:
         return None
     spent = {purpose: total.spent.get(purpose, 0.0) for purpose in PURPOSES}
+    # A teacher that labels a trial's rows is part of how the trial starts.
+    spent["start"] += total.spent.get("labelling", 0.0)
     known = sum(seconds for purpose, seconds in spent.items() if purpose != "lost")
     spent["lost"] = max(0.0, total.slot_seconds - known)
     shares = {purpose: seconds / total.slot_seconds for purpose, seconds in spent.items()}

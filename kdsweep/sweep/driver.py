@@ -272,9 +272,14 @@ class Driver:
                 assert isinstance(job, LatencyJob)
                 self.latency.add(job, event.measured)
             case Ended():
+                running = self.running.pop(event.name)
                 self.clock.spend(event.spent)
+                of_teachers = event.spent.get("labelling", 0.0)
+                if isinstance(running.job, TeacherJob):
+                    of_teachers = sum(event.spent.values())
+                self.clock.spend_on_teachers(of_teachers)
                 self.observer.over(event.name)
-                self._ended(self.running.pop(event.name), event)
+                self._ended(running, event)
                 self._update_clock()
             case WorkerLost():
                 self.observer.over(event.name)

@@ -6,19 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from kdsweep.config import Plan, trials_of
 from kdsweep.config.loading import Scalar
-from kdsweep.config.parameters import Parameter
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
+from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
+from kdsweep.sweep.random_trials import random_settings
 from kdsweep.sweep.run_sweep import with_sweeps_rules
-from kdsweep.sweep.seeds import derived_seed
 
 SAMPLES = 2
 
@@ -97,6 +95,7 @@ class PlanFacts:
     notes: list[str]
     studies: dict[str, StudyFacts]
     estimate: CostEstimate
+    answers: ExpectedAnswers
 
     def to_json(self) -> dict[str, object]:
         """What `kdsweep plan --json` prints."""
@@ -109,6 +108,7 @@ class PlanFacts:
             "notes": self.notes,
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
             "estimate": asdict(self.estimate),
+            "answers": asdict(self.answers),
         }
 
 
@@ -135,6 +135,7 @@ def describe(plan: Plan, home: Path) -> PlanFacts:
     space = plan.space
     checked = check_models(space, Home(home).cache)
     measured = Measurements(checked.data)
+    estimate = estimate_costs(plan, checked, measured)
     return PlanFacts(
         sweep=plan.name,
         home=str(home),
@@ -152,7 +153,8 @@ def describe(plan: Plan, home: Path) -> PlanFacts:
         + [_model_facts("student", one, checked, measured) for one in checked.students],
         notes=[*checked.model_notes, *checked.weight_notes],
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
-        estimate=estimate_costs(plan, checked, measured),
+        estimate=estimate,
+        answers=expected_answers(plan, estimate.slots),
     )
 
 
@@ -196,21 +198,5 @@ def _study_facts(plan: Plan, strategy: str) -> StudyFacts:
 
 
 def _sample(plan: Plan, strategy: str, number: int) -> Sample:
-    seed = plan.sweep.sampler.seed
-    generator = np.random.default_rng(derived_seed("sample", seed, number))
-
-    def draw(parameter: Parameter) -> Scalar:
-        domain = parameter.domain
-        if isinstance(domain, tuple):
-            return domain[generator.integers(len(domain))]
-        if domain.step is not None:
-            steps = int((domain.high - domain.low) / domain.step + 1e-9)
-            drawn = domain.low + domain.step * int(generator.integers(steps + 1))
-        elif domain.log:
-            drawn = float(np.exp(generator.uniform(np.log(domain.low), np.log(domain.high))))
-        else:
-            drawn = generator.uniform(domain.low, domain.high)
-        return round(drawn) if parameter.whole else float(drawn)
-
-    settings = plan.space.settle(strategy, draw, seed=derived_seed("trial", seed, number))
+    settings = random_settings(plan, strategy, number)
     return Sample(settings.alpha, settings.temperature, settings.learning_rate)

@@ -157,6 +157,7 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
 
     folder = home.sweep(plan.name)
     facts = folder.read_facts()
+    spent = TimeSpent.read(folder.clock)
     metric = plan.space.task.metric
     confirmed = {
         strategy: finished(folder, confirmations(plan, folder, studies, strategy))
@@ -186,7 +187,8 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
             pareto=_front(plan, facts, records),
             latencies=LatencyFile.read(folder.latency).architectures,
             importance={name: studies.importance(name) for name in plan.space.strategies},
-            slots=use_of_slots(TimeSpent.read(folder.clock)),
+            slots=use_of_slots(spent),
+            teacher_seconds=spent.teacher_seconds,
             reproduce=_reproduce(plan, home, facts),
             state=state,
         ),

@@ -43,13 +43,33 @@ class TeacherStage:
         self.is_started = not space.needs_teacher
         self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
         self._worker_failures = 0
+        # The teachers that were in the cache before the sweep needed them.
+        self._found: frozenset[str] = frozenset()
 
     def first_job(self) -> TeacherJob | None:
         """The job that makes the teachers; None once it was started."""
         if self.is_started:
             return None
         self.is_started = True
+        self._found = self._found_in_cache()
         return self._job(judge_test=False)
+
+    def _found_in_cache(self) -> frozenset[str]:
+        """The names of the teachers that are there before the sweep makes one.
+
+        A sweep that runs again finds those that it made itself; what it recorded of them stays.
+        """
+        space = self.sweep.plan.space
+        recorded = {one.name: one.from_cache for one in self.sweep.folder.read_facts().teachers}
+        found = set()
+        for settings in space.teachers():
+            from_cache = recorded.get(settings.words)
+            if from_cache is None and settings.words not in recorded:
+                cache = self.sweep.home.cache
+                from_cache = cached_teacher(space.task, settings, cache) is not None
+            if from_cache:
+                found.add(settings.words)
+        return frozenset(found)
 
     def judging_job(self) -> TeacherJob | None:
         """The job that saves the teachers' logits of the test split; None once it was started."""
@@ -165,4 +185,6 @@ class TeacherStage:
             test=test,
             name=settings.words,
             selected=selected,
+            seconds=teacher.seconds,
+            from_cache=settings.words in self._found,
         )

@@ -6,8 +6,9 @@ from rich.console import Console
 from rich.table import Table
 
 from kdsweep.formatting import count, duration, megabytes, parameters
-from kdsweep.report.schedules import in_words
+from kdsweep.report.schedules import in_words as schedule_in_words
 from kdsweep.sweep.cost_estimate import CostEstimate, MoreRows
+from kdsweep.sweep.expected_answers import in_words
 from kdsweep.sweep.plan_facts import ModelFacts, PlanFacts, SplitFacts, StudyFacts, TaskFacts
 from kdsweep.terminal.console import open_console
 
@@ -28,6 +29,9 @@ def show_plan(facts: PlanFacts) -> None:
         console.print(f"\n{strategy}: {study.trials} trials", style="bold", markup=False)
         _show_study(console, study, facts.estimate.more_rows.get(strategy))
     _show_estimate(console, facts.estimate, facts.home)
+    trials = {strategy: study.trials for strategy, study in facts.studies.items()}
+    for line in in_words(facts.answers, trials):
+        console.print(f"Questions: {line}", markup=False)
 
 
 def _task(task: TaskFacts) -> Table:
@@ -87,7 +91,7 @@ def _show_study(console: Console, study: StudyFacts, more_rows: MoreRows | None)
         values = ", ".join(f"{name} {value}" for name, value in entry.items())
         console.print(f"  starts with {i}: {values}", markup=False)
     for i, sample in enumerate(study.samples, 1):
-        words = {name: in_words(schedule) for name, schedule in vars(sample).items()}
+        words = {name: schedule_in_words(schedule) for name, schedule in vars(sample).items()}
         console.print(
             f"  sample {i}: alpha {words['alpha']}; T {words['temperature']}; "
             f"lr {words['learning_rate']}",

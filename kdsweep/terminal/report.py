@@ -10,6 +10,7 @@ from rich.table import Table
 
 from kdsweep import formatting
 from kdsweep.compare.findings import Pair, ParetoEntry
+from kdsweep.compare.ranks import Ranks
 from kdsweep.config.sweep import COSTS
 from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
 from kdsweep.report.schedules import settled_values
@@ -174,7 +175,7 @@ def _pairs(pairs: Sequence[Pair], metric: str) -> Table:
     return table
 
 
-def show_reports(reports: Sequence[Report], ranks: dict[str, float]) -> None:
+def show_reports(reports: Sequence[Report], ranks: Ranks) -> None:
     """Several sweeps: tasks by strategies, and each strategy's average rank."""
     console = open_console()
     names = list(dict.fromkeys(name for report in reports for name in report.strategies))
@@ -189,13 +190,13 @@ def show_reports(reports: Sequence[Report], ranks: dict[str, float]) -> None:
     for report in reports:
         cells = [_cell(report.strategies.get(name)) for name in names]
         table.add_row(report.sweep, report.metric, _teacher_value(report.teacher), *cells)
-    if ranks:
+    if ranks.mean:
         table.add_section()
-        cells = [f"{ranks[name]:.2f}" if name in ranks else "" for name in names]
+        cells = [f"{ranks.mean[name]:.2f}" if name in ranks.mean else "" for name in names]
         table.add_row("average rank", "", "", *cells, style="bold")
     console.print(table)
-    if not ranks:
-        console.print("no strategy finished in every sweep, so there are no ranks", markup=False)
+    words = ranks.verdict or "no strategy finished in every sweep, so there are no ranks"
+    console.print(f"Ranks: {words}", markup=False)
     for report in reports:
         console.print(f"{report.sweep}: {report.verdict}", markup=False)
         for what, words in costs_in_words(report):

@@ -57,6 +57,9 @@ MEASUREMENTS = {
     "slots_cpu": Measurement(
         "sweeps", "one slot per core against one slot of all cores: bare training, whole sweeps"
     ),
+    "questions": Measurement(
+        "questions", "how often answers to a sweep's questions claim an effect that isn't there"
+    ),
     "pruning": Measurement("pruning", "the steps that pruning saves, and the accuracy it costs"),
     "settings": Measurement(
         "simulated_searches",

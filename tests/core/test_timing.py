@@ -28,7 +28,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def counted(**seconds: float) -> dict[str, float]:
-    return {"start": 0.0, "training": 0.0, "evaluating": 0.0, "saving": 0.0} | seconds
+    purposes = ("start", "labelling", "training", "evaluating", "saving")
+    return dict.fromkeys(purposes, 0.0) | seconds
 
 
 def test_a_new_watch_is_stopped(clock: SimpleNamespace) -> None:

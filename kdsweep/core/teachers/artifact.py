@@ -23,6 +23,7 @@ class Teacher:
     """A fine-tuned teacher in `folder`.
 
     `validation`: what it reaches there, by metric.
+    `seconds`: what its fine-tuning took, with all its seeds and folds; 0 for a checkpoint.
     `margin`, `entropy`: how sure it is on train (see `sureness`). A value is None if the version of
     kdsweep that made the teacher did not measure it.
     `selected`: what each seed reached on validation, None for a seed that learned nothing, if the

@@ -59,6 +59,8 @@ def _cached(key: str, teacher: TeacherSettings, folder: Path) -> Teacher | None:
         selected = {int(seed): reached for seed, reached in selected.items()}
     return replace(
         found,
+        # Version 0.1.0 kept the time of the chosen seed alone.
+        seconds=facts.get("seconds", found.seconds),
         selected=selected,
         folds=tuple(facts["folds"]),
         margin=facts["margin"],
@@ -96,6 +98,7 @@ def prepare_teacher(
         "folds": made.folds,
         "margin": made.margin,
         "entropy": made.entropy,
+        "seconds": made.seconds,
     }
     write_json(cache / "teachers" / f"{key}.json", facts)
     return made
@@ -136,7 +139,8 @@ def _best_of_seeds(
     best = max(made, key=lambda seed: made[seed].validation[metric])
     score = made[best].validation[metric]
     say(f"teacher: seed {best} is the best of {teacher.seeds}: validation {metric} {score:.4f}")
-    return replace(made[best], selected=reached)
+    seconds = sum(one.seconds for one in made.values())
+    return replace(made[best], selected=reached, seconds=seconds)
 
 
 def _with_folds(
@@ -162,11 +166,14 @@ def _with_folds(
     one = teacher.model_copy(update={"folds": None})
     whole = prepare_teacher(task, one, cache, on_step=on_step, say=say)
     keys = []
+    seconds = whole.seconds
     for fold in range(teacher.folds):
         say(f"teacher: without fold {fold + 1} of {teacher.folds}")
         without = task.model_copy(update={"left_out": Fold(fold=fold, of=teacher.folds)})
-        keys.append(prepare_teacher(without, one, cache, on_step=on_step, say=say).key)
-    made = replace(whole, folds=tuple(keys))
+        of_fold = prepare_teacher(without, one, cache, on_step=on_step, say=say)
+        keys.append(of_fold.key)
+        seconds += of_fold.seconds
+    made = replace(whole, folds=tuple(keys), seconds=seconds)
     drop_fold_logits(made, data, cache)
     logits = teacher_logits(made, data, cache=cache, say=say)
     sure = sureness(np.asarray(logits), data.kind)

@@ -49,7 +49,7 @@ def run_trial(
     folder.claim(settings)
     if folder.is_over:
         return (yield from finished_trial(folder))
-    trial = prepare(settings, folder, inputs, cache, callbacks.say)
+    trial = prepare(settings, folder, inputs, cache, callbacks.say, stopwatch)
     state = TrainingState(trial, stopwatch)
     state.restore()
     with _unchanged_random_state(trial):

@@ -7,8 +7,11 @@ hundred of its rows; the other rows have no gradient. On a CPU only the rows tha
 a gradient and are clipped and updated. An unread row still changes in the dense update: its moments
 fade, and its weights move by them and decay. That is applied when the row is next read. Without a
 gradient all elements of a row share the same factors, so a few numbers per row are enough. The
-weights equal those of the dense update except for rounding. On a GPU, where memory is fast and each
-kernel costs a launch, the dense update stays in use.
+weights equal those of the dense update except for rounding, as long as gradients are far above
+AdamW's epsilon (1e-8): from 1e-4 on. An unread row then moves by the ratio of its moments. Below,
+epsilon counts, and one mean of it stands for all unread steps: over 300 steps a row's movement was
+wrong by up to 0.1% for gradients of 1e-6, and by up to 6% for 1e-9, where rows hardly move. On a
+GPU, where memory is fast and each kernel costs a launch, the dense update stays in use.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ from kdsweep.core.objective.objective import Objective
 from kdsweep.core.objective.returned_states import terms_of
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.artifact import Teacher, frozen_teacher, tokenizer_of
+from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.micro_batches import MicroBatches
 from kdsweep.core.training.optimizer import AdamW
 from kdsweep.core.training.step_plan import StepPlan, learning_rates
@@ -127,6 +128,7 @@ def prepare(
     inputs: TrialInputs,
     cache: Path,
     say: Say,
+    stopwatch: Stopwatch,
 ) -> PreparedTrial:
     """Collect the rows, load the student, and set up its objective and its optimizer.
 
@@ -136,7 +138,8 @@ def prepare(
     data = inputs.data
     train_rows = training_rows(settings, inputs, cache, say)
     folder.check_same_rows(task_keys(data) | train_rows.keys)
-    answers = teacher_answers(settings, data, train_rows, inputs.teachers, cache, say)
+    with stopwatch("labelling"):
+        answers = teacher_answers(settings, data, train_rows, inputs.teachers, cache, say)
     rows = PreparedRows(data, train_rows, answers)
     torch.manual_seed(settings.seed)
     device, training = pick_device(), settings.training

@@ -57,7 +57,7 @@ class Ended:
         diverged  the loss is not finite; see `reason`
         failed    this job can't be done; see `reason` and the stack trace `trace`
         fatal     `error` would end every other job too
-    spent: seconds by purpose (start, training, evaluating, saving).
+    spent: seconds by purpose (start, labelling, training, evaluating, saving).
     """
 
     name: str
