@@ -135,10 +135,12 @@ def test_plan_describes_what_would_run_and_writes_nothing(tmp_path: Path, tiny_s
     assert facts["studies"]["finetune"]["trials"] == 7
     assert len(facts["studies"]["combined"]["samples"]) == 2
     assert facts["estimate"]["seconds_without_pruning"] > 0
+    assert facts["answers"]["complete"].keys() == facts["studies"].keys()
     assert not (tmp_path / "home").exists()
     shown = CliRunner().invoke(main, ["plan", str(tiny_space), "--home", str(tmp_path / "home")])
     assert shown.exit_code == 0
     assert "alpha.start" in shown.stdout
+    assert "Questions: complete trials expected" in shown.stdout
     several = len(os.sched_getaffinity(0)) > 1 and not torch.cuda.is_available()
     assert (
         "--set 'engine={type: ray, cpus_per_trial: 1}'" in " ".join(shown.stdout.split())

@@ -137,6 +137,7 @@ def test_several_sweeps_are_compared_in_words(old_home: Path) -> None:
     done = kdsweep(old_home, "compare", *FINISHED)
     assert done.exit_code == 0, done.output
     assert "finetune" in done.stdout
+    assert "Ranks: " in done.stdout
 
 
 @pytest.mark.parametrize("name", FINISHED)

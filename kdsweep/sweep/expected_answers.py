@@ -106,7 +106,7 @@ def _answered(
         for strategy, count in trials.items():
             settings = drawn[strategy]
             for number in np.flatnonzero(draw.random(count) < shares[strategy]):
-                one = settings[draw.integers(len(settings))]
+                one = settings[int(draw.integers(len(settings)))]
                 sweep.append(one._replace(number=int(number), value=draw.normal()))
         for question in answerable_questions(sweep, list(trials)):
             counts[question] += 1

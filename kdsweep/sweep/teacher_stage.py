@@ -16,7 +16,7 @@ from kdsweep.core.files import fingerprint, write_array, write_atomically
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.teachers.logits import stored_test_logits, teacher_test
-from kdsweep.core.teachers.selection import made_teachers
+from kdsweep.core.teachers.selection import cached_teacher, made_teachers
 from kdsweep.errors import TeacherError
 from kdsweep.sweep.engines.events import Ended
 from kdsweep.sweep.engines.jobs import TeacherJob
@@ -43,15 +43,16 @@ class TeacherStage:
         self.is_started = not space.needs_teacher
         self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
         self._worker_failures = 0
-        # The teachers that were in the cache before the sweep needed them.
-        self._found: frozenset[str] = frozenset()
+        # The teachers that were in the cache before the sweep made one; None until it starts to.
+        self._found: frozenset[str] | None = None
 
     def first_job(self) -> TeacherJob | None:
         """The job that makes the teachers; None once it was started."""
         if self.is_started:
             return None
         self.is_started = True
-        self._found = self._found_in_cache()
+        if self._found is None:
+            self._found = self._found_in_cache()
         return self._job(judge_test=False)
 
     def _found_in_cache(self) -> frozenset[str]:
@@ -186,5 +187,5 @@ class TeacherStage:
             name=settings.words,
             selected=selected,
             seconds=teacher.seconds,
-            from_cache=settings.words in self._found,
+            from_cache=settings.words in (self._found or ()),
         )

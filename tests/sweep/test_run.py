@@ -265,6 +265,12 @@ def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
     )
     assert any("from the cache" in line for line in observer.lines)
     assert not any("fine-tuning" in line for line in observer.lines)
+    costs = [read_report(home, name).questions[-1].answer for name in ("tiny", "other")]
+    assert all(words.startswith("the teacher ") for words in costs)
+    assert ["which came from the cache; its fine-tuning had taken" in words for words in costs] == [
+        False,
+        True,
+    ]
     assert file_times(home.cache / "teachers", home.cache / "logits") == written
 
 
