@@ -65,7 +65,9 @@ def test_the_best_of_several_seeds_is_one_of_the_teachers_and_says_what_all_reac
     ]
     scores = [one.validation["accuracy"] for one in alone]
     assert found.selected == dict(zip((4, 5, 6), scores, strict=True))
-    assert replace(found, selected=None) == alone[int(np.argmax(scores))]
+    best = alone[int(np.argmax(scores))]
+    assert replace(found, selected=None, seconds=best.seconds) == best
+    assert found.seconds == pytest.approx(sum(one.seconds for one in alone))
     assert len(set(scores)) > 1  # or the choice would be no choice
     written = file_times(tmp_path / "teachers")
     assert prepare_teacher(review_task, seeded, tmp_path, on_step=no_step) == found
