@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from kdsweep.config import SearchSpace
 from kdsweep.config.extremes import numbers_in, plain_values
+from kdsweep.config.section_values import values_of
 from kdsweep.core.objective.divergences import HIGHEST_IN_FP32, divergence_named
 from kdsweep.core.tasks import MULTI_LABEL
 from kdsweep.errors import SettingsConflict
@@ -20,6 +21,15 @@ from kdsweep.sweep.folders import SweepFolder
 
 if TYPE_CHECKING:
     from kdsweep.sweep.preflight import Checked
+
+
+@dataclass(frozen=True)
+class EarlierSweep:
+    """A sweep that has numbers, with what its space and its models are found to be now."""
+
+    folder: SweepFolder
+    space: SearchSpace
+    checked: Checked
 
 
 @dataclass(frozen=True)
@@ -31,43 +41,69 @@ class Fault:
     """
 
     what: str
-    touched: Callable[[SearchSpace, Checked], str | None]
+    touched: Callable[[EarlierSweep], str | None]
 
 
-def _wrongly_padded(space: SearchSpace, checked: Checked) -> str | None:
-    for planned in (*checked.teachers, *checked.students):
+def _wrongly_padded(sweep: EarlierSweep) -> str | None:
+    for planned in (*sweep.checked.teachers, *sweep.checked.students):
         padding = planned.input_format.padding
         if padding is not None and padding.is_mended:
             return planned.source
     return None
 
 
-def _dropped_maps(space: SearchSpace, checked: Checked) -> str | None:
-    return next((f"distill.attention of {name}" for name in checked.with_dropped_maps), None)
+def _dropped_maps(sweep: EarlierSweep) -> str | None:
+    return next((f"distill.attention of {name}" for name in sweep.checked.with_dropped_maps), None)
 
 
-def _counted_no_twice(space: SearchSpace, checked: Checked) -> str | None:
-    if space.task.kind is not MULTI_LABEL:
+def _counted_no_twice(sweep: EarlierSweep) -> str | None:
+    if sweep.space.task.kind is not MULTI_LABEL:
         return None
-    for name, divergence in _divergences(space):
+    for name, divergence in _divergences(sweep.space):
         if not divergence_named(divergence).requires_probabilities:
             return f"distill: {divergence} of {name}"
     return None
 
 
-def _views_that_the_teacher_saw(space: SearchSpace, checked: Checked) -> str | None:
-    for name in space.strategies:
-        has_folds = any(one.folds is not None for one in space.teachers_of(name))
-        if has_folds and space.may_be_taught(name) and space.most_views(name):
+def _views_that_the_teacher_saw(sweep: EarlierSweep) -> str | None:
+    for name in sweep.space.strategies:
+        has_folds = any(one.folds is not None for one in sweep.space.teachers_of(name))
+        if has_folds and sweep.space.may_be_taught(name) and sweep.space.most_views(name):
             return f"augment of {name}"
     return None
 
 
-def _rounded_divergence(space: SearchSpace, checked: Checked) -> str | None:
-    for name, divergence in _divergences(space):
-        highest = max(numbers_in(space.strategies[name].temperature))
+def _rounded_divergence(sweep: EarlierSweep) -> str | None:
+    for name, divergence in _divergences(sweep.space):
+        highest = max(numbers_in(sweep.space.strategies[name].temperature))
         if highest > HIGHEST_IN_FP32 and divergence_named(divergence).requires_probabilities:
             return f"temperatures up to {highest:g} of {name}"
+    return None
+
+
+def _tokens_weighed_by_rows(sweep: EarlierSweep) -> str | None:
+    for name in sweep.space.strategies:
+        if not _compares_inner_states(sweep.space, name):
+            continue
+        if max(numbers_in(sweep.space.values(name).get("accumulation_steps", 1))) > 1:
+            return f"accumulation_steps of {name}"
+        if halved := _ran_out_of_memory(sweep.folder, name):
+            return f"{halved}, which ran out of memory"
+    return None
+
+
+def _compares_inner_states(space: SearchSpace, strategy: str) -> bool:
+    values = values_of(space.strategies[strategy].distill, "distill.")
+    weights = [value for name, value in values.items() if name.endswith(".weight")]
+    return any(number > 0 for value in weights for number in numbers_in(value))
+
+
+def _ran_out_of_memory(folder: SweepFolder, strategy: str) -> str | None:
+    """The name of a trial that went on with smaller micro-batches, if there is one."""
+    for trial in folder.started_trials():
+        result = folder.trial(trial).read_result() if trial.strategy == strategy else None
+        if result is not None and result.micro_batch is not None:
+            return trial.name
     return None
 
 
@@ -100,6 +136,10 @@ FAULTS = {
         f"computed divergences at temperatures above {HIGHEST_IN_FP32:,.0f} from rounding errors",
         _rounded_divergence,
     ),
+    "means over tokens": Fault(
+        "weighed the inner states of a part of a batch by its rows instead of its tokens",
+        _tokens_weighed_by_rows,
+    ),
 }
 
 
@@ -113,8 +153,9 @@ def check_untouched(folder: SweepFolder, space: SearchSpace, checked: Checked) -
     if not folder.exists() or not _has_numbers(folder):
         return
     facts = folder.read_facts()
+    sweep = EarlierSweep(folder, space, checked)
     for name, fault in FAULTS.items():
-        if name in facts.mended or (touched := fault.touched(space, checked)) is None:
+        if name in facts.mended or (touched := fault.touched(sweep)) is None:
             continue
         raise SettingsConflict(
             f"sweep {folder.name!r}: kdsweep {facts.kdsweep} {fault.what} ({touched}), which is "

@@ -9,10 +9,13 @@ import pytest
 from ruamel.yaml import YAML
 
 from kdsweep.config import SearchSpace, load_space
-from kdsweep.sweep.mended_faults import FAULTS
+from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.mended_faults import FAULTS, EarlierSweep
+from kdsweep.trial_id import TrialId
 
 # None of these faults asks what the rows or the models are.
-NOTHING_CHECKED = cast(Any, None)
+NOT_CHECKED = cast(Any, None)
 VIEWS = {"views": 1, "swap": 0.1}
 
 
@@ -55,6 +58,14 @@ def space_of(folder: Path, kind: str, **strategy: Any) -> SearchSpace:
         ),
         ("high temperatures", "classification", {"temperature": {"low": 1.0, "high": 10.0}}, None),
         ("high temperatures", "classification", {"temperature": 1e4, "distill": "mse"}, None),
+        (
+            "means over tokens",
+            "classification",
+            {"distill": {"hidden": 1.0}, "training": {"accumulation_steps": 4}},
+            "accumulation_steps",
+        ),
+        ("means over tokens", "classification", {"distill": {"hidden": 1.0}}, None),
+        ("means over tokens", "classification", {"training": {"accumulation_steps": 4}}, None),
         ("views of folds", "classification", {"folds": 2, "augment": VIEWS}, "augment"),
         (
             "views of folds",
@@ -75,5 +86,22 @@ def space_of(folder: Path, kind: str, **strategy: Any) -> SearchSpace:
 def test_a_fault_names_the_strategy_that_it_touched(
     fault: str, kind: str, strategy: dict[str, Any], touched: str | None, tmp_path: Path
 ) -> None:
-    found = FAULTS[fault].touched(space_of(tmp_path, kind, **strategy), NOTHING_CHECKED)
+    sweep = EarlierSweep(SweepFolder(tmp_path), space_of(tmp_path, kind, **strategy), NOT_CHECKED)
+    found = FAULTS[fault].touched(sweep)
     assert found == (None if touched is None else f"{touched} of mine")
+
+
+def test_a_trial_that_ran_out_of_memory_counts_as_one_with_accumulation_steps(
+    tmp_path: Path,
+) -> None:
+    space = space_of(tmp_path, "classification", distill={"cosine": 1.0})
+    folder = SweepFolder(tmp_path)
+    sweep = EarlierSweep(folder, space, NOT_CHECKED)
+    touched = FAULTS["means over tokens"].touched
+    for number, micro_batch in enumerate([None, 8]):
+        trial = folder.trial(TrialId("mine", number))
+        trial.root.mkdir(parents=True)
+        trial.settings.write_text("{}")
+        assert touched(sweep) is None
+        trial.write_result(TrialResult("diverged", 3, 1.0, micro_batch=micro_batch))
+    assert touched(sweep) == "mine-1, which ran out of memory"

@@ -14,8 +14,8 @@ No cache of logits holds inner states, so the teacher runs in each step.
 
 Maps are compared before the student drops parts of them; a teacher drops nothing.
 
-All are means over tokens that are not padding, over pairs of layers and over heads, in fp32. They
-compare token by token, so teacher and student must read the same tokens.
+All are means over tokens of the batch that are not padding, over pairs of layers and over heads, in
+fp32. They compare token by token, so teacher and student must read the same tokens.
 """
 
 from __future__ import annotations
@@ -95,6 +95,19 @@ class Matching:
         if student_tokens.padding.side != self.teacher_tokens.padding.side:
             return parts_of_one_length(self.teacher_tokens.lengths, rows)
         return self.teacher_tokens.parts_of(rows)
+
+    def shares(self, rows: np.ndarray, batch: np.ndarray) -> dict[str, float]:
+        """For each term the part of the batch's mean that the mean over these rows is.
+
+        A term is a mean over real tokens, or over pairs of a row's real tokens for maps. Rows have
+        different lengths, so their number says nothing. Exactly 1 if the rows are the batch.
+        """
+        return {name: self._units(rows, name) / self._units(batch, name) for name in self.terms}
+
+    def _units(self, rows: np.ndarray, term: str) -> int:
+        lengths = self.teacher_tokens.lengths[rows].astype(np.int64)
+        in_pairs = term == "attention" and self._states.attentions
+        return int((lengths**2 if in_pairs else lengths).sum())
 
     def losses(
         self, inputs: dict[str, Tensor], rows: np.ndarray, dtype: torch.dtype

@@ -84,11 +84,19 @@ class Objective:
         )
 
     def __call__(
-        self, inputs: dict[str, np.ndarray], rows: np.ndarray, now: Moment, *, sampled: bool
+        self,
+        inputs: dict[str, np.ndarray],
+        rows: np.ndarray,
+        batch: np.ndarray,
+        now: Moment,
+        *,
+        sampled: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss of these rows, its parts by name, and the squared gradients of both terms.
+        """What these rows add to their batch's loss and to its parts by name, and the squared
+        gradients of both terms.
 
-        The gradients are `gradient_squares`, or 0 unless `sampled`.
+        The micro-batches of a batch add up to its means, however it is cut. The gradients are
+        `gradient_squares`, or 0 unless `sampled`.
         """
         student_logits, inner = self._forward(to_device(inputs, self.model.device), rows, now)
         teacher, weights, labels = self._targets(rows, now)
@@ -102,9 +110,14 @@ class Objective:
             bound=max(1.0, now.temperature),
         )
         loss = loss_terms(student_logits, teacher, labels, settings, self.kind)
-        total = loss.total + sum(now.weights[name] * term for name, term in inner.items())
-        parts = [inner.get(name, loss.task * 0) for name in now.weights]
-        measured = torch.stack([part.detach() for part in (total, loss.task, loss.distill, *parts)])
+        share = len(rows) / len(batch)
+        task, distill = loss.task * share, loss.distill * share
+        if self.matching is not None and inner:
+            shares = self.matching.shares(rows, batch)
+            inner = {name: term * shares[name] for name, term in inner.items()}
+        total = loss.total * share + sum(now.weights[name] * term for name, term in inner.items())
+        parts = [inner.get(name, task * 0) for name in now.weights]
+        measured = torch.stack([part.detach() for part in (total, task, distill, *parts)])
         if sampled and teacher is not None:
             pulls = gradient_squares(student_logits, teacher, labels, settings, self.kind)
         else:

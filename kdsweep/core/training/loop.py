@@ -145,13 +145,11 @@ def _add_gradients(trial: PreparedTrial, step: int, batch: np.ndarray, now: Mome
     parts = [(rows, trial.train_tokens.batch(rows)) for rows in trial.micro_batches_of(batch)]
     trial.optimizer.read(*(inputs["input_ids"] for _, inputs in parts))
     for rows, inputs in parts:
-        # Each micro-batch counts by its rows, so that the sum is the mean over the batch.
-        weight = len(rows) / len(batch)
         with cheap_dropout(trial.device):
-            loss, found, pulled = objective(inputs, rows, now, sampled=sampled)
+            loss, found, pulled = objective(inputs, rows, batch, now, sampled=sampled)
         trial.finite_watch.see(step, loss)
-        trial.scaler.scale(loss * weight).backward()
-        measured += found * weight
+        trial.scaler.scale(loss).backward()
+        measured += found
         pulls += pulled
     return torch.cat([measured, share(pulls, sampled)])
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_model
+from conftest import make_model, sentences, write_csv
+from fine_tuned_teacher import QUICK_TRAINING
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -32,6 +33,7 @@ from kdsweep.core.objective.inner_states import (
     relation_heads,
     value_relation_loss,
 )
+from kdsweep.core.settings import TaskSettings
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.errors import Interrupted, ModelError
 
@@ -187,6 +189,73 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         dict.fromkeys(distill, 0.0), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("distill", [EVERYTHING, VALUES], ids=["states", "values"])
+def test_terms_of_micro_batches_add_up_to_those_of_their_batch(
+    distill: dict[str, Any],
+    tiny: Callable[..., str],
+    make: Callable[..., TrialSettings],
+    cache: Path,
+    tmp_path: Path,
+) -> None:
+    """Rows of 1 and of 20 words: means over tokens don't weigh as many as means over rows."""
+    words = [["fine"], ["a", "slow", "film"] * 7]
+    rows = [(" ".join(words[i % 4 == 0]) + f" {i}", ("neg", "pos")[i % 2]) for i in range(60)]
+    task = {"dataset": str(write_csv(tmp_path / "rows.csv", rows)), "text": "text"}
+    models = [load_classifier(tiny("bert", layers=n), ("neg", "pos")).eval() for n in (1, 2)]
+    models[1].requires_grad_(False)
+    tokenizer = load_tokenizer(tiny("bert", layers=2))
+    data = load_task(TaskSettings.model_validate(task | {"label": "label"}))
+    tokens = tokenize_split(data.train, tokenizer, InputFormat(24, token_types=True), cache=cache)
+    assert tokens.lengths.max() > 4 * tokens.lengths.min()
+    matching = Matching(DistillSettings.model_validate(distill), *models, tokens)
+    batch = np.arange(16)
+
+    def terms(rows: np.ndarray) -> dict[str, float]:
+        inputs = {name: torch.from_numpy(array) for name, array in tokens.batch(rows).items()}
+        found = matching.losses(inputs, rows, torch.float32)[1]
+        shares = matching.shares(rows, batch)
+        return {name: term.item() * shares[name] for name, term in found.items()}
+
+    whole = terms(batch)
+    assert matching.shares(batch, batch) == dict.fromkeys(distill, 1.0)
+    for parts in (2, 3, 8):
+        each = [terms(rows) for rows in np.array_split(batch, parts)]
+        together = {name: sum(one[name] for one in each) for name in distill}
+        assert together == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.parametrize("distill", [EVERYTHING, VALUES], ids=["states", "values"])
+def test_accumulation_changes_nothing_with_rows_of_very_different_length(
+    distill: dict[str, Any],
+    make: Callable[..., TrialSettings],
+    without_dropout: str,
+    cache: Path,
+    tmp_path: Path,
+) -> None:
+    # Every third text is two words, the others are four sentences.
+    rows = [
+        (" ".join(text.split()[-2:]) if i % 3 == 0 else " ".join([text] * 4), label)
+        for i, (text, label) in enumerate(sentences(160))
+    ]
+    data = {"dataset": str(write_csv(tmp_path / "rows.csv", rows)), "text": "text"}
+    found = []
+    for steps in (1, 2, 8):
+        training = {"epochs": 1, "batch_size": 16, "max_length": 40, "evaluations_per_epoch": 2}
+        trial = make(
+            task={"label": "label", "holdout": 0.2} | data,
+            teacher={"model": without_dropout, "training": QUICK_TRAINING | {"max_length": 40}},
+            student={"model": without_dropout, "layers": 1},
+            training=training | {"accumulation_steps": steps},
+            alpha=1.0,
+            distill=distill,
+        )
+        found.append([one.metrics for one in train(trial, tmp_path / str(steps), cache=cache)])
+    for other in found[1:]:
+        for expected, got in zip(found[0], other, strict=True):
+            losses = {name: value for name, value in expected.items() if name.startswith("train/")}
+            assert {name: got[name] for name in losses} == pytest.approx(losses, rel=1e-3, abs=1e-5)
 
 
 def test_models_that_can_not_be_compared_are_one_clear_error(
