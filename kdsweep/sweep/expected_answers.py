@@ -1,7 +1,7 @@
 """Which questions a sweep's budget can answer, before it runs.
 
 Questions are answered from complete trials, and a pruner leaves few of them. The sweep's own pruner
-runs here on made-up trials that are alike, which says how many it lets through; then sweeps are
+runs on made-up trials, which says how many it lets through; then sweeps are
 made up, and the questions are asked.
 """
 

@@ -28,15 +28,15 @@ def test_20_trials_with_asha_leave_3_or_4_complete_ones_and_answer_no_question()
     assert all(2.5 <= complete <= 4.5 for complete in found.complete.values())
     assert not found.likely
     assert in_words(found, dict.fromkeys(EVERY_STRATEGY, 20)) == [
-        "complete trials expected: 3 of 20 of each strategy. Enough to answer: no question",
+        "complete trials expected: 4 of 20 of each strategy. Enough to answer: no question",
         "too few to answer: the direction of alpha, a falling temperature, the learning rate of "
         "finetune, distill, combined and distill_then_finetune; enough for all of them: --set "
-        "trials=160 or --set 'pruner={type: none}'",
+        "trials=80 or --set 'pruner={type: none}'",
     ]
 
 
 def test_what_the_plan_advises_is_enough() -> None:
-    assert not expected("trials=160").unlikely
+    assert not expected("trials=80").unlikely
     unpruned = expected("pruner={type: none}")
     assert not unpruned.unlikely
     assert not unpruned.advice
@@ -45,7 +45,7 @@ def test_what_the_plan_advises_is_enough() -> None:
 
 @pytest.mark.parametrize(
     ("pruner", "share"),
-    [("{type: none}", 1.0), ("{type: median}", 0.5), ("{type: asha}", 0.15)],
+    [("{type: none}", 1.0), ("{type: median}", 0.55), ("{type: asha}", 0.18)],
 )
 def test_the_sweeps_own_pruner_decides_how_many_trials_complete(pruner: str, share: float) -> None:
     one = plan(f"pruner={pruner}")
