@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import unicodedata
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
@@ -20,6 +19,7 @@ from kdsweep.core.strict_model import (
     Text,
     added_later,
     as_tuple,
+    named_once,
     one_or_more,
     short_for,
 )
@@ -32,21 +32,11 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Rule = Literal[1, 2]
 # The rules that a task keeps from its first run on.
 RULES = ("split_rule", "label_rule")
-
-
-def _named_once(names: tuple[str, ...]) -> tuple[str, ...]:
-    alike = [unicodedata.normalize("NFC", name).strip() for name in names]
-    for name in alike:
-        if alike.count(name) > 1:
-            raise ValueError(f"names {name!r} twice")
-    return names
-
-
 LabelNames = Annotated[
     tuple[Text, ...],
     BeforeValidator(as_tuple),
     Field(min_length=2),
-    AfterValidator(_named_once),
+    AfterValidator(named_once),
 ]
 
 

@@ -6,6 +6,7 @@ And the types of their fields. No torch here.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -82,6 +83,15 @@ def as_tuple(value: object) -> object:
 
 def one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else as_tuple(value)
+
+
+def named_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names. Raises ValueError if two are the same but for blanks and Unicode's form."""
+    alike = [unicodedata.normalize("NFC", name).strip() for name in names]
+    for name in alike:
+        if alike.count(name) > 1:
+            raise ValueError(f"names {name!r} twice")
+    return names
 
 
 def short_for(key: str) -> BeforeValidator:

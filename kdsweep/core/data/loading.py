@@ -13,9 +13,8 @@ from kdsweep.core.data.raw_rows import RawRows, clean_rows, raw_labels
 from kdsweep.core.data.readers import Frame, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
-from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows
+from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows, rule_of
 from kdsweep.core.data.strata import FEWEST_TEXTS
-from kdsweep.core.data.text_hashes import SplitRule
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import first_few
@@ -105,7 +104,7 @@ def _read_task(task: TaskSettings, source: DataSource) -> TaskData:
         check_has_rows(name, part)
     # A fold is left out after labels were read, because no fold changes which classes there are.
     splits["train"] = _without_fold(task, splits["train"], notes)
-    return TaskData(task.kind, label_names, splits, tuple(notes), SplitRule.of(task))
+    return TaskData(task.kind, label_names, splits, tuple(notes), rule_of(task))
 
 
 def _with_named_labels(
@@ -162,7 +161,7 @@ def _without_fold(task: TaskSettings, train: Split, notes: list[str]) -> Split:
     fold = task.left_out
     if fold is None:
         return train
-    numbers = fold_numbers(train, fold.of, task.kind, SplitRule.of(task))
+    numbers = fold_numbers(train, fold.of, task.kind, rule_of(task))
     kept = np.flatnonzero(numbers != fold.fold)
     left_out = len(train) - len(kept)
     notes.append(f"train: {left_out:,} rows left out: fold {fold.fold} of {fold.of}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdsweep.core.data.mapped_arrays import MappedTexts, map_array
 from kdsweep.core.data.rows import Split, TaskData, texts_key
-from kdsweep.core.data.text_hashes import SplitRule
+from kdsweep.core.data.splits import rule_of
 from kdsweep.core.files import publishing, read_json, write_json
 from kdsweep.core.settings import TaskSettings
 
@@ -37,7 +37,7 @@ def map_rows(folder: Path, task: TaskSettings) -> TaskData:
         texts = _map_texts(folder, name, facts["columns"])
         splits[name] = Split(name, texts, map_array(_labels_file(folder, name)), facts["key"])
     names, notes = tuple(meta["label_names"]), tuple(meta["notes"])
-    return TaskData(task.kind, names, splits, notes, SplitRule.of(task))
+    return TaskData(task.kind, names, splits, notes, rule_of(task))
 
 
 def publish_texts(texts: tuple[Sequence[str], ...], notes: tuple[str, ...], folder: Path) -> None:

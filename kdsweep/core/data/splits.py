@@ -20,6 +20,11 @@ from kdsweep.errors import DataError
 SPLIT, LIMIT, FOLD = b"split", b"limit", b"fold"
 
 
+def rule_of(task: TaskSettings) -> SplitRule:
+    """The rule that the task's rows are split by."""
+    return SplitRule(task.split_rule, task.symmetric)
+
+
 # --- splits ---
 
 
@@ -105,7 +110,7 @@ def _named_splits(
 
 
 def _hashes(task: TaskSettings, rows: RawRows, salt: bytes) -> np.ndarray:
-    return text_hashes(rows.texts, salt, SplitRule.of(task))
+    return text_hashes(rows.texts, salt, rule_of(task))
 
 
 # --- limits ---
@@ -117,7 +122,7 @@ def limit_rows(task: TaskSettings, name: str, rows: RawRows) -> RawRows:
     if limit is None or limit >= len(rows):
         return rows
     if task.split_rule == 1:
-        return rows_of_lowest_hash(rows, limit, SplitRule.of(task))
+        return rows_of_lowest_hash(rows, limit, rule_of(task))
     labels = task.kind.read_split(raw_labels(task, {name: rows}), name)
     strata = Strata.of(_hashes(task, rows, LIMIT), labels, task.kind)
     order = strata.order(_ties(strata, rows))

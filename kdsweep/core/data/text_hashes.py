@@ -8,11 +8,8 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
-
-from kdsweep.core.settings import TaskSettings
 
 
 @dataclass(frozen=True)
@@ -25,11 +22,6 @@ class SplitRule:
 
     number: int = 2
     symmetric: bool = False
-
-    @classmethod
-    def of(cls, task: TaskSettings) -> Self:
-        """The rule that the task's rows are split by."""
-        return cls(task.split_rule, task.symmetric)
 
 
 STRATIFIED = SplitRule()
