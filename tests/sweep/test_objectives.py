@@ -41,7 +41,7 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
         "confirm={seeds: 0}",
         "training.epochs=1",
         "student.layers={choices: [1, 2]}",
-        "sampler={type: tpe, startup_trials: 1}",
+        "sampler={type: tpe, startup_trials: 3, seed: 0}",
     )
     report = run(tiny_space, home=tmp_path, assignments=sets, observer=observer).to_json()
     assert (
@@ -64,6 +64,8 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
         trial.values[0] for trial in study.trials
     )  # the metric alone chooses the best
     front = report["pareto"]
+    # Students of both architectures were drawn.
+    assert len({trial.values[1] for trial in study.trials}) == 2
     assert front[0]["validation"] == max(one["validation"] for one in best.values())
     assert all(
         a["validation"] > b["validation"] and a["latency"] > b["latency"]
