@@ -33,8 +33,8 @@ def rehearse(
 ) -> None:
     """Run the model on some rows, as training and evaluation will. No weight changes.
 
-    columns: the texts of `shortest_and_longest`. Raises ModelError if the model can't read them or a
-    row of `max_length` tokens, in training or in evaluation.
+    columns: the texts of `shortest_and_longest`. Raises ModelError if the model can't read them,
+    or a row of `max_length` tokens, in training or in evaluation.
     """
     rows = [list(column) for column in columns]
     _check_full_row(model, tokenizer, input_format, [column[-1] for column in rows], source)

@@ -41,8 +41,8 @@ def teacher_logits(
     """The teacher's raw logits for every row of the split, fp32 [rows, classes], memory-mapped.
 
     With `teacher.folds` each row of train, and each view of it, is labeled by the teacher that was
-    fine-tuned without its fold. If several processes need a split that the task doesn't name (unlabeled rows, views),
-    one computes it and the others wait.
+    fine-tuned without its fold. If several processes need a split that the task doesn't name
+    (unlabeled rows, views), one computes it and the others wait.
     """
     rows = data.splits[split]
     by_fold = bool(teacher.folds) and (split == "train" or rows.is_view)
