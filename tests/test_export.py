@@ -112,7 +112,9 @@ def test_a_pipeline_with_the_winner_reaches_the_metric_of_its_evaluation(
     report = read_json(swept.sweep("tiny").report)
     winner = report["winner"]
     name = f"{winner['strategy']}-{winner['trial']}-seed-{winner['seed_index']}"
-    assert done.stdout.splitlines()[0].startswith(f"{name} of tiny: validation accuracy ")
+    of_seeds, of_this_one = done.stdout.splitlines()[:2]
+    assert of_seeds.startswith(f"{winner['strategy']}, mean of ")
+    assert of_this_one.startswith(f"{name} of tiny: validation accuracy ")
     assert done.stdout.splitlines()[-1] == f"written to {folder}"
     classify = pipeline("text-classification", model=str(folder), device="cpu")
     answers = classify(data.validation.texts[0], truncation=True)
