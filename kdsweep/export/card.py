@@ -11,6 +11,7 @@ from typing import Any
 
 from kdsweep import __version__
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
+from kdsweep.core.tasks.label_scale import DEVIATION, MEAN, LabelScale
 from kdsweep.errors import first_few, without_password
 from kdsweep.export.facts import ExportFacts
 from kdsweep.export.hub_metadata import base_model, front_matter, short_name
@@ -43,6 +44,7 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
         f"{task.kind.describe_model(labels)}, trained by kdsweep {__version__}: a student of "
         f"{base}, by the strategy `{student.id.strategy}`.",
         _usage(task),
+        _scale(facts.scale),
         _section("Results", _results(report, facts), _notes(student, report, facts)),
         _section("Size and speed", _sizes(report, facts), _note(report)),
         _section("Task and data", _task(task, folder.read_facts().data or {})),
@@ -50,7 +52,18 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
         _section("Settings", _settings(settings)),
         _reproduce(folder, student, report, facts),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _scale(scale: LabelScale) -> str:
+    """How the model's raw output becomes a label; empty if it is one."""
+    if scale.is_plain:
+        return ""
+    return (
+        f"The model's raw output is standardized: multiply it by {scale.deviation:g} and add "
+        f"{scale.mean:g} (`{DEVIATION}` and `{MEAN}` in config.json). `kdsweep.serving` and the ONNX "
+        "files do that themselves."
+    )
 
 
 def _usage(task: TaskSettings) -> str:

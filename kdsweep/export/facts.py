@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kdsweep.config.loading import Plain
+from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.formatting import count, latencies, megabytes, score, score_range
 from kdsweep.report.model import ConfirmResult, ModelCosts
 from kdsweep.trial_id import TrialId
@@ -93,7 +94,7 @@ class ExportFacts:
 
     validation, test: the task's metric of this student; test is None unless it was judged there.
     confirm: its settings with fresh seeds, if these seeds confirm this trial. costs: of the student
-    in torch, measured where it was trained.
+    in torch, measured where it was trained. scale: what the model's outputs are standardized by.
     """
 
     sweep: str
@@ -106,6 +107,7 @@ class ExportFacts:
     confirm: ConfirmResult | None
     costs: ModelCosts | None
     files: OnnxFiles
+    scale: LabelScale = field(default_factory=LabelScale)
 
     def to_json(self) -> dict[str, Plain]:
         """As `kdsweep export --json` prints it."""

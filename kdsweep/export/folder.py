@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,8 @@ from kdsweep.core.models.loading import (
     own_labels,
     quiet_transformers,
 )
+from kdsweep.core.models.outputs import rescale_outputs
+from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
@@ -154,10 +157,15 @@ def _convert(
 ) -> OnnxFiles:
     """Write the ONNX files into `folder` and measure them on the validation split."""
     say(f"onnx: exporting {student.id.name}")
+    scale = LabelScale.of_model(model.config)
+    if not scale.is_plain:
+        # The file's output is in the labels' unit: nobody who runs it reads the config.
+        model = copy.deepcopy(model)
+        rescale_outputs(model, LabelScale(), student.id.name, adds_bias=True)
     onnx_format.convert(model, folder / ONNX)
     whole = OnnxModel(folder / ONNX)
     say("onnx: comparing with torch")
-    difference = onnx_format.check_equal(model, whole, validation)
+    difference = onnx_format.check_equal(model, whole, validation, scale.deviation)
     onnx_file = OnnxFile(ONNX, difference, whole.costs(validation))
     if not int8:
         return OnnxFiles(onnx_file)
@@ -202,6 +210,7 @@ def _facts(
         confirm=_confirmed(student, report),
         costs=ModelCosts.from_json(result.student) if result.student else None,
         files=files,
+        scale=LabelScale.of_model(model.config),
     )
 
 

@@ -129,11 +129,11 @@ class OnnxModel:
 
 
 def check_equal(
-    model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit
+    model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit, unit: float = 1.0
 ) -> LogitDifference:
     """The largest difference between torch and ONNX, in rows of all lengths.
 
-    Raises KdsweepError if it is above 1e-4.
+    unit: the deviation of a regression's labels. Raises KdsweepError if it is above 1e-4 of it.
     """
     count = min(len(tokens), ROWS_TO_CHECK)
     spread = np.linspace(0, len(tokens) - 1, count).round().astype(np.int64)
@@ -147,10 +147,11 @@ def check_equal(
         inputs = tokens.batch(part)
         difference = np.abs(onnx_model.logits(inputs) - _torch_logits(model, inputs)).max()
         worst = max(worst, float(difference)) if np.isfinite(difference) else float("inf")
-    if worst > LARGEST_DIFFERENCE:
+    allowed = LARGEST_DIFFERENCE * unit
+    if worst > allowed:
         raise KdsweepError(
             f"onnx: the file's logits differ from torch's by up to {worst:.2g} in {len(rows)} rows "
-            f"of validation (at most {LARGEST_DIFFERENCE:g} is allowed); nothing was written"
+            f"of validation (at most {allowed:g} is allowed); nothing was written"
         )
     return LogitDifference(worst, len(rows))
 

@@ -107,6 +107,12 @@ def _ran_out_of_memory(folder: SweepFolder, strategy: str) -> str | None:
     return None
 
 
+def _labels_on_a_large_scale(sweep: EarlierSweep) -> str | None:
+    data = sweep.checked.data
+    scale = data.kind.label_scale(data.train.labels)
+    return None if scale.is_plain else f"mean {scale.mean:.4g}, deviation {scale.deviation:.4g}"
+
+
 def _divergences(space: SearchSpace) -> list[tuple[str, str]]:
     """Each strategy that can weigh the teacher's logits, with each of its divergences."""
     return [
@@ -139,6 +145,9 @@ FAULTS = {
     "means over tokens": Fault(
         "weighed the inner states of a part of a batch by its rows instead of its tokens",
         _tokens_weighed_by_rows,
+    ),
+    "label scale": Fault(
+        "trained on labels of a large scale without standardizing them", _labels_on_a_large_scale
     ),
 }
 

@@ -114,7 +114,19 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
     for precision in dict.fromkeys(_precisions(space)):
         resolve_precision(precision, pick_device())
     dropped = [name for name in space.strategies if _drops_maps(space, name, students)]
-    return Checked(data, unlabelled, data.notes + notes, list(teachers.values()), students, dropped)
+    notes = data.notes + notes + _scale_notes(data)
+    return Checked(data, unlabelled, notes, list(teachers.values()), students, dropped)
+
+
+def _scale_notes(data: TaskData) -> tuple[str, ...]:
+    """A line if models learn standardized labels."""
+    scale = data.kind.label_scale(data.train.labels)
+    if scale.is_plain:
+        return ()
+    return (
+        f"labels: models learn (label - {scale.mean:.4g}) / {scale.deviation:.4g}, by train's mean "
+        "and deviation; predictions and scores are in the labels' unit",
+    )
 
 
 def _teachers(space: SearchSpace, data: TaskData) -> dict[str, PlannedModel]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
 from kdsweep.config import SearchSpace, load_space
+from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.tasks import REGRESSION
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.mended_faults import FAULTS, EarlierSweep
+from kdsweep.sweep.preflight import Checked
 from kdsweep.trial_id import TrialId
 
 # None of these faults asks what the rows or the models are.
@@ -105,3 +109,17 @@ def test_a_trial_that_ran_out_of_memory_counts_as_one_with_accumulation_steps(
         assert touched(sweep) is None
         trial.write_result(TrialResult("diverged", 3, 1.0, micro_batch=micro_batch))
     assert touched(sweep) == "mine-1, which ran out of memory"
+
+
+@pytest.mark.parametrize(("largest", "touched"), [(5000.0, True), (5.0, False)])
+def test_labels_of_a_large_scale_were_not_standardized(
+    largest: float, touched: bool, tmp_path: Path
+) -> None:
+    space = space_of(tmp_path, "regression")
+    labels = np.array([0.0, largest], dtype=np.float32)
+    train = Split("train", (["a", "b"],), labels, "key")
+    data = TaskData(REGRESSION, ("label",), {"train": train}, ())
+    checked = Checked(data, None, (), [], [], [])
+    sweep = EarlierSweep(SweepFolder(tmp_path), space, checked)
+    found = FAULTS["label scale"].touched(sweep)
+    assert found == ("mean 2500, deviation 2500" if touched else None)

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from kdsweep.core.data.batches import evaluation_batches
 from kdsweep.core.data.tokenize import TokenizedSplit
 from kdsweep.core.device import autocast, to_device
+from kdsweep.core.tasks.label_scale import LabelScale
 
 TOKENS_A_BATCH = {"cpu": 2048, "cuda": 65536}
 
@@ -17,6 +18,7 @@ TOKENS_A_BATCH = {"cpu": 2048, "cuda": 65536}
 def predict(model: PreTrainedModel, tokens: TokenizedSplit, dtype: torch.dtype) -> np.ndarray:
     """Raw logits, fp32 [rows, classes], in the order of the rows.
 
+    Those of a regression are in the labels' unit, whatever the model's outputs are standardized by.
     The model runs in eval mode. Afterwards it is in the mode that it was in before.
     """
     was_training = model.training
@@ -33,4 +35,4 @@ def predict(model: PreTrainedModel, tokens: TokenizedSplit, dtype: torch.dtype) 
     sorted_logits = torch.cat(parts).cpu().numpy()
     logits = np.empty_like(sorted_logits)
     logits[np.concatenate(order)] = sorted_logits
-    return logits
+    return LabelScale.of_model(model.config).in_unit(logits)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.errors import ModelError
 
 
@@ -21,6 +22,35 @@ def order_of_outputs(own: Sequence[str], wanted: Sequence[str]) -> list[int] | N
         if sorted(alike) == sorted(names) and len(set(names)) == len(names):
             return [alike.index(name) for name in names]
     return None
+
+
+@torch.no_grad()
+def rescale_outputs(
+    model: PreTrainedModel, wanted: LabelScale, source: str, *, adds_bias: bool = False
+) -> None:
+    """Standardize the model's outputs by `wanted` instead of by its own scale.
+
+    adds_bias: an output layer without a bias gets one, so that the model can't be saved any more.
+    Raises ModelError if the model has no linear output layer, or one without a bias.
+    """
+    now = LabelScale.of_model(model.config)
+    if now != wanted:
+        heads = [
+            module
+            for module in model.modules()
+            if isinstance(module, nn.Linear) and module.out_features == 1
+        ]
+        if heads and heads[-1].bias is None and adds_bias:
+            heads[-1].bias = nn.Parameter(heads[-1].weight.new_zeros(1))
+        if not heads or heads[-1].bias is None:
+            raise ModelError(
+                f"model: the outputs of {source} can't be put on the scale of the labels, because it "
+                "has no linear output layer with a bias; start from a model that isn't fine-tuned"
+            )
+        factor = now.deviation / wanted.deviation
+        heads[-1].weight.mul_(factor)
+        heads[-1].bias.mul_(factor).add_((now.mean - wanted.mean) / wanted.deviation)
+    wanted.write(model.config)
 
 
 @torch.no_grad()

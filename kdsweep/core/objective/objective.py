@@ -21,6 +21,7 @@ from kdsweep.core.objective.distillation_loss import (
 from kdsweep.core.objective.inner_states import Matching
 from kdsweep.core.objective.teacher_mixture import confident_temperature, mixture, teacher_weights
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.errors import TeacherError
 
 
@@ -69,6 +70,7 @@ class Objective:
         self.model = model
         self.labels = labels
         self.logits = logits
+        self.scale = LabelScale.of_model(model.config)
         self.matching = matching
         self.dtype = dtype
         self.weights = np.array([one.weight for one in settings.teachers], dtype=np.float32)
@@ -118,6 +120,9 @@ class Objective:
         total = loss.total * share + sum(now.weights[name] * term for name, term in inner.items())
         parts = [inner.get(name, task * 0) for name in now.weights]
         measured = torch.stack([part.detach() for part in (total, task, distill, *parts)])
+        if not self.scale.is_plain:
+            # Squared errors are shown in the labels' unit, like those on validation.
+            measured[:3] *= self.scale.deviation**2
         if sampled and teacher is not None:
             pulls = gradient_squares(student_logits, teacher, labels, settings, self.kind)
         else:
@@ -135,15 +140,16 @@ class Objective:
     def _targets(
         self, rows: np.ndarray, now: Moment
     ) -> tuple[Tensor | None, Tensor | None, Tensor]:
-        """Teacher logits, teacher weights and labels of these rows.
+        """Teacher logits, teacher weights and labels of these rows, on the scale of the outputs.
 
         The logits of one teacher are [rows, classes], without weights; those of several are
         [rows, teachers, classes].
         """
-        found = {"labels": self.labels[rows]}
+        found = {"labels": self.scale.standard(self.labels[rows])}
         if self.logits and now.alpha != 1:
             each = [logits[rows] for logits in self.logits]
-            found["teacher"] = each[0] if len(each) == 1 else np.stack(each, axis=1)
+            together = each[0] if len(each) == 1 else np.stack(each, axis=1)
+            found["teacher"] = self.scale.standard(together)
         on_device = to_device(found, self.model.device)
         teacher = on_device.get("teacher")
         labels = on_device["labels"]

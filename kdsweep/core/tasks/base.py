@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kdsweep.core.data.raw_values import RawLabels
     from kdsweep.core.evaluation.metric import Metric
     from kdsweep.core.tasks.floor import ValidationLogits
+    from kdsweep.core.tasks.label_scale import LabelScale
 
 # The class number of a row that has no label, which only the teacher teaches. Labels that are
 # floating have NaN instead.
@@ -117,6 +118,12 @@ class TaskKind(ABC):
             f"distill: {name} compares probabilities, and {self.noun} has none: its outputs are "
             f"matched by squared error (leave it out, or '{self.default_divergence}')"
         )
+
+    def label_scale(self, labels: np.ndarray) -> LabelScale:
+        """What the model's outputs are standardized by, from the labels of train."""
+        from kdsweep.core.tasks.label_scale import LabelScale
+
+        return LabelScale()
 
     # --- model ---
 

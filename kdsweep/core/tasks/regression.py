@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from kdsweep.core.data.raw_values import RawLabels
+    from kdsweep.core.tasks.label_scale import LabelScale
 
 
 # Splits have the same share of each tenth of the labels.
@@ -61,6 +62,11 @@ class Regression(TaskKind):
         import numpy as np
 
         return np.full(rows, np.nan, dtype=np.float32)
+
+    def label_scale(self, labels: np.ndarray) -> LabelScale:
+        from kdsweep.core.tasks.label_scale import LabelScale
+
+        return LabelScale.of_labels(labels)
 
     def check_shapes(self, logits: torch.Tensor, labels: torch.Tensor) -> None:
         fits = labels.ndim == 1 and logits.shape == (len(labels), 1)
@@ -117,7 +123,7 @@ class Regression(TaskKind):
             f"answering with the mean of train ({baseline.mean():.3g}; at most "
             f"{baseline.mean() - asked:.3g} is asked for): "
         )
-        if reached > 0.5:
+        if reached > 0.5 and validation.is_checkpoint:
             raise TeacherError(
                 f"{message}its outputs ({outputs.min():.3g} to {outputs.max():.3g}) go with the "
                 f"labels ({labels.min():.3g} to {labels.max():.3g}) but are on another scale; "

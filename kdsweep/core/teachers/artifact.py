@@ -72,6 +72,9 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
         how,
         *cut,
     )
+    if not (scale := data.kind.label_scale(data.train.labels)).is_plain and teacher.model:
+        # Before labels were standardized, such a teacher learned little.
+        key = fingerprint(key, "standardized", scale.mean, scale.deviation)
     # Only settings that differ from their default are in the dump: earlier keys stay the same.
     chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})
     if "folds" in chosen and data.split_rule.number != 1:

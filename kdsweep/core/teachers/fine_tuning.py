@@ -112,7 +112,11 @@ class FineTuning:
         callbacks = replace(self.callbacks, on_epoch=self._keep_epoch)
         settings = fine_tuning_settings(self.task, self.teacher)
         seconds = 0.0
-        inputs = TrialInputs(self.data)
+        # Early outputs may go with the labels and yet hardly differ from each other. A teacher
+        # teaches their values, so it is not a correlation that chooses it. Labels that aren't
+        # standardized keep the rule of 0.1.0.
+        scale = self.data.kind.label_scale(self.data.train.labels)
+        inputs = TrialInputs(self.data, best_by_loss=not scale.is_plain)
         trial = run_trial(settings, self.folder, inputs, self.cache, callbacks, Stopwatch())
         try:
             with closing(trial):

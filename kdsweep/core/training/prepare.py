@@ -98,6 +98,7 @@ class PreparedTrial:
     scaler: torch.amp.GradScaler
     micro_batches: MicroBatches
     finite_watch: FiniteWatch
+    best_by_loss: bool
 
     @property
     def model(self) -> PreTrainedModel:
@@ -178,6 +179,7 @@ def prepare(
         scaler=torch.amp.GradScaler(device.type, enabled=dtype == torch.float16),
         micro_batches=MicroBatches(training.batch_size, training.accumulation_steps),
         finite_watch=FiniteWatch(device),
+        best_by_loss=inputs.best_by_loss,
     )
 
 
@@ -191,7 +193,10 @@ def _load_student(
 ) -> ReadingModel:
     max_length, data = settings.training.max_length, inputs.data
     teacher_folder = inputs.teacher_folder
-    model, tokenizer = load_student(settings.student, data.label_names, teacher_folder, data.kind)
+    scale = data.kind.label_scale(data.train.labels)
+    model, tokenizer = load_student(
+        settings.student, data.label_names, teacher_folder, data.kind, scale
+    )
     source = student_source(settings.student, teacher_folder)
     check_length(model, tokenizer, max_length, source)
     input_format = input_format_of(model, tokenizer, max_length, settings.task.truncation)

@@ -73,12 +73,19 @@ class TrainingState:
         epoch = self.step / self.trial.plan.steps_per_epoch
         now = time.time_ns() // 1_000_000
         self.evaluations.append(Evaluation(self.step, epoch, metrics, self.seconds, now))
-        metric = metric_names.validation(self.trial.settings.task.metric)
-        if self.best_index is None or metrics[metric] > self.best.metrics[metric]:
+        if self.best_index is None or self._is_better(metrics):
             self.best_index = len(self.evaluations) - 1
             self.best_predictions = predictions
             # The last weights stay in the model: no need for a copy.
             self.best_weights = None if self.is_over else self._copied_weights()
+
+    def _is_better(self, metrics: dict[str, float]) -> bool:
+        """Whether an evaluation with these metrics is better than the best one so far."""
+        if self.trial.best_by_loss:
+            loss = metric_names.validation("loss")
+            return metrics[loss] < self.best.metrics[loss]
+        metric = metric_names.validation(self.trial.settings.task.metric)
+        return metrics[metric] > self.best.metrics[metric]
 
     def _copied_weights(self) -> dict[str, Tensor]:
         weights = self.trial.model.state_dict()

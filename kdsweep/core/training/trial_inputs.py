@@ -11,11 +11,16 @@ from kdsweep.core.teachers.artifact import Teacher
 
 @dataclass(frozen=True, eq=False)
 class TrialInputs:
-    """unlabelled: text that only the teachers label; None if the trial uses none."""
+    """unlabelled: text that only the teachers label; None if the trial uses none.
+
+    best_by_loss: the best evaluation is the one with the lowest loss on validation instead of the
+    highest metric.
+    """
 
     data: TaskData
     teachers: tuple[Teacher, ...] = ()
     unlabelled: Split | None = None
+    best_by_loss: bool = False
 
     @property
     def teacher_folder(self) -> Path | None:
