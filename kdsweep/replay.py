@@ -27,8 +27,8 @@ from kdsweep.formatting import count
 from kdsweep.report.model import Report
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.input_check import check_pinned, models_of_trial
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.row_check import check_rows
 from kdsweep.sweep.swept_trial import SweptTrial
 
 COMPARED_VERSIONS = ("torch", "transformers", "numpy")
@@ -147,7 +147,16 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
             f"{trial}: it was never evaluated{state}, so there is nothing to compare"
         )
     settings = recorded.read_settings()
-    check_rows(home, folder, settings.task, unlabelled=True)
+    facts = folder.read_facts()
+    check_pinned(
+        facts.pins,
+        settings.task,
+        models_of_trial(settings),
+        home.cache,
+        sweep=sweep,
+        what_to_do="restore it and replay again",
+        ran_with=facts.kdsweep,
+    )
     # A folder deeper than the sweep's own trials: a driver that starts tidies those.
     target = TrialFolder(folder.root / "replays" / recorded.root.relative_to(folder.root))
     engine = settle_engine(folder.read_config().engine)

@@ -69,7 +69,10 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
     from kdsweep.sweep.results import report
     from kdsweep.terminal.report import show_report, show_reports
 
-    reports = [report(Home(home), name) for name in names]
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    reports = [report(Home(home), name, say) for name in names]
     if len(reports) == 1:
         if as_json:
             print_json(reports[0].to_json())

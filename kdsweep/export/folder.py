@@ -28,11 +28,12 @@ from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
 from kdsweep.export.facts import ExportFacts, OnnxFile, OnnxFiles, QuantizedFile
 from kdsweep.export.onnx_format import OnnxModel
-from kdsweep.export.students import Student, choose, fetch, read_report
+from kdsweep.export.students import Student, choose, fetch
 from kdsweep.report.model import ConfirmResult, ModelCosts, Report
 from kdsweep.serving import write_settings
-from kdsweep.sweep.folders import Home
-from kdsweep.sweep.row_check import check_rows
+from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.input_check import check_pinned
+from kdsweep.sweep.results import report as report_of
 
 ONNX = "onnx/model.onnx"
 INT8 = "onnx/model_int8.onnx"
@@ -65,10 +66,10 @@ def export(
     if formats:
         onnx_format.check_packages()
     folder = home.existing(sweep)
-    report = read_report(home, sweep)
+    report = report_of(home, sweep, say)
     student = choose(home, sweep, report, trial=trial, strategy=strategy)
     if formats:
-        check_rows(home, folder, student.settings.task)
+        _check_same_rows(home, folder, student)
     try:
         with publishing(destination) as beside:
             fetch(home, folder, student, beside)
@@ -86,6 +87,19 @@ def export(
     if not (destination / "README.md").exists():
         raise SettingsConflict(f"{destination} is in use; name a folder that doesn't exist yet")
     return facts
+
+
+def _check_same_rows(home: Home, folder: SweepFolder, student: Student) -> None:
+    facts = folder.read_facts()
+    check_pinned(
+        facts.pins,
+        student.settings.task,
+        (),
+        home.cache,
+        sweep=folder.name,
+        what_to_do="restore it, or export without --onnx and --int8",
+        ran_with=facts.kdsweep,
+    )
 
 
 def _free(destination: Path) -> Path:

@@ -7,16 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.core.files import read_json
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
-from kdsweep.errors import DataError, KdsweepError, did_you_mean
+from kdsweep.errors import KdsweepError, did_you_mean
 from kdsweep.report.model import Report
 from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.results import recorded
-from kdsweep.sweep.results import report as report_of
-from kdsweep.sweep.row_check import check_rows
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.base import RunKey
 from kdsweep.tracking.opening import open_tracking
@@ -86,22 +83,6 @@ def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
             f"no trial of {strategy} has finished in sweep {sweep!r}; see `kdsweep status {sweep}`"
         )
     return TrialId(strategy, best[0])
-
-
-def read_report(home: Home, sweep: str) -> Report:
-    """The sweep's report as of now.
-
-    If the data has changed, the report that was written at the end of the sweep.
-    """
-    folder = home.existing(sweep)
-    try:
-        plan, _ = recorded(home, sweep)
-        check_rows(home, folder, plan.space.task)
-        return report_of(home, sweep)
-    except DataError:
-        if not folder.report.exists():
-            raise
-        return Report.from_json(read_json(folder.report))
 
 
 def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None:

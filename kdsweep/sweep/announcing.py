@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+
+import numpy as np
 
 from kdsweep import metric_names
 from kdsweep.config.loading import Scalar
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import TaskData
+from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.files import write_array
 from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.input_check import check_same_inputs, complete_pins
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.teacher_stage import TeacherStage
 from kdsweep.trial_id import TrialId
@@ -27,8 +31,7 @@ def read_data(sweep: OpenSweep, teachers: TeacherStage) -> TaskData:
         unlabelled, more = load_unlabelled(task, data, sweep.home.cache, say=say)
         shown["unlabelled"] = unlabelled
         notes += more
-    keys = {name: split.key for name, split in shown.items()}
-    sweep.folder.write_facts(replace(sweep.folder.read_facts(), data=keys))
+    _pin(sweep, data, list(shown.values()))
     for note in notes:
         say(f"data: {note}")
     say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
@@ -40,6 +43,19 @@ def read_data(sweep: OpenSweep, teachers: TeacherStage) -> TaskData:
     elif teachers.cached():
         say("teacher: from the cache")
     return data
+
+
+def _pin(sweep: OpenSweep, data: TaskData, splits: Collection[Split]) -> None:
+    """Keep what the sweep's numbers will rest on, and the labels that judge its students.
+
+    Raises DataError if the rows have changed since another run of the sweep.
+    """
+    check_same_inputs(sweep.home, sweep.folder, sweep.plan.space)
+    facts = sweep.folder.read_facts()
+    pins = complete_pins(facts.pins, sweep.plan.space, data, splits)
+    sweep.folder.write_facts(replace(facts, pins=pins))
+    if not sweep.folder.test_labels.exists():
+        write_array(sweep.folder.test_labels, np.asarray(data.test.labels))
 
 
 def ended_line(

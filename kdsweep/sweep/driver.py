@@ -218,7 +218,11 @@ class Driver:
     def _trial_at(self, place: Place, work: Work) -> _Running:
         latency = self.latency.costs(work.settings, place.device)
         folder, cache = self._files(work).root, self.sweep.home.cache
-        return _Running(TrialJob(work.id, work.settings, folder, cache, latency), place, work)
+        pins = self.folder.read_facts().pins
+        job = TrialJob(
+            work.id, work.settings, folder, cache, latency, sweep=self.plan.name, pins=pins
+        )
+        return _Running(job, place, work)
 
     def _start(self, running: _Running) -> None:
         job = running.job

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config.loading import Plain
+from kdsweep.sweep.pins import Pins
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class SweepFacts:
     runs again. experiment: its MLflow experiment. sweep: the sweep file's values as last run,
     without passwords.
     connected: whether the tracker ever answered. tracked: whether the tracker has everything.
-    data: split -> content hash of its rows. teachers: the one that students are measured by comes
-    first. notified: a hash of the end of the sweep that `on_done` was told about.
+    pins: what its numbers rest on. teachers: the one that students are measured by comes first.
+    notified: a hash of the end of the sweep that `on_done` was told about.
     latency: who measures it: `once`, the sweep, for each architecture before its first trial; `each
     trial`, as earlier versions did, its own student when it ends.
     mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
@@ -32,7 +33,7 @@ class SweepFacts:
     sweep: dict[str, Plain]
     connected: bool = False
     tracked: bool = False
-    data: dict[str, str] | None = None
+    pins: Pins = field(default_factory=Pins)
     teachers: tuple[TeacherRecord, ...] = ()
     notified: str | None = None
     latency: Literal["once", "each trial"] = "each trial"
@@ -40,22 +41,28 @@ class SweepFacts:
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: dict[str, Plain] = field(default_factory=dict)
 
+    @property
+    def data(self) -> dict[str, str] | None:
+        """The content hash of each split's rows; None before the rows were read."""
+        return {name: split.key for name, split in self.pins.splits.items()} or None
+
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:
         """What `to_json` wrote, in this version or another one."""
-        names = {one.name for one in fields(cls)} - {"teachers", "plugins", "unknown"}
+        names = {one.name for one in fields(cls)} - {"teachers", "plugins", "pins", "unknown"}
         known = {name: value for name, value in found.items() if name in names}
         # The first versions kept one teacher alone.
         first = [found["teacher"]] if found.get("teacher") is not None else []
         teachers = [TeacherRecord.from_json(one) for one in found.get("teachers") or first]
         known["mended"] = tuple(found.get("mended", ()))
+        pins = Pins.from_json(found.get("pins", {}), found.get("data") or {})
         plugins = {name: (package, at) for name, (package, at) in found.get("plugins", {}).items()}
         unknown = {
             name: value
             for name, value in found.items()
-            if name not in names and name not in ("teacher", "teachers", "plugins")
+            if name not in names and name not in ("data", "teacher", "teachers", "plugins", "pins")
         }
-        return cls(**known, teachers=tuple(teachers), plugins=plugins, unknown=unknown)
+        return cls(**known, teachers=tuple(teachers), pins=pins, plugins=plugins, unknown=unknown)
 
     def to_json(self) -> dict[str, object]:
         """As `sweep.json` holds it; what isn't known yet is left out."""
@@ -72,6 +79,8 @@ class SweepFacts:
         }
         if self.mended:
             values["mended"] = list(self.mended)
+        if self.pins.label_names is not None:
+            values["pins"] = self.pins.to_json()
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

@@ -78,6 +78,7 @@ class SweepFolder:
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
     teachers/     N.npy: what the teacher N of sweep.json put out for the test split
+    test_labels.npy   the labels of the test split, in the order of all logits for it
     """
 
     def __init__(self, root: Path) -> None:
@@ -97,6 +98,7 @@ class SweepFolder:
         self.confirm = root / "confirm"
         self.page = root / "report.html"
         self.teachers = root / "teachers"
+        self.test_labels = root / "test_labels.npy"
 
     def exists(self) -> bool:
         """Whether the sweep was ever run."""

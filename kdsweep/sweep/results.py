@@ -19,15 +19,17 @@ from kdsweep.config.loading import Plain
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import TaskData
-from kdsweep.core.files import fingerprint
+from kdsweep.core.data.rows import Say, TaskData
+from kdsweep.core.files import fingerprint, read_json
 from kdsweep.core.teachers.logits import stored_test_logits
 from kdsweep.core.teachers.selection import made_teachers
 from kdsweep.core.trial_folder import TrialResult
+from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
@@ -105,12 +107,37 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     }
     if not any(students.values()):
         return None
-    data = load_task(plan.space.task, home.cache, publish=False)
-    teachers = _teachers_test_logits(plan, home, data)
-    return TestLogits(data.kind, data.test.labels, students, teachers)
+    labels, teachers = _test_labels(plan, home), _teachers_test_logits(plan, home)
+    return TestLogits(plan.space.task.kind, labels, students, teachers)
 
 
-def _teachers_test_logits(plan: Plan, home: Home, data: TaskData) -> tuple[np.ndarray | None, ...]:
+def _test_labels(plan: Plan, home: Home) -> np.ndarray:
+    """The labels that the sweep's students were judged by, whatever the data holds now."""
+    folder = home.sweep(plan.name)
+    if folder.test_labels.exists():
+        labels: np.ndarray = np.load(folder.test_labels)
+        return labels
+    # Sweeps of version 0.1 have a hash of the rows alone.
+    return _same_data(plan, home).test.labels
+
+
+def _same_data(plan: Plan, home: Home) -> TaskData:
+    """The task's rows. Raises DataError if they aren't those that the sweep ran with."""
+    folder = home.sweep(plan.name)
+    task, facts = plan.space.task, folder.read_facts()
+    check_pinned(
+        facts.pins,
+        task,
+        (),
+        home.cache,
+        sweep=folder.name,
+        what_to_do="restore it to compare students",
+        ran_with=facts.kdsweep,
+    )
+    return load_task(task, home.cache, publish=False)
+
+
+def _teachers_test_logits(plan: Plan, home: Home) -> tuple[np.ndarray | None, ...]:
     """As many as `sweep.json` has teachers, in its order."""
     folder = home.sweep(plan.name)
     number_of_teachers = len(folder.read_facts().teachers)
@@ -118,6 +145,7 @@ def _teachers_test_logits(plan: Plan, home: Home, data: TaskData) -> tuple[np.nd
     if any(file.exists() for file in files):
         return tuple(np.load(file) if file.exists() else None for file in files)
     # Sweeps of version 0.1 have them in the cache alone.
+    data = _same_data(plan, home)
     made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
     if len(made) != number_of_teachers:
         return (None,) * number_of_teachers
@@ -278,11 +306,23 @@ def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:
     )
 
 
-def report(home: Home, name: str) -> Report:
-    """The report of sweep `name` as it stands now. Raises UnknownSweep."""
+def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
+    """The report of sweep `name` as it stands now. Raises UnknownSweep.
+
+    If rows or models have changed since, one line says so. A sweep of version 0.1 kept no labels:
+    there it is the report that was written at the end of the sweep.
+    """
     plan, studies = recorded(home, name)
+    folder = home.sweep(name)
+    if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
+        say(f"{name}: {changes}; {SHOWN_AS_STORED}")
     state = "stopped" if is_open(plan, home, studies) else "done"
-    return build_report(plan, home, studies, state=state)
+    try:
+        return build_report(plan, home, studies, state=state)
+    except DataError:
+        if not folder.report.exists():
+            raise
+        return Report.from_json(read_json(folder.report))
 
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:

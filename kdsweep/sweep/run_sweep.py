@@ -17,6 +17,7 @@ from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
@@ -65,12 +66,16 @@ def run_plan(
         plan = with_sweeps_rules(plan, folder)
     if not fresh and (report := _finished_report(plan, home)) is not None:
         observer.say(f"{plan.name}: all trials are done; nothing to run")
+        if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
+            observer.say(f"{plan.name}: {changes}; {SHOWN_AS_STORED}")
         return report
     if not fresh:
         _check_same_sweep(plan, folder)
     # A mistake in the data is reported within a second or two: torch isn't imported yet.
     startup_timer.enter("data")
     load_task(plan.space.task, home.cache, publish=False)
+    if not fresh:
+        check_same_inputs(home, folder, plan.space)
     startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver

@@ -82,7 +82,15 @@ class TeacherStage:
     def _job(self, *, judge_test: bool) -> TeacherJob:
         space = self.sweep.plan.space
         teachers = tuple(space.teachers())
-        return TeacherJob("teacher", space.task, teachers, self.sweep.home.cache, judge_test)
+        return TeacherJob(
+            "teacher",
+            space.task,
+            teachers,
+            self.sweep.home.cache,
+            judge_test,
+            sweep=self.sweep.plan.name,
+            pins=self.sweep.folder.read_facts().pins,
+        )
 
     # --- how a job ended -------------------------------------------------------------------------
 

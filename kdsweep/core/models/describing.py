@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from transformers import (
 )
 
 from kdsweep.core.data.sources import local_path
-from kdsweep.core.files import file_fingerprint, fingerprint
+from kdsweep.core.files import fingerprint
 from kdsweep.core.models.loading import (
     load_config,
     load_masked_lm,
@@ -23,6 +22,7 @@ from kdsweep.core.models.loading import (
     loading_from,
     with_labels,
 )
+from kdsweep.core.models.model_files import COMMIT, READ, model_files
 from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
@@ -92,32 +92,13 @@ def size_mb(model: nn.Module) -> float:
 
 
 def model_fingerprint(source: str, *, trust_remote_code: bool = False) -> str:
-    """A hash of the content of a model's folder, or of the commit of a model on the Hub."""
-    path = local_path(source, ModelError)
-    if path is None:
-        config = load_config(source, trust_remote_code=trust_remote_code)
-        return fingerprint(source, getattr(config, "_commit_hash", None))
-    if not path.is_dir():
-        raise ModelError(f"model: {source} is not a model folder")
-    files = [
-        file
-        for file in sorted(path.iterdir())
-        if file.suffix in {".json", ".safetensors", ".txt", ".model"}
-    ]
-    return fingerprint(
-        [
-            (
-                file.name,
-                _unchanged_file_fingerprint(file, file.stat().st_mtime_ns, file.stat().st_size),
-            )
-            for file in files
-        ]
-    )
+    """A hash of the content of a model's folder, or of the commit of a model on the Hub.
 
-
-@functools.lru_cache(maxsize=256)
-def _unchanged_file_fingerprint(file: Path, modified: int, size: int) -> str:
-    """A hash of the file's content. A process reads a file again only after it changed, because
-    weights are hundreds of megabytes.
+    With `trust_remote_code` the model's own code is a part of it.
     """
-    return file_fingerprint(file)
+    files = model_files(source, trust_remote_code=trust_remote_code)
+    if local_path(source, ModelError) is None:
+        return fingerprint(source, files.get(COMMIT))
+    # Teachers in the cache have this in their key, so what it hashes stays what it was.
+    names = [name for name in sorted(files, key=Path) if Path(name).suffix in READ | {".py"}]
+    return fingerprint([(name, files[name]) for name in names])

@@ -6,10 +6,11 @@ Jobs travel between processes, so they hold plain values and paths.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsweep.sweep.pins import Pins
 from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class TrialJob:
     """Train a trial in `folder`. A trial that has a checkpoint there resumes from it.
 
     latency: of its architecture, as the sweep has measured it; None: the trial measures its own.
+    sweep: its name. pins: what the numbers of this sweep rest on.
     """
 
     id: TrialId
@@ -29,6 +31,8 @@ class TrialJob:
     folder: Path
     cache: Path
     latency: Mapping[str, float] | None = None
+    sweep: str = ""
+    pins: Pins = field(default_factory=Pins)
 
     @property
     def name(self) -> str:
@@ -39,7 +43,7 @@ class TrialJob:
 class TeacherJob:
     """Fine-tune each teacher and save its logits, for all trials.
 
-    judge_test: save its logits of the test split too.
+    judge_test: save its logits of the test split too. sweep, pins: as of a trial.
     """
 
     name: str
@@ -47,6 +51,8 @@ class TeacherJob:
     teachers: tuple[TeacherSettings, ...]
     cache: Path
     judge_test: bool = False
+    sweep: str = ""
+    pins: Pins = field(default_factory=Pins)
 
 
 @dataclass(frozen=True)

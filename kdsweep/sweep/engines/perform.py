@@ -101,6 +101,11 @@ def perform(
 def _train(
     job: TrialJob, on_step: OnStep, say: Say, stopwatch: Stopwatch, train: Train | None
 ) -> Iterator[Evaluation]:
+    if train is None:
+        from kdsweep.sweep.input_check import check_pinned, models_of_trial
+
+        models = models_of_trial(job.settings)
+        check_pinned(job.pins, job.settings.task, models, job.cache, sweep=job.sweep)
     return (train or _core_train())(
         job.settings,
         job.folder,
@@ -135,8 +140,11 @@ def _make_teachers(job: TeacherJob, on_step: OnStep, say: Say, stopwatch: Stopwa
     from kdsweep.core.data.unlabelled import load_unlabelled
     from kdsweep.core.teachers.logits import teacher_logits
     from kdsweep.core.teachers.selection import prepare_teacher
+    from kdsweep.sweep.input_check import check_pinned
 
     with stopwatch("training"):
+        models = [one.source for one in job.teachers]
+        check_pinned(job.pins, job.task, models, job.cache, sweep=job.sweep)
         data = load_task(job.task, job.cache, say=say)
         splits = list(data.splits) if job.judge_test else ["train", "validation"]
         if job.task.unlabelled is not None:

@@ -1,0 +1,65 @@
+"""What a model is, by content: a hash of each of its files, or the commit of one on the Hub."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from kdsweep.core.data.sources import local_path
+from kdsweep.core.files import file_fingerprint, fingerprint
+from kdsweep.errors import ModelError
+
+COMMIT = "commit"
+# Weights, configs and vocabularies. Others, such as pickled weights, are never read.
+READ = {".json", ".safetensors", ".txt", ".model"}
+# Vocabularies of less common tokenizers.
+READ_BY_FEW = {".bpe", ".codes", ".vocab", ".spm", ".tiktoken", ".dict"}
+
+
+def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, str]:
+    """The content hash of each file that a model is read from, by its path in the model's folder.
+
+    With `trust_remote_code` its Python files too. A model on the Hub has its commit instead; none
+    where that isn't known. Raises ModelError for what is no folder.
+    """
+    path = local_path(source, ModelError)
+    if path is None:
+        from kdsweep.core.models.loading import load_config
+
+        config = load_config(source, trust_remote_code=trust_remote_code)
+        commit = getattr(config, "_commit_hash", None)
+        return {} if commit is None else {COMMIT: commit}
+    found: dict[str, str] = {}
+    for file in _files(path, source, trust_remote_code):
+        stat = file.stat()
+        name = file.relative_to(path).as_posix()
+        found[name] = _unchanged_file_fingerprint(file, stat.st_mtime_ns, stat.st_size)
+    return found
+
+
+def model_stamps(source: str, *, trust_remote_code: bool = False) -> str | None:
+    """A hash of names, times and sizes of these files, without reading them; None on the Hub."""
+    path = local_path(source, ModelError)
+    if path is None:
+        return None
+    files = _files(path, source, trust_remote_code)
+    stats = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
+    return fingerprint(
+        [(name, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
+    )
+
+
+def _files(path: Path, source: str, trust_remote_code: bool) -> list[Path]:
+    if not path.is_dir():
+        raise ModelError(f"model: {source} is not a model folder")
+    top = [file for file in path.iterdir() if file.suffix in READ | READ_BY_FEW]
+    code = path.rglob("*.py") if trust_remote_code else []
+    return sorted({*top, *code})
+
+
+@functools.lru_cache(maxsize=256)
+def _unchanged_file_fingerprint(file: Path, modified: int, size: int) -> str:
+    """A hash of the file's content. A process reads a file again only after it changed, because
+    weights are hundreds of megabytes.
+    """
+    return file_fingerprint(file)
