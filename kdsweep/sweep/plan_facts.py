@@ -11,9 +11,11 @@ from kdsweep.config.loading import Scalar
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
+from kdsweep.errors import DataError, SettingsConflict
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
 from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.random_trials import random_settings
 from kdsweep.sweep.run_sweep import with_sweeps_rules
@@ -151,11 +153,20 @@ def describe(plan: Plan, home: Path) -> PlanFacts:
         ),
         models=[_model_facts("teacher", one, checked, measured) for one in checked.teachers]
         + [_model_facts("student", one, checked, measured) for one in checked.students],
-        notes=[*checked.model_notes, *checked.weight_notes],
+        notes=[*_changed(plan, Home(home)), *checked.model_notes, *checked.weight_notes],
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
         estimate=estimate,
         answers=expected_answers(plan, estimate.slots),
     )
+
+
+def _changed(plan: Plan, home: Home) -> list[str]:
+    """Why `run` would refuse to add trials to a sweep whose rows or models have changed."""
+    try:
+        check_same_inputs(home, home.sweep(plan.name), plan.space)
+    except (DataError, SettingsConflict) as error:
+        return [f"run would refuse: {error}"]
+    return []
 
 
 def _split_facts(split: Split, data: TaskData) -> SplitFacts:

@@ -122,6 +122,8 @@ def test_run_refuses_other_rows_and_names_the_file_and_the_change(
     assert "reviews.csv" in str(refused.value)
     assert "--fresh or --name" in str(refused.value)
     assert (changed / "home" / "sweeps" / "tiny" / "report.json").read_bytes() == report
+    planned = kdsweep(changed, "plan", str(changed / "tiny.yaml"), "--json")
+    assert "run would refuse: sweep 'tiny': the rows of" in json.loads(planned.stdout)["notes"][0]
 
 
 def test_a_finished_sweep_that_is_run_again_says_what_has_changed(changed: Path) -> None:
