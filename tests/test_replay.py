@@ -180,7 +180,8 @@ def test_changed_rows_are_refused_before_any_training(copied: Home, tmp_path: Pa
     other = write_csv(tmp_path / "other.csv", sentences(200, seed=5))
     write_json(trial.settings, settings | {"task": settings["task"] | {"dataset": str(other)}})
     with pytest.raises(
-        DataError, match="the rows of train, validation and test have changed since the sweep was started"
+        DataError,
+        match="the rows of train, validation and test have changed since the sweep was started",
     ):
         replay(copied, "tiny", "finetune-0")
     assert not (copied.sweep("tiny").root / "replays").exists()

@@ -69,5 +69,8 @@ def test_a_sweep_reads_them_counts_them_and_replays_with_them(
     )  # the second view is added to the first
     assert replay(Home(tmp_path), "tiny", "distill-1").verdict == "identical"
     write_csv(more, [(f"{text} film", "") for text, _ in sentences(50, seed=3)])
-    with pytest.raises(DataError, match=r"the rows of unlabelled have changed since .*more.csv; unlabelled: 80 rows, now 50"):
+    with pytest.raises(
+        DataError,
+        match=r"the rows of unlabelled have changed since .*more.csv; unlabelled: 80 rows, now 50",
+    ):
         replay(Home(tmp_path), "tiny", "distill-1")
