@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +122,27 @@ def _share(holds: Callable[[Comparison], bool], sweeps: Iterator[Comparison]) ->
     return float(np.mean([holds(one) for one in sweeps]))
 
 
+def power_of_needed_seeds(world: World, sweeps: int) -> tuple[int, float]:
+    """(the median number of seeds that are said to be needed, how often they show the difference)
+
+    The first strategy is better than each other one by the margin.
+    """
+    needed = [
+        pair.seeds_needed
+        for comparison in world.sweeps(sweeps, seed=1)
+        for pair in comparison.pairs
+        if pair.a == "s0" and pair.seeds_needed
+    ]
+    seeds = int(np.median(needed))
+    shown = [
+        pair.state == "better"
+        for comparison in replace(world, seeds=seeds).sweeps(sweeps, seed=2)
+        for pair in comparison.pairs
+        if pair.a == "s0"
+    ]
+    return seeds, float(np.mean(shown))
+
+
 # --- the measurement -----------------------------------------------------------------------------
 
 
@@ -168,6 +189,11 @@ def verdicts(folder: Path, sweeps: int = 1000) -> list[Row]:
         about = f"{number} strategies at {score}, {seeds} seeds, {test_rows} rows"
         least = 0.95 - _error(sweeps)
         rows.append(Row(f"interval of the best covers: {about}", share, at_least=least))
+    for number in (2, 4):
+        world = World((0.9, *(0.89,) * (number - 1)), (Variation(0.08, 0.8, 0.1),), 5, 5000)
+        seeds, share = power_of_needed_seeds(world, max(10, sweeps // 10))
+        about = f"{number} strategies, {seeds} seeds said to be needed"
+        rows.append(Row(f"a difference of the margin is shown: {about}", share, at_least=0.7))
     return rows
 
 
