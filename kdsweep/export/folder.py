@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ from kdsweep.core.models.loading import (
     own_labels,
     quiet_transformers,
 )
-from kdsweep.core.models.outputs import rescale_outputs
+from kdsweep.core.models.outputs import with_outputs_in_unit
 from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.export import onnx_format
@@ -172,10 +171,8 @@ def _convert(
     """Write the ONNX files into `folder` and measure them on the validation split."""
     say(f"onnx: exporting {student.id.name}")
     scale = LabelScale.of_model(model.config)
-    if not scale.is_plain:
-        # The file's output is in the labels' unit: nobody who runs it reads the config.
-        model = copy.deepcopy(model)
-        rescale_outputs(model, LabelScale(), student.id.name, adds_bias=True)
+    # Nobody who runs the file reads the config.
+    model = with_outputs_in_unit(model, student.id.name)
     onnx_format.convert(model, folder / ONNX)
     whole = OnnxModel(folder / ONNX)
     say("onnx: comparing with torch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -51,6 +52,19 @@ def rescale_outputs(
         heads[-1].weight.mul_(factor)
         heads[-1].bias.mul_(factor).add_((now.mean - wanted.mean) / wanted.deviation)
     wanted.write(model.config)
+
+
+def with_outputs_in_unit(model: PreTrainedModel, source: str) -> PreTrainedModel:
+    """The model, or a copy of it whose outputs have the labels' unit if its own are standardized.
+
+    The copy may have a bias that its family doesn't save. Raises ModelError if the model has no
+    linear output layer.
+    """
+    if LabelScale.of_model(model.config).is_plain:
+        return model
+    model = copy.deepcopy(model)
+    rescale_outputs(model, LabelScale(), source, adds_bias=True)
+    return model
 
 
 @torch.no_grad()

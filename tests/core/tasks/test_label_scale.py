@@ -16,12 +16,13 @@ from kdsweep import serving
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.models.loading import load_classifier, load_config, load_tokenizer
-from kdsweep.core.models.outputs import rescale_outputs
+from kdsweep.core.models.outputs import rescale_outputs, with_outputs_in_unit
 from kdsweep.core.tasks import CLASSIFICATION, REGRESSION
 from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
+from kdsweep.export.onnx_format import OnnxModel, convert
 
 
 def test_large_labels_are_standardized_and_others_left_as_they_are() -> None:
@@ -102,6 +103,22 @@ def test_teacher_and_student_learn_labels_up_to_5000(
         plain = model(**inputs).logits[:, 0].numpy()
     assert served == pytest.approx(expected.mean + expected.deviation * plain, rel=1e-3)
     assert np.corrcoef(served, data.validation.labels[:20])[0, 1] > 0.9
+
+
+@pytest.mark.slow
+def test_an_onnx_file_answers_in_the_labels_unit(tiny: Callable[..., str], tmp_path: Path) -> None:
+    model = load_classifier(tiny("bert"), ("score",), kind=REGRESSION).eval()
+    scale = LabelScale(2500.0, 1700.0)
+    scale.write(model.config)
+    convert(with_outputs_in_unit(model, "bert"), tmp_path / "model.onnx")
+    inputs = {"input_ids": np.arange(5, 15).reshape(2, 5)}
+    inputs |= {"attention_mask": np.ones_like(inputs["input_ids"])}
+    inputs |= {"token_type_ids": np.zeros_like(inputs["input_ids"])}
+    found = OnnxModel(tmp_path / "model.onnx").logits(inputs)
+    with torch.no_grad():
+        plain = model(**{name: torch.from_numpy(one) for name, one in inputs.items()}).logits
+    assert found == pytest.approx(scale.in_unit(plain.numpy()), abs=0.05)
+    assert LabelScale.of_model(model.config) == scale
 
 
 def test_labels_of_an_ordinary_scale_leave_no_trace_in_the_config(
