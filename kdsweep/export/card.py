@@ -61,8 +61,8 @@ def _scale(scale: LabelScale) -> str:
         return ""
     return (
         f"The model's raw output is standardized: multiply it by {scale.deviation:g} and add "
-        f"{scale.mean:g} (`{DEVIATION}` and `{MEAN}` in config.json). `kdsweep.serving` and the ONNX "
-        "files do that themselves."
+        f"{scale.mean:g} (`{DEVIATION}` and `{MEAN}` in config.json). `kdsweep.serving` and the "
+        "ONNX files do that themselves."
     )
 
 

@@ -45,8 +45,9 @@ def rescale_outputs(
             heads[-1].bias = nn.Parameter(heads[-1].weight.new_zeros(1))
         if not heads or heads[-1].bias is None:
             raise ModelError(
-                f"model: the outputs of {source} can't be put on the scale of the labels, because it "
-                "has no linear output layer with a bias; start from a model that isn't fine-tuned"
+                f"model: the outputs of {source} can't be put on the scale of the labels, because "
+                "it has no linear output layer with a bias; start from a model that isn't "
+                "fine-tuned"
             )
         factor = now.deviation / wanted.deviation
         heads[-1].weight.mul_(factor)
