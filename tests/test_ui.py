@@ -89,7 +89,7 @@ def test_the_first_link_opens_the_runs_under_the_verdict_and_they_can_be_grouped
     ):
         assert shown in text, shown
     # The verdict, which is the experiment's description.
-    assert "on the test split" in text
+    assert "on the test split" in text.lower()
     page.get_by_role("button", name="Group by").first.click()
     page.get_by_role("menuitemcheckbox", name="kdsweep.strategy").click()
     for strategy in ("finetune", "distill"):

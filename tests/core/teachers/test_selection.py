@@ -188,7 +188,7 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
             np.testing.assert_allclose(logits[i], theirs, atol=1e-4)
 
     # Validation and test are labeled by the teacher of all rows.
-    whole = prepare_teacher(review_task, quick_teacher(), tmp_path, on_step=no_step)
+    whole = prepare_teacher(review_task, quick_teacher(training=seed), tmp_path, on_step=no_step)
     assert made.key == whole.key and made.folder == whole.folder
     for split in ("validation", "test"):
         np.testing.assert_array_equal(

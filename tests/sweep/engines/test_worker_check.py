@@ -34,7 +34,7 @@ def make(tmp_path: Path) -> Make:
 
 
 def far(packages: dict[str, str | None] | None = None, *, shares_home: bool = True) -> WorkerHost:
-    return WorkerHost("far", 1, "", shares_home, packages or {})
+    return WorkerHost("far", 1, "", shares_home, packages=packages or {})
 
 
 def test_a_machine_that_does_not_share_home_is_refused(make: Make) -> None:
