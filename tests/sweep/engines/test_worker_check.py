@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kdsweep.core.evaluation.latency_figures import Device
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.engines.worker import Worker, WorkerHost
 from kdsweep.sweep.engines.worker_check import WorkerCheck
@@ -34,7 +35,8 @@ def make(tmp_path: Path) -> Make:
 
 
 def far(packages: dict[str, str | None] | None = None, *, shares_home: bool = True) -> WorkerHost:
-    return WorkerHost("far", 1, "", shares_home, packages=packages or {})
+    device = Device(name="a processor", threads=1)
+    return WorkerHost("far", 1, "", shares_home, device, packages or {})
 
 
 def test_a_machine_that_does_not_share_home_is_refused(make: Make) -> None:
