@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdsweep.compare.contrasts import Interval, cost_of_a_factor_of_2, difference
+from kdsweep.compare.families import Family
 from kdsweep.compare.findings import Question
 from kdsweep.compare.records import TrialRecord
 from kdsweep.compare.strategy_costs import Costs, cost_of_strategies
@@ -27,7 +28,6 @@ from kdsweep.core.schedules import PerEpoch, Schedule
 from kdsweep.core.settings import TrialSettings
 from kdsweep.formatting import joined
 
-LEVEL = 0.05  # of all questions together
 # The answer of trials that suffice, at a level: how often it may be wrong.
 Answer = Callable[[float], Question]
 # Trials in a group, and for a curve with three coefficients; fewer say nothing.
@@ -84,7 +84,7 @@ def answer_from_trials(
     answers = []
     for one in asked:
         if not isinstance(one, Question):
-            found = one(LEVEL / family)
+            found = one(Family(family).level)
             one = replace(found, answer=found.answer + together)
         answers.append(one)
     return answers
@@ -124,7 +124,7 @@ def _entry(question: str, answer: str, n: int, found: Interval | None = None) ->
 def _read(metric: str, record: TrialRecord) -> CompleteTrial | None:
     """None unless the trial belongs to the search and is complete."""
     value = record.best(metric)
-    if record.id.phase != "search" or record.state != "complete":
+    if not record.is_complete_search:
         return None
     if value is None or not math.isfinite(value):
         return None

@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 from scipy.stats import rankdata
 
+from kdsweep.compare.families import FALSE_CLAIMS
 from kdsweep.formatting import count
 
-LEVEL = 0.05
 DRAWS = 20_000
 
 
@@ -66,6 +66,6 @@ def _difference_to_show(sweeps: int, strategies: int) -> float:
     reached = np.bincount(widest, minlength=sweeps * (strategies - 1) + 1)[::-1].cumsum()[::-1]
     # Of two strategies over six sweeps, differences are even: 6 is shown, and 5 doesn't occur.
     possible = np.unique(widest)
-    rare = possible[reached[possible] <= LEVEL * DRAWS]
+    rare = possible[reached[possible] <= FALSE_CLAIMS * DRAWS]
     least = rare[0] if len(rare) else sweeps * (strategies - 1) + 1
     return float(least / sweeps)

@@ -24,11 +24,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kdsweep.compare.families import Family
 from kdsweep.compare.findings import SettingsComparison
 from kdsweep.compare.records import SearchPredictions
 from kdsweep.compare.statistics import resampled_scores, scores
 
-FALSE_EXCLUSIONS = 0.05
 SIMULATIONS = 4000
 # With more trials, the range of those with the highest values is simulated, at a stricter level.
 MOST_COMPARED = 200
@@ -44,7 +44,7 @@ class _Noise:
     """What moves the scores of trials that are equal in truth.
 
     of_rows: the covariance of the scores over resampled rows [trials, trials]. of_seeds: variances
-    between seeds, beside what belongs to one seed on one row, that fit the runs of confirm
+    between seeds, without what belongs to one seed on one row, that fit the runs of confirm
     [simulations]; 0 where these don't tell.
     """
 
@@ -81,7 +81,7 @@ def compare_settings(
     """For each strategy with at least two complete trials, those that may be the best."""
     compared = {name: one for name, one in searches.items() if one.complete > 1}
     known = [name for name, one in compared.items() if one.is_known]
-    level = FALSE_EXCLUSIONS / max(1, len(known))
+    level = Family(len(known)).level
     return {
         name: _compare(metric, one, level, draws, seed)
         if one.is_known

@@ -13,7 +13,6 @@ from scipy.optimize import brentq
 # scipy.stats' own quantiles, without their checks, which cost fifty times as much.
 from scipy.special import chdtri, stdtrit
 
-FALSE_CLAIMS = 0.05  # the largest share of sweeps with a false statement, in each family
 POWER = 0.8
 MOST_SEEDS = 10_000
 LEAST_P = 1e-12

@@ -22,9 +22,10 @@ from itertools import combinations
 
 import numpy as np
 
+from kdsweep.compare.families import Family
 from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate, Pair, TeacherState
 from kdsweep.compare.spread import spread_of
-from kdsweep.compare.verdicts import Compared, Family, PairRules, judge_pair, within
+from kdsweep.compare.verdicts import Compared, PairRules, judge_pair, within
 from kdsweep.core.evaluation.metric_table import metric_named
 
 WEIGHTS_AT_ONCE = 400_000  # rows x draws: they stay in the processor's cache
@@ -73,7 +74,7 @@ def compare(
 
 
 class _Judged:
-    """Every student's and teacher's score, as the rows are and as they are drawn.
+    """Every student's and teacher's score, on the real rows and on resampled ones.
 
     All are judged on the same draws.
     """

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from kdsweep.compare.families import Family
 from kdsweep.compare.findings import Pair
 from kdsweep.compare.spread import (
-    FALSE_CLAIMS,
     MOST_SEEDS,
     SeedsNeeded,
     Spread,
@@ -41,34 +41,14 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Family:
-    """Statements of which at most 5% of sweeps may contain a false one.
-
-    Each of `statements` has an equal share of these 5% (Bonferroni). A pair is one statement:
-    "better" is false where the two are equal, "equivalent" where they differ by the margin or more,
-    so only one of the two can be false. Holm's steps don't hold for both together: a pair that is
-    shown to differ could still be called equivalent, and keeps its share.
-    """
-
-    statements: int
-
-    @property
-    def level(self) -> float:
-        """The chance of a false statement that each one may have."""
-        return FALSE_CLAIMS / max(1, self.statements)
-
-    @property
-    def tail(self) -> float:
-        """The chance on each side of an interval."""
-        return self.level / 2
-
-    def corrected(self, p: float) -> float:
-        return min(1.0, p * max(1, self.statements))
-
-
-@dataclass(frozen=True)
 class PairRules:
-    """How pairs are judged. span: from the metric's lowest to its highest value."""
+    """How pairs are judged.
+
+    family: all pairs. A pair is one statement: "better" is false where the two are equal,
+    "equivalent" where they differ by the margin or more, so only one of the two can be false.
+    Holm's steps don't hold for both together: a pair that is shown to differ could still be called
+    equivalent, and keeps its share. span: from the metric's lowest to its highest value.
+    """
 
     family: Family
     margin: float

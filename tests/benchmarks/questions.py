@@ -18,8 +18,9 @@ import optuna
 from measuring import Row
 
 from kdsweep.compare.contrasts import cost_of_a_factor_of_2, difference
+from kdsweep.compare.families import FALSE_CLAIMS
 from kdsweep.compare.findings import Question
-from kdsweep.compare.questions import LEVEL, CompleteTrial, answer_from_trials
+from kdsweep.compare.questions import CompleteTrial, answer_from_trials
 from kdsweep.config.sweep import AshaPruner, SweepConfig, TpeSampler
 from kdsweep.sweep.samplers_and_pruners import make_sampler
 
@@ -239,7 +240,7 @@ def covered_by_the_cost_of_a_rate(top: float, curvature: float, trials: int, swe
     for _ in range(sweeps):
         octaves = draw.uniform(0, math.log2(HIGHEST / LOWEST), trials)
         values = -curvature * (octaves - top) ** 2 + draw.normal(size=trials)
-        best, found = cost_of_a_factor_of_2(octaves, values, LEVEL)
+        best, found = cost_of_a_factor_of_2(octaves, values, FALSE_CLAIMS)
         truth = curvature
         if best in (octaves.min(), octaves.max()):
             inside = best + (1 if best == octaves.min() else -1)
@@ -255,7 +256,7 @@ def covered_by_a_difference(noise: Noise, sizes: tuple[int, int], sweeps: int) -
         found = difference(
             [3 + noise(draw, a) for _ in range(sizes[0])],
             [noise(draw, b) for _ in range(sizes[1])],
-            LEVEL,
+            FALSE_CLAIMS,
         )
         hits += found.low <= 3 <= found.high
     return 100 * hits / sweeps
@@ -309,7 +310,7 @@ def _coverage(sweeps: int) -> list[Row]:
 
 
 def _at_most(what: str, shares: list[float]) -> Row:
-    return Row(what, max(shares), "%", 100 * LEVEL, None, min(shares), max(shares))
+    return Row(what, max(shares), "%", 100 * FALSE_CLAIMS, None, min(shares), max(shares))
 
 
 def _at_least(what: str, shares: list[float]) -> Row:
