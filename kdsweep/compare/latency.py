@@ -19,7 +19,7 @@ def cost_the_same(
     measured_once: whether latency is that of the architecture. Where each trial measured its own,
     students of one architecture are alike whatever they measured.
     """
-    found = [one for one in records if _is_complete(one)]
+    found = [one for one in records if one.is_complete_search and _student(one)]
     costs = {
         tuple(
             ModelShape.of_student(one.settings)
@@ -104,7 +104,3 @@ def _of_each_trial(records: Sequence[TrialRecord]) -> str | None:
 def _student(record: TrialRecord) -> Mapping[str, float]:
     result = record.result
     return (result.student if result else None) or {}
-
-
-def _is_complete(record: TrialRecord) -> bool:
-    return record.id.phase == "search" and record.state == "complete" and bool(_student(record))

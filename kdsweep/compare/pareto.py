@@ -25,7 +25,7 @@ def pareto(
 def _measured(metric: str, costs: Mapping[str, str], record: TrialRecord) -> ParetoEntry | None:
     """None unless the trial belongs to the search and is complete."""
     result = record.result
-    if record.id.phase != "search" or record.state != "complete" or result is None:
+    if not record.is_complete_search or result is None:
         return None
     if result.best is None or not result.student:
         return None

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kdsweep.compare.findings import Pair
+from kdsweep.trial_id import TrialId
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Choice:
     first_choice: str
     candidates: tuple[str, ...]
     equivalent: tuple[str, ...]
+
+
+def best_on_validation(reached: Mapping[TrialId, float]) -> TrialId | None:
+    """Whose student is kept: the highest value; of equals, the seed that comes first."""
+    return max(reached, key=lambda one: (reached[one], -(one.seed_index or 0)), default=None)
 
 
 def recommend(

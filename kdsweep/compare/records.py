@@ -30,6 +30,11 @@ class TrialRecord:
     evaluations: tuple[Evaluation, ...] = ()
     result: TrialResult | None = None
 
+    @property
+    def is_complete_search(self) -> bool:
+        """Whether it is a trial of the search that was trained to its end."""
+        return self.id.phase == "search" and self.state == "complete"
+
     def best(self, metric: str) -> float | None:
         """The task's metric on validation, of the best evaluation; None if there is none."""
         values = [one.metrics[metric_names.validation(metric)] for one in self.evaluations]

@@ -33,7 +33,7 @@ def cost_of_strategies(metric: str, records: Sequence[TrialRecord], costs: Costs
     finished: dict[str, list[float]] = {strategy: [] for strategy in costs.slot_hours}
     for record in records:
         value = record.best(metric)
-        if record.id.phase != "search" or record.state != "complete" or record.result is None:
+        if not record.is_complete_search or record.result is None:
             continue
         if value is not None and math.isfinite(value):
             finished.setdefault(record.id.strategy, []).append(record.result.seconds)

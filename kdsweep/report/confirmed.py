@@ -8,7 +8,7 @@ import numpy as np
 
 from kdsweep import metric_names
 from kdsweep.compare.findings import Comparison, Pair
-from kdsweep.compare.recommendation import Running, recommend
+from kdsweep.compare.recommendation import Running, best_on_validation, recommend
 from kdsweep.compare.records import TrialRecord
 from kdsweep.report.model import ConfirmResult, Recommendation, StrategyResult, TeacherFacts
 from kdsweep.trial_id import TrialId
@@ -79,8 +79,8 @@ def recommendation(
     chosen = recommend(means, pairs, costs)
     if chosen is None:
         return None
-    trials = reached[chosen.strategy]
-    student = max(trials, key=lambda trial: (trials[trial], -(trial.seed_index or 0)))
+    student = best_on_validation(reached[chosen.strategy])
+    assert student is not None
     return Recommendation(
         strategy=chosen.strategy,
         trial=student.number,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from kdsweep import metric_names
+from kdsweep.compare.recommendation import best_on_validation
 from kdsweep.config import Plan
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
@@ -58,12 +59,14 @@ def finished(folder: SweepFolder, runs: Iterable[ConfirmRun]) -> dict[ConfirmRun
 
 def best_confirmed(metric: str, results: Mapping[ConfirmRun, TrialResult]) -> ConfirmRun | None:
     """The run whose student is kept: the best on validation. The test split has no say in it."""
-    reached = {
-        run: result.best.metrics[metric_names.validation(metric)]
-        for run, result in results.items()
-        if result.state == "complete" and result.best
-    }
-    return max(reached, key=lambda run: (reached[run], -(run.id.seed_index or 0)), default=None)
+    best = best_on_validation(
+        {
+            run.id: result.best.metrics[metric_names.validation(metric)]
+            for run, result in results.items()
+            if result.state == "complete" and result.best
+        }
+    )
+    return next((run for run in results if run.id == best), None)
 
 
 class ConfirmQueue:
