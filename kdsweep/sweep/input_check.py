@@ -15,6 +15,7 @@ from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.models.model_files import model_files, model_stamps
 from kdsweep.core.settings import TaskSettings, TrialSettings
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict, first_few
+from kdsweep.formatting import joined
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.pins import ModelPin, Pins, RowsPin
 
@@ -150,14 +151,14 @@ def changed_rows(
 
 def _rows_in_words(task: TaskSettings, differences: Mapping[str, str], ran_with: str) -> str:
     names = list(differences)
-    listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     details = "; ".join(f"{name}: {found}" for name, found in differences.items())
     files = ", ".join(dict.fromkeys(_file_of(task, name) for name in names))
     read = ""
     if ran_with != __version__:
         read = f" (or kdsweep {ran_with} read them in another way)"
     return (
-        f"the rows of {listed} have changed since the sweep was started{read} ({files}; {details})"
+        f"the rows of {joined(names)} have changed since the sweep was started{read} "
+        f"({files}; {details})"
     )
 
 

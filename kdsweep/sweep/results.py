@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
@@ -107,18 +108,22 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     }
     if not any(students.values()):
         return None
-    labels, teachers = _test_labels(plan, home), _teachers_test_logits(plan, home)
+
+    @cache
+    def data() -> TaskData:
+        return _same_data(plan, home)
+
+    labels, teachers = _test_labels(folder, data), _teachers_test_logits(plan, home, data)
     return TestLogits(plan.space.task.kind, labels, students, teachers)
 
 
-def _test_labels(plan: Plan, home: Home) -> np.ndarray:
+def _test_labels(folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:
     """The labels that the sweep's students were judged by, whatever the data holds now."""
-    folder = home.sweep(plan.name)
     if folder.test_labels.exists():
         labels: np.ndarray = np.load(folder.test_labels)
         return labels
     # Sweeps of version 0.1 have a hash of the rows alone.
-    return _same_data(plan, home).test.labels
+    return data().test.labels
 
 
 def _same_data(plan: Plan, home: Home) -> TaskData:
@@ -137,7 +142,9 @@ def _same_data(plan: Plan, home: Home) -> TaskData:
     return load_task(task, home.cache, publish=False)
 
 
-def _teachers_test_logits(plan: Plan, home: Home) -> tuple[np.ndarray | None, ...]:
+def _teachers_test_logits(
+    plan: Plan, home: Home, data: Callable[[], TaskData]
+) -> tuple[np.ndarray | None, ...]:
     """As many as `sweep.json` has teachers, in its order."""
     folder = home.sweep(plan.name)
     number_of_teachers = len(folder.read_facts().teachers)
@@ -145,11 +152,10 @@ def _teachers_test_logits(plan: Plan, home: Home) -> tuple[np.ndarray | None, ..
     if any(file.exists() for file in files):
         return tuple(np.load(file) if file.exists() else None for file in files)
     # Sweeps of version 0.1 have them in the cache alone.
-    data = _same_data(plan, home)
     made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
     if len(made) != number_of_teachers:
         return (None,) * number_of_teachers
-    return tuple(stored_test_logits(teacher, data, cache=home.cache) for _, teacher in made)
+    return tuple(stored_test_logits(teacher, data(), cache=home.cache) for _, teacher in made)
 
 
 def read_search_predictions(
