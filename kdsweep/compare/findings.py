@@ -75,7 +75,7 @@ class Pair:
 class AgainstTeacher:
     """A strategy's mean over seeds minus its teacher, on the same examples.
 
-    It is about this teacher as it is, not about fine-tuning it again. ci95: the intervals of all
+    It is about this one teacher, not about fine-tuning it again. ci95: the intervals of all
     strategies hold together in 95% of sweeps; None with one seed.
     """
 

@@ -126,7 +126,8 @@ def _divergences(space: SearchSpace) -> list[tuple[str, str]]:
 # In the order in which they were found. Names stand in sweep.json and never change.
 FAULTS = {
     "padding": Fault(
-        "padded batches so that answers for a row depended on the rows beside it", _wrongly_padded
+        "padded batches so that answers for a row depended on the other rows of its batch",
+        _wrongly_padded,
     ),
     "attention maps": Fault(
         "compared attention maps after the student had dropped parts of them", _dropped_maps

@@ -241,7 +241,9 @@ def run_on(
     opened: list[Slots] = []
 
     def call(places: tuple[Place, ...], *assignments: str) -> Slots:
-        def open_slots(sweep: object, folder: object, on_event: OnEvent, *rest: Any, **more: Any):  # type: ignore[no-untyped-def]
+        def open_slots(
+            sweep: object, folder: object, on_event: OnEvent, *rest: Any, **more: Any
+        ) -> Slots:
             opened.append(Slots(places, on_event))
             return opened[-1]
 

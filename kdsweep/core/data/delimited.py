@@ -112,7 +112,12 @@ def _parse(
 ) -> list[_Record]:
     """Every row that isn't blank. Raises csv.Error for a wrong quote if `strict`."""
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=strict)  # type: ignore[arg-type]
+    reader = csv.reader(
+        lines,
+        delimiter=separator,
+        quoting=quoting,  # type: ignore[arg-type]
+        strict=strict,
+    )
     found = []
     first = 1
     for fields in reader:

@@ -130,7 +130,7 @@ def _read_parquet(path: Path, wanted: Container[str] | None) -> RawTable:
     from pyarrow import parquet
 
     file = parquet.ParquetFile(path)
-    # pandas keeps its row numbers in a column of their own.
+    # pandas writes its row numbers as one more column.
     names = [name for name in file.schema_arrow.names if not name.startswith("__index_level_")]
     read = [name for name in names if wanted is None or name in wanted]
     table = file.read(columns=read)

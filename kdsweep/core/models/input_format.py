@@ -173,7 +173,8 @@ def _settle_side(model: PreTrainedModel, tried: TokenizedSplit) -> tuple[Padding
     if not sees_padding(model, replace(tried, padding=turned)):
         return turned, (
             f"{name_of(model)}: padded on the {other}; with padding on the {padding.side}, its "
-            "tokenizer's side, what it answers for a row would depend on the rows beside it",
+            "tokenizer's side, what it answers for a row would depend on the other rows of its "
+            "batch",
         )
     return replace(padding, by_length=True), (
         f"{name_of(model)}: only rows of the same length share a batch, because a "
@@ -264,7 +265,7 @@ def _logits(model: PreTrainedModel, tokens: TokenizedSplit, rows: np.ndarray) ->
     try:
         with torch.random.fork_rng(devices=[]), quiet_transformers():
             logits: np.ndarray = model(**inputs).logits.double().cpu().numpy()
-    # A model may have code of its own, which raises what it likes.
+    # A model's own code may raise any error.
     except Exception as error:
         length = int(tokens.lengths[rows].max())
         raise ModelError(

@@ -37,7 +37,7 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) ->
 
 
 def _is_table_of_positions(name: str, module: nn.Module) -> bool:
-    """Whether the module gives each position a vector of its own.
+    """Whether the module has one vector for each position.
 
     `wpe` in GPT-2, `embed_positions` in BART, `positions_embed` in GPT. CANINE's are of characters'
     hashes.

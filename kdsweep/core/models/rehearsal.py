@@ -106,7 +106,7 @@ def _problem(model: PreTrainedModel, tokens: TokenizedSplit, *, training: bool) 
             try:
                 with torch.no_grad(), quiet_transformers():
                     logits = model(**inputs).logits
-            # A model may have code of its own, which raises what it likes.
+            # A model's own code may raise any error.
             except Exception as error:
                 return first_line(error)
             if tuple(logits.shape) != (len(rows), model.config.num_labels):
