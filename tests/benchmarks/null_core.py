@@ -32,7 +32,7 @@ SECONDS_BETWEEN_STEPS = 0.25
 SPACE = """\
 name: "null"
 task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
-student: {{model: none}}
+student: {{model: "{model}"}}
 strategies:
   finetune:
     alpha: 1.0
@@ -52,7 +52,11 @@ def make_plan(folder: Path, *assignments: str) -> Plan:
     rows = [(i, *labels[i % 2]) for i in range(200)]
     lines = [f"the film is {word} {i},{label}\n" for i, word, label in rows]
     (folder / "rows.csv").write_text("text,label\n" + "".join(lines), encoding="utf-8")
-    (folder / "null.yaml").write_text(SPACE.format(data=folder / "rows.csv"), encoding="utf-8")
+    # A sweep keeps what its models are made of; nothing is read from this one.
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "model" / "config.json").write_text("{}", encoding="utf-8")
+    space = SPACE.format(data=folder / "rows.csv", model=folder / "model")
+    (folder / "null.yaml").write_text(space, encoding="utf-8")
     return load(folder / "null.yaml", assignments=("confirm={seeds: 0}", *assignments))
 
 

@@ -46,5 +46,6 @@ def test_a_student_with_the_labels_in_another_order_keeps_its_answers(
     with torch.no_grad():
         before = model.eval()(**rows).logits[0].tolist()
         after = student.eval()(**rows).logits[0].tolist()
-    assert after == pytest.approx([before[1], before[2], before[0]])
+    # Rows of a matrix in another order are multiplied in another order: equal but for rounding.
+    assert after == pytest.approx([before[1], before[2], before[0]], abs=1e-5)
     assert tuple(student.config.id2label.values()) == names
