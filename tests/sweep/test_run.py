@@ -373,12 +373,26 @@ def test_a_teacher_that_knows_nothing_is_an_error_with_its_accuracy(
     assert [run.info.status for run in runs(Home(tmp_path))] == ["FAILED"]
 
 
+TPE = "{type: tpe, startup_trials: 1}"
+
+
 @pytest.mark.parametrize(
-    "sampler", ["{type: random}", "{type: gp, startup_trials: 1}", "{type: tpe, startup_trials: 1}"]
-)
-@pytest.mark.parametrize(
-    "pruner",
-    ["{type: none}", "{type: median, startup_trials: 1}", "{type: asha}", "{type: hyperband}"],
+    ("sampler", "pruner"),
+    [
+        ("{type: random}", "{type: none}"),
+        (TPE, "{type: hyperband}"),
+        *(
+            pytest.param(sampler, pruner, marks=pytest.mark.slow)
+            for sampler, pruner in [
+                ("{type: gp, startup_trials: 1}", "{type: asha}"),
+                (TPE, "{type: none}"),
+                (TPE, "{type: asha}"),
+                (TPE, "{type: median, startup_trials: 1}"),
+                ("{type: random}", "{type: asha}"),
+                ("{type: random}", "{type: hyperband}"),
+            ]
+        ),
+    ],
 )
 def test_every_sampler_and_pruner_runs(
     sampler: str,
@@ -387,8 +401,6 @@ def test_every_sampler_and_pruner_runs(
     tmp_path: Path,
     done: tuple[Home, dict[str, Any], list[str]],
 ) -> None:
-    if "gp" in sampler and "asha" not in pruner:
-        pytest.skip("one pruner is enough for the slowest sampler")
     (tmp_path / "cache").symlink_to(done[0].cache)
     one = (SEARCH, "trials=3", "strategies.combined=", "strategies.finetune=", "training.epochs=1")
     report = run(

@@ -92,6 +92,7 @@ def test_a_server_that_was_killed_has_everything_once_in_the_end(
     assert_whole(Home(tmp_path / "home"), six_trials, server.uri, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_server_that_stays_away_costs_no_trial_and_gets_everything_later(
     space: Path,
     tmp_path: Path,

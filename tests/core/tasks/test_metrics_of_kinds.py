@@ -130,9 +130,7 @@ def test_a_regression_teacher_must_beat_the_mean_of_train() -> None:
     with pytest.raises(
         TeacherError, match=r"\(0\.\d+ to 0\.\d+\) go with the labels .* another scale"
     ):
-        check_floor(
-            REGRESSION, "pearson", labels, names, labels[:, None] / 5.5, is_checkpoint=True
-        )
+        check_floor(REGRESSION, "pearson", labels, names, labels[:, None] / 5.5, is_checkpoint=True)
     # One that was fine-tuned on these labels has only learned too little so far.
     with pytest.raises(TeacherError, match="train it for longer"):
         check_floor(REGRESSION, "pearson", labels, names, labels[:, None] / 5.5)
