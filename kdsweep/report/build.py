@@ -102,7 +102,7 @@ def summarize(
         verdict=_verdict(metric, compared, recommended, teacher, strategies, facts.margin),
         margin=facts.margin,
         recommended=recommended,
-        more_tests=_more_tests(metric, teachers[0] if teachers else None, records),
+        more_tests=_more_tests(metric, teachers[0] if teachers else None, records, test),
         pareto=facts.pareto,
         latencies=facts.latencies,
         latency_note=latency_in_words(facts.latencies, records),
@@ -158,9 +158,15 @@ def _teacher(metric: str, record: TeacherRecord, estimate: Estimate | None) -> T
 
 
 def _more_tests(
-    metric: str, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
+    metric: str,
+    teacher: TeacherRecord | None,
+    records: Sequence[TrialRecord],
+    test: TestLogits | None,
 ) -> dict[str, MoreTest]:
-    """For each further test split: the teacher's score, and each strategy's by seed."""
+    """For each further test split: the teacher's score, and each strategy's by seed.
+
+    Nothing is said about their difference.
+    """
     scores: dict[str, dict[str, list[float]]] = {}
     for run in runs_of_confirm(records):
         for name, value in ((run.result.test if run.result else None) or {}).items():
@@ -168,9 +174,14 @@ def _more_tests(
             if split and judged == metric:
                 scores.setdefault(split, {}).setdefault(run.id.strategy, []).append(value)
     of_teacher = (teacher.test if teacher else None) or {}
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for split, found in (test.on_more_tests if test else {}).items():
+        (estimate,) = compare(metric, found.labels, {}, [found.predictions]).teachers
+        intervals[split] = estimate.interval if estimate else None
     return {
         split: MoreTest(
             teacher=of_teacher.get(f"{split}/{metric}"),
+            teacher_ci95=intervals.get(split),
             strategies={strategy: tuple(values) for strategy, values in by_strategy.items()},
         )
         for split, by_strategy in scores.items()

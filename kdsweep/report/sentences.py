@@ -21,7 +21,9 @@ def more_tests_in_words(report: Report) -> dict[str, str]:
             f"{strategy} {np.mean(values):.4f} ({count(len(values), 'seed')})"
             for strategy, values in found.strategies.items()
         ]
-        teacher = [] if found.teacher is None else [f"the teacher {found.teacher:.4f}"]
+        teacher = []
+        if found.teacher is not None:
+            teacher = [f"the teacher {_teacher_score(found.teacher, found.teacher_ci95)}"]
         out[split] = f"{report.metric} " + ", ".join([*means, *teacher])
     return out
 

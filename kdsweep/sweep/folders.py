@@ -78,6 +78,7 @@ class SweepFolder:
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
     teachers/     N.npy: what the teacher N of sweep.json put out for the test split
+                  0-SPLIT.npy: what the first one predicts on each of `more_tests`, and its labels
     test_labels.npy   the labels of the test split, in the order of all logits for it
     """
 
@@ -107,6 +108,10 @@ class SweepFolder:
     def teacher_test_logits(self, number: int) -> Path:
         """What the teacher with this number in `sweep.json` put out for the test split."""
         return self.teachers / f"{number}.npy"
+
+    def teacher_predictions(self, split: str) -> Path:
+        """What the first teacher of `sweep.json` predicts on one of `more_tests`."""
+        return self.teachers / f"0-{split}.npy"
 
     # --- trials ----------------------------------------------------------------------------------
 

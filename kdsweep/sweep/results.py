@@ -22,9 +22,9 @@ from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say, TaskData
 from kdsweep.core.files import fingerprint, read_json
-from kdsweep.core.teachers.logits import stored_test_logits
+from kdsweep.core.teachers.logits import stored_logits
 from kdsweep.core.teachers.selection import made_teachers
-from kdsweep.core.trial_folder import TrialResult
+from kdsweep.core.trial_folder import TrialResult, read_predictions
 from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
@@ -114,7 +114,12 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
         return _same_data(plan, home)
 
     labels, teachers = _test_labels(folder, data), _teachers_test_logits(plan, home, data)
-    return TestLogits(plan.space.task.kind, labels, students, teachers)
+    on_more_tests = {
+        split: found
+        for split in plan.space.task.splits.more_tests
+        if (found := read_predictions(folder.teacher_predictions(split))) is not None
+    }
+    return TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
 
 
 def _test_labels(folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:
@@ -155,7 +160,7 @@ def _teachers_test_logits(
     made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
     if len(made) != number_of_teachers:
         return (None,) * number_of_teachers
-    return tuple(stored_test_logits(teacher, data(), cache=home.cache) for _, teacher in made)
+    return tuple(stored_logits(teacher, data(), cache=home.cache) for _, teacher in made)
 
 
 def read_search_predictions(

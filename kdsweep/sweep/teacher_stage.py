@@ -15,8 +15,9 @@ from kdsweep.core.evaluation.latency_figures import ModelShape
 from kdsweep.core.files import fingerprint, write_array, write_atomically
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
-from kdsweep.core.teachers.logits import stored_test_logits, teacher_test
+from kdsweep.core.teachers.logits import stored_logits, teacher_test
 from kdsweep.core.teachers.selection import cached_teacher, made_teachers
+from kdsweep.core.trial_folder import Predicted, write_predictions
 from kdsweep.errors import TeacherError
 from kdsweep.sweep.engines.events import Ended
 from kdsweep.sweep.engines.jobs import TeacherJob
@@ -156,9 +157,15 @@ class TeacherStage:
         folder = self.sweep.folder
         for number, (_, teacher) in enumerate(made):
             # Kept with the sweep, because the cache may be cleaned.
-            logits = stored_test_logits(teacher, data, cache=self.sweep.home.cache)
+            logits = stored_logits(teacher, data, cache=self.sweep.home.cache)
             if logits is not None:
                 write_array(folder.teacher_test_logits(number), np.asarray(logits))
+        for name, split in data.more_tests.items():
+            best = made[0][1]
+            logits = stored_logits(best, data, cache=self.sweep.home.cache, split=name)
+            if logits is not None:
+                predicted = Predicted(split.labels, data.kind.predictions(np.asarray(logits)))
+                write_predictions(folder.teacher_predictions(name), predicted)
         folder.write_facts(replace(folder.read_facts(), teachers=tuple(records)))
 
     def _record(
