@@ -143,7 +143,8 @@ FAULTS = {
         _views_that_the_teacher_saw,
     ),
     "high temperatures": Fault(
-        f"computed divergences at temperatures above {HIGHEST_WITHOUT_FP64:,.0f} from rounding errors",
+        f"computed divergences at temperatures above {HIGHEST_WITHOUT_FP64:,.0f} from rounding "
+        "errors",
         _rounded_divergence,
     ),
     "means over tokens": Fault(
