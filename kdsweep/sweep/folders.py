@@ -135,6 +135,14 @@ class SweepFolder:
                     started.append(TrialId.parse(file.parent.name, phase))
         return started
 
+    def ended_confirm_runs(self, strategy: str, number: int | None = None) -> list[TrialId]:
+        """The strategy's runs of confirm that have a result. number: only those of this trial."""
+        ended = [
+            TrialId.parse(file.parent.name, "confirm")
+            for file in sorted(self.confirm.glob("*-seed-*/result.json"))
+        ]
+        return [one for one in ended if one.strategy == strategy and number in (None, one.number)]
+
     def find_trial(self, name: str) -> TrialId:
         """The started trial with this name. Raises UnknownSweep with the names that exist."""
         started = self.started_trials()

@@ -28,7 +28,7 @@ from kdsweep.core.trial_folder import TrialResult, read_predictions
 from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
-from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished
+from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished, not_shown
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
 from kdsweep.sweep.latency_file import LatencyFile
@@ -270,7 +270,9 @@ def _outcome(
         TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
         _best_trial(plan, folder, studies, strategy),
         slot_hours=seconds / 3600,
-        seeds_asked=plan.sweep.confirm.seeds,
+        seeds_asked=max(
+            plan.sweep.confirm.seeds, len(confirmations(plan, folder, studies, strategy))
+        ),
         settings_comparison=settings,
     )
 
@@ -327,6 +329,8 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
     folder = home.sweep(name)
     if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
         say(f"{name}: {changes}; {SHOWN_AS_STORED}")
+    if (line := not_shown(plan, folder, studies)) is not None:
+        say(f"{name}: {line}")
     state = "stopped" if is_open(plan, home, studies) else "done"
     try:
         return build_report(plan, home, studies, state=state)
