@@ -13,6 +13,7 @@ from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.config.sweep import MARGIN
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
@@ -48,7 +49,7 @@ class ReportFacts:
     teacher_seconds: slot time for teachers; None where it wasn't recorded.
     """
 
-    margin: float = 0.01
+    margin: float = MARGIN
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
