@@ -44,34 +44,35 @@ class TeacherStage:
         self.is_started = not space.needs_teacher
         self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
         self._worker_failures = 0
-        # The teachers that were in the cache before the sweep made one; None until it starts to.
-        self._found: frozenset[str] | None = None
 
     def first_job(self) -> TeacherJob | None:
         """The job that makes the teachers; None once it was started."""
         if self.is_started:
             return None
         self.is_started = True
-        if self._found is None:
-            self._found = self._found_in_cache()
+        folder = self.sweep.folder
+        facts = folder.read_facts()
+        if facts.teachers_found is None:
+            # Written before the job starts: a sweep that dies finds what it made itself.
+            folder.write_facts(replace(facts, teachers_found=self._found_in_cache()))
         return self._job(judge_test=False)
 
-    def _found_in_cache(self) -> frozenset[str]:
+    def _found_in_cache(self) -> tuple[str, ...]:
         """The names of the teachers that are there before the sweep makes one.
 
-        A sweep that runs again finds those that it made itself; what it recorded of them stays.
+        An earlier version's sweep finds those that it made itself; what it recorded of them stays.
         """
         space = self.sweep.plan.space
         recorded = {one.name: one.from_cache for one in self.sweep.folder.read_facts().teachers}
-        found = set()
+        found = []
         for settings in space.teachers():
             from_cache = recorded.get(settings.words)
             if from_cache is None and settings.words not in recorded:
                 cache = self.sweep.home.cache
                 from_cache = cached_teacher(space.task, settings, cache) is not None
             if from_cache:
-                found.add(settings.words)
-        return frozenset(found)
+                found.append(settings.words)
+        return tuple(found)
 
     def judging_job(self) -> TeacherJob | None:
         """The job that saves the teachers' logits of the test split; None once it was started."""
@@ -202,5 +203,5 @@ class TeacherStage:
             name=settings.words,
             selected=selected,
             seconds=teacher.seconds,
-            from_cache=settings.words in (self._found or ()),
+            from_cache=settings.words in (self.sweep.folder.read_facts().teachers_found or ()),
         )
