@@ -21,7 +21,6 @@ from kdsweep.config.extremes import numbers_in
 from kdsweep.config.teacher_values import TeacherValues
 from kdsweep.config.values import AnyOf, ScheduleValue
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.files import read_json
 from kdsweep.core.models.describing import parameter_count
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.models.loading import load_config, with_labels
@@ -356,7 +355,7 @@ def evidence(
     home: Home, name: str, advised: Approach, approaches: Mapping[str, Approach]
 ) -> Evidence | None:
     """What one sweep showed, and whether the rule says so too; None if no trial finished."""
-    report = Report.from_json(read_json(home.sweep(name).report))
+    report = Report.read(home.sweep(name).report)
     reached = {
         strategy: found.reached
         for strategy, found in report.strategies.items()

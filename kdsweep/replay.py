@@ -18,7 +18,7 @@ import torch
 from kdsweep import __version__, metric_names
 from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.device import pick_device
-from kdsweep.core.files import locked, read_json
+from kdsweep.core.files import locked
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
@@ -316,7 +316,7 @@ def _same(recorded: float, replayed: float | None) -> bool:
 def reasons(folder: SweepFolder, recorded: SweptTrial, device: str, threads: int) -> list[str]:
     """What may explain a difference, as far as it was recorded; certain reasons come first."""
     found = []
-    report = Report.from_json(read_json(folder.report)) if folder.report.exists() else None
+    report = Report.read(folder.report) if folder.report.exists() else None
     then = dict(report.reproduce.versions) if report and report.reproduce else {}
     then["kdsweep"] = folder.read_facts().kdsweep
     now = {name: version(name) for name in COMPARED_VERSIONS} | {"kdsweep": __version__}

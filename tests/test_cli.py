@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from conftest import sentences, write_csv
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from kdsweep.cli import main
+from kdsweep.cli.options import print_any_character, print_json
 
 COMMANDS = sorted(main.commands)
 
@@ -251,3 +253,16 @@ def test_a_model_or_column_that_cannot_be_used_is_one_line(
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "home").exists()
+
+
+def test_letters_that_the_terminal_does_not_have_are_shown_as_well_as_can_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
+    print_json({"label": "高評価 é"})
+    print_any_character()
+    sys.stdout.write("高評価 é")
+    sys.stdout.flush()
+    as_json, text = written.getvalue().decode("latin-1").rsplit("\n", 1)
+    assert json.loads(as_json) == {"label": "高評価 é"} and text == "??? é"

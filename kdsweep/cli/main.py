@@ -8,7 +8,12 @@ import click
 
 from kdsweep import __version__
 from kdsweep.cli.drafting_commands import advise, init
-from kdsweep.cli.options import json_option, one_line_errors, print_json
+from kdsweep.cli.options import (
+    json_option,
+    one_line_errors,
+    print_any_character,
+    print_json,
+)
 from kdsweep.cli.passwords import hide_passwords
 from kdsweep.cli.result_commands import compare, export, replay, status, ui
 from kdsweep.cli.sweep_commands import plan, run, worker
@@ -63,4 +68,5 @@ for command in (run, worker, plan, init, advise, status, compare, replay, export
 def command_line() -> None:
     """What `kdsweep` runs in a shell."""
     hide_passwords()
+    print_any_character()
     main(prog_name="kdsweep")

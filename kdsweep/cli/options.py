@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -33,7 +34,7 @@ class _OneLine(click.ClickException):
 
 
 def one_line_errors(command: Command) -> Command:
-    """Turns a KdsweepError into one line and its exit status."""
+    """Turns an error of kdsweep, or of a disk, into one line and its exit status."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -41,6 +42,11 @@ def one_line_errors(command: Command) -> Command:
             command(*args, **kwargs)
         except KdsweepError as error:
             raise _OneLine(" ".join(str(error).split()), error.exit_status) from error
+        except OSError as error:
+            # Click knows what to do when nobody reads what is printed.
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise _OneLine(f"{error.filename or 'output'}: {error.strerror or error}", 1) from error
         except KeyboardInterrupt:
             raise _OneLine("stopped; run the same command again to resume", 130) from None
 
@@ -48,8 +54,20 @@ def one_line_errors(command: Command) -> Command:
 
 
 def print_json(facts: object) -> None:
-    json.dump(facts, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """As JSON. A terminal that can't show a letter gets its number, so that nothing is lost."""
+    text = json.dumps(facts, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(facts, indent=2)
+    sys.stdout.write(f"{text}\n")
+
+
+def print_any_character() -> None:
+    """Show `?` for what the terminal's encoding doesn't have, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 home_option = click.option(

@@ -13,9 +13,12 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
+from urllib.parse import quote
 
 import numpy as np
+
+from kdsweep.errors import KdsweepError, first_line
 
 
 def write_atomically(
@@ -57,7 +60,34 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """What the file holds. Raises KdsweepError if it is missing or damaged."""
+    with whole(path):
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """What the file holds. Raises KdsweepError if it is missing or damaged."""
+    with whole(path):
+        found: np.ndarray = np.load(path, mmap_mode=mmap_mode)
+        return found
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[None]:
+    """Raises KdsweepError, which names the file, if what reads it inside finds it missing or cut
+    short: a copy that ended early, a folder that was removed to make room.
+    """
+    try:
+        yield
+    # A validation error of pydantic is a ValueError.
+    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+        reason = first_line(error)
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
+        raise KdsweepError(
+            f"{path} can't be read: {reason}; restore it (in the cache, delete it; a sweep can "
+            "start over with --fresh)"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -98,6 +128,38 @@ def locked(file: Path, waiting: Callable[[], object]) -> Iterator[None]:
         except BlockingIOError:
             waiting()
             fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def only_read(folder: Path) -> bool:
+    """Whether nothing can be written to the folder, or to the place where it would be made."""
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    return not os.access(there, os.W_OK)
+
+
+def sqlite_address(database: Path) -> str:
+    """The SQLite file for SQLAlchemy. On a disk that can only be read, it is opened to read.
+
+    SQLite then can't make the files of a write-ahead log. Without such a log it needn't look for
+    one; with one, both of its files are there.
+    """
+    if not database.exists() or not only_read(database.parent):
+        return f"sqlite:///{database}"
+    log = database.with_name(f"{database.name}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    as_it_is = "" if has_log else "&immutable=1"
+    return f"sqlite:///file:{quote(str(database))}?mode=ro{as_it_is}&uri=true"
+
+
+@contextlib.contextmanager
+def made_alone(database: Path) -> Iterator[None]:
+    """Inside, no other process makes this SQLite file: two that create its tables get in each
+    other's way. A folder that can only be read needs no lock.
+    """
+    if only_read(database.parent):
+        yield
+        return
+    with locked(database.with_name(f".{database.name}.lock"), lambda: None):
         yield
 
 

@@ -22,7 +22,15 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from kdsweep.core.files import publishing, read_json, write_array, write_atomically, write_json
+from kdsweep.core.files import (
+    publishing,
+    read_array,
+    read_json,
+    whole,
+    write_array,
+    write_atomically,
+    write_json,
+)
 from kdsweep.core.models.loading import save_model
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import SettingsConflict
@@ -69,7 +77,7 @@ class TrialResult:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """A split's labels and what a model predicts for its rows, both [rows, ...]."""
+    """A split's labels and what a student predicts for its rows, both [rows, ...]."""
 
     labels: np.ndarray
     predictions: np.ndarray
@@ -122,7 +130,8 @@ class TrialFolder:
             )
 
     def read_settings(self) -> TrialSettings:
-        return TrialSettings.model_validate_json(self.settings.read_text(encoding="utf-8"))
+        with whole(self.settings):
+            return TrialSettings.model_validate_json(self.settings.read_text(encoding="utf-8"))
 
     @property
     def is_over(self) -> bool:
@@ -132,10 +141,11 @@ class TrialFolder:
     def read_result(self) -> TrialResult | None:
         if not self.result.exists():
             return None
-        found = read_json(self.result)
-        if found["best"] is not None:
-            found["best"] = Evaluation(**found["best"])
-        return TrialResult(**found)
+        with whole(self.result):
+            found = read_json(self.result)
+            if found["best"] is not None:
+                found["best"] = Evaluation(**found["best"])
+            return TrialResult(**found)
 
     def write_result(self, result: TrialResult) -> None:
         write_json(self.result, asdict(result))
@@ -144,10 +154,11 @@ class TrialFolder:
     def read_evaluations(self) -> list[Evaluation]:
         if not self.metrics.exists():
             return []
-        return [
-            Evaluation(**json.loads(line))
-            for line in self.metrics.read_text(encoding="utf-8").splitlines()
-        ]
+        with whole(self.metrics):
+            return [
+                Evaluation(**json.loads(line))
+                for line in self.metrics.read_text(encoding="utf-8").splitlines()
+            ]
 
     def write_evaluations(self, evaluations: list[Evaluation]) -> None:
         lines = "".join(json.dumps(asdict(evaluation)) + "\n" for evaluation in evaluations)
@@ -188,15 +199,23 @@ class TrialFolder:
 
     def read_test_logits(self) -> np.ndarray:
         """The student's logits for the test split, fp32 [rows, classes]."""
-        found: np.ndarray = np.load(self.test_logits)
-        return found
+        return read_array(self.test_logits)
 
     def write_validation_predictions(self, found: Predicted) -> None:
-        write_predictions(self.validation_predictions, found)
+        """One array [2, rows, ...]: the labels, then the predictions.
+
+        The labels make the file complete: it can be read where the data set is gone.
+        """
+        write_array(self.validation_predictions, _smallest(found))
 
     def read_validation_predictions(self) -> Predicted | None:
         """What the student of `best` predicts; None for a trial of version 0.1.0."""
-        return read_predictions(self.validation_predictions)
+        if not self.validation_predictions.exists():
+            return None
+        both = read_array(self.validation_predictions)
+        # A metric may subtract, and a small integer would overflow.
+        wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
+        return Predicted(wide[0], wide[1])
 
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
@@ -210,24 +229,6 @@ def _save_tensors(state: SavedState, file: BinaryIO) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
-
-
-def write_predictions(file: Path, found: Predicted) -> None:
-    """One array [2, rows, ...]: the labels, then the predictions.
-
-    The labels make the file complete: it can be read where the data set is gone.
-    """
-    write_array(file, _smallest(found))
-
-
-def read_predictions(file: Path) -> Predicted | None:
-    """What `write_predictions` wrote; None if there is no such file."""
-    if not file.exists():
-        return None
-    both = np.load(file)
-    # A metric may subtract, and a small integer would overflow.
-    wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
-    return Predicted(wide[0], wide[1])
 
 
 def _smallest(found: Predicted) -> np.ndarray:

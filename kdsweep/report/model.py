@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Protocol, Self
 
 from pydantic import (
@@ -22,6 +23,7 @@ from kdsweep.compare.findings import (
     SettingsComparison,
 )
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
+from kdsweep.core.files import read_json, whole
 from kdsweep.core.settings import TrialSettings
 from kdsweep.trial_id import TrialId
 
@@ -40,6 +42,12 @@ class _Part(BaseModel):
     def from_json(cls, data: object) -> Self:
         """What `to_json` wrote, in this version or an older one."""
         return cls.model_validate(data)
+
+    @classmethod
+    def read(cls, file: Path) -> Self:
+        """What the file holds. Raises KdsweepError if it is missing or damaged."""
+        with whole(file):
+            return cls.from_json(read_json(file))
 
     def to_json(self) -> Json:
         return self.model_dump(mode="json")
@@ -179,13 +187,9 @@ class Recommendation(_Part):
 
 
 class MoreTest(_Part):
-    """A further test split (`task.splits.more_tests`): the metric of the teacher, and by seed.
-
-    teacher_ci95: for the choice of the split's rows; None where its predictions weren't kept.
-    """
+    """A further test split (`task.splits.more_tests`): the metric of the teacher, and by seed."""
 
     teacher: float | None
-    teacher_ci95: tuple[float, float] | None = None
     strategies: dict[str, tuple[float, ...]]
 
 

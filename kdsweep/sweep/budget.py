@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from kdsweep.config.sweep import Budget
-from kdsweep.core.files import read_json, write_json
+from kdsweep.core.files import read_json, whole, write_json
 from kdsweep.report.model import SlotUse
 
 # What a slot's time goes to. asking: it is free while the driver writes and asks for a trial.
@@ -37,9 +37,12 @@ class TimeSpent:
     @classmethod
     def read(cls, file: Path) -> Self:
         """What a clock saved; nothing was spent if there is no file."""
-        found = {"teacher_seconds": None} | read_json(file) if file.exists() else {}
-        names = [one.name for one in fields(cls)]
-        return cls(**{name: found[name] for name in names if name in found})
+        if not file.exists():
+            return cls()
+        with whole(file):
+            found = {"teacher_seconds": None} | read_json(file)
+            names = [one.name for one in fields(cls)]
+            return cls(**{name: found[name] for name in names if name in found})
 
     def spend(self, purposes: dict[str, float]) -> None:
         """Add the seconds that a slot spent, by purpose."""

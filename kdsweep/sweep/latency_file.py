@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency, Device, ModelShape
-from kdsweep.core.files import read_json, write_json
+from kdsweep.core.files import read_json, whole, write_json
 
 FORMAT = 1
 
@@ -22,8 +22,11 @@ class LatencyFile:
     @classmethod
     def read(cls, file: Path) -> Self:
         """Empty where nothing was measured."""
-        found = read_json(file)["architectures"] if file.exists() else []
-        return cls(file, map(ArchitectureLatency.model_validate, found))
+        if not file.exists():
+            return cls(file)
+        with whole(file):
+            found = read_json(file)["architectures"]
+            return cls(file, map(ArchitectureLatency.model_validate, found))
 
     @property
     def architectures(self) -> tuple[ArchitectureLatency, ...]:

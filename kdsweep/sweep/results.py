@@ -21,14 +21,14 @@ from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say, TaskData
-from kdsweep.core.files import fingerprint, read_json
-from kdsweep.core.teachers.logits import stored_logits
+from kdsweep.core.files import fingerprint, read_array
+from kdsweep.core.teachers.logits import stored_test_logits
 from kdsweep.core.teachers.selection import made_teachers
-from kdsweep.core.trial_folder import TrialResult, read_predictions
+from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
-from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished, not_shown
+from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
 from kdsweep.sweep.latency_file import LatencyFile
@@ -114,19 +114,13 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
         return _same_data(plan, home)
 
     labels, teachers = _test_labels(folder, data), _teachers_test_logits(plan, home, data)
-    on_more_tests = {
-        split: found
-        for split in plan.space.task.splits.more_tests
-        if (found := read_predictions(folder.teacher_predictions(split))) is not None
-    }
-    return TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
+    return TestLogits(plan.space.task.kind, labels, students, teachers)
 
 
 def _test_labels(folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:
     """The labels that the sweep's students were judged by, whatever the data holds now."""
     if folder.test_labels.exists():
-        labels: np.ndarray = np.load(folder.test_labels)
-        return labels
+        return read_array(folder.test_labels)
     # Sweeps of version 0.1 have a hash of the rows alone.
     return data().test.labels
 
@@ -155,12 +149,12 @@ def _teachers_test_logits(
     number_of_teachers = len(folder.read_facts().teachers)
     files = [folder.teacher_test_logits(number) for number in range(number_of_teachers)]
     if any(file.exists() for file in files):
-        return tuple(np.load(file) if file.exists() else None for file in files)
+        return tuple(read_array(file) if file.exists() else None for file in files)
     # Sweeps of version 0.1 have them in the cache alone.
     made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
     if len(made) != number_of_teachers:
         return (None,) * number_of_teachers
-    return tuple(stored_logits(teacher, data(), cache=home.cache) for _, teacher in made)
+    return tuple(stored_test_logits(teacher, data(), cache=home.cache) for _, teacher in made)
 
 
 def read_search_predictions(
@@ -270,9 +264,7 @@ def _outcome(
         TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
         _best_trial(plan, folder, studies, strategy),
         slot_hours=seconds / 3600,
-        seeds_asked=max(
-            plan.sweep.confirm.seeds, len(confirmations(plan, folder, studies, strategy))
-        ),
+        seeds_asked=plan.sweep.confirm.seeds,
         settings_comparison=settings,
     )
 
@@ -329,15 +321,13 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
     folder = home.sweep(name)
     if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
         say(f"{name}: {changes}; {SHOWN_AS_STORED}")
-    if (line := not_shown(plan, folder, studies)) is not None:
-        say(f"{name}: {line}")
     state = "stopped" if is_open(plan, home, studies) else "done"
     try:
         return build_report(plan, home, studies, state=state)
     except DataError:
         if not folder.report.exists():
             raise
-        return Report.from_json(read_json(folder.report))
+        return Report.read(folder.report)
 
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:

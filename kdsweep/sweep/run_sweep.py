@@ -13,7 +13,6 @@ from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, SettingsConflict
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -116,7 +115,7 @@ def _finished_report(plan: Plan, home: Home) -> Report | None:
     facts = folder.read_facts()
     if as_trained(facts.identity) != as_trained(plan.identity) or not facts.tracked:
         return None
-    report = Report.from_json(read_json(folder.report))
+    report = Report.read(folder.report)
     if report.state != "done":
         return None
     from kdsweep.sweep.results import is_open, open_studies

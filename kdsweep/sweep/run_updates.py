@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from kdsweep import metric_names
-from kdsweep.core.settings import TeacherSettings, TrialSettings
+from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.sweep.swept_trial import SweptTrial, Tracked
@@ -32,7 +32,7 @@ def trial_update(files: SweptTrial, tracked: Tracked, *, paused: bool) -> tuple[
         metrics += once(_final_metrics(result), ended)
     update = RunUpdate(
         state=state,
-        params=trial_params(read_settings(files)) if tracked.run_id is None else {},
+        params=trial_params(files.read_settings()) if tracked.run_id is None else {},
         tags=_tags(files, result),
         metrics=metrics,
         started=start_time(evaluations),
@@ -93,10 +93,6 @@ def _teacher_metrics(teacher: Teacher, metric: str, test: Mapping[str, float]) -
     for name, value in test.items():
         metrics[metric_names.test(name)] = value
     return metrics
-
-
-def read_settings(files: SweptTrial) -> TrialSettings:
-    return TrialSettings.model_validate_json(files.settings.read_text(encoding="utf-8"))
 
 
 def evaluation_metrics(evaluations: Iterable[Evaluation]) -> list[MetricValue]:

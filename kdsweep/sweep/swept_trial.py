@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from kdsweep.core.files import read_json, write_atomically, write_json
+from kdsweep.core.files import read_json, whole, write_atomically, write_json
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.trial_id import TrialId
 
@@ -47,7 +47,10 @@ class SweptTrial(TrialFolder):
         self.error = root / "error.txt"
 
     def read_tracked(self) -> Tracked:
-        return Tracked(**read_json(self.tracked)) if self.tracked.exists() else Tracked()
+        if not self.tracked.exists():
+            return Tracked()
+        with whole(self.tracked):
+            return Tracked(**read_json(self.tracked))
 
     def write_tracked(self, tracked: Tracked) -> None:
         write_json(self.tracked, asdict(tracked))

@@ -7,9 +7,19 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 
-from kdsweep.core.files import fingerprint, publishing, read_json, write_atomically, write_json
+from kdsweep.core.files import (
+    fingerprint,
+    publishing,
+    read_array,
+    read_json,
+    write_array,
+    write_atomically,
+    write_json,
+)
+from kdsweep.errors import KdsweepError
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002])
@@ -86,3 +96,25 @@ def test_fingerprints_depend_on_parts_and_types_but_not_on_the_order_of_keys() -
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert fingerprint(b"ab") != fingerprint("ab")
     assert len(fingerprint("ä")) == 16
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"a": 1, "b', b"\xff\xfe"])
+def test_a_file_that_is_missing_or_cut_short_is_named_in_one_line(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    for read, name in ((read_json, "facts.json"), (read_array, "labels.npy")):
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(KdsweepError, match=f"{name} can't be read: .*; restore it") as caught:
+            read(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_an_array_that_is_cut_short_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "logits.npy"
+    write_array(path, np.arange(40.0))
+    path.write_bytes(path.read_bytes()[:200])
+    for mode in (None, "r"):
+        with pytest.raises(KdsweepError, match="logits.npy can't be read"):
+            read_array(path, mode)

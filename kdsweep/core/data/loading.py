@@ -15,7 +15,7 @@ from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows, rule_of
 from kdsweep.core.data.strata import FEWEST_TEXTS
-from kdsweep.core.files import fingerprint, locked
+from kdsweep.core.files import fingerprint, locked, only_read
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import first_few
 
@@ -36,8 +36,9 @@ def load_task(
     """The task's rows: read, checked, and given to splits.
 
     With `cache` they are written there for every other process and mapped into memory, so that no
-    process holds the texts. Without it, or if they aren't there yet and `publish` is off, nothing
-    is written and the rows are in memory, for the next call in this process too.
+    process holds the texts. Without it, or if they aren't there yet and `publish` is off (or the
+    disk can only be read), nothing is written and the rows are in memory, for the next call in this
+    process too.
 
     Raises DataError, which says what is wrong, where, and what to do.
     """
@@ -51,7 +52,7 @@ def load_task(
         return _in_memory(task, settings, source)
     folder = cache_folder(cache, settings, source)
     if not folder.is_dir():
-        if not publish:
+        if not publish or only_read(folder.parent):
             return _in_memory(task, settings, source)
         with locked(
             folder.with_suffix(".lock"),

@@ -12,6 +12,8 @@ from typing import BinaryIO, overload
 import numpy as np
 import numpy.typing as npt
 
+from kdsweep.core.files import read_array
+
 
 class GrowingArray:
     """A .npy file of one dimension to which arrays are appended.
@@ -60,8 +62,7 @@ def map_array(path: Path) -> np.ndarray:
 
     It is a plain ndarray, because each slice of a np.memmap costs some microseconds.
     """
-    mapped: np.ndarray = np.load(path, mmap_mode="r").view(np.ndarray)
-    return mapped
+    return read_array(path, mmap_mode="r").view(np.ndarray)
 
 
 def joined_arrays(arrays: Sequence[np.ndarray]) -> np.ndarray:

@@ -21,7 +21,7 @@ from kdsweep.core.data.encode import (
 )
 from kdsweep.core.data.mapped_arrays import GrowingArray, map_array
 from kdsweep.core.data.rows import Say, Split
-from kdsweep.core.files import fingerprint, locked, publishing, read_json, write_json
+from kdsweep.core.files import fingerprint, locked, publishing, read_array, read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -159,10 +159,10 @@ def tokenize_split(
                     _tokenize_into(beside, split, tokenizer, input_format, say)
     types = None
     if input_format.token_types:
-        types = np.load(folder / "token_type_ids.npy", mmap_mode="r")
+        types = read_array(folder / "token_type_ids.npy", mmap_mode="r")
     lengths = folder / "lengths.npy"
     return TokenizedSplit(
-        input_ids=np.load(folder / "input_ids.npy", mmap_mode="r"),
+        input_ids=read_array(folder / "input_ids.npy", mmap_mode="r"),
         token_type_ids=types,
         offsets=map_array(folder / "offsets.npy"),
         labels=split.labels,

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from kdsweep.core.data.encode import Padding
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.device import pick_device
-from kdsweep.core.files import fingerprint, read_json, write_json
+from kdsweep.core.files import fingerprint, only_read, read_json, write_json
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
@@ -96,7 +96,8 @@ def find_teacher(folder: Path) -> Teacher | None:
         if padding.is_mended:
             return None
         found["padding"] = padding.to_json()
-        write_json(facts, found)
+        if not only_read(folder):
+            write_json(facts, found)
     if found["training_folder"] is not None:
         found["training_folder"] = Path(found["training_folder"])
     return Teacher(folder=folder, **found)

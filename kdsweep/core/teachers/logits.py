@@ -20,6 +20,7 @@ from kdsweep.core.files import (
     file_fingerprint,
     fingerprint,
     locked,
+    read_array,
     read_json,
     write_array,
     write_json,
@@ -61,7 +62,7 @@ def teacher_logits(
             else:
                 logits = _answers_of(teacher, data, rows, cache, say)
             write_logits(file, logits)
-    return check_logits(np.load(file, mmap_mode="r"), data, file, split)
+    return check_logits(read_array(file, mmap_mode="r"), data, file, split)
 
 
 def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say: Say) -> np.ndarray:
@@ -136,13 +137,11 @@ def teacher_test(
     return by_split(judged)
 
 
-def stored_logits(
-    teacher: Teacher, data: TaskData, *, cache: Path, split: str = "test"
-) -> np.ndarray | None:
-    """The teacher's logits for a split, or None if they were never computed."""
-    if not logits_file(teacher.key, data.splits[split], cache).exists():
+def stored_test_logits(teacher: Teacher, data: TaskData, *, cache: Path) -> np.ndarray | None:
+    """The teacher's logits for the test split, or None if they were never computed."""
+    if not logits_file(teacher.key, data.test, cache).exists():
         return None
-    return teacher_logits(teacher, data, cache=cache, split=split)
+    return teacher_logits(teacher, data, cache=cache, split="test")
 
 
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
