@@ -18,6 +18,7 @@ from types import FrameType
 
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.tracking.home_database import follow_home
 
 HOST = "127.0.0.1"
 FIRST_PORT = 5000
@@ -49,6 +50,7 @@ def serve(
         raise KdsweepError(
             f"--port: {port} is in use on {HOST}; choose another one, or leave --port out"
         )
+    follow_home(uri, home.artifacts)
     say(f"starting MLflow's UI for {home.root} ... (takes some seconds)")
     server = _start(uri, home, port)
     before = signal.signal(signal.SIGTERM, _interrupt)

@@ -6,6 +6,9 @@ tests/fixtures/make_home.py says what is in it.
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,12 +190,8 @@ def test_a_replayed_trial_gives_the_same_numbers(old_home: Path, name: str, tria
 
 def test_a_replay_of_a_confirming_run_gives_the_same_test_scores(old_home: Path) -> None:
     confirmed = sorted((old_home / "home" / "sweeps" / "reviews" / "confirm").glob("distill-*"))
-    done = kdsweep(old_home, "replay", "reviews", confirmed[0].name, "--json")
-    found = json.loads(done.stdout)
-    if same_bits(old_home):
-        assert (found["verdict"], done.exit_code) == ("identical", 0)
-    else:
-        assert found["largest"]["size"] < 1e-5
+    found = facts(old_home, "replay", "reviews", confirmed[0].name)
+    assert found["verdict"] == "identical" or not same_bits(old_home)
 
 
 @pytest.mark.parametrize("name", ["reviews", "scores", "tags"])
@@ -242,3 +241,47 @@ def test_the_runs_of_the_home_are_in_mlflow(old_home: Path) -> None:
     run = client.get_run(version.run_id)
     assert run.data.tags["kdsweep.sweep"] == "reviews"
     assert Path(run.info.artifact_uri.removeprefix("file://"), "student", "MLmodel").exists()
+
+
+def test_a_home_that_can_only_be_read_is_shown_compared_and_exported(
+    old_home: Path, tmp_path: Path
+) -> None:
+    seen = tmp_path / "read only"
+    seen.mkdir()
+    mount = ["mount", "--bind", str(old_home), str(seen)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a folder read-only")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(seen)], check=True)
+        before = files(seen / "home")
+        started = time.monotonic()
+        for arguments in (("status",), ("compare",)):
+            done = kdsweep(seen, *arguments, "reviews")
+            assert done.exit_code == 0, done.output
+        done = kdsweep(seen, "export", "reviews", str(tmp_path / "student"))
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "student" / "model.safetensors").exists()
+        # A database that can't be written isn't one that may answer later.
+        assert time.monotonic() - started < 120
+        assert files(seen / "home") == before
+    finally:
+        # Databases may still be open.
+        subprocess.run(["umount", "-l", str(seen)], check=True)
+
+
+def test_a_damaged_file_is_named_in_one_line_by_every_command_that_reads_it(old_home: Path) -> None:
+    sweep = old_home / "home" / "sweeps" / "reviews"
+    trial = next(iter(sorted((sweep / "trials").iterdir())))
+    confirmed = next(iter(sorted((sweep / "confirm").iterdir())))
+    damaged = [sweep / "clock.json", trial / "result.json", confirmed / "test_logits.npy"]
+    for file in damaged:
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        named = [kdsweep(old_home, command, "reviews") for command in ("status", "compare")]
+        lines = [done.stderr.strip() for done in named if done.exit_code == 1]
+        assert lines and all(f"{file} can't be read" in line for line in lines)
+        assert all(done.exit_code == 0 or isinstance(done.exception, SystemExit) for done in named)
+        file.write_bytes(whole)
+    shutil.rmtree(trial)
+    line = kdsweep(old_home, "status", "reviews").stderr.strip()
+    assert f"{trial / 'settings.json'} can't be read: No such file" in line

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+from rich.table import Table
+
 from kdsweep.sweep.plan_facts import SplitFacts
+from kdsweep.terminal.console import open_console
 from kdsweep.terminal.plan import spread_of_labels
 
 
@@ -18,3 +22,17 @@ def test_a_split_with_few_labels_shows_them_in_their_order() -> None:
     assert spread_of_labels(SplitFacts(4, labels={"b": 1, "a": 3})) == "b 25.0%, a 75.0%"
     numbers = SplitFacts(4, values={"least": 0.5, "mean": 2.0})
     assert spread_of_labels(numbers) == "least 0.5, mean 2"
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """A label may look like rich's markup or like an emoji's name."""
+    table = Table(title="m[v2]")
+    table.add_column("[bold]")
+    table.add_row("[spam] 50.0%, [/spam] 25.0%, :smile: 25.0%")
+    console = open_console()
+    console.print(table)
+    console.print("tags: [spam], [/spam], :smile:", style="bold")
+    shown = capsys.readouterr().out
+    for name in ("m[v2]", "[bold]", "[spam] 50.0%, [/spam] 25.0%, :smile: 25.0%"):
+        assert name in shown
+    assert "tags: [spam], [/spam], :smile:" in shown

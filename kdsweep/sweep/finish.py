@@ -112,8 +112,8 @@ def _send_everything(sweep: OpenSweep, state: RunState, report: Report | None) -
     unsent = sweep.tracking.close()
     if unsent:
         sweep.observer.say(
-            f"tracking: {sweep.tracking.tracking.runs.name} doesn't answer; the next "
-            "`kdsweep run` sends what is missing"
+            f"tracking: {sweep.tracking.tracking.runs.name} hasn't got everything; "
+            "the next `kdsweep run` sends what is missing"
         )
     facts = sweep.folder.read_facts()
     sweep.folder.write_facts(replace(facts, tracked=not unsent))

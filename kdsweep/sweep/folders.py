@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.core.files import read_json, write_json, write_private
+from kdsweep.core.files import only_read, read_json, write_json, write_private
 from kdsweep.errors import KdsweepError, SweepLocked, UnknownSweep, did_you_mean, first_few
 from kdsweep.trial_id import Phase, TrialId
 
@@ -78,7 +78,6 @@ class SweepFolder:
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
     teachers/     N.npy: what the teacher N of sweep.json put out for the test split
-                  0-SPLIT.npy: what the first one predicts on each of `more_tests`, and its labels
     test_labels.npy   the labels of the test split, in the order of all logits for it
     """
 
@@ -109,10 +108,6 @@ class SweepFolder:
         """What the teacher with this number in `sweep.json` put out for the test split."""
         return self.teachers / f"{number}.npy"
 
-    def teacher_predictions(self, split: str) -> Path:
-        """What the first teacher of `sweep.json` predicts on one of `more_tests`."""
-        return self.teachers / f"0-{split}.npy"
-
     # --- trials ----------------------------------------------------------------------------------
 
     def trial(self, trial: TrialId) -> SweptTrial:
@@ -134,14 +129,6 @@ class SweepFolder:
                 with contextlib.suppress(ValueError):  # a folder that a user put there
                     started.append(TrialId.parse(file.parent.name, phase))
         return started
-
-    def ended_confirm_runs(self, strategy: str, number: int | None = None) -> list[TrialId]:
-        """The strategy's runs of confirm that have a result. number: only those of this trial."""
-        ended = [
-            TrialId.parse(file.parent.name, "confirm")
-            for file in sorted(self.confirm.glob("*-seed-*/result.json"))
-        ]
-        return [one for one in ended if one.strategy == strategy and number in (None, one.number)]
 
     def find_trial(self, name: str) -> TrialId:
         """The started trial with this name. Raises UnknownSweep with the names that exist."""
@@ -224,7 +211,9 @@ class SweepFolder:
             yield
 
     def is_running(self) -> bool:
-        """Whether a driver runs the sweep now."""
+        """Whether a driver runs the sweep now, as far as this machine can tell."""
+        if only_read(self.root):
+            return False
         try:
             with self.locked():
                 return False

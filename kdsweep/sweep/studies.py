@@ -27,7 +27,13 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from kdsweep.config import SearchSpace, SweepConfig, trials_of
 from kdsweep.config.loading import Scalar
 from kdsweep.config.parameters import Parameter
-from kdsweep.core.files import on_network_file_system, write_ahead
+from kdsweep.core.files import (
+    made_alone,
+    on_network_file_system,
+    only_read,
+    sqlite_address,
+    write_ahead,
+)
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError, without_password
 from kdsweep.sweep.progress import Progress
@@ -124,9 +130,13 @@ class Studies:
         memory = WindowedStorage()
         others = [StudyDirection.MINIMIZE] * len(self.config.costs)
         directions = [StudyDirection.MAXIMIZE, *others]
-        kept = optuna.create_study(
-            storage=self.storage, study_name=name, directions=directions, load_if_exists=True
-        )
+        try:
+            # Nothing is written for a study that is there: the disk may be one to read only.
+            kept = optuna.load_study(storage=self.storage, study_name=name)
+        except KeyError:
+            kept = optuna.create_study(
+                storage=self.storage, study_name=name, directions=directions, load_if_exists=True
+            )
         pruner = make_pruner(self.config, self.space, strategy)
         study = optuna.create_study(
             storage=memory, study_name=name, directions=directions, pruner=pruner
@@ -415,17 +425,20 @@ def rename_studies(storage: str, old: str, new: str, strategies: Iterable[str]) 
 def _open_storage(url: str) -> optuna.storages.RDBStorage:
     options: dict[str, Any] = {}
     shown = without_password(url)
+    alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if url.startswith("sqlite:///"):
         file = Path(url.removeprefix("sqlite:///"))
         file.parent.mkdir(parents=True, exist_ok=True)
-        if not on_network_file_system(file.parent):
+        alone, url = made_alone(file), sqlite_address(file)
+        if not only_read(file.parent) and not on_network_file_system(file.parent):
             options = {"pool_events": [(write_ahead, "connect")]}
     elif url.startswith("postgresql"):
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
         if url.startswith("postgresql://") and find_spec("psycopg") is not None:
             url = "postgresql+psycopg" + url.removeprefix("postgresql")
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=options)
+        with alone:
+            return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         if isinstance(error, ImportError) and url.startswith("postgresql"):

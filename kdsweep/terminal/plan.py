@@ -18,20 +18,20 @@ MOST_LABELS = 8
 
 def show_plan(facts: PlanFacts) -> None:
     console = open_console()
-    console.print(f"{facts.sweep}: all checks passed; this is what would run\n", markup=False)
+    console.print(f"{facts.sweep}: all checks passed; this is what would run\n")
     console.print(_task(facts.task))
     for note in facts.task.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}")
     console.print(_models(facts.models))
     for note in facts.notes:
-        console.print(f"  {note}", markup=False)
+        console.print(f"  {note}")
     for strategy, study in facts.studies.items():
-        console.print(f"\n{strategy}: {study.trials} trials", style="bold", markup=False)
+        console.print(f"\n{strategy}: {study.trials} trials", style="bold")
         _show_study(console, study, facts.estimate.more_rows.get(strategy))
     _show_estimate(console, facts.estimate, facts.home)
     trials = {strategy: study.trials for strategy, study in facts.studies.items()}
     for line in in_words(facts.answers, trials):
-        console.print(f"Questions: {line}", markup=False)
+        console.print(f"Questions: {line}")
 
 
 def _task(task: TaskFacts) -> Table:
@@ -84,18 +84,17 @@ def _models(models: list[ModelFacts]) -> Table:
 
 def _show_study(console: Console, study: StudyFacts, more_rows: MoreRows | None) -> None:
     for name, domain in study.parameters.items():
-        console.print(f"  {name}: {domain}", markup=False)
+        console.print(f"  {name}: {domain}")
     if more_rows is not None:
-        console.print(f"  more rows: {_more_rows(more_rows)}", markup=False)
+        console.print(f"  more rows: {_more_rows(more_rows)}")
     for i, entry in enumerate(study.start_with, 1):
         values = ", ".join(f"{name} {value}" for name, value in entry.items())
-        console.print(f"  starts with {i}: {values}", markup=False)
+        console.print(f"  starts with {i}: {values}")
     for i, sample in enumerate(study.samples, 1):
         words = {name: schedule_in_words(schedule) for name, schedule in vars(sample).items()}
         console.print(
             f"  sample {i}: alpha {words['alpha']}; T {words['temperature']}; "
             f"lr {words['learning_rate']}",
-            markup=False,
         )
 
 
@@ -130,14 +129,13 @@ def _show_estimate(console: Console, estimate: CostEstimate, home: str) -> None:
     slots = _slots(estimate.slots)
     total = f"{duration(estimate.seconds_without_pruning)} in all on {slots} if nothing is pruned"
     disk = f"about {estimate.disk_mb:,} MB under {home}"
-    console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}", markup=False)
+    console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}")
     if estimate.slots_instead is not None:
         console.print(
             "Running it again gives the same sweep. With many trials, "
             f"{estimate.slots_instead} slots of one core each are faster; but each slot needs "
             "memory of its own, and which trial comes next depends on which one ends first: "
             "--set 'engine={type: ray, cpus_per_trial: 1}'",
-            markup=False,
         )
 
 

@@ -49,7 +49,7 @@ class _Lines(Observer):
         self.last_line = time.monotonic()
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False)
+        self.console.print(line)
         self.last_line = time.monotonic()
 
     def step(self, name: str, step: int, total_steps: int) -> None:
@@ -87,7 +87,7 @@ class _LiveView(Observer):
         self.finished_before, self.search_since = 0, time.monotonic()
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False)
+        self.console.print(line)
 
     def step(self, name: str, step: int, total_steps: int) -> None:
         before = self.running.get(name)

@@ -26,20 +26,20 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
     """
     console = open_console()
     console.print(_strategies(report))
-    console.print(report.verdict, markup=False)
+    console.print(report.verdict)
     for split, words in more_tests_in_words(report).items():
-        console.print(f"On {split}: {words}.", markup=False)
+        console.print(f"On {split}: {words}.")
     for what, words in teachers_in_words(report):
-        console.print(f"{what}: {words}.", markup=False)
+        console.print(f"{what}: {words}.")
     for what, words in costs_in_words(report):
-        console.print(f"{what}: {words}.", markup=False)
+        console.print(f"{what}: {words}.")
     for words in settings_in_words(report).values():
-        console.print(f"Settings: {words}.", markup=False)
+        console.print(f"Settings: {words}.")
     if report.pareto:
         console.print(_pareto(report.pareto, report.metric))
     for question in report.questions:
-        console.print(f"\n{question.question}", style="bold", markup=False)
-        console.print(f"  {question.answer}", markup=False)
+        console.print(f"\n{question.question}", style="bold")
+        console.print(f"  {question.answer}")
     if len(report.pairs) > 1:
         console.print()
         console.print(_pairs(report.pairs, report.metric))
@@ -53,10 +53,10 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
         next_steps[f"{full_sweep}{in_home}"] = (
             "the full sweep: 20 trials a strategy, all rows, 5 seeds"
         )
-    console.print("\nWhat next:", markup=False)
+    console.print("\nWhat next:")
     for command, why in next_steps.items():
-        console.print(f"  {command}", markup=False)
-        console.print(f"    {why}", style="dim", markup=False)
+        console.print(f"  {command}")
+        console.print(f"    {why}", style="dim")
 
 
 def _pareto(front: Sequence[ParetoEntry], metric: str) -> Table:
@@ -196,11 +196,11 @@ def show_reports(reports: Sequence[Report], ranks: Ranks) -> None:
         table.add_row("average rank", "", "", *cells, style="bold")
     console.print(table)
     words = ranks.verdict or "no strategy finished in every sweep, so there are no ranks"
-    console.print(f"Ranks: {words}", markup=False)
+    console.print(f"Ranks: {words}")
     for report in reports:
-        console.print(f"{report.sweep}: {report.verdict}", markup=False)
+        console.print(f"{report.sweep}: {report.verdict}")
         for what, words in costs_in_words(report):
-            console.print(f"{report.sweep}: {what}: {words}.", markup=False)
+            console.print(f"{report.sweep}: {what}: {words}.")
 
 
 def _teacher_value(teacher: TeacherFacts | None) -> str:

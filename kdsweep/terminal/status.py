@@ -38,6 +38,6 @@ def show_status(status: SweepStatus) -> None:
     console.print(table)
     left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
     budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
-    console.print(f"{duration(status.seconds_spent)} spent{left}{budget}", markup=False)
+    console.print(f"{duration(status.seconds_spent)} spent{left}{budget}")
     if status.slots is not None:
-        console.print(say_use(status.slots), markup=False)
+        console.print(say_use(status.slots))

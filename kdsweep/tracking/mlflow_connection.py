@@ -21,15 +21,21 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from kdsweep.core.files import on_network_file_system, write_ahead
+from kdsweep.core.files import (
+    made_alone,
+    on_network_file_system,
+    only_read,
+    sqlite_address,
+    write_ahead,
+)
 from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, without_password
 from kdsweep.tracking.base import RunKey
+from kdsweep.tracking.home_database import SQLITE, follow_home
 
 warnings.filterwarnings("ignore", module="mlflow")
 # It logs each table that it creates, and a stack trace for each error that it raises as well.
 logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
 
-SQLITE = "sqlite:///"
 MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)
 
 
@@ -77,7 +83,8 @@ class MlflowConnection:
         self.experiment_name = experiment
         self.sweep = sweep
         self.runs: dict[RunTags, KnownRun] = {}
-        self._artifact_location = artifacts.as_uri() if _is_database(uri) else None
+        # Where the files of runs are; None where a server knows.
+        self.artifacts = artifacts if _is_database(uri) else None
         self._experiment_id: str | None = None
         if uri.startswith(SQLITE):
             _write_ahead(Path(uri.removeprefix(SQLITE)))
@@ -133,7 +140,8 @@ class MlflowConnection:
             raise KdsweepError(f"tracking: there is no MLflow database {database}")
         try:
             check_database_server(self.uri)
-            yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            uri = sqlite_address(database) if self.uri.startswith(SQLITE) else self.uri
+            yield MlflowClient(tracking_uri=uri, registry_uri=uri)
         except MLFLOW_ERRORS as error:
             if not is_unreachable(error):
                 raise
@@ -143,8 +151,11 @@ class MlflowConnection:
 
     def _connect(self) -> None:
         check_database_server(self.uri)
-        self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
-        experiment_id = self._find_or_create_experiment().experiment_id
+        with self._made_alone():
+            if self.artifacts is not None:
+                follow_home(self.uri, self.artifacts)
+            self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            experiment_id = self._find_or_create_experiment().experiment_id
         tag = f"tags.`kdsweep.sweep` = '{self.sweep}'"
         self.runs = {
             RunTags.of_run(run): KnownRun(run.info.run_id, run.info.status)
@@ -152,10 +163,16 @@ class MlflowConnection:
         }
         self._experiment_id = experiment_id
 
+    def _made_alone(self) -> contextlib.AbstractContextManager[None]:
+        if self.uri.startswith(SQLITE):
+            return made_alone(Path(self.uri.removeprefix(SQLITE)))
+        return contextlib.nullcontext()
+
     def _find_or_create_experiment(self) -> Experiment:
         found = self._client.get_experiment_by_name(self.experiment_name)
         if found is None:
-            created = self._client.create_experiment(self.experiment_name, self._artifact_location)
+            location = None if self.artifacts is None else self.artifacts.as_uri()
+            created = self._client.create_experiment(self.experiment_name, location)
             return self._client.get_experiment(created)
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
@@ -221,7 +238,7 @@ def _write_ahead(file: Path) -> None:
 
     MLflow opens them itself and has no setting for it, so SQLAlchemy tells us of each.
     """
-    if on_network_file_system(file.parent):
+    if only_read(file.parent) or on_network_file_system(file.parent):
         return
 
     def on_connect(connection: object, record: object) -> None:

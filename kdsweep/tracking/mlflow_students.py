@@ -6,6 +6,7 @@ Here MLflow's registered model has the experiment's name, and its alias `best` n
 from __future__ import annotations
 
 import platform
+import shutil
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,9 @@ class MlflowStudents:
         try:
             with self._connection.reader() as client:
                 run_id = self._find(client, run)
+                if (kept := self._in_home(run_id)) is not None:
+                    shutil.copytree(kept, folder, dirs_exist_ok=True)
+                    return
                 found = Path(client.download_artifacts(run_id, STUDENT, str(folder)))
         except MLFLOW_ERRORS as error:
             raise KdsweepError(
@@ -64,6 +68,13 @@ class MlflowStudents:
         for file in list(found.iterdir()):
             file.rename(folder / file.name)
         found.rmdir()
+
+    def _in_home(self, run_id: str) -> Path | None:
+        """The student's folder in this home. MLflow's own path may be where the home was before."""
+        if self._connection.artifacts is None:
+            return None
+        folder = self._connection.artifacts / run_id / "artifacts" / STUDENT
+        return folder if folder.is_dir() else None
 
     def drop(self, run: RunKey) -> Literal["removed", "registered"]:
         """A student that is a version of a registered model keeps its files."""

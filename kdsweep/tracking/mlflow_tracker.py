@@ -7,6 +7,7 @@ sending something twice (a driver died between two writes) changes nothing.
 from __future__ import annotations
 
 import getpass
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ PARAMS_PER_CALL = 100
 TAGS_PER_CALL = 100
 PARAM_LENGTH = 6000
 TAG_LENGTH = 5000
+NAME_LENGTH = 250
 NOTE = "mlflow.note.content"  # what the UI shows as a description, as Markdown
 
 
@@ -123,7 +125,9 @@ class MlflowTracker:
 def _log(client: MlflowClient, run_id: str, update: RunUpdate) -> None:
     params = _params(update.params)
     tags = [RunTag(name, value[:TAG_LENGTH]) for name, value in update.tags.items()]
-    metrics = [Metric(one.name, one.value, one.timestamp, one.step) for one in update.metrics]
+    metrics = [
+        Metric(mlflow_name(one.name), one.value, one.timestamp, one.step) for one in update.metrics
+    ]
     while params or tags or metrics:
         client.log_batch(
             run_id,
@@ -137,7 +141,26 @@ def _log(client: MlflowClient, run_id: str, update: RunUpdate) -> None:
 
 
 def _params(params: Mapping[str, object]) -> list[Param]:
-    return [Param(name, str(value)[:PARAM_LENGTH]) for name, value in params.items()]
+    """Names that are the same one for MLflow get numbers."""
+    values: dict[str, str] = {}
+    for name, value in params.items():
+        taken = unique = mlflow_name(name)
+        number = 1
+        while unique in values:
+            number += 1
+            unique = f"{taken}_{number}"
+        values[unique] = str(value)[:PARAM_LENGTH]
+    return [Param(name, value) for name, value in values.items()]
+
+
+def mlflow_name(name: str) -> str:
+    """The name of a parameter or a metric as MLflow takes it.
+
+    It may hold the name of a user's column or split: `task.where.source (site), %`. MLflow takes
+    letters, digits, blanks and _ . / -, and reads it as a path.
+    """
+    plain = re.sub(r"[^\w./ -]", "_", name)
+    return "/".join(part for part in plain.split("/") if part.strip("."))[:NAME_LENGTH]
 
 
 def _set_status(client: MlflowClient, known: KnownRun, status: str, ended: int | None) -> None:

@@ -146,3 +146,39 @@ def test_a_server_that_is_away_is_unreachable(tmp_path: Path) -> None:
     opened = open_tracking("http://127.0.0.1:9", experiment="task", sweep="one", artifacts=tmp_path)
     with pytest.raises(TrackingUnreachable, match="MLflow at http://127.0.0.1:9 doesn't answer"):
         opened.students.register_best("task", RunKey.of(CONFIRMED), METRIC, 0.8)
+
+
+def test_a_home_that_was_moved_keeps_its_students_and_writes_nothing_where_it_was(
+    tmp_path: Path, empty_mlflow_db: Path
+) -> None:
+    student = tmp_path / "student"
+    student.mkdir()
+    (student / "config.json").write_text("{}", encoding="utf-8")
+    before, after = tmp_path / "a home", tmp_path / "moved"
+    before.mkdir()
+    shutil.copy(empty_mlflow_db, before / "mlflow.db")
+
+    def opened(home: Path) -> Tracking:
+        uri = f"sqlite:///{home}/mlflow.db"
+        return open_tracking(uri, experiment="task", sweep="s", artifacts=home / "artifacts")
+
+    def keep(home: Path, key: RunKey) -> None:
+        tracking = opened(home)
+        tracking.runs.update(key, RunUpdate(state="complete"))
+        tracking.students.keep(key, student, SETTINGS)
+
+    first, second = (RunKey.of(TrialId("distill", number)) for number in (0, 1))
+    keep(before, first)
+    before.rename(after)
+    # Nothing is written by reading: the home may be on a disk that can only be read.
+    read_before = (after / "mlflow.db").read_bytes()
+    opened(after).students.fetch(first, tmp_path / "fetched")
+    assert (tmp_path / "fetched" / "config.json").exists()
+    assert (after / "mlflow.db").read_bytes() == read_before
+    keep(after, second)
+    assert not before.exists()
+    for key in (first, second):
+        opened(after).students.fetch(key, tmp_path / f"again {key.name}")
+    assert opened(after).students.drop(first) == "removed"
+    with pytest.raises(KdsweepError, match="has no student of distill-0"):
+        opened(after).students.fetch(first, tmp_path / "gone")
