@@ -11,7 +11,6 @@ from typing import Any
 
 from kdsweep import __version__
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
-from kdsweep.core.tasks.label_scale import DEVIATION, MEAN, LabelScale
 from kdsweep.errors import first_few, without_password
 from kdsweep.export.facts import ExportFacts
 from kdsweep.export.hub_metadata import base_model, front_matter, short_name
@@ -44,7 +43,7 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
         f"{task.kind.describe_model(labels)}, trained by kdsweep {__version__}: a student of "
         f"{base}, by the strategy `{student.id.strategy}`.",
         _usage(task),
-        _scale(facts.scale),
+        "" if facts.scale.is_plain else facts.scale.how_to_convert,
         _section("Results", _results(report, facts), _notes(student, report, facts)),
         _section("Size and speed", _sizes(report, facts), _note(report)),
         _section("Task and data", _task(task, folder.read_facts().data or {})),
@@ -53,17 +52,6 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
         _reproduce(folder, student, report, facts),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
-
-
-def _scale(scale: LabelScale) -> str:
-    """How the model's raw output becomes a label; empty if it is one."""
-    if scale.is_plain:
-        return ""
-    return (
-        f"The model's raw output is standardized: multiply it by {scale.deviation:g} and add "
-        f"{scale.mean:g} (`{DEVIATION}` and `{MEAN}` in config.json). `kdsweep.serving` and the "
-        "ONNX files do that themselves."
-    )
 
 
 def _usage(task: TaskSettings) -> str:
@@ -109,10 +97,6 @@ def _results(report: Report, facts: ExportFacts) -> str:
         if report.teacher.test is not None:
             interval = score_range(*report.teacher.ci95) if report.teacher.ci95 else ""
             rows.append(("the teacher", "test", score(report.teacher.test), interval))
-    for split, found in report.more_tests.items():
-        if found.teacher is not None:
-            interval = score_range(*found.teacher_ci95) if found.teacher_ci95 else ""
-            rows.append(("the teacher", split, score(found.teacher), interval))
     if int8 := facts.files.int8:
         name = "this student, ONNX before quantization"
         rows.append((name, "validation", score(int8.before), ""))

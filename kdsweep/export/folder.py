@@ -170,7 +170,7 @@ def _convert(
 ) -> OnnxFiles:
     """Write the ONNX files into `folder` and measure them on the validation split."""
     say(f"onnx: exporting {student.id.name}")
-    scale = LabelScale.of_model(model.config)
+    scale = student.settings.task.kind.label_scale(validation.labels)
     # Nobody who runs the file reads the config.
     model = with_outputs_in_unit(model, student.id.name)
     onnx_format.convert(model, folder / ONNX)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kdsweep.core.data.batches import evaluation_batches
@@ -29,6 +30,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LARGEST_DIFFERENCE = 1e-4
 BATCH_SIZES = (1, 2, 3, 8, 1, 16, 32)
 ROWS_TO_CHECK = 256
+LONGEST_REASON = 200
 
 
 def check_packages() -> None:
@@ -55,7 +57,7 @@ def convert(model: PreTrainedModel, file: Path) -> None:
     with _quiet(), _without_cache(model):
         try:
             torch.onnx.export(
-                model,
+                _LogitsAlone(model),
                 (),
                 str(file),
                 kwargs=example,
@@ -70,8 +72,34 @@ def convert(model: PreTrainedModel, file: Path) -> None:
         except Exception as error:
             raise KdsweepError(
                 f"onnx: a {model.config.model_type} model of this kind can't be exported by torch "
-                f"{torch.__version__}: {first_line(error)}"
+                f"{torch.__version__}: {_reason(error)}; export it without --onnx"
             ) from error
+
+
+class _LogitsAlone(nn.Module):
+    """The model with its logits alone, and its inputs by name: FNet takes some of them unnamed."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        logits: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[
+            "logits"
+        ]
+        return logits
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of what is behind an exporter's error; the exporter's own is advice for its
+    developers.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return first_line(error)[:LONGEST_REASON]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
-from kdsweep.config.sweep import MARGIN
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
@@ -49,7 +48,7 @@ class ReportFacts:
     teacher_seconds: slot time for teachers; None where it wasn't recorded.
     """
 
-    margin: float = MARGIN
+    margin: float = 0.01
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
@@ -103,7 +102,7 @@ def summarize(
         verdict=_verdict(metric, compared, recommended, teacher, strategies, facts.margin),
         margin=facts.margin,
         recommended=recommended,
-        more_tests=_more_tests(metric, teachers[0] if teachers else None, records, test),
+        more_tests=_more_tests(metric, teachers[0] if teachers else None, records),
         pareto=facts.pareto,
         latencies=facts.latencies,
         latency_note=latency_in_words(facts.latencies, records),
@@ -159,15 +158,9 @@ def _teacher(metric: str, record: TeacherRecord, estimate: Estimate | None) -> T
 
 
 def _more_tests(
-    metric: str,
-    teacher: TeacherRecord | None,
-    records: Sequence[TrialRecord],
-    test: TestLogits | None,
+    metric: str, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
 ) -> dict[str, MoreTest]:
-    """For each further test split: the teacher's score, and each strategy's by seed.
-
-    Nothing is said about their difference.
-    """
+    """For each further test split: the teacher's score, and each strategy's by seed."""
     scores: dict[str, dict[str, list[float]]] = {}
     for run in runs_of_confirm(records):
         for name, value in ((run.result.test if run.result else None) or {}).items():
@@ -175,14 +168,9 @@ def _more_tests(
             if split and judged == metric:
                 scores.setdefault(split, {}).setdefault(run.id.strategy, []).append(value)
     of_teacher = (teacher.test if teacher else None) or {}
-    intervals: dict[str, tuple[float, float] | None] = {}
-    for split, found in (test.on_more_tests if test else {}).items():
-        (estimate,) = compare(metric, found.labels, {}, [found.predictions]).teachers
-        intervals[split] = estimate.interval if estimate else None
     return {
         split: MoreTest(
             teacher=of_teacher.get(f"{split}/{metric}"),
-            teacher_ci95=intervals.get(split),
             strategies={strategy: tuple(values) for strategy, values in by_strategy.items()},
         )
         for split, by_strategy in scores.items()

@@ -320,8 +320,9 @@ def test_a_longer_sweep_measures_nothing_twice_before_its_trials(
 # --- kill -9 -------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["engine={type: inline}", ON_RAY])
+@pytest.mark.parametrize(
+    "engine", ["engine={type: inline}", pytest.param(ON_RAY, marks=pytest.mark.slow)]
+)
 def test_a_sweep_that_was_killed_keeps_its_figures(
     tmp_path: Path, sweep: Callable[..., Sweep], space: Path, engine: str
 ) -> None:

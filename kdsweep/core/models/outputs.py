@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.errors import ModelError
+
+# Between a model's outputs and those of the model that is saved, in deviations of the labels.
+LARGEST_DIFFERENCE = 1e-3
 
 
 def order_of_outputs(own: Sequence[str], wanted: Sequence[str]) -> list[int] | None:
@@ -36,22 +40,18 @@ def rescale_outputs(
     """
     now = LabelScale.of_model(model.config)
     if now != wanted:
-        heads = [
-            module
-            for module in model.modules()
-            if isinstance(module, nn.Linear) and module.out_features == 1
-        ]
-        if heads and heads[-1].bias is None and adds_bias:
-            heads[-1].bias = nn.Parameter(heads[-1].weight.new_zeros(1))
-        if not heads or heads[-1].bias is None:
+        head = _output_layer(model)
+        if head is not None and head.bias is None and adds_bias:
+            head.bias = nn.Parameter(head.weight.new_zeros(1))
+        if head is None or head.bias is None:
             raise ModelError(
                 f"model: the outputs of {source} can't be put on the scale of the labels, because "
                 "it has no linear output layer with a bias; start from a model that isn't "
                 "fine-tuned"
             )
         factor = now.deviation / wanted.deviation
-        heads[-1].weight.mul_(factor)
-        heads[-1].bias.mul_(factor).add_((now.mean - wanted.mean) / wanted.deviation)
+        head.weight.mul_(factor)
+        head.bias.mul_(factor).add_((now.mean - wanted.mean) / wanted.deviation)
     wanted.write(model.config)
 
 
@@ -66,6 +66,76 @@ def with_outputs_in_unit(model: PreTrainedModel, source: str) -> PreTrainedModel
     model = copy.deepcopy(model)
     rescale_outputs(model, LabelScale(), source, adds_bias=True)
     return model
+
+
+@contextlib.contextmanager
+def saved_in_unit(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Iterator[None]:
+    """Inside, the model's raw outputs have the labels' unit: whoever loads what is saved then needs
+    nothing but transformers. Afterwards its weights are as before, to the last bit.
+
+    inputs: as for `standardize_outputs`. A model that this can't change stays as it is, and its
+    config says how its outputs are standardized.
+    """
+    scale, head = LabelScale.of_model(model.config), _output_layer(model)
+    before = None if head is None else _weights(head)
+    standardize_outputs(model, LabelScale(), inputs)
+    try:
+        yield
+    finally:
+        if head is not None and before is not None:
+            _put_back(head, before)
+        scale.write(model.config)
+
+
+def standardize_outputs(
+    model: PreTrainedModel, wanted: LabelScale, inputs: Mapping[str, Tensor]
+) -> None:
+    """Standardize the model's outputs by `wanted` instead of by its own scale, if that can be done.
+
+    inputs: of some rows, on which the outputs are compared. A model without a bias in its last
+    linear layer, or with something behind that, stays as it is.
+    """
+    now, head = LabelScale.of_model(model.config), _output_layer(model)
+    if now == wanted or head is None or head.bias is None:
+        return
+    before = _weights(head)
+    expected = now.in_unit(_raw_outputs(model, inputs))
+    rescale_outputs(model, wanted, "the model")
+    apart = (wanted.in_unit(_raw_outputs(model, inputs)) - expected).abs().max()
+    # A comparison with NaN is False.
+    if not apart <= LARGEST_DIFFERENCE * max(now.deviation, wanted.deviation):
+        _put_back(head, before)
+        now.write(model.config)
+
+
+def _output_layer(model: PreTrainedModel) -> nn.Linear | None:
+    """The last linear layer with one output."""
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.out_features == 1
+    ]
+    return found[-1] if found else None
+
+
+def _weights(layer: nn.Linear) -> list[Tensor]:
+    return [one.detach().clone() for one in layer.parameters()]
+
+
+@torch.no_grad()
+def _put_back(layer: nn.Linear, weights: Sequence[Tensor]) -> None:
+    for parameter, value in zip(layer.parameters(), weights, strict=True):
+        parameter.copy_(value)
+
+
+@torch.no_grad()
+def _raw_outputs(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    """fp64 [rows, 1]"""
+    was_training = model.training
+    model.eval()
+    outputs: Tensor = model(**inputs).logits.double()
+    model.train(was_training)
+    return outputs
 
 
 @torch.no_grad()

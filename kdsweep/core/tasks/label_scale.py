@@ -51,6 +51,15 @@ class LabelScale:
         """Whether values are left as they are."""
         return self == LabelScale()
 
+    @property
+    def how_to_convert(self) -> str:
+        """For a model card: how a raw output that is standardized becomes a label."""
+        return (
+            f"The model's raw output is standardized: multiply it by {self.deviation!r} and add "
+            f"{self.mean!r} (`{DEVIATION}` and `{MEAN}` in config.json). `kdsweep.serving` and the "
+            "ONNX files do that themselves."
+        )
+
     def write(self, config: PretrainedConfig) -> None:
         """Make it that of the model with this config."""
         for name, value in ((MEAN, self.mean), (DEVIATION, self.deviation)):
@@ -66,3 +75,6 @@ class LabelScale:
     def in_unit(self, outputs: Values) -> Values:
         """A model's outputs in the labels' unit."""
         return outputs if self.is_plain else outputs * self.deviation + self.mean
+
+
+PLAIN = LabelScale()

@@ -22,7 +22,7 @@ from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
 from kdsweep.core.models.loading import load_tokenizer, load_weights, save_model, with_labels
-from kdsweep.core.models.outputs import reorder_outputs
+from kdsweep.core.models.outputs import reorder_outputs, standardize_outputs
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.tasks.floor import ValidationLogits
 from kdsweep.core.teachers.artifact import Teacher, find_teacher
@@ -122,6 +122,10 @@ def _load_in_task_order(
     if order is not None and order != list(range(len(order))):
         reorder_outputs(model, order, source)
     with_labels(model.config, data.label_names, data.kind)
+    # Raw outputs in the labels' unit would be rounded in bf16: around 2000 it has steps of 16.
+    row = tokenizer([data.train.texts[0][0]], return_tensors="pt", truncation=True, max_length=16)
+    inputs = {name: row[name] for name in ("input_ids", "attention_mask") if name in row}
+    standardize_outputs(model, data.kind.label_scale(data.train.labels), inputs)
     return model, tokenizer
 
 

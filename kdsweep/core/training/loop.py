@@ -15,10 +15,13 @@ from kdsweep.core.device import (
     free_memory,
     random_state,
     restore_random_state,
+    to_device,
     unless_out_of_memory,
 )
+from kdsweep.core.models.outputs import saved_in_unit
 from kdsweep.core.objective.objective import Moment, share
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks
 from kdsweep.core.training.dropout import cheap_dropout
@@ -197,8 +200,7 @@ def _finish(
     with state.stopwatch("evaluating"):
         student = measure_student(trial, latency)
     with state.stopwatch("saving"):
-        card = model_card(trial.settings, state.best)
-        trial.folder.save_student(trial.model, trial.student.tokenizer, card)
+        _save_student(trial, state)
         trial.folder.write_evaluations(state.evaluations)
         trial.folder.write_validation_predictions(predicted)
         result = TrialResult(
@@ -212,6 +214,13 @@ def _finish(
         )
         trial.folder.write_result(result)
     return result
+
+
+def _save_student(trial: PreparedTrial, state: TrainingState) -> None:
+    one_row = to_device(trial.validation_tokens.batch(np.arange(1)), trial.device)
+    with saved_in_unit(trial.model, one_row):
+        card = model_card(trial.settings, state.best, LabelScale.of_model(trial.model.config))
+        trial.folder.save_student(trial.model, trial.student.tokenizer, card)
 
 
 def _best_predicted(trial: PreparedTrial, state: TrainingState) -> Predicted:

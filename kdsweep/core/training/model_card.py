@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from kdsweep import __version__, metric_names
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.tasks.label_scale import PLAIN, LabelScale
 from kdsweep.core.trial_folder import Evaluation
 
 
-def model_card(settings: TrialSettings, best: Evaluation) -> str:
-    """The student's model card: Markdown with the metadata that the Hugging Face Hub reads."""
+def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PLAIN) -> str:
+    """The student's model card: Markdown with the metadata that the Hugging Face Hub reads.
+
+    scale: what its raw outputs are standardized by.
+    """
     task = settings.task
     subset = f" ({task.subset})" if task.subset else ""
     teacher = "none (fine-tuned on labels)"
     if settings.needs_logits:
         teacher = " + ".join(one.source for one in settings.teachers)
+    unit = "" if scale.is_plain else f"- {scale.how_to_convert}\n"
     reached = best.metrics[metric_names.validation(task.metric)]
     return (
         "---\n"
@@ -25,6 +30,6 @@ def model_card(settings: TrialSettings, best: Evaluation) -> str:
         f"- dataset: {task.dataset}{subset}\n"
         f"- student: {settings.student.model}{settings.student.shape}\n"
         f"- teacher: {teacher}\n"
-        f"- validation {task.metric}: {reached:.4f} (step {best.step})\n\n"
+        f"- validation {task.metric}: {reached:.4f} (step {best.step})\n{unit}\n"
         f"## Settings\n\n```json\n{settings.model_dump_json(indent=2)}\n```\n"
     )

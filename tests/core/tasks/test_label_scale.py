@@ -11,12 +11,18 @@ import pytest
 import torch
 from conftest import sentences, write_csv
 from fine_tuned_teacher import QUICK_TRAINING
+from model_families import make_family
 
 from kdsweep import serving
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.models.loading import load_classifier, load_config, load_tokenizer
-from kdsweep.core.models.outputs import rescale_outputs, with_outputs_in_unit
+from kdsweep.core.models.outputs import (
+    rescale_outputs,
+    saved_in_unit,
+    standardize_outputs,
+    with_outputs_in_unit,
+)
 from kdsweep.core.tasks import CLASSIFICATION, REGRESSION
 from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.core.teachers.logits import teacher_logits
@@ -80,8 +86,8 @@ def test_teacher_and_student_learn_labels_up_to_5000(
     expected = REGRESSION.label_scale(data.train.labels)
     assert settings.teacher is not None
     teacher = prepare_teacher(settings.task, settings.teacher, tmp_path)
-    for folder in (teacher.folder, tmp_path / "trial" / "student"):
-        assert LabelScale.of_model(load_config(str(folder))) == expected
+    # A teacher runs in bf16, where raw outputs around 2000 would be rounded to steps of 16.
+    assert LabelScale.of_model(load_config(str(teacher.folder))) == expected
     logits = teacher_logits(teacher, data, cache=tmp_path)
     assert float(np.square(logits[:, 0] - data.train.labels).mean()) < 0.3 * spread
 
@@ -101,8 +107,46 @@ def test_teacher_and_student_learn_labels_up_to_5000(
     inputs = load_tokenizer(str(folder))(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         plain = model(**inputs).logits[:, 0].numpy()
-    assert served == pytest.approx(expected.mean + expected.deviation * plain, rel=1e-3)
+    assert LabelScale.of_model(model.config).is_plain
+    assert served == pytest.approx(plain, rel=1e-3)
+    in_training = TrialFolder(tmp_path / "trial").read_validation_predictions()
+    assert in_training is not None and in_training.predictions[:20] == pytest.approx(
+        plain, abs=1e-3 * expected.deviation
+    )
     assert np.corrcoef(served, data.validation.labels[:20])[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("family", ["bert", "bart", "xlnet", "gpt2"])
+def test_a_model_is_saved_in_the_labels_unit_and_is_as_before_afterwards(
+    family: str, tmp_path: Path
+) -> None:
+    source = str(make_family(family, tmp_path / "model"))
+    model = load_classifier(source, ("score",), kind=REGRESSION).eval()
+    scale = LabelScale(2500.0, 1700.0)
+    scale.write(model.config)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 3]]), "attention_mask": torch.ones(1, 4)}
+    with torch.no_grad(), saved_in_unit(model, inputs):
+        inside, raw = LabelScale.of_model(model.config), model(**inputs).logits
+    # GPT-2's output layer has no bias.
+    assert inside == (scale if family == "gpt2" else LabelScale())
+    assert LabelScale.of_model(model.config) == scale
+    assert all(torch.equal(one, weights[name]) for name, one in model.state_dict().items())
+    with torch.no_grad():
+        expected = scale.in_unit(model(**inputs).logits)
+    torch.testing.assert_close(inside.in_unit(raw), expected, rtol=0, atol=0.1)
+
+
+def test_outputs_are_left_alone_if_the_last_linear_layer_is_not_what_answers(
+    tiny: Callable[..., str],
+) -> None:
+    model = load_classifier(tiny("bert"), ("score",), kind=REGRESSION).eval()
+    model.classifier = torch.nn.Sequential(model.classifier, torch.nn.Tanh())
+    inputs = {"input_ids": torch.arange(5, 10).view(1, 5)}
+    before = model.classifier[0].weight.clone()
+    standardize_outputs(model, LabelScale(2500.0, 1700.0), inputs)
+    assert LabelScale.of_model(model.config).is_plain
+    assert torch.equal(model.classifier[0].weight, before)
 
 
 @pytest.mark.slow
