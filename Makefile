@@ -54,7 +54,7 @@ test: lint types
 	$(BIN)/pytest
 
 test-slow: setup
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 4
 
 bench: setup $(RIVAL)
 	$(BIN)/python tests/benchmarks/run.py $(NAMES)

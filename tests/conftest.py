@@ -19,12 +19,22 @@ from sweep_processes import Sweep
 
 pytest_plugins = ["servers", "fine_tuned_teacher"]
 
-# Without it, two processes of torch on two cores spin against each other. No test uses the network.
+# Several files of tests run at once, so that a second thread only waits for a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# No test uses the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # The longest files start first, so that no process waits for another one at the end.
-LONGEST = ["test_ray.py", "test_full_disk.py", "test_slurm.py", "test_faults.py", "test_cluster.py"]
+LONGEST = [
+    "test_ray_faults.py",
+    "test_slurm.py",
+    "test_run.py",
+    "test_faults.py",
+    "test_cluster.py",
+    "test_full_disk.py",
+    "test_ray.py",
+]
 
 GOOD = ["fine", "great", "lovely", "superb", "warm"]
 BAD = ["awful", "dull", "poor", "stale", "weak"]

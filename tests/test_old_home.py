@@ -167,12 +167,12 @@ def test_mlflow_loads_a_student(old_home: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "trial"),
     [
-        ("reviews", "finetune-0"),
         ("reviews", "combined-1"),
         ("scores", "hidden-0"),
-        ("scores-kl", "kl-0"),
-        ("scores-either", "either-1"),
         ("tags", "hidden-1"),
+        pytest.param("reviews", "finetune-0", marks=pytest.mark.slow),
+        pytest.param("scores-kl", "kl-0", marks=pytest.mark.slow),
+        pytest.param("scores-either", "either-1", marks=pytest.mark.slow),
     ],
 )
 def test_a_replayed_trial_gives_the_same_numbers(old_home: Path, name: str, trial: str) -> None:

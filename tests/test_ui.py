@@ -31,6 +31,9 @@ OPTIONS = [
 PATIENCE = 180_000
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def home(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = tmp_path_factory.mktemp("home")
@@ -96,7 +99,6 @@ def test_the_first_link_opens_the_runs_under_the_verdict_and_they_can_be_grouped
         page.get_by_text(f"Group: {strategy}").first.wait_for()
 
 
-@pytest.mark.slow
 def test_the_second_link_draws_charts_of_the_validation_metric(
     page: Page, links: list[str]
 ) -> None:
@@ -105,7 +107,6 @@ def test_the_second_link_draws_charts_of_the_validation_metric(
     assert "validation/accuracy" in page.inner_text("body")
 
 
-@pytest.mark.slow
 def test_the_report_a_student_and_the_registered_model_open(
     page: Page, links: list[str], home: Home
 ) -> None:
