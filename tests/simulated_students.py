@@ -9,6 +9,9 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
+CLASSES = {"f1_macro": 4}  # of other metrics: 2
+NUMBERS = ("pearson",)
+
 
 @dataclass(frozen=True)
 class Variation:
@@ -32,9 +35,14 @@ class Variation:
 def true_score(metric: str, ability: float, variation: Variation, share: float = 0.5) -> float:
     """The mean over all possible seeds and rows. share: of class 1.
 
-    Each seed's share of right predictions is normal in its ability, and gives the metric.
+    Each seed's share of right predictions is normal in its ability, and gives the metric. The error
+    of a number has e^-(ability + seed) times the standard deviation of everything else.
     """
     points, weights = np.polynomial.hermite_e.hermegauss(61)
+    if metric in NUMBERS:
+        others = variation.total**2 - variation.seeds**2
+        errors = others * np.exp(-2 * (ability + variation.seeds * points))
+        return float((1 + errors) ** -0.5 @ weights / weights.sum())
     rest = np.sqrt(variation.total**2 - variation.seeds**2)
     right = norm.cdf((ability + variation.seeds * points) / rest)
     return float(_of_share_right(metric, right, share) @ weights / weights.sum())
@@ -43,12 +51,23 @@ def true_score(metric: str, ability: float, variation: Variation, share: float =
 def _of_share_right(metric: str, right: np.ndarray, share: float) -> np.ndarray:
     if metric == "accuracy":
         return right
+    if metric == "f1_macro":
+        classes = CLASSES[metric]
+        shares = class_shares(share, classes)[:, None]
+        wrong = (1 - right) * (shares + (1 - shares) / (classes - 1))
+        scores = 2 * shares * right / (2 * shares * right + wrong)
+        return np.asarray(scores.mean(axis=0))
     true_one, false_one = share * right, (1 - share) * (1 - right)
     if metric == "f1":
         return 2 * true_one / (true_one + false_one + share)
     assert metric == "matthews"
     given = true_one + false_one
     return (true_one - share * given) / np.sqrt(share * (1 - share) * given * (1 - given))
+
+
+def class_shares(share: float, classes: int) -> np.ndarray:
+    """The first class has `share`; the others are equally frequent."""
+    return np.array([share, *[(1 - share) / (classes - 1)] * (classes - 1)])
 
 
 def ability_for(metric: str, score: float, variation: Variation, share: float = 0.5) -> float:
@@ -64,21 +83,30 @@ def simulate(
     seeds: int,
     rows: int,
     share: float = 0.5,
+    metric: str = "accuracy",
 ) -> tuple[np.ndarray, dict[str, dict[int, np.ndarray]]]:
-    """Labels of two classes [rows], and the predictions of each strategy's students by seed.
+    """Labels [rows] that fit the metric, and the predictions of each strategy's students by seed.
 
     The rows are as hard for all strategies as the first one's variation says.
     """
-    labels = (draw.random(rows) < share).astype(int)
+    classes = CLASSES.get(metric, 2)
+    if metric in NUMBERS:
+        labels = draw.normal(0, 1, rows)
+    elif classes == 2:
+        labels = (draw.random(rows) < share).astype(int)
+    else:
+        labels = draw.choice(classes, size=rows, p=class_shares(share, classes))
     difficulty = draw.normal(0, 1, rows)
     predicted = {}
     for strategy, (ability, variation) in abilities.items():
-        latent = (
-            ability
-            + draw.normal(0, variation.seeds, (seeds, 1))
-            + variation.rows * difficulty
-            + draw.normal(0, variation.own_rows, rows)
-            + draw.normal(0, variation.noise, (seeds, rows))
-        )
-        predicted[strategy] = dict(enumerate(np.where(latent > 0, labels, 1 - labels)))
+        of_seeds = ability + draw.normal(0, variation.seeds, (seeds, 1))
+        others = variation.rows * difficulty + draw.normal(0, variation.own_rows, rows)
+        others = others + draw.normal(0, variation.noise, (seeds, rows))
+        if metric in NUMBERS:
+            predicted[strategy] = dict(enumerate(labels + np.exp(-of_seeds) * others))
+            continue
+        wrong = 1 - labels
+        if classes > 2:
+            wrong = (labels + 1 + draw.integers(classes - 1, size=(seeds, rows))) % classes
+        predicted[strategy] = dict(enumerate(np.where(of_seeds + others > 0, labels, wrong)))
     return labels, predicted

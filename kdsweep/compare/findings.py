@@ -37,7 +37,9 @@ class Pair:
     seeds: how many both have. seeds_needed: how many would show a difference of the margin with a
     power of 80%; None where no number of them would, on these test examples. seeds_needed_range:
     between which numbers that lies with 80%; None at its upper end where no number would do.
-    state: None in a report of version 0.1.
+    state: None in a report of version 0.1. rows: of the test split; rows_apart: on how many of them
+    the predictions differ with any seed. rows_needed, seeds_on_them: how many it would take, where
+    no number of seeds is enough on these rows. All are None with fewer than two seeds.
     """
 
     a: str
@@ -50,6 +52,10 @@ class Pair:
     verdict: str
     state: PairState | None = None
     seeds_needed_range: tuple[int | None, int | None] | None = None
+    rows: int | None = None
+    rows_apart: int | None = None
+    rows_needed: int | None = None
+    seeds_on_them: int | None = None
 
     @property
     def shows_a_difference(self) -> bool:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from kdsweep import metric_names
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.tasks.base import TaskKind
-from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.core.trial_folder import Evaluation, Predicted, TrialResult
 from kdsweep.trial_id import TrialId
 
 
@@ -47,7 +47,8 @@ class TestLogits:
 
     kind: of the task. labels: of the rows. students: strategy -> index of the seed -> logits
     [rows, outputs]. teachers: those of each teacher, the one that students are measured by first;
-    None where they weren't kept.
+    None where they weren't kept. on_more_tests: what the first teacher predicts on each further
+    split, where that was kept.
     """
 
     __test__ = False  # pytest would collect it
@@ -56,6 +57,7 @@ class TestLogits:
     labels: np.ndarray
     students: dict[str, dict[int, np.ndarray]]
     teachers: tuple[np.ndarray | None, ...] = ()
+    on_more_tests: Mapping[str, Predicted] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -78,16 +78,33 @@ class Spread:
     # --- a difference ---
 
     def difference_interval(self, tail: float) -> tuple[float, float]:
-        """The interval of a difference. tail: the chance on each side of it.
+        """The interval of a difference. tail: the chance on each side of it."""
+        return -self._largest(-self.mean, tail), self._largest(self.mean, tail)
+
+    def _largest(self, mean: float, tail: float) -> float:
+        """The largest d with |d - mean| <= `_reach(d)`."""
+        as_seen = self._reach(0.0, tail)
+        of_rows = self._of_rows(tail) ** 2
+        # With unseen rows, (d - mean)^2 = as_seen^2 + of_rows (one_row d - of_examples): quadratic.
+        half = mean + of_rows * self.one_row / 2
+        under_root = half**2 - mean**2 + as_seen**2 - of_rows * self.of_examples
+        unseen = half + math.sqrt(under_root) if under_root > 0 else -math.inf
+        if unseen * self.one_row < self.of_examples:
+            return mean + as_seen
+        return max(mean + as_seen, unseen)
+
+    def _reach(self, difference: float, tail: float) -> float:
+        """How far from a true difference the mean may be. tail: the chance of more, on each side.
 
         A difference of d takes some rows on which the two differ, whether they are seen or not.
-        Their variance is at least d times what one row changes.
+        Their variance is at least d times what one row changes. What of it wasn't seen is known,
+        not estimated from few seeds, so it has the rows' quantile. For Cochran and Cox's quantile
+        q, between the rows' z and the seeds' t, the square of the reach grows by q (2 z - q) per
+        unit of variance by the rows. That is at most z^2, so this is never too narrow.
         """
-        quantile = self._quantile(tail, self._least_share)
-        return (
-            -_largest(-self.mean, quantile, self.of_seeds, self.of_examples, self.one_row),
-            _largest(self.mean, quantile, self.of_seeds, self.of_examples, self.one_row),
-        )
+        seen = self._quantile(tail, self._least_share) * self.error
+        unseen = max(0.0, abs(difference) * self.one_row - self.of_examples)
+        return math.hypot(seen, self._of_rows(tail) * math.sqrt(unseen))
 
     @property
     def p(self) -> float:
@@ -103,13 +120,10 @@ class Spread:
         Schuirmann (1987). Small where the difference is shown to be smaller than the margin.
         """
         room = margin - abs(self.mean)
-        of_examples = max(self.of_examples, margin * self.one_row)
-        error = math.sqrt(self.of_seeds + of_examples)
         # Without any variance nothing is known: a metric that no row can change.
-        if room <= 0 or error == 0:
+        if room <= 0 or self._reach(margin, LEAST_P / 2) == 0:
             return 1.0
-        size = room / error
-        return _tail_of(size, lambda tail: self._quantile(tail, self._least_share))
+        return _tail_of(room, lambda tail: self._reach(margin, tail))
 
     @property
     def _least_share(self) -> float:
@@ -122,24 +136,16 @@ class Spread:
         The seeds' quantile has at least `least_share` of the weight. Satterthwaite's degrees of
         freedom would cover 92% with three seeds and 88% with two.
         """
-        of_examples = float(-stdtrit(max(self.rows - 1, 1), tail))
+        of_examples = self._of_rows(tail)
         if self.seeds < 2:
             return of_examples
         total = self.of_seeds + self.of_examples
         share = max(least_share, self.of_seeds / total if total else 0.0)
         return float(share * -stdtrit(self.seeds - 1, tail) + (1 - share) * of_examples)
 
-
-def _largest(
-    mean: float, quantile: float, of_seeds: float, of_examples: float, one_row: float
-) -> float:
-    """The largest d with (d - mean)^2 <= quantile^2 (of_seeds + max(of_examples, one_row |d|))."""
-    as_seen = mean + quantile * math.sqrt(of_seeds + of_examples)
-    # With the variance one_row d, the equation is quadratic in d.
-    half = mean + quantile**2 * one_row / 2
-    under_root = half**2 - mean**2 + quantile**2 * of_seeds
-    unseen = half + math.sqrt(under_root) if under_root > 0 else -math.inf
-    return max(as_seen, unseen)
+    def _of_rows(self, tail: float) -> float:
+        """The quantile of what is known from the rows alone."""
+        return float(-stdtrit(max(self.rows - 1, 1), tail))
 
 
 def _tail_of(size: float, quantile: Callable[[float], float]) -> float:

@@ -26,11 +26,11 @@ from kdsweep.compare.families import Family
 from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate, Pair, TeacherState
 from kdsweep.compare.spread import spread_of
 from kdsweep.compare.verdicts import Compared, PairRules, judge_pair, within
+from kdsweep.config.sweep import MARGIN
 from kdsweep.core.evaluation.metric_table import metric_named
 
 WEIGHTS_AT_ONCE = 400_000  # rows x draws: they stay in the processor's cache
 ROWS_TRIED = 24  # of which one more is added, to see what one row changes
-MARGIN = 0.01
 # A seed's index -> what the student of that seed predicted (`TaskKind.predictions`).
 Predicted = Mapping[int, np.ndarray]
 

@@ -19,12 +19,21 @@ class Costs:
     """slot_hours: what all trials of each strategy used. teachers: empty where none is needed.
 
     teacher_seconds: slot time of making the teachers and of labelling rows with them; None if an
-    earlier version ran the sweep, which didn't record it.
+    earlier version ran the sweep, which didn't record it. A driver that died before a job's end
+    never heard what the job took.
     """
 
     slot_hours: Mapping[str, float]
     teachers: Sequence[TeacherRecord] = ()
     teacher_seconds: float | None = None
+
+    @property
+    def seconds_of_teachers(self) -> float:
+        """At least what fine-tuning the teachers took that this sweep made."""
+        if not self.teachers or self.teacher_seconds is None:
+            return 0.0
+        made = sum(one.seconds or 0.0 for one in self.teachers if one.from_cache is False)
+        return max(self.teacher_seconds, made)
 
 
 def cost_of_strategies(metric: str, records: Sequence[TrialRecord], costs: Costs) -> Question:
@@ -40,7 +49,7 @@ def cost_of_strategies(metric: str, records: Sequence[TrialRecord], costs: Costs
     n = sum(map(len, finished.values()))
     if not costs.slot_hours:
         return Question(question, "not enough trials (n = 0)", n)
-    of_teachers = (costs.teacher_seconds or 0.0) / 3600 if costs.teachers else 0.0
+    of_teachers = costs.seconds_of_teachers / 3600
     total = sum(costs.slot_hours.values()) + of_teachers
     parts = []
     if costs.teachers:

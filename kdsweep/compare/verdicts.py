@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -11,11 +13,15 @@ from kdsweep.compare.families import Family
 from kdsweep.compare.findings import Pair
 from kdsweep.compare.spread import (
     MOST_SEEDS,
-    SeedsNeeded,
     Spread,
     most_variance,
     seeds_needed,
 )
+from kdsweep.formatting import joined
+
+# What an undecided pair has too little of. It may have as many seeds as it should take, take more,
+# take more than anybody tries, or only more test rows would help.
+Limit = Literal["none", "seeds", "many seeds", "rows"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,16 @@ class Compared:
 
     @property
     def least_p(self) -> float:
-        """A sign test: if the two were equal, each row that differs could be either's."""
-        return min(1.0, 2.0 ** (1 - self.rows_apart))
+        return sign_test(self.rows_apart)
 
     @property
     def p(self) -> float:
         return max(self.spread.p if self.spread else 1.0, self.least_p)
+
+
+def sign_test(rows_apart: int) -> float:
+    """The least p: if the two were equal, each row that differs could be either's."""
+    return min(1.0, 2.0 ** (1 - rows_apart))
 
 
 @dataclass(frozen=True)
@@ -80,15 +90,16 @@ def judge_pair(a: str, b: str, found: Compared, rules: PairRules) -> Pair:
         "",
         "undecided",
         (needed.low, needed.high),
+        spread.rows,
+        found.rows_apart,
     )
     if found.p < family.level:
         return replace(pair, state="better", verdict=_beats(a, b, spread.mean, *interval))
     if spread.p_beyond(margin) < family.level:
         tested = within(spread.difference_interval(family.level), rules.span)
         return replace(pair, state="equivalent", verdict=_equivalent(a, b, margin, *tested))
-    takes = _what_it_takes(spread, needed, rules)
-    verdict = f"no difference shown{_why_not(found, rules)}, nor equivalence within "
-    return replace(pair, verdict=f"{verdict}{in_points(margin)}; {takes}")
+    pair = _with_more_rows(pair, spread, rules)
+    return replace(pair, verdict=_undecided(pair, rules))
 
 
 def within(interval: tuple[float, float], span: float) -> tuple[float, float]:
@@ -115,52 +126,132 @@ def _equivalent(a: str, b: str, margin: float, low: float, high: float) -> str:
     )
 
 
-def _why_not(found: Compared, rules: PairRules) -> str:
-    """The reason, where the numbers alone would suggest a difference."""
-    if found.spread is None or found.rows_apart == 0:
-        return " (the predictions are the same)"
-    if found.least_p >= rules.family.level:
-        return (
-            f" (predictions differ on only {found.rows_apart} of {found.spread.rows:,} test rows)"
-        )
-    return ""
-
-
-def _what_it_takes(spread: Spread, needed: SeedsNeeded, rules: PairRules) -> str:
-    goal = f"a difference of {in_points(rules.margin)}"
-    if needed.seeds is not None and needed.seeds <= spread.seeds:
-        return f"{spread.seeds} seeds would show {goal} four times in five"
-    if needed.seeds is not None:
-        return (
-            f"about {needed.seeds:,} seeds ({_range(needed)}) would be needed to show {goal} four "
-            "times in five"
-        )
+def _with_more_rows(pair: Pair, spread: Spread, rules: PairRules) -> Pair:
+    """With the rows that it would take, if no number of seeds is enough on these."""
     allowed = most_variance(spread, rules.margin, rules.family.tail)
     of_examples = max(spread.of_examples, rules.margin * spread.one_row)
-    if of_examples < allowed:
-        return f"more than {MOST_SEEDS:,} seeds would be needed to show {goal}"
+    if pair.seeds_needed is not None or of_examples < allowed:
+        return pair
     # As many rows as use up half of the variance that is allowed, and leave half to the seeds.
     rows = _rounded(2 * of_examples / allowed * spread.rows)
-    with_more_rows = replace(
+    on_them = replace(
         spread,
         of_examples=of_examples * spread.rows / rows,
         one_row=spread.one_row * spread.rows / rows,
         rows=rows,
     )
-    then = seeds_needed(with_more_rows, rules.margin, rules.family.tail).seeds
-    seeds = "" if then is None else f" and {then:,} seeds"
+    seeds = seeds_needed(on_them, rules.margin, rules.family.tail).seeds
+    return replace(pair, rows_needed=rows, seeds_on_them=seeds)
+
+
+# --- pairs that nothing is shown about -----------------------------------------------------------
+
+
+def undecided_in_words(
+    pairs: Sequence[Pair], strategy: str, margin: float, family: Family
+) -> list[str]:
+    """Sentences about the undecided pairs of a strategy. What holds for all of them is said once.
+
+    family: all pairs that could be judged.
+    """
+    judged = [pair for pair in pairs if pair.rows is not None]
+    said = []
+    if judged:
+        said.append(
+            f"The seeds can't separate {strategy} from {_others(judged, strategy)}: no difference "
+            f"is shown, nor equivalence within {in_points(margin)}"
+        )
+    said += [
+        f"For {pair.other(strategy)}, {reason}"
+        for pair in judged
+        if (reason := _why_not(pair, family))
+    ]
+    groups: dict[Limit, list[Pair]] = {}
+    for pair in judged:
+        groups.setdefault(_limit(pair), []).append(pair)
+    for limit, group in groups.items():
+        words = _what_it_takes(limit, group, margin)
+        if len(groups) > 1:
+            said.append(f"For {_others(group, strategy)}, {words}")
+        else:
+            said.append(words[0].upper() + words[1:])
+    if of_one_seed := [pair for pair in pairs if pair.seeds == 1]:
+        others = _others(of_one_seed, strategy)
+        said.append(f"One seed can't separate {strategy} from {others}")
+        said.append("Set confirm.seeds to 5 or more")
+    return said + [pair.verdict for pair in pairs if pair.seeds == 0]
+
+
+def _others(pairs: Sequence[Pair], strategy: str) -> str:
+    return joined([pair.other(strategy) or "" for pair in pairs])
+
+
+def _why_not(pair: Pair, family: Family) -> str:
+    """The reason, where the numbers alone would suggest a difference."""
+    if pair.rows_apart == 0:
+        return "the predictions are the same"
+    if pair.rows_apart is not None and sign_test(pair.rows_apart) >= family.level:
+        return f"the predictions differ on only {pair.rows_apart:,} of {pair.rows or 0:,} test rows"
+    return ""
+
+
+def _limit(pair: Pair) -> Limit:
+    if pair.seeds_needed is not None:
+        return "none" if pair.seeds_needed <= pair.seeds else "seeds"
+    return "many seeds" if pair.rows_needed is None else "rows"
+
+
+def _what_it_takes(limit: Limit, pairs: Sequence[Pair], margin: float) -> str:
+    """To show a difference of the margin, of pairs with one limit."""
+    goal = f"show a difference of {in_points(margin)}"
+    match limit:
+        case "none":
+            seeds = min(pair.seeds for pair in pairs)
+            return f"{seeds} seeds would {goal} four times in five. Here they didn't"
+        case "seeds":
+            return f"it would take {_seeds_range(pairs)} seeds to {goal} four times in five"
+        case "many seeds":
+            return f"it would take more than {MOST_SEEDS:,} seeds to {goal}"
     return (
-        f"no number of seeds would be enough to show {goal} on {spread.rows:,} test rows: it takes "
-        f"about {rows:,} rows{seeds}"
+        f"no number of seeds would be enough to {goal} on {pairs[0].rows or 0:,} test rows. It "
+        f"would take about {_rows_and_seeds(pairs)}"
     )
 
 
-def _range(needed: SeedsNeeded) -> str:
-    if needed.low is None:
-        return "or no number of them"
-    return (
-        f"{needed.low:,} or more" if needed.high is None else f"{needed.low:,} to {needed.high:,}"
-    )
+def _rows_and_seeds(pairs: Sequence[Pair]) -> str:
+    """`2,500 to 11,000 test rows and 20 to 99 seeds`"""
+    rows = _between([pair.rows_needed for pair in pairs if pair.rows_needed is not None])
+    seeds = [pair.seeds_on_them for pair in pairs if pair.seeds_on_them is not None]
+    return f"{rows} test rows and {_between(seeds)} seeds" if seeds else f"{rows} test rows"
+
+
+def _between(numbers: Sequence[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _seeds_range(pairs: Sequence[Pair]) -> str:
+    """`9 to 47`, from the lowest end of the pairs' ranges to the highest one."""
+    ranges = [pair.seeds_needed_range or (None, None) for pair in pairs]
+    low = min(low for low, _ in ranges if low is not None)
+    highs = [high for _, high in ranges if high is not None]
+    return f"{low:,} to {max(highs):,}" if len(highs) == len(ranges) else f"{low:,} or more"
+
+
+def _undecided(pair: Pair, rules: PairRules) -> str:
+    """In a table of pairs, whose words say what the numbers mean."""
+    reason = _why_not(pair, rules.family)
+    because = f" ({reason})" if reason else ""
+    match _limit(pair):
+        case "none":
+            takes = f"{pair.seeds} seeds would show {in_points(rules.margin)} four times in five"
+        case "seeds":
+            takes = f"it would take {_seeds_range([pair])} seeds"
+        case "many seeds":
+            takes = f"it would take more than {MOST_SEEDS:,} seeds"
+        case _:
+            takes = f"it would take about {_rows_and_seeds([pair])}"
+    return f"no difference shown{because}, nor equivalence; {takes}"
 
 
 # --- points: hundredths of the metric ------------------------------------------------------------

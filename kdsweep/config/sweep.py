@@ -157,6 +157,10 @@ class RayEngine(Strict):
         return self
 
 
+# `confirm.margin` unless a sweep sets it, in the metric's own unit.
+MARGIN = 0.01
+
+
 class Confirm(Strict):
     """The best trial of each strategy is trained again with this many fresh seeds.
 
@@ -165,7 +169,7 @@ class Confirm(Strict):
     """
 
     seeds: Annotated[int, Field(ge=0)] = 5
-    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    margin: Annotated[float, Field(gt=0, lt=1)] = MARGIN
 
 
 class Keep(Strict):

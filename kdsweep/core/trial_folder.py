@@ -77,7 +77,7 @@ class TrialResult:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """A split's labels and what a student predicts for its rows, both [rows, ...]."""
+    """A split's labels and what a model predicts for its rows, both [rows, ...]."""
 
     labels: np.ndarray
     predictions: np.ndarray
@@ -202,20 +202,11 @@ class TrialFolder:
         return read_array(self.test_logits)
 
     def write_validation_predictions(self, found: Predicted) -> None:
-        """One array [2, rows, ...]: the labels, then the predictions.
-
-        The labels make the file complete: it can be read where the data set is gone.
-        """
-        write_array(self.validation_predictions, _smallest(found))
+        write_predictions(self.validation_predictions, found)
 
     def read_validation_predictions(self) -> Predicted | None:
         """What the student of `best` predicts; None for a trial of version 0.1.0."""
-        if not self.validation_predictions.exists():
-            return None
-        both = read_array(self.validation_predictions)
-        # A metric may subtract, and a small integer would overflow.
-        wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
-        return Predicted(wide[0], wide[1])
+        return read_predictions(self.validation_predictions)
 
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
@@ -229,6 +220,24 @@ def _save_tensors(state: SavedState, file: BinaryIO) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+def write_predictions(file: Path, found: Predicted) -> None:
+    """One array [2, rows, ...]: the labels, then the predictions.
+
+    The labels make the file complete: it can be read where the data set is gone.
+    """
+    write_array(file, _smallest(found))
+
+
+def read_predictions(file: Path) -> Predicted | None:
+    """What `write_predictions` wrote; None if there is no such file."""
+    if not file.exists():
+        return None
+    both = read_array(file)
+    # A metric may subtract, and a small integer would overflow.
+    wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
+    return Predicted(wide[0], wide[1])
 
 
 def _smallest(found: Predicted) -> np.ndarray:

@@ -97,6 +97,10 @@ def _results(report: Report, facts: ExportFacts) -> str:
         if report.teacher.test is not None:
             interval = score_range(*report.teacher.ci95) if report.teacher.ci95 else ""
             rows.append(("the teacher", "test", score(report.teacher.test), interval))
+    for split, found in report.more_tests.items():
+        if found.teacher is not None:
+            interval = score_range(*found.teacher_ci95) if found.teacher_ci95 else ""
+            rows.append(("the teacher", split, score(found.teacher), interval))
     if int8 := facts.files.int8:
         name = "this student, ONNX before quantization"
         rows.append((name, "validation", score(int8.before), ""))

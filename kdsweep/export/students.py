@@ -11,8 +11,8 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import KdsweepError, did_you_mean
 from kdsweep.report.model import Report
-from kdsweep.sweep.confirm import best_confirmed, confirmations, finished
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.kept_students import confirmed_students
 from kdsweep.sweep.results import recorded
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.base import RunKey
@@ -73,10 +73,8 @@ def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
             f"sweep {sweep!r} has no strategy {strategy!r}, only {', '.join(strategies)}{hint}"
         )
     folder = home.sweep(sweep)
-    runs = finished(folder, confirmations(plan, folder, studies, strategy))
-    run = best_confirmed(plan.space.task.metric, runs)
-    if run is not None:
-        return run.id
+    if confirmed := confirmed_students(plan, folder, studies, strategy):
+        return confirmed[0]
     best = studies.progress(strategy).best
     if best is None:
         raise KdsweepError(

@@ -13,6 +13,7 @@ from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.config.sweep import MARGIN
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
@@ -48,7 +49,7 @@ class ReportFacts:
     teacher_seconds: slot time for teachers; None where it wasn't recorded.
     """
 
-    margin: float = 0.01
+    margin: float = MARGIN
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
@@ -102,7 +103,7 @@ def summarize(
         verdict=_verdict(metric, compared, recommended, teacher, strategies, facts.margin),
         margin=facts.margin,
         recommended=recommended,
-        more_tests=_more_tests(metric, teachers[0] if teachers else None, records),
+        more_tests=_more_tests(metric, teachers[0] if teachers else None, records, test),
         pareto=facts.pareto,
         latencies=facts.latencies,
         latency_note=latency_in_words(facts.latencies, records),
@@ -158,9 +159,15 @@ def _teacher(metric: str, record: TeacherRecord, estimate: Estimate | None) -> T
 
 
 def _more_tests(
-    metric: str, teacher: TeacherRecord | None, records: Sequence[TrialRecord]
+    metric: str,
+    teacher: TeacherRecord | None,
+    records: Sequence[TrialRecord],
+    test: TestLogits | None,
 ) -> dict[str, MoreTest]:
-    """For each further test split: the teacher's score, and each strategy's by seed."""
+    """For each further test split: the teacher's score, and each strategy's by seed.
+
+    Nothing is said about their difference.
+    """
     scores: dict[str, dict[str, list[float]]] = {}
     for run in runs_of_confirm(records):
         for name, value in ((run.result.test if run.result else None) or {}).items():
@@ -168,9 +175,14 @@ def _more_tests(
             if split and judged == metric:
                 scores.setdefault(split, {}).setdefault(run.id.strategy, []).append(value)
     of_teacher = (teacher.test if teacher else None) or {}
+    intervals: dict[str, tuple[float, float] | None] = {}
+    for split, found in (test.on_more_tests if test else {}).items():
+        (estimate,) = compare(metric, found.labels, {}, [found.predictions]).teachers
+        intervals[split] = estimate.interval if estimate else None
     return {
         split: MoreTest(
             teacher=of_teacher.get(f"{split}/{metric}"),
+            teacher_ci95=intervals.get(split),
             strategies={strategy: tuple(values) for strategy, values in by_strategy.items()},
         )
         for split, by_strategy in scores.items()

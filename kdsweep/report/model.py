@@ -187,9 +187,13 @@ class Recommendation(_Part):
 
 
 class MoreTest(_Part):
-    """A further test split (`task.splits.more_tests`): the metric of the teacher, and by seed."""
+    """A further test split (`task.splits.more_tests`): the metric of the teacher, and by seed.
+
+    teacher_ci95: for the choice of the split's rows; None where its predictions weren't kept.
+    """
 
     teacher: float | None
+    teacher_ci95: tuple[float, float] | None = None
     strategies: dict[str, tuple[float, ...]]
 
 

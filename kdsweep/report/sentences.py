@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kdsweep.compare.families import Family
 from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate
-from kdsweep.compare.verdicts import in_points, points_range
+from kdsweep.compare.verdicts import in_points, points_range, undecided_in_words
 from kdsweep.formatting import count, joined, percent
 from kdsweep.report.model import ConfirmResult, Recommendation, Report, TeacherFacts
 from kdsweep.report.settings_words import settings_in_words
@@ -21,7 +22,9 @@ def more_tests_in_words(report: Report) -> dict[str, str]:
             f"{strategy} {np.mean(values):.4f} ({count(len(values), 'seed')})"
             for strategy, values in found.strategies.items()
         ]
-        teacher = [] if found.teacher is None else [f"the teacher {found.teacher:.4f}"]
+        teacher = []
+        if found.teacher is not None:
+            teacher = [f"the teacher {_teacher_score(found.teacher, found.teacher_ci95)}"]
         out[split] = f"{report.metric} " + ", ".join([*means, *teacher])
     return out
 
@@ -76,31 +79,34 @@ def confirmed_verdict(
     """What the test split says, and how sure it is."""
     top = recommended.strategy
     reached = f"{metric} {_interval(compared.means[top])}"
+    said = []
     if teacher is not None and teacher.test is not None:
         found = (compared.against_teacher or {}).get(top)
-        reached += f"; {_against_teacher(found, teacher, compared.means[top].value)}"
+        said.append(_against_teacher(found, teacher, compared.means[top].value))
     if len(compared.means) == 1:
-        return (
-            f"On the test split, {top} reaches {reached}. No other strategy finished, so there is "
-            "nothing to compare it with."
-        )
+        said.append("No other strategy finished, so there is nothing to compare it with")
+        return _text([f"On the test split, {top} reaches {reached}", *said])
     own = [pair for pair in compared.pairs if pair.other(top) in compared.means]
     beaten = [pair.verdict for pair in own if pair.better == top]
     if len(beaten) == len(compared.means) - 1:
-        return f"{top} does best on the test split: {reached}. {'; '.join(beaten)}."
-    rest: dict[str, list[str]] = {}  # verdict -> the other strategies
-    for pair in own:
-        if pair.state == "undecided":
-            rest.setdefault(pair.verdict, []).append(pair.other(top) or "")
-    said = [
-        *(pair.verdict for pair in own if pair.state == "equivalent"),
-        *beaten,
-        *(f"Between {top} and {' or '.join(others)}: {words}" for words, others in rest.items()),
-    ]
-    return (
-        f"No strategy is shown to be the best. {top} is recommended: {_why(recommended, margin)}. "
-        f"On the test split it reaches {reached}. {'. '.join(said)}."
+        return _text([f"{top} does best on the test split: {reached}", *said, *beaten])
+    comparable = Family(sum(pair.ci95 is not None for pair in compared.pairs))
+    undecided = [pair for pair in own if pair.state == "undecided"]
+    return _text(
+        [
+            "No strategy is shown to be the best",
+            f"{top} is recommended: {_why(recommended, margin)}",
+            f"On the test split it reaches {reached}",
+            *said,
+            *(pair.verdict for pair in own if pair.state == "equivalent"),
+            *beaten,
+            *undecided_in_words(undecided, top, margin, comparable),
+        ]
     )
+
+
+def _text(sentences: Sequence[str]) -> str:
+    return " ".join(f"{one}." for one in sentences)
 
 
 def _why(recommended: Recommendation, margin: float) -> str:
@@ -120,8 +126,8 @@ def _why(recommended: Recommendation, margin: float) -> str:
     if len(recommended.candidates) == 1:
         return "it is the only one that no other strategy beats on test"
     return (
-        f"of {joined(recommended.candidates)}, which no other strategy beats on test, it has the "
-        "highest mean on validation over the confirm seeds"
+        "it has the highest mean on validation over the confirm seeds, of the strategies that no "
+        f"other one beats on test ({joined(recommended.candidates)})"
     )
 
 
@@ -132,32 +138,25 @@ def _interval(mean: Estimate) -> str:
 
 
 def _against_teacher(found: AgainstTeacher | None, teacher: TeacherFacts, reached: float) -> str:
-    """A strategy's mean and its teacher's score, both on test."""
+    """A strategy's mean and its teacher's score, both on test. Sentences, without the last stop."""
     assert teacher.test is not None
-    score = _teacher_score(teacher.test, teacher.ci95)
+    score = f"The teacher reaches {_teacher_score(teacher.test, teacher.ci95)}"
     if found is None:
-        return f"the teacher has {score}; its predictions weren't kept, so they can't be compared"
+        return f"{score}. Its predictions weren't kept, so the two can't be compared"
     if found.ci95 is None:
-        return f"the teacher has {score}, and one seed can't tell them apart"
+        return f"{score}. One seed can't tell them apart"
     low, high = found.ci95
     size = f"{abs(100 * found.difference):.1f} points"
     match found.state:
         case "above":
-            return (
-                f"that is {size} above the teacher ({points_range(low, high)}), which has {score}"
-            )
+            return f"{score}. The student is {size} above it ({points_range(low, high)})"
         case "below":
-            kept = f", {percent(reached / teacher.test)} of it" if teacher.test > 0 else ""
-            return (
-                f"that is {size} below the teacher ({points_range(-high, -low)}), which has "
-                f"{score}{kept}"
-            )
-    side = "above" if found.difference < 0 else "below"
-    interval = points_range(low, high)
-    if found.difference < 0:
-        interval = points_range(-high, -low)
+            kept = f", and keeps {percent(reached / teacher.test)}" if teacher.test > 0 else ""
+            return f"{score}. The student is {size} below it ({points_range(-high, -low)}){kept}"
+    side = "above" if found.difference > 0 else "below"
+    interval = points_range(low, high) if found.difference > 0 else points_range(-high, -low)
     return (
-        f"no difference from the teacher is shown: it has {score}, {side} the mean by {size} "
+        f"{score}. No difference between the two is shown: the student is {size} {side} it "
         f"({interval})"
     )
 

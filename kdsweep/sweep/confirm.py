@@ -16,6 +16,7 @@ from kdsweep.compare.recommendation import best_on_validation
 from kdsweep.config import Plan
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
+from kdsweep.errors import first_few
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.studies import Studies
@@ -35,16 +36,22 @@ def confirmations(
 ) -> list[ConfirmRun]:
     """Every run that confirms the strategy's best trial, done or not.
 
-    None while the search may still find a better trial.
+    None while the search may still find a better trial. If a user asks for fewer seeds later, those
+    that were measured still count.
     """
     progress = studies.progress(strategy)
     search_is_over = not progress.running and not studies.trials_left(strategy)
-    if not plan.sweep.confirm.seeds or progress.best is None or not search_is_over:
+    if progress.best is None or not search_is_over:
         return []
     best = TrialId(strategy, progress.best[0])
+    asked = range(plan.sweep.confirm.seeds)
+    ended = {one.seed_index or 0 for one in folder.ended_confirm_runs(strategy, best.number)}
+    seeds = [*asked, *sorted(ended - set(asked))]
+    if not seeds:
+        return []
     settings = folder.trial(best).read_settings()
     runs: list[ConfirmRun] = []
-    for i in range(plan.sweep.confirm.seeds):
+    for i in seeds:
         seed = derived_seed("confirm", plan.sweep.sampler.seed, i)
         changed = settings.model_copy(update={"seed": seed, "judge_test": True})
         runs.append(ConfirmRun(TrialId(strategy, best.number, i), changed))
@@ -57,16 +64,33 @@ def finished(folder: SweepFolder, runs: Iterable[ConfirmRun]) -> dict[ConfirmRun
     return {run: result for run, result in results.items() if result is not None}
 
 
-def best_confirmed(metric: str, results: Mapping[ConfirmRun, TrialResult]) -> ConfirmRun | None:
+def best_confirmed(metric: str, results: Mapping[TrialId, TrialResult]) -> TrialId | None:
     """The run whose student is kept: the best on validation. The test split has no say in it."""
-    best = best_on_validation(
+    return best_on_validation(
         {
-            run.id: result.best.metrics[metric_names.validation(metric)]
+            run: result.best.metrics[metric_names.validation(metric)]
             for run, result in results.items()
             if result.state == "complete" and result.best
         }
     )
-    return next((run for run in results if run.id == best), None)
+
+
+def not_shown(plan: Plan, folder: SweepFolder, studies: Studies) -> str | None:
+    """One line that names what confirm found earlier and a report now leaves out, or None.
+
+    The search of these strategies is open again, so their best trial may change.
+    """
+    found: list[str] = []
+    for strategy in plan.space.strategies:
+        if not confirmations(plan, folder, studies, strategy):
+            numbers = {one.number for one in folder.ended_confirm_runs(strategy)}
+            found += [TrialId(strategy, number).name for number in sorted(numbers)]
+    if not found:
+        return None
+    return (
+        f"what confirm found for {first_few(found)} is kept, and not shown until the extended "
+        "search has ended"
+    )
 
 
 class ConfirmQueue:
@@ -77,6 +101,7 @@ class ConfirmQueue:
         self.folder = folder
         self.studies = studies
         self._left: dict[str, deque[ConfirmRun]] = {}
+        self._runs: dict[str, int] = {}
         self._ended = 0
 
     def ready(self, *, teacher: bool) -> list[deque[ConfirmRun]]:
@@ -90,6 +115,7 @@ class ConfirmQueue:
             if runs := confirmations(self.plan, self.folder, self.studies, strategy):
                 left = [run for run in runs if not self.folder.trial(run.id).is_over]
                 self._left[strategy] = deque(left)
+                self._runs[strategy] = len(runs)
                 self._ended += len(runs) - len(left)
         return [
             runs
@@ -125,7 +151,8 @@ class ConfirmQueue:
 
     def progress(self) -> tuple[int, int]:
         """How many runs have ended, and how many there will be."""
-        return self._ended, len(self._hopeful()) * self.plan.sweep.confirm.seeds
+        seeds = self.plan.sweep.confirm.seeds
+        return self._ended, sum(self._runs.get(strategy, seeds) for strategy in self._hopeful())
 
     def count_ended(self) -> None:
         """One more run has ended."""

@@ -14,13 +14,7 @@ from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.errors import KdsweepError
 from kdsweep.report.model import Report
 from kdsweep.sweep.announcing import ended_line, read_data
-from kdsweep.sweep.confirm import (
-    ConfirmQueue,
-    ConfirmRun,
-    best_confirmed,
-    confirmations,
-    finished,
-)
+from kdsweep.sweep.confirm import ConfirmQueue, ConfirmRun
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.events import (
     Ended,
@@ -36,6 +30,7 @@ from kdsweep.sweep.engines.opening import open_engine
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.finish import RunEnd, finish
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.kept_students import keep_students
 from kdsweep.sweep.latency_stage import LatencyStage
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
@@ -388,20 +383,7 @@ class Driver:
         self.observer.say(ended_line(work.id, result, self.plan.space.task.metric, drawn))
 
     def _keep_students(self, strategy: str, ended: TrialId | None = None) -> None:
-        """Keep the best students of the search, and the best one of the runs that confirm."""
-        most = self.plan.sweep.keep.students
-        best = self.studies.progress(strategy).order[:most]
-        kept = [TrialId(strategy, number) for number in best]
-        searched = ended if ended is not None and ended.phase == "search" else None
-        self.tracking.keep_students(strategy, "search", kept, searched)
-        run = best_confirmed(self.plan.space.task.metric, self._confirmed(strategy))
-        kept = [run.id] if run is not None and most else []
-        confirmed = ended if ended is not None and ended.phase == "confirm" else None
-        self.tracking.keep_students(strategy, "confirm", kept, confirmed)
-
-    def _confirmed(self, strategy: str) -> dict[ConfirmRun, TrialResult]:
-        runs = confirmations(self.plan, self.folder, self.studies, strategy)
-        return finished(self.folder, runs)
+        keep_students(self.plan, self.folder, self.studies, self.tracking, strategy, ended)
 
     def _show_progress(self) -> None:
         strategies = list(self.plan.space.strategies)
@@ -423,7 +405,8 @@ class Driver:
             self.studies.write_ends()
             ended = self.studies.progress(strategy).ended
             trials = [TrialId(strategy, number) for number in ended]
-            trials += [run.id for run in self._confirmed(strategy)]
+            # Those of an earlier confirm too: while the search is open again, nobody else asks.
+            trials += self.folder.ended_confirm_runs(strategy)
             for trial in trials:
                 if self.tracking.is_behind(trial):
                     self.tracking.update_trial(trial)

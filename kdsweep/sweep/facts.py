@@ -19,6 +19,8 @@ class SweepFacts:
     without passwords.
     connected: whether the tracker ever answered. tracked: whether the tracker has everything.
     pins: what its numbers rest on. teachers: the one that students are measured by comes first.
+    teachers_found: the names of those that were in the cache before the sweep made one; None until
+    it starts to.
     notified: a hash of the end of the sweep that `on_done` was told about.
     latency: who measures it: `once`, the sweep, for each architecture before its first trial; `each
     trial`, as earlier versions did, its own student when it ends.
@@ -35,6 +37,7 @@ class SweepFacts:
     tracked: bool = False
     pins: Pins = field(default_factory=Pins)
     teachers: tuple[TeacherRecord, ...] = ()
+    teachers_found: tuple[str, ...] | None = None
     notified: str | None = None
     latency: Literal["once", "each trial"] = "each trial"
     mended: tuple[str, ...] = ()
@@ -55,6 +58,8 @@ class SweepFacts:
         first = [found["teacher"]] if found.get("teacher") is not None else []
         teachers = [TeacherRecord.from_json(one) for one in found.get("teachers") or first]
         known["mended"] = tuple(found.get("mended", ()))
+        if known.get("teachers_found") is not None:
+            known["teachers_found"] = tuple(found["teachers_found"])
         pins = Pins.from_json(found.get("pins", {}), found.get("data") or {})
         plugins = {name: (package, at) for name, (package, at) in found.get("plugins", {}).items()}
         unknown = {
@@ -74,6 +79,7 @@ class SweepFacts:
             "connected": self.connected,
             "tracked": self.tracked,
             "data": self.data,
+            "teachers_found": self.teachers_found,
             "notified": self.notified,
             "latency": self.latency if self.latency == "once" else None,
         }

@@ -78,6 +78,7 @@ class SweepFolder:
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
     teachers/     N.npy: what the teacher N of sweep.json put out for the test split
+                  0-SPLIT.npy: what the first one predicts on each of `more_tests`, and its labels
     test_labels.npy   the labels of the test split, in the order of all logits for it
     """
 
@@ -108,6 +109,10 @@ class SweepFolder:
         """What the teacher with this number in `sweep.json` put out for the test split."""
         return self.teachers / f"{number}.npy"
 
+    def teacher_predictions(self, split: str) -> Path:
+        """What the first teacher of `sweep.json` predicts on one of `more_tests`."""
+        return self.teachers / f"0-{split}.npy"
+
     # --- trials ----------------------------------------------------------------------------------
 
     def trial(self, trial: TrialId) -> SweptTrial:
@@ -129,6 +134,14 @@ class SweepFolder:
                 with contextlib.suppress(ValueError):  # a folder that a user put there
                     started.append(TrialId.parse(file.parent.name, phase))
         return started
+
+    def ended_confirm_runs(self, strategy: str, number: int | None = None) -> list[TrialId]:
+        """The strategy's runs of confirm that have a result. number: only those of this trial."""
+        ended = [
+            TrialId.parse(file.parent.name, "confirm")
+            for file in sorted(self.confirm.glob("*-seed-*/result.json"))
+        ]
+        return [one for one in ended if one.strategy == strategy and number in (None, one.number)]
 
     def find_trial(self, name: str) -> TrialId:
         """The started trial with this name. Raises UnknownSweep with the names that exist."""

@@ -22,13 +22,13 @@ from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say, TaskData
 from kdsweep.core.files import fingerprint, read_array
-from kdsweep.core.teachers.logits import stored_test_logits
+from kdsweep.core.teachers.logits import stored_logits
 from kdsweep.core.teachers.selection import made_teachers
-from kdsweep.core.trial_folder import TrialResult
+from kdsweep.core.trial_folder import TrialResult, read_predictions
 from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
-from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished
+from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished, not_shown
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
 from kdsweep.sweep.latency_file import LatencyFile
@@ -114,7 +114,12 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
         return _same_data(plan, home)
 
     labels, teachers = _test_labels(folder, data), _teachers_test_logits(plan, home, data)
-    return TestLogits(plan.space.task.kind, labels, students, teachers)
+    on_more_tests = {
+        split: found
+        for split in plan.space.task.splits.more_tests
+        if (found := read_predictions(folder.teacher_predictions(split))) is not None
+    }
+    return TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
 
 
 def _test_labels(folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:
@@ -154,7 +159,7 @@ def _teachers_test_logits(
     made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
     if len(made) != number_of_teachers:
         return (None,) * number_of_teachers
-    return tuple(stored_test_logits(teacher, data(), cache=home.cache) for _, teacher in made)
+    return tuple(stored_logits(teacher, data(), cache=home.cache) for _, teacher in made)
 
 
 def read_search_predictions(
@@ -264,7 +269,9 @@ def _outcome(
         TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
         _best_trial(plan, folder, studies, strategy),
         slot_hours=seconds / 3600,
-        seeds_asked=plan.sweep.confirm.seeds,
+        seeds_asked=max(
+            plan.sweep.confirm.seeds, len(confirmations(plan, folder, studies, strategy))
+        ),
         settings_comparison=settings,
     )
 
@@ -321,6 +328,8 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
     folder = home.sweep(name)
     if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
         say(f"{name}: {changes}; {SHOWN_AS_STORED}")
+    if (line := not_shown(plan, folder, studies)) is not None:
+        say(f"{name}: {line}")
     state = "stopped" if is_open(plan, home, studies) else "done"
     try:
         return build_report(plan, home, studies, state=state)

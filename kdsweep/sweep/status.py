@@ -66,7 +66,8 @@ def status(home: Home, name: str) -> SweepStatus:
     seconds: list[float] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
-        confirmed = finished(folder, confirmations(plan, folder, studies, strategy)).values()
+        runs = confirmations(plan, folder, studies, strategy)
+        confirmed = finished(folder, runs).values()
         ended = [folder.trial(TrialId(strategy, number)) for number in progress.ended]
         results = [*(files.read_result() for files in ended), *confirmed]
         seconds += [result.seconds for result in results if result]
@@ -79,7 +80,7 @@ def status(home: Home, name: str) -> SweepStatus:
             running=len(progress.running),
             left=left,
             confirmed=len(confirmed),
-            to_confirm=0 if hopeless else plan.sweep.confirm.seeds - len(confirmed),
+            to_confirm=0 if hopeless else (len(runs) or plan.sweep.confirm.seeds) - len(confirmed),
             best=None if progress.best is None else BestSoFar(*progress.best),
         )
     jobs_left = sum(one.left + one.running + one.to_confirm for one in strategies.values())

@@ -15,8 +15,9 @@ from kdsweep.core.evaluation.latency_figures import ModelShape
 from kdsweep.core.files import fingerprint, write_array, write_atomically
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
-from kdsweep.core.teachers.logits import stored_test_logits, teacher_test
+from kdsweep.core.teachers.logits import stored_logits, teacher_test
 from kdsweep.core.teachers.selection import cached_teacher, made_teachers
+from kdsweep.core.trial_folder import Predicted, write_predictions
 from kdsweep.errors import TeacherError
 from kdsweep.sweep.engines.events import Ended
 from kdsweep.sweep.engines.jobs import TeacherJob
@@ -43,34 +44,35 @@ class TeacherStage:
         self.is_started = not space.needs_teacher
         self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
         self._worker_failures = 0
-        # The teachers that were in the cache before the sweep made one; None until it starts to.
-        self._found: frozenset[str] | None = None
 
     def first_job(self) -> TeacherJob | None:
         """The job that makes the teachers; None once it was started."""
         if self.is_started:
             return None
         self.is_started = True
-        if self._found is None:
-            self._found = self._found_in_cache()
+        folder = self.sweep.folder
+        facts = folder.read_facts()
+        if facts.teachers_found is None:
+            # Written before the job starts: a sweep that dies finds what it made itself.
+            folder.write_facts(replace(facts, teachers_found=self._found_in_cache()))
         return self._job(judge_test=False)
 
-    def _found_in_cache(self) -> frozenset[str]:
+    def _found_in_cache(self) -> tuple[str, ...]:
         """The names of the teachers that are there before the sweep makes one.
 
-        A sweep that runs again finds those that it made itself; what it recorded of them stays.
+        An earlier version's sweep finds those that it made itself; what it recorded of them stays.
         """
         space = self.sweep.plan.space
         recorded = {one.name: one.from_cache for one in self.sweep.folder.read_facts().teachers}
-        found = set()
+        found = []
         for settings in space.teachers():
             from_cache = recorded.get(settings.words)
             if from_cache is None and settings.words not in recorded:
                 cache = self.sweep.home.cache
                 from_cache = cached_teacher(space.task, settings, cache) is not None
             if from_cache:
-                found.add(settings.words)
-        return frozenset(found)
+                found.append(settings.words)
+        return tuple(found)
 
     def judging_job(self) -> TeacherJob | None:
         """The job that saves the teachers' logits of the test split; None once it was started."""
@@ -156,9 +158,15 @@ class TeacherStage:
         folder = self.sweep.folder
         for number, (_, teacher) in enumerate(made):
             # Kept with the sweep, because the cache may be cleaned.
-            logits = stored_test_logits(teacher, data, cache=self.sweep.home.cache)
+            logits = stored_logits(teacher, data, cache=self.sweep.home.cache)
             if logits is not None:
                 write_array(folder.teacher_test_logits(number), np.asarray(logits))
+        for name, split in data.more_tests.items():
+            best = made[0][1]
+            logits = stored_logits(best, data, cache=self.sweep.home.cache, split=name)
+            if logits is not None:
+                predicted = Predicted(split.labels, data.kind.predictions(np.asarray(logits)))
+                write_predictions(folder.teacher_predictions(name), predicted)
         folder.write_facts(replace(folder.read_facts(), teachers=tuple(records)))
 
     def _record(
@@ -195,5 +203,5 @@ class TeacherStage:
             name=settings.words,
             selected=selected,
             seconds=teacher.seconds,
-            from_cache=settings.words in (self._found or ()),
+            from_cache=settings.words in (self.sweep.folder.read_facts().teachers_found or ()),
         )

@@ -72,6 +72,7 @@ class TrackingSync:
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._refused: set[Item] = set()
         self._paused: frozenset[TrialId] = frozenset()
+        self._said_replaced: set[TrialId] = set()
         # Trials whose student is on this disk or in the store.
         self._held: dict[Students, set[TrialId]] = self._find_held()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -239,18 +240,47 @@ class TrackingSync:
     def _send_students(self, students: Students, kept: Collection[TrialId]) -> None:
         with self._changed:
             held = sorted(self._held[students], key=_order)
+        # Nothing is removed before what replaces it is stored.
         for trial in held:
-            files = self._folder.trial(trial)
             if trial in kept:
-                self._send_student(trial, files)
-                continue
-            tracked = files.read_tracked()
-            if tracked.student == "kept":
-                state = self.tracking.students.drop(RunKey.of(trial))
-                files.write_tracked(replace(tracked, student=state))
-            shutil.rmtree(files.student, ignore_errors=True)
-            with self._changed:
-                self._held[students].discard(trial)
+                self._send_student(trial, self._folder.trial(trial))
+        for trial in held:
+            if trial not in kept and self._may_remove(trial, kept):
+                self._remove_student(trial, students)
+
+    def _may_remove(self, trial: TrialId, kept: Collection[TrialId]) -> bool:
+        """Whether its student can go. That of an earlier confirm stays until another one is stored,
+        and one line says so first.
+
+        kept: the students of its strategy that are kept instead.
+        """
+        if trial.phase == "search":
+            return True
+        has_been_stored = self._folder.trial(trial).read_tracked().student == "kept"
+        stored = [one for one in kept if self._folder.trial(one).read_tracked().has_student]
+        if not kept:
+            return not has_been_stored
+        if any(one.number == trial.number for one in kept):
+            return not has_been_stored or any(one.number == trial.number for one in stored)
+        if stored and has_been_stored and trial not in self._said_replaced:
+            self._said_replaced.add(trial)
+            better = min(stored, key=_order).name
+            self._say(
+                f"{trial.name}: its student is deleted unless it is registered; {better} is "
+                "better on validation, confirmed and stored"
+            )
+        return bool(stored)
+
+    def _remove_student(self, trial: TrialId, students: Students) -> None:
+        """Remove it from this disk and from the store."""
+        files = self._folder.trial(trial)
+        tracked = files.read_tracked()
+        if tracked.student == "kept":
+            state = self.tracking.students.drop(RunKey.of(trial))
+            files.write_tracked(replace(tracked, student=state))
+        shutil.rmtree(files.student, ignore_errors=True)
+        with self._changed:
+            self._held[students].discard(trial)
 
     def _send_student(self, trial: TrialId, files: SweptTrial) -> None:
         """Move the student from this disk to the store, once its run is complete there."""

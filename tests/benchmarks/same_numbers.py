@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -91,7 +92,8 @@ class Bench:
         shutil.copy(self.root / "empty.db", self.home / "mlflow.db")
 
     def start(self, checkout: Path, sweep: SmallSweep) -> subprocess.Popen[str]:
-        words = [word for text in sweep.settings for word in ("--set", text)]
+        settings = (*sweep.settings, *first_rules(checkout))
+        words = [word for text in settings for word in ("--set", text)]
         space = str(self.root / f"{sweep.name}.yaml")
         command = [sys.executable, "-m", "kdsweep", "run", space, "--home", str(self.home), *words]
         with (self.root / "output.txt").open("w", encoding="utf-8") as output:
@@ -161,6 +163,22 @@ def environment(checkout: Path) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
     }
     return {name: value for name, value in os.environ.items() if name != "KDSWEEP_HOME"} | fixed
+
+
+@functools.cache
+def first_rules(checkout: Path) -> tuple[str, ...]:
+    """What gives a new sweep the rules of the first release, whose numbers are compared."""
+    code = "from kdsweep.core import settings; print(*getattr(settings, 'RULES', ()))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command,
+        cwd=checkout,
+        env=environment(checkout),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return tuple(f"task.{rule}=1" for rule in done.stdout.split())
 
 
 @contextlib.contextmanager

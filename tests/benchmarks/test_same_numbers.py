@@ -68,3 +68,11 @@ def test_every_small_sweep_has_a_valid_space_and_is_interrupted(tmp_path: Path) 
 def test_a_checkout_that_is_a_folder_is_used_where_it_is(tmp_path: Path) -> None:
     with same_numbers.checked_out(str(tmp_path), tmp_path) as checkout:
         assert checkout == tmp_path.resolve()
+
+
+def test_a_checkout_with_newer_rules_is_given_those_of_the_first_release(tmp_path: Path) -> None:
+    assert same_numbers.first_rules(same_numbers.ROOT) == ("task.split_rule=1", "task.label_rule=1")
+    (tmp_path / "kdsweep" / "core").mkdir(parents=True)
+    for name in ("__init__.py", "core/__init__.py", "core/settings.py"):
+        (tmp_path / "kdsweep" / name).touch()
+    assert same_numbers.first_rules(tmp_path) == ()

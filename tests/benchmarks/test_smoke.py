@@ -35,6 +35,7 @@ def test_false_exclusions_of_settings_have_a_target(tmp_path: Path) -> None:
     assert [bool(row.target) for row in rows] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:
     rows = load.trial(tmp_path, few=10, many=30, counted=10)
     assert len(rows) == 12

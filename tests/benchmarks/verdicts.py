@@ -58,7 +58,9 @@ class World:
             fixed = Variation(0.0, 1.0, 0.3)
             abilities["teacher"] = (ability_for(self.metric, teacher, fixed, self.share), fixed)
         for sweep in range(number):
-            labels, predicted = simulate(draw, abilities, self.seeds, self.rows, self.share)
+            labels, predicted = simulate(
+                draw, abilities, self.seeds, self.rows, self.share, self.metric
+            )
             of_teacher = predicted.pop("teacher", None)
             yield compare(
                 self.metric,
@@ -71,20 +73,42 @@ class World:
             )
 
 
-def false_pairs(world: World, sweeps: int, seed: int = 0) -> float:
-    """The share of sweeps with a false "better" or a false "equivalent"."""
-    true = world.true
+@dataclass(frozen=True)
+class Pairs:
+    """What is said about pairs. false, covered: shares of sweeps.
 
-    def is_false(comparison: Comparison) -> bool:
+    false: with a false "better" or "equivalent". covered: all intervals are right. width: the
+    median one, in points.
+    """
+
+    false: float
+    covered: float
+    width: float
+
+
+def pairs_of(world: World, sweeps: int, seed: int = 0) -> Pairs:
+    true = world.true
+    false, covered, widths = 0, 0, []
+    for comparison in world.sweeps(sweeps, seed):
+        is_false, covers = False, True
         for pair in comparison.pairs:
             difference = true[pair.a] - true[pair.b]
-            if pair.state == "better" and (pair.difference or 0.0) * difference <= 0:
-                return True
-            if pair.state == "equivalent" and abs(difference) >= world.margin - 1e-9:
-                return True
-        return False
+            if pair.state == "better":
+                is_false |= (pair.difference or 0.0) * difference <= 0
+            if pair.state == "equivalent":
+                is_false |= abs(difference) >= world.margin - 1e-9
+            assert pair.ci95 is not None
+            low, high = pair.ci95
+            covers &= low <= difference <= high
+            widths.append(100 * (high - low))
+        false += is_false
+        covered += covers
+    return Pairs(false / sweeps, covered / sweeps, float(np.median(widths)))
 
-    return _share(is_false, world.sweeps(sweeps, seed))
+
+def false_pairs(world: World, sweeps: int, seed: int = 0) -> float:
+    """The share of sweeps with a false "better" or a false "equivalent"."""
+    return pairs_of(world, sweeps, seed).false
 
 
 def false_about_teacher(world: World, sweeps: int, seed: int = 0) -> tuple[float, float]:
@@ -148,35 +172,19 @@ def power_of_needed_seeds(world: World, sweeps: int) -> tuple[int, float]:
 
 def verdicts(folder: Path, sweeps: int = 1000) -> list[Row]:
     """Every rate, with its target. folder: unused."""
-    equal, apart = (0.9,) * 4, (0.9, 0.9, 0.89, 0.89)
     rows = []
-    for name, variation in VARIATIONS.items():
-        for what, scores in (("equal", equal), ("one margin apart", apart)):
-            world = World(scores, (variation,), seeds=5, rows=872)
-            rows.append(
-                _rate(f"false about pairs: 4 strategies {what}, {name}", false_pairs(world, sweeps))
-            )
-    mixed = (SEEDS_MATTER, ROWS_MATTER, ALIKE)
-    for number, seeds, test_rows in (
-        (2, 3, 200),
-        (3, 3, 2000),
-        (6, 5, 872),
-        (4, 10, 5000),
-        (4, 2, 872),
-    ):
-        half = number // 2
-        for what, scores in (
-            ("equal", (0.9,) * number),
-            ("one margin apart", (0.9,) * half + (0.89,) * (number - half)),
+    for what, world in _worlds():
+        for name, scores in (
+            ("equal", (max(world.scores),) * len(world.scores)),
+            ("one margin apart", world.scores),
         ):
-            world = World(scores, mixed, seeds=seeds, rows=test_rows)
-            about = (
-                f"{number} strategies {what}, unequal variances, {seeds} seeds, {test_rows} rows"
-            )
-            rows.append(_rate(f"false about pairs: {about}", false_pairs(world, sweeps)))
-    for metric in ("f1", "matthews"):
-        world = World((0.8,) * 4, (BOTH,), seeds=5, rows=500, metric=metric, share=0.3)
-        rows.append(_rate(f"false about pairs: 4 equal by {metric}", false_pairs(world, sweeps)))
+            found = pairs_of(replace(world, scores=scores), sweeps)
+            about = f"{what}, {name}"
+            rows.append(_rate(f"false about pairs: {about}", found.false))
+            least = 0.95 - _error(sweeps)
+            rows.append(Row(f"intervals of pairs cover: {about}", found.covered, at_least=least))
+            rows.append(Row(f"median width of them: {about}", found.width, "points"))
+    equal = (0.9,) * 4
     for name, variation in VARIATIONS.items():
         above, below = false_about_teacher(World(equal, (variation,), 5, 872), sweeps)
         rows.append(_rate(f"false 'above the teacher': 4 strategies, {name}", above))
@@ -195,6 +203,53 @@ def verdicts(folder: Path, sweeps: int = 1000) -> list[Row]:
         about = f"{number} strategies, {seeds} seeds said to be needed"
         rows.append(Row(f"a difference of the margin is shown: {about}", share, at_least=0.7))
     return rows
+
+
+def _worlds() -> Iterator[tuple[str, World]]:
+    """Half of the strategies are a margin below the others."""
+
+    def world(
+        strategies: int,
+        score: float,
+        variations: tuple[Variation, ...],
+        seeds: int,
+        rows: int,
+        metric: str = "accuracy",
+    ) -> World:
+        half = strategies // 2
+        scores = (score,) * half + (score - 0.01,) * (strategies - half)
+        share = 0.5 if metric == "accuracy" else 0.3
+        return World(scores, variations, seeds, rows, metric=metric, share=share)
+
+    for name, variation in VARIATIONS.items():
+        yield f"4 strategies, 5 seeds, 872 rows, {name}", world(4, 0.9, (variation,), 5, 872)
+    mixed = (SEEDS_MATTER, ROWS_MATTER, ALIKE)
+    for number, score, seeds, rows, variations in (
+        (2, 0.9, 3, 200, mixed),
+        (2, 0.97, 5, 200, mixed),
+        (3, 0.99, 3, 872, mixed),
+        (3, 0.9, 3, 2000, mixed),
+        (4, 0.9, 3, 872, (SEEDS_MATTER,)),
+        (4, 0.95, 3, 872, (BOTH,)),
+        (6, 0.97, 3, 872, (ALIKE,)),
+        (6, 0.9, 5, 872, mixed),
+        (2, 0.95, 3, 5000, mixed),
+        (2, 0.99, 3, 2000, (ALIKE,)),
+        (4, 0.9, 10, 5000, mixed),
+        (4, 0.9, 2, 872, mixed),
+    ):
+        what = f"{number} strategies at {score}, {seeds} seeds, {rows} rows"
+        yield what, world(number, score, variations, seeds, rows)
+    for metric, score, seeds, rows in (
+        ("f1", 0.8, 5, 500),
+        ("f1_macro", 0.8, 3, 500),
+        ("f1_macro", 0.93, 5, 500),
+        ("matthews", 0.8, 3, 500),
+        ("pearson", 0.85, 3, 300),
+        ("pearson", 0.95, 5, 1500),
+    ):
+        what = f"4 strategies by {metric} at {score}, {seeds} seeds, {rows} rows"
+        yield what, world(4, score, mixed, seeds, rows, metric)
 
 
 def _rate(what: str, share: float, sweeps: int = 1000) -> Row:

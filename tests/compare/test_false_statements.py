@@ -26,7 +26,13 @@ AT_MOST = 0.05 + 2 * (0.05 * 0.95 / SWEEPS) ** 0.5
 
 
 @pytest.mark.parametrize("variation", others_slow([BOTH, ROWS_MATTER, SEEDS_MATTER, ALIKE]))
-@pytest.mark.parametrize("gap", [0.0, 0.01], ids=["equal", "one margin apart"])
+@pytest.mark.parametrize(
+    "gap",
+    [
+        pytest.param(0.0, id="equal"),
+        pytest.param(0.01, id="one margin apart", marks=pytest.mark.slow),
+    ],
+)
 def test_few_sweeps_call_a_pair_falsely_better_or_equivalent(
     gap: float, variation: Variation
 ) -> None:

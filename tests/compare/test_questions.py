@@ -299,6 +299,8 @@ def test_the_cost_names_the_teacher_once_and_where_it_came_from() -> None:
         "finetune 0.5 slot hours (25%)"
     )
     assert "which came from the cache; its fine-tuning had taken 15 min 0 s" in cost(cached, 18.0)
+    # The driver died before it heard that the job had ended.
+    assert cost(made, 18.0).startswith("the teacher 0.25 slot hours (14%) to fine-tune")
     of_old_sweep = cost(TeacherRecord(validation={"accuracy": 0.95}), None)
     assert of_old_sweep.startswith("the teacher a time that this sweep's version didn't record; ")
 

@@ -9,7 +9,7 @@ from made_up_sweeps import settings_of
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.tasks import CLASSIFICATION
-from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.core.trial_folder import Evaluation, Predicted, TrialResult
 from kdsweep.report.build import ReportFacts, SearchOutcome, summarize
 from kdsweep.report.model import MoreTest, Report, TrialCounts
 from kdsweep.report.sentences import as_markdown, more_tests_in_words
@@ -37,7 +37,12 @@ def run(strategy: str, seed: int, accuracy: float, beside: float | None) -> Tria
     )
 
 
-def report(*beside: float | None) -> Report:
+# What the teacher predicts on the further split: 7 of 10 rows are right.
+TEACHER = Predicted(np.arange(10) % 2, np.where(np.arange(10) < 7, 0, 1) ^ (np.arange(10) % 2))
+
+
+def report(*beside: float | None, kept: bool = False) -> Report:
+    """kept: whether the teacher's predictions on the further split are."""
     outcomes = {
         name: SearchOutcome(TrialCounts(complete=1), best=None, slot_hours=0.1, seeds_asked=2)
         for name in LOGITS
@@ -52,7 +57,8 @@ def report(*beside: float | None) -> Report:
         validation={"accuracy": 0.9}, test={"accuracy": 0.9, "other_kind/accuracy": 0.7}
     )
     students = {name: {0: logits, 1: logits} for name, logits in LOGITS.items()}
-    test = TestLogits(CLASSIFICATION, LABELS, students)
+    on_more_tests = {"other_kind": TEACHER} if kept else {}
+    test = TestLogits(CLASSIFICATION, LABELS, students, on_more_tests=on_more_tests)
     return summarize("made-up", "accuracy", [teacher], outcomes, records, test, ReportFacts())
 
 
@@ -66,6 +72,20 @@ def test_a_further_split_is_reported_by_seed_and_in_words() -> None:
     assert f"On other_kind: {words}." in as_markdown(found)
     confirm = found.strategies["right"].confirm
     assert confirm is not None and confirm.mean == pytest.approx(1.0)
+
+
+def test_the_teachers_score_on_a_further_split_has_its_interval() -> None:
+    found = report(0.2, 0.3, 0.8, 0.6, kept=True)
+    interval = found.more_tests["other_kind"].teacher_ci95
+    assert interval is not None
+    low, high = interval
+    # Wilson's interval of 7 of 10 rows, by hand; Student's quantile with 9 degrees of freedom.
+    assert (low, high) == pytest.approx((0.357, 0.907), abs=0.02)
+    words = more_tests_in_words(found)["other_kind"]
+    assert words.endswith(f"the teacher 0.7000 ({low:.4f} to {high:.4f})")
+    assert words in as_markdown(found)
+    assert found.to_json()["more_tests"]["other_kind"]["teacher_ci95"] == [low, high]  # type: ignore[index,call-overload]
+    assert found.verdict == report(0.2, 0.3, 0.8, 0.6).verdict
 
 
 def test_without_a_further_split_the_verdict_is_the_same() -> None:

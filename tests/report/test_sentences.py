@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kdsweep.compare.findings import (
@@ -38,6 +40,12 @@ def pair(a: str, b: str, state: PairState, verdict: str, difference: float = 0.0
     return Pair(a, b, difference, (0.0, 0.0), 0.01, 5, None, verdict, state)
 
 
+def undecided(a: str, b: str) -> Pair:
+    return Pair(
+        a, b, 0.01, (-0.02, 0.04), 0.4, 5, 14, "", "undecided", (9, 47), rows=872, rows_apart=40
+    )
+
+
 def chosen(strategy: str, first: str, *candidates: str, equivalent: str = "") -> Recommendation:
     return Recommendation(
         strategy=strategy,
@@ -60,24 +68,72 @@ def test_a_strategy_that_beats_all_others_does_best_and_its_teacher_is_named() -
         against_teacher={"a": against(0.01, 0.002, 0.018, "above")},
     )
     assert confirmed_verdict("accuracy", compared, chosen("a", "a", "a"), TEACHER, 0.01) == (
-        "a does best on the test split: accuracy 0.9300 (0.9200 to 0.9400); that is 1.0 points "
-        "above the teacher (0.2 to 1.8), which has 0.9200 (0.9000 to 0.9400). a beats b by 2.0 "
-        "points (1.0 to 3.0)."
+        "a does best on the test split: accuracy 0.9300 (0.9200 to 0.9400). The teacher "
+        "reaches 0.9200 (0.9000 to 0.9400). The student is 1.0 points above it (0.2 to 1.8). a "
+        "beats b by 2.0 points (1.0 to 3.0)."
     )
 
 
 def test_a_recommended_strategy_need_not_have_the_highest_mean_on_test() -> None:
     compared = Comparison(
         estimates(a=0.93, b=0.91),
-        (pair("a", "b", "undecided", "no difference shown; about 9 seeds"),),
+        (undecided("a", "b"),),
         against_teacher={"b": against(-0.01, -0.03, 0.01, "undecided")},
     )
     assert confirmed_verdict("accuracy", compared, chosen("b", "b", "a", "b"), TEACHER, 0.01) == (
-        "No strategy is shown to be the best. b is recommended: of a and b, which no other "
-        "strategy beats on test, it has the highest mean on validation over the confirm seeds. On "
-        "the test split it reaches accuracy 0.9100 (0.9000 to 0.9200); no difference from the "
-        "teacher is shown: it has 0.9200 (0.9000 to 0.9400), above the mean by 1.0 points (-1.0 to "
-        "3.0). Between b and a: no difference shown; about 9 seeds."
+        "No strategy is shown to be the best. b is recommended: it has the highest mean on "
+        "validation over the confirm seeds, of the strategies that no other one beats on test (a "
+        "and b). On the test split it reaches accuracy 0.9100 (0.9000 to 0.9200). The teacher "
+        "reaches 0.9200 (0.9000 to 0.9400). No difference between the two is shown: the student is "
+        "1.0 points below it (-1.0 to 3.0). The seeds can't separate b from a: no difference is "
+        "shown, nor equivalence within 1 point. It would take 9 to 47 seeds to show a difference "
+        "of 1 point four times in five."
+    )
+
+
+def test_what_holds_for_all_undecided_pairs_is_said_once() -> None:
+    def verdict(*pairs: Pair) -> str:
+        compared = Comparison(estimates(a=0.93, b=0.91, c=0.92, d=0.9), pairs)
+        said = confirmed_verdict("accuracy", compared, chosen("a", "a", *"abcd"), None, 0.01)
+        return said.partition("0.9400). ")[2]
+
+    lead = (
+        "The seeds can't separate a from b, c and d: no difference is shown, nor equivalence "
+        "within 1 point. "
+    )
+    goal = "to show a difference of 1 point"
+    often = f"{goal} four times in five"
+    b, c, d = undecided("a", "b"), undecided("c", "a"), undecided("a", "d")
+    wide = replace(c, seeds_needed_range=(4, 800))
+    assert verdict(b, wide, d) == f"{lead}It would take 4 to 800 seeds {often}."
+    endless = replace(c, seeds_needed_range=(4, None))
+    assert verdict(b, endless, d) == f"{lead}It would take 4 or more seeds {often}."
+    few_rows = replace(c, seeds_needed=None, rows_needed=3200, seeds_on_them=11)
+    fewer = replace(d, seeds_needed=None, rows_needed=9000, seeds_on_them=40)
+    assert verdict(b, few_rows, fewer) == (
+        f"{lead}For b, it would take 9 to 47 seeds {often}. For c and d, no number of seeds would "
+        f"be enough {goal} on 872 test rows. It would take about 3,200 to 9,000 test rows and 11 "
+        "to 40 seeds."
+    )
+    enough = [replace(one, seeds_needed=4) for one in (b, c, d)]
+    assert verdict(*enough) == (
+        f"{lead}5 seeds would show a difference of 1 point four times in five. Here they didn't."
+    )
+    same, nearly = replace(b, rows_apart=0), replace(c, rows_apart=4)
+    assert verdict(same, nearly, d) == (
+        f"{lead}For b, the predictions are the same. For c, the predictions differ on only 4 of "
+        f"872 test rows. It would take 9 to 47 seeds {often}."
+    )
+
+
+def test_pairs_of_one_seed_and_of_none_say_what_is_missing() -> None:
+    one = Pair("a", "b", 0.01, None, None, 1, None, "one seed can't tell", "undecided")
+    none = "a and c have no finished seed in common, so they can't be compared"
+    apart = Pair("a", "c", None, None, None, 0, None, none, "undecided")
+    compared = Comparison(estimates(a=0.93, b=0.91, c=0.92), (one, apart))
+    verdict = confirmed_verdict("accuracy", compared, chosen("a", "a", *"abc"), None, 0.01)
+    assert verdict.endswith(
+        f" One seed can't separate a from b. Set confirm.seeds to 5 or more. {none}."
     )
 
 
@@ -114,14 +170,14 @@ def test_the_verdict_says_why_a_strategy_is_recommended(
     [
         (
             against(-0.01, -0.02, -0.001, "below"),
-            "that is 1.0 points below the teacher (0.1 to 2.0), which has 0.9200 (0.9000 to "
-            "0.9400), 98.9% of it",
+            "The teacher reaches 0.9200 (0.9000 to 0.9400). The student is 1.0 points below it "
+            "(0.1 to 2.0), and keeps 98.9%.",
         ),
         (
             AgainstTeacher(0.01, None, "undecided"),
-            "the teacher has 0.9200 (0.9000 to 0.9400), and one seed can't tell them apart",
+            "The teacher reaches 0.9200 (0.9000 to 0.9400). One seed can't tell them apart.",
         ),
-        (None, "the teacher has 0.9200 (0.9000 to 0.9400); its predictions weren't kept"),
+        (None, "The teacher reaches 0.9200 (0.9000 to 0.9400). Its predictions weren't kept, so"),
     ],
 )
 def test_the_teacher_is_above_or_below_only_where_that_is_shown(

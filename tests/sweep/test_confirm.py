@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import file_times
+from conftest import file_times, sentences, write_csv
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from sweep_processes import Sweep, runs_of
@@ -63,6 +64,32 @@ def test_the_report_says_which_settings_may_be_the_best(done: Done) -> None:
         # All trials of the search and all runs of confirm kept what they predict for validation.
         assert (compared["complete"], compared["compared"], compared["seeds"]) == (2, 2, SEEDS)
         assert compared["alike"][0] == found["best"]["trial"]
+
+
+@pytest.mark.slow
+def test_the_teachers_predictions_on_further_splits_are_kept_for_its_interval(
+    space: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    for seed, (name, rows) in enumerate({"train": 200, "test": 60, "other-kind": 40}.items()):
+        write_csv(folder / f"{name}.csv", sentences(rows, seed=seed))
+    chosen = (
+        f"task.dataset={folder}",
+        "task.splits={train: train, test: test, more_tests: [other-kind]}",
+        "confirm={seeds: 2}",
+        "trials=1",
+    )
+    home = Home(tmp_path / "home")
+    report = run(space, home=home.root, assignments=chosen)
+    shutil.rmtree(home.cache)
+    again = read_report(home, "tiny")
+    assert again.more_tests == report.more_tests
+    found = again.more_tests["other-kind"]
+    assert found.teacher is not None
+    assert found.teacher_ci95 is not None
+    assert found.teacher_ci95[0] <= found.teacher <= found.teacher_ci95[1]
+    assert set(found.strategies) == {"finetune", "distill", "combined"}
 
 
 def test_the_best_trial_of_each_strategy_is_trained_again_with_the_same_seeds_for_all(

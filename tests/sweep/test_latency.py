@@ -320,9 +320,8 @@ def test_a_longer_sweep_measures_nothing_twice_before_its_trials(
 # --- kill -9 -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "engine", ["engine={type: inline}", pytest.param(ON_RAY, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["engine={type: inline}", ON_RAY])
 def test_a_sweep_that_was_killed_keeps_its_figures(
     tmp_path: Path, sweep: Callable[..., Sweep], space: Path, engine: str
 ) -> None:

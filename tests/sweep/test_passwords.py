@@ -131,6 +131,7 @@ def test_passwords_are_shown_nowhere_and_kept_in_one_private_file(
     assert not files_with_password(server.root)
 
 
+@pytest.mark.slow
 def test_a_password_on_the_command_line_is_hidden_from_the_list_of_processes(
     tmp_path: Path, server: MlflowServer, sweep: Start
 ) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep.core import train as core_train
 from kdsweep.core.files import read_json
-from kdsweep.errors import BudgetSpent, SettingsConflict, TeacherError
+from kdsweep.errors import BudgetSpent, KdsweepError, SettingsConflict, TeacherError
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
@@ -274,6 +274,29 @@ def test_a_second_sweep_uses_the_teacher_and_logits_of_the_first_and_says_so(
     assert file_times(home.cache / "teachers", home.cache / "logits") == written
 
 
+class DiesAfterTheTeacher(Lines):
+    """Ends the driver when the teacher is trained and nothing of it is recorded yet."""
+
+    def say(self, line: str) -> None:
+        if line.startswith("teacher: validation"):
+            raise OSError("the driver dies")
+        super().say(line)
+
+
+def test_a_teacher_that_the_sweep_made_before_it_died_is_not_called_one_from_the_cache(
+    tiny_space: Path, tmp_path: Path
+) -> None:
+    chosen = (SEARCH, "trials=1", "confirm={seeds: 0}", "strategies.combined=null")
+    home = tmp_path / "home"
+    with pytest.raises(KdsweepError, match="the driver dies"):
+        run(tiny_space, home=home, assignments=chosen, observer=DiesAfterTheTeacher())
+    assert not Home(home).sweep("tiny").read_facts().teachers
+    report = run(tiny_space, home=home, assignments=chosen)
+    (teacher,) = Home(home).sweep("tiny").read_facts().teachers
+    assert teacher.from_cache is False
+    assert "from the cache" not in report.questions[-1].answer
+
+
 def test_an_extended_sweep_keeps_its_trials(
     space: Path, tmp_path: Path, done: tuple[Home, dict[str, Any], list[str]]
 ) -> None:
@@ -373,12 +396,26 @@ def test_a_teacher_that_knows_nothing_is_an_error_with_its_accuracy(
     assert [run.info.status for run in runs(Home(tmp_path))] == ["FAILED"]
 
 
+TPE = "{type: tpe, startup_trials: 1}"
+
+
 @pytest.mark.parametrize(
-    "sampler", ["{type: random}", "{type: gp, startup_trials: 1}", "{type: tpe, startup_trials: 1}"]
-)
-@pytest.mark.parametrize(
-    "pruner",
-    ["{type: none}", "{type: median, startup_trials: 1}", "{type: asha}", "{type: hyperband}"],
+    ("sampler", "pruner"),
+    [
+        ("{type: random}", "{type: none}"),
+        (TPE, "{type: hyperband}"),
+        *(
+            pytest.param(sampler, pruner, marks=pytest.mark.slow)
+            for sampler, pruner in [
+                ("{type: gp, startup_trials: 1}", "{type: asha}"),
+                (TPE, "{type: none}"),
+                (TPE, "{type: asha}"),
+                (TPE, "{type: median, startup_trials: 1}"),
+                ("{type: random}", "{type: asha}"),
+                ("{type: random}", "{type: hyperband}"),
+            ]
+        ),
+    ],
 )
 def test_every_sampler_and_pruner_runs(
     sampler: str,
@@ -387,8 +424,6 @@ def test_every_sampler_and_pruner_runs(
     tmp_path: Path,
     done: tuple[Home, dict[str, Any], list[str]],
 ) -> None:
-    if "gp" in sampler and "asha" not in pruner:
-        pytest.skip("one pruner is enough for the slowest sampler")
     (tmp_path / "cache").symlink_to(done[0].cache)
     one = (SEARCH, "trials=3", "strategies.combined=", "strategies.finetune=", "training.epochs=1")
     report = run(

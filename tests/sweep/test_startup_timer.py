@@ -83,6 +83,7 @@ def test_a_mistake_in_the_data_is_reported_before_torch_is_imported(tmp_path: Pa
     assert said.rstrip().endswith("False")
 
 
+@pytest.mark.slow
 def test_a_sweep_reports_its_first_step_once(sweep: Any, tmp_path: Path) -> None:
     status, output, errors = sweep(
         tmp_path, "trials=1", "confirm={seeds: 0}", "engine={type: inline}"

@@ -89,7 +89,7 @@ def distillation_loss(
     The other arguments are those of `LossSettings`; divergence is the kind's default if not given.
 
     Everything is computed in fp32 and averaged over the rows; KL is summed over the classes. For
-    temperatures above 1,000 the teacher's term is computed in fp64 and returned in fp32. From
+    temperatures above 100 the teacher's term is computed in fp64 and returned in fp32. From
     100,000 on it is that of 100,000, its limit, except for `soft_ce`, which has none.
     Raises ValueError for values or shapes outside of this, and for a divergence that doesn't fit
     the kind.

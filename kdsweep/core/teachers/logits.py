@@ -137,11 +137,13 @@ def teacher_test(
     return by_split(judged)
 
 
-def stored_test_logits(teacher: Teacher, data: TaskData, *, cache: Path) -> np.ndarray | None:
-    """The teacher's logits for the test split, or None if they were never computed."""
-    if not logits_file(teacher.key, data.test, cache).exists():
+def stored_logits(
+    teacher: Teacher, data: TaskData, *, cache: Path, split: str = "test"
+) -> np.ndarray | None:
+    """The teacher's logits for a split, or None if they were never computed."""
+    if not logits_file(teacher.key, data.splits[split], cache).exists():
         return None
-    return teacher_logits(teacher, data, cache=cache, split="test")
+    return teacher_logits(teacher, data, cache=cache, split=split)
 
 
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:

@@ -71,7 +71,7 @@ LIMITS = {"kl": 1.0, "reverse_kl": 1.0, "js": 0.25}
 
 @pytest.mark.parametrize("classes", [2, 77, 150])
 @pytest.mark.parametrize("name", LIMITS)
-@pytest.mark.parametrize("temperature", [1e3, 1e4, 1e5, 1e6, 1e8, 1e30])
+@pytest.mark.parametrize("temperature", [1e3, 1e4, 1e5, 1e30])
 def test_high_temperatures_come_to_the_limit(classes: int, name: str, temperature: float) -> None:
     draw = torch.Generator().manual_seed(0)
     student = torch.randn(32, classes, generator=draw, requires_grad=True)
@@ -144,9 +144,9 @@ def test_soft_cross_entropy_keeps_its_temperature_and_the_gradient_of_kl() -> No
 
 
 def test_ordinary_temperatures_are_computed_in_fp32() -> None:
-    assert not LossSettings(0.5, 1e3, "kl").needs_fp64
-    assert LossSettings(0.5, 1001.0, "kl").needs_fp64
-    rows = torch.tensor([2.0, 900.0])
+    assert not LossSettings(0.5, 100.0, "kl").needs_fp64
+    assert LossSettings(0.5, 101.0, "kl").needs_fp64
+    rows = torch.tensor([2.0, 90.0])
     assert not LossSettings(0.5, rows, "kl").needs_fp64
     assert LossSettings(0.5, rows, "kl", bound=2e3).needs_fp64
 

@@ -202,6 +202,7 @@ def test_each_row_is_labelled_by_the_teacher_that_was_trained_without_its_fold(
     assert file_times(tmp_path / "teachers", tmp_path / "logits") == written
 
 
+@pytest.mark.slow
 def test_a_teacher_that_memorizes_is_sure_of_what_it_has_seen_and_right_by_chance_out_of_fold(
     tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import others_slow
 from servers import free_port
 from sweep_processes import ON_RAY, PLAIN, assert_same_sweep
 
@@ -128,23 +129,26 @@ def engine(address: str, more: str = "") -> str:
     return f"engine={{type: ray, address: '{address}', gpus_per_trial: 0, cpus_per_trial: 1{more}}}"
 
 
+@pytest.fixture(scope="module")
+def local(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The home of a sweep on Ray that it started itself."""
+    home = Home(tmp_path_factory.mktemp("local"))
+    run(space, home=home.root, assignments=(*FEW, ON_RAY))
+    return home
+
+
+@pytest.mark.parametrize("by", others_slow(["address", "client"]))
 def test_a_cluster_that_exists_gives_the_same_trials_as_one_that_we_start(
-    space: Path, tmp_path: Path, known: Cluster
+    by: str, space: Path, local: Home, tmp_path: Path, known: Cluster
 ) -> None:
-    local = Home(tmp_path / "local")
-    run(space, home=local.root, assignments=(*FEW, ON_RAY))
+    address = known.address if by == "address" else f"ray://127.0.0.1:{known.client_port}"
     known.join("machine")
     try:
-        for name, address in (
-            ("address", known.address),
-            ("client", f"ray://127.0.0.1:{known.client_port}"),
-        ):
-            home = Home(tmp_path / name)
-            report = run(space, home=home.root, assignments=(*FEW, engine(address)))
-            assert report.state == "done"
-            assert_same_sweep(home, local)
+        report = run(space, home=tmp_path, assignments=(*FEW, engine(address)))
     finally:
         known.leave()
+    assert report.state == "done"
+    assert_same_sweep(Home(tmp_path), local)
 
 
 @pytest.mark.slow
