@@ -10,6 +10,7 @@ KdsweepError                  exit status 1, one line for the user
 ├── SweepLocked               another driver runs this sweep
 ├── UnknownSweep              no sweep of that name in this home
 ├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
+├── TrackingRefused           MLflow answers and will never take this; nothing sends it again
 ├── TrialDiverged             a loss that is not finite; ends one trial
 ├── OutOfMemory               a step doesn't fit into memory in any micro-batch; ends one trial
 ├── BudgetSpent               exit status 3: no trial finished within the budget
@@ -70,6 +71,17 @@ class UnknownSweep(KdsweepError):
 
 class TrackingUnreachable(KdsweepError):
     """MLflow doesn't answer now."""
+
+
+class TrackingRefused(KdsweepError):
+    """The tracker will never take a part of what it was sent.
+
+    run_id: of the run that has everything else; None if it has nothing.
+    """
+
+    def __init__(self, message: str, run_id: str | None = None) -> None:
+        self.run_id = run_id
+        super().__init__(message)
 
 
 class TrialDiverged(KdsweepError):

@@ -110,7 +110,7 @@ def _send_everything(sweep: OpenSweep, state: RunState, report: Report | None) -
     ended = time.time_ns() // 1_000_000
     sweep.tracking.send_once("end", lambda: _send_end(sweep, state, report, ended))
     unsent = sweep.tracking.close()
-    if unsent:
+    if sweep.tracking.is_away:
         sweep.observer.say(
             f"tracking: {sweep.tracking.tracking.runs.name} hasn't got everything; "
             "the next `kdsweep run` sends what is missing"
@@ -125,7 +125,9 @@ def _send_end(sweep: OpenSweep, state: RunState, report: Report | None, ended: i
     tracker = sweep.tracking.tracking.runs
     run = RunKey("sweep")
     metrics = {metric_names.SECONDS: sweep.clock.seconds} if state == "complete" else {}
-    tracker.update(run, RunUpdate(state=state, metrics=once(metrics, ended), ended=ended))
+    sweep.tracking.update_run(
+        run, RunUpdate(state=state, metrics=once(metrics, ended), ended=ended)
+    )
     if report is None:
         return
     for file in (sweep.folder.report, sweep.folder.page):

@@ -119,7 +119,7 @@ def _open_tracking(
 
     def start_run() -> None:
         update = RunUpdate(state="running", params=_sweep_params(plan))
-        tracking.runs.update(RunKey("sweep"), update)
+        sync.update_run(RunKey("sweep"), update)
         tracking.runs.prepare_views(plan.space.task.metric)
 
     sync.send_once("sweep", start_run)

@@ -183,10 +183,9 @@ class TeacherStage:
         if not alone:
             run = RunKey("teacher", teacher=fingerprint(settings.model_dump(mode="json"))[:6])
         update = teacher_update(settings, teacher, metric, test)
-        tracker = self.sweep.tracking.tracking.runs
 
         def send() -> None:
-            tracker.update(run, update)
+            self.sweep.tracking.update_run(run, update)
 
         self.sweep.tracking.send_once(run.name, send)
         selected: dict[str, float | None] | None = None

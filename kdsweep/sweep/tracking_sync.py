@@ -15,11 +15,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from kdsweep.errors import TrackingUnreachable, first_line
+from kdsweep.errors import TrackingRefused, TrackingUnreachable, first_line
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.run_updates import trial_update
 from kdsweep.sweep.swept_trial import SweptTrial
-from kdsweep.tracking.base import RunKey, Tracking
+from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
 from kdsweep.trial_id import Phase, TrialId
 
 FIRST_PAUSE_SECONDS = 2.0
@@ -73,6 +73,7 @@ class TrackingSync:
         self._refused: set[Item] = set()
         self._paused: frozenset[TrialId] = frozenset()
         self._said_replaced: set[TrialId] = set()
+        self._said_refused: set[str] = set()
         # Trials whose student is on this disk or in the store.
         self._held: dict[Students, set[TrialId]] = self._find_held()
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
@@ -125,6 +126,11 @@ class TrackingSync:
             while self._waiting or self._busy:
                 self._changed.wait()
 
+    @property
+    def is_away(self) -> bool:
+        """After `close`: whether something is left because the tracker didn't answer."""
+        return self._unreachable and bool(self._waiting or self._busy)
+
     def close(self, patience: float = PATIENCE_SECONDS) -> int:
         """Send what is left, until the tracker hasn't answered for `patience` seconds.
 
@@ -164,8 +170,11 @@ class TrackingSync:
             except TrackingUnreachable as error:
                 self._put_back(item, send)
                 self._wait_for_tracker(error)
-            # The tracker refuses the item and won't accept it later. That must not stop the sweep:
-            # all numbers are in home.
+            except TrackingRefused as error:
+                self._was_sent(item)
+                self._say_refused(error)
+            # The tracker can't take the item now. That must not stop the sweep: all numbers are in
+            # home.
             except Exception as error:
                 self._refuse(item, error)
             else:
@@ -217,6 +226,12 @@ class TrackingSync:
             )
         self._refused.add(item)
 
+    def _say_refused(self, error: TrackingRefused) -> None:
+        """Once for each thing that the tracker never takes: every run would have it."""
+        if str(error) not in self._said_refused:
+            self._said_refused.add(str(error))
+            self._say(str(error))
+
     def _was_sent(self, item: Item) -> None:
         self._refused.discard(item)
         if self._said_unreachable:
@@ -234,8 +249,21 @@ class TrackingSync:
             return
         paused = trial in self._paused
         update, tracked = trial_update(files, files.read_tracked(), paused=paused)
-        run_id = self.tracking.runs.update(RunKey.of(trial), update)
+        run_id = self.update_run(RunKey.of(trial), update)
         files.write_tracked(replace(tracked, run_id=run_id))
+
+    def update_run(self, run: RunKey, update: RunUpdate) -> str:
+        """The tracker's own id of the run, also if it refused a part of the update.
+
+        Only for the thread and for what it calls.
+        """
+        try:
+            return self.tracking.runs.update(run, update)
+        except TrackingRefused as error:
+            if error.run_id is None:
+                raise
+            self._say_refused(error)
+            return error.run_id
 
     def _send_students(self, students: Students, kept: Collection[TrialId]) -> None:
         with self._changed:

@@ -2,6 +2,7 @@
 
 Another one is a class for each protocol, and a line in `opening.py`. Every call may raise
 TrackingUnreachable; the caller then repeats it later. A call that is repeated must change nothing.
+A call may also raise TrackingRefused; the caller then says so once and never repeats it.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class Tracker(Protocol):
     def update(self, run: RunKey, update: RunUpdate) -> str:
         """Start the run unless it exists, log what is new, and pause or end it as `state` says.
 
-        Returns the tracker's own id of the run, which is shown to users.
+        Returns the tracker's own id of the run, which is shown to users. Raises TrackingRefused
+        with that id if the tracker took all but what the error names.
         """
 
     def prepare_views(self, metric: str) -> None:

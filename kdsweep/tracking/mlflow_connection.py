@@ -28,7 +28,13 @@ from kdsweep.core.files import (
     sqlite_address,
     write_ahead,
 )
-from kdsweep.errors import KdsweepError, TrackingUnreachable, first_line, without_password
+from kdsweep.errors import (
+    KdsweepError,
+    TrackingRefused,
+    TrackingUnreachable,
+    first_line,
+    without_password,
+)
 from kdsweep.tracking.base import RunKey
 from kdsweep.tracking.home_database import SQLITE, follow_home
 
@@ -37,6 +43,8 @@ warnings.filterwarnings("ignore", module="mlflow")
 logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
 
 MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)
+# MLflow's codes for what it will refuse again.
+REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 
 
 class RunTags(NamedTuple):
@@ -116,13 +124,18 @@ class MlflowConnection:
     def client(self) -> Iterator[MlflowClient]:
         """The client, with the experiment and this sweep's runs found.
 
-        Raises TrackingUnreachable where MLflow doesn't answer, in the block too.
+        Raises TrackingUnreachable where MLflow doesn't answer, in the block too, and
+        TrackingRefused where it refuses what it was sent.
         """
         try:
             if self._experiment_id is None:
                 self._connect()
             yield self._client
         except MLFLOW_ERRORS as error:
+            if is_refused(error):
+                raise TrackingRefused(
+                    f"tracking: {self.name} refuses it: {shown_error(error)}"
+                ) from error
             if not is_unreachable(error):
                 raise
             # A call that was cut off may have reached MLflow: look again before anything is made.
@@ -212,6 +225,11 @@ def is_unreachable(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether MLflow will never accept what was sent, such as a name that it doesn't allow."""
+    return getattr(error, "error_code", None) in REFUSED
 
 
 def shown_error(error: Exception) -> str:

@@ -30,6 +30,7 @@ from kdsweep.tracking.mlflow_connection import (
     search_runs,
     shown_error,
 )
+from kdsweep.tracking.mlflow_names import accepted_name
 
 STUDENT = "student"  # the artifact's folder
 STATE = "kdsweep.student"  # the tag: kept, removed or registered
@@ -99,7 +100,7 @@ class MlflowStudents:
             best = _best_version(client, model)
             if best is not None and (why := self._why_it_stays(best, run, metric, value)):
                 return f"registered model {model}: version {best.version} {why}"
-            tags = {f"kdsweep.{metric}": repr(value)}
+            tags = {_value_tag(metric): repr(value)}
             new = self._find_or_create_version(client, model, run, tags)
             client.set_registered_model_alias(model, BEST, new)
             line = (
@@ -186,8 +187,13 @@ def _best_version(client: MlflowClient, model: str) -> ModelVersion | None:
 
 
 def _reached(version: ModelVersion, metric: str) -> float | None:
-    value = version.tags.get(f"kdsweep.{metric}")
+    value = version.tags.get(_value_tag(metric))
     return None if value is None else float(value)
+
+
+def _value_tag(metric: str) -> str:
+    """The tag of a version that holds the value of this metric."""
+    return accepted_name(f"kdsweep.{metric}")
 
 
 def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> None:

@@ -7,16 +7,31 @@ sending something twice (a driver died between two writes) changes nothing.
 from __future__ import annotations
 
 import getpass
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
 from kdsweep.compare.records import COLORS
+from kdsweep.errors import TrackingRefused, first_few
 from kdsweep.tracking.base import RunKey, RunUpdate
-from kdsweep.tracking.mlflow_connection import KnownRun, MlflowConnection, RunTags
+from kdsweep.tracking.mlflow_connection import (
+    KnownRun,
+    MlflowConnection,
+    RunTags,
+    is_refused,
+    shown_error,
+)
+from kdsweep.tracking.mlflow_names import (
+    PARAM_LENGTH,
+    TAG_LENGTH,
+    accepted_name,
+    accepted_value,
+    original_names,
+)
 from kdsweep.tracking.mlflow_views import save_views
 
 RUNNING = "RUNNING"
@@ -30,13 +45,10 @@ STATUS = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-# What MLflow takes in one call, and how long a value may be.
+# What MLflow takes in one call.
 METRICS_PER_CALL = 800
 PARAMS_PER_CALL = 100
 TAGS_PER_CALL = 100
-PARAM_LENGTH = 6000
-TAG_LENGTH = 5000
-NAME_LENGTH = 250
 NOTE = "mlflow.note.content"  # what the UI shows as a description, as Markdown
 
 
@@ -57,9 +69,15 @@ class MlflowTracker:
         """As few calls as MLflow allows."""
         with self._connection.client() as client:
             known = self._find_or_create(client, run, update.started)
-            _log(client, known.run_id, update)
+            refused = _log(client, known.run_id, update)
             _set_status(client, known, STATUS[update.state], update.ended)
-            return known.run_id
+        if refused:
+            # No run is named: what one refuses, all of them do, and one line is enough.
+            raise TrackingRefused(
+                f"tracking: {self.name} refuses {first_few(refused)}; runs are sent without that",
+                known.run_id,
+            )
+        return known.run_id
 
     def prepare_views(self, metric: str) -> None:
         with self._connection.client() as client:
@@ -69,7 +87,7 @@ class MlflowTracker:
         """Shown on the sweep's run, and first on the experiment's page."""
         with self._connection.client() as client:
             sweep = self._connection.run_id(RunKey("sweep"))
-            client.log_batch(sweep, tags=[RunTag(NOTE, text[:TAG_LENGTH])])
+            client.log_batch(sweep, tags=[RunTag(NOTE, accepted_value(text, TAG_LENGTH))])
             client.set_experiment_tag(self._connection.experiment_id, NOTE, text)
 
     def add_file(self, run: RunKey, file: Path) -> None:
@@ -122,45 +140,77 @@ class MlflowTracker:
         return COLORS[strategies.index(strategy) % len(COLORS)]
 
 
-def _log(client: MlflowClient, run_id: str, update: RunUpdate) -> None:
-    params = _params(update.params)
-    tags = [RunTag(name, value[:TAG_LENGTH]) for name, value in update.tags.items()]
-    metrics = [
-        Metric(mlflow_name(one.name), one.value, one.timestamp, one.step) for one in update.metrics
+def _log(client: MlflowClient, run_id: str, update: RunUpdate) -> list[str]:
+    """Log all that MLflow accepts; returns what it refused, in words."""
+    batches = _batches(update)
+    refused: list[str] = []
+    for batch in batches:
+        try:
+            batch.log(client, run_id)
+        except MlflowException as error:
+            if not is_refused(error):
+                raise
+            for one in batch.single():
+                try:
+                    one.log(client, run_id)
+                except MlflowException as own:
+                    if not is_refused(own):
+                        raise
+                    refused.append(f"{one.what} ({shown_error(own)})")
+    return list(dict.fromkeys(refused))
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """What is logged in one call."""
+
+    params: Sequence[Param] = ()
+    tags: Sequence[RunTag] = ()
+    metrics: Sequence[Metric] = ()
+
+    def log(self, client: MlflowClient, run_id: str) -> None:
+        client.log_batch(run_id, metrics=self.metrics, params=self.params, tags=self.tags)
+
+    def single(self) -> Iterator[_Batch]:
+        """Each param, each tag, and all values of each metric alone."""
+        yield from (_Batch(params=[one]) for one in self.params)
+        yield from (_Batch(tags=[one]) for one in self.tags)
+        for name in dict.fromkeys(one.key for one in self.metrics):
+            yield _Batch(metrics=[one for one in self.metrics if one.key == name])
+
+    @property
+    def what(self) -> str:
+        """A batch of `single` in words."""
+        for kind, items in (("param", self.params), ("tag", self.tags), ("metric", self.metrics)):
+            for one in items:
+                return f"{kind} {one.key!r}"
+        return "nothing"
+
+
+def _batches(update: RunUpdate) -> list[_Batch]:
+    """All of the update, under names that MLflow accepts, in as few calls as it allows."""
+    params = [
+        Param(accepted_name(name), accepted_value(value, PARAM_LENGTH))
+        for name, value in update.params.items()
     ]
+    named = [*update.params, *(one.name for one in update.metrics)]
+    tags = [
+        RunTag(name, accepted_value(value, TAG_LENGTH))
+        for name, value in (original_names(named) | dict(update.tags)).items()
+    ]
+    metrics = [
+        Metric(accepted_name(one.name), one.value, one.timestamp, one.step)
+        for one in update.metrics
+    ]
+    batches: list[_Batch] = []
     while params or tags or metrics:
-        client.log_batch(
-            run_id,
-            metrics=metrics[:METRICS_PER_CALL],
-            params=params[:PARAMS_PER_CALL],
-            tags=tags[:TAGS_PER_CALL],
+        batches.append(
+            _Batch(params[:PARAMS_PER_CALL], tags[:TAGS_PER_CALL], metrics[:METRICS_PER_CALL])
         )
         params = params[PARAMS_PER_CALL:]
         tags = tags[TAGS_PER_CALL:]
         metrics = metrics[METRICS_PER_CALL:]
-
-
-def _params(params: Mapping[str, object]) -> list[Param]:
-    """Names that are the same one for MLflow get numbers."""
-    values: dict[str, str] = {}
-    for name, value in params.items():
-        taken = unique = mlflow_name(name)
-        number = 1
-        while unique in values:
-            number += 1
-            unique = f"{taken}_{number}"
-        values[unique] = str(value)[:PARAM_LENGTH]
-    return [Param(name, value) for name, value in values.items()]
-
-
-def mlflow_name(name: str) -> str:
-    """The name of a parameter or a metric as MLflow takes it.
-
-    It may hold the name of a user's column or split: `task.where.source (site), %`. MLflow takes
-    letters, digits, blanks and _ . / -, and reads it as a path.
-    """
-    plain = re.sub(r"[^\w./ -]", "_", name)
-    return "/".join(part for part in plain.split("/") if part.strip("."))[:NAME_LENGTH]
+    return batches
 
 
 def _set_status(client: MlflowClient, known: KnownRun, status: str, ended: int | None) -> None:

@@ -15,6 +15,7 @@ from kdsweep import metric_names
 from kdsweep.core.files import fingerprint
 from kdsweep.errors import KdsweepError, without_password
 from kdsweep.tracking.mlflow_connection import MLFLOW_ERRORS, check_database_server, shown_error
+from kdsweep.tracking.mlflow_names import accepted_name
 
 SETTLED = ("alpha", "temperature", "learning_rate")
 # JSON that only MLflow's UI reads.
@@ -67,7 +68,7 @@ def _view_key(sweep: str, kind: str) -> str:
 
 def _table(sweep: str, metric: str) -> View:
     """Every run of the sweep but its own, best first."""
-    best = f"metrics.`{metric_names.best(metric_names.validation(metric))}`"
+    best = f"metrics.`{_best(metric)}`"
     return {
         "searchFilter": f"tags.`kdsweep.sweep` = '{sweep}' and tags.`kdsweep.phase` != 'sweep'",
         "orderByKey": best,
@@ -89,13 +90,13 @@ def _table(sweep: str, metric: str) -> View:
 def _charts(sweep: str, metric: str) -> View:
     """The table's runs as curves, as bars, and as lines from their values to the metric."""
     section = {"uuid": "kdsweep", "name": sweep, "display": True, "isReordered": False}
-    value = metric_names.validation(metric)
+    value = accepted_name(metric_names.validation(metric))
     return _table(sweep, metric) | {
         "compareRunsMode": "CHART",
         "compareRunSections": [section],
         "compareRunCharts": [
             _curves(value),
-            _chart("best", "BAR") | {"metricKey": metric_names.best(value)},
+            _chart("best", "BAR") | {"metricKey": _best(metric)},
             _chart("values", "PARALLEL")
             | {
                 "selectedMetrics": [value],
@@ -104,6 +105,10 @@ def _charts(sweep: str, metric: str) -> View:
             },
         ],
     }
+
+
+def _best(metric: str) -> str:
+    return accepted_name(metric_names.best(metric_names.validation(metric)))
 
 
 def _chart(name: str, kind: str) -> View:

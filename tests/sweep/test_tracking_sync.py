@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsweep.errors import TrackingUnreachable
+from kdsweep.errors import TrackingRefused, TrackingUnreachable
 from kdsweep.sweep import tracking_sync
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.tracking_sync import TrackingSync
@@ -103,9 +103,23 @@ def test_a_refused_item_is_reported_and_stays_behind_while_others_are_sent(
     ]
 
 
+def test_what_is_refused_for_ever_is_said_once_and_is_not_left(
+    sync: TrackingSync, lines: list[str]
+) -> None:
+    def refuse() -> None:
+        raise TrackingRefused("tracking: MLflow refuses param 'a?'; runs are sent without that")
+
+    for name in ("one", "two"):
+        sync.send_once(name, refuse)
+    assert sync.close() == 0
+    assert not sync.is_away
+    assert lines == ["tracking: MLflow refuses param 'a?'; runs are sent without that"]
+
+
 def test_close_gives_up_when_the_tracker_stays_away(sync: TrackingSync) -> None:
     def send() -> None:
         raise TrackingUnreachable("tracking: away")
 
     sync.send_once("one", send)
     assert sync.close(patience=0.1) > 0
+    assert sync.is_away

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow.utils.validation import _validate_param_name
-
 from kdsweep.core.settings import TrialSettings
-from kdsweep.tracking.mlflow_tracker import _params, mlflow_name
 from kdsweep.tracking.params import flat, trial_params
 
 TASK = {"dataset": "x.csv", "text": "a", "label": "b"}
@@ -46,17 +43,3 @@ def test_each_teacher_has_names_of_its_own() -> None:
     assert "teacher.1.model" not in params
     assert (params["alpha"], params["temperature"], params["seed"]) == (0.5, 4.0, 7)
     assert params["epochs"] == settings.training.epochs
-
-
-def test_names_of_a_users_columns_become_names_that_mlflow_takes() -> None:
-    given = {"task.where.source (site), %": "web", "task.where.source [site], %": "app", "seed": 1}
-    found = {one.key: one.value for one in _params(given)}
-    assert found == {
-        "task.where.source _site__ _": "web",
-        "task.where.source _site__ __2": "app",
-        "seed": "1",
-    }
-    for name in (*found, mlflow_name("test/../x//y:z/accuracy"), mlflow_name("é" * 300)):
-        _validate_param_name(name)
-        assert len(name) <= 250
-    assert mlflow_name("validation/pearson_and_spearman") == "validation/pearson_and_spearman"
