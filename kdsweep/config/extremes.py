@@ -52,7 +52,7 @@ def extremes(value: object, *, whole: bool = False) -> Iterator[Plain]:
     """Plain values in which each choice, each option and each end of a range occurs."""
     match value:
         case Range():
-            for end in (value.low, value.high):
+            for end in (value.low, value.last):
                 yield round(end) if whole and end.is_integer() else end
         case Choices():
             yield from value.choices

@@ -55,9 +55,11 @@ class Parameter:
         if isinstance(self.domain, tuple):
             text = "one of " + ", ".join(map(str, self.domain))
         else:
-            text = f"{self.domain.low:g} to {self.domain.high:g}"
+            text = f"{self.domain.low:g} to {self.domain.last:g}"
             text += ", log" if self.domain.log else ""
             text += f", step {self.domain.step:g}" if self.domain.step is not None else ""
+            if f"{self.domain.last:g}" != f"{self.domain.high:g}":
+                text += f" (high is {self.domain.high:g}, which no step reaches)"
         return text + "".join(f" (when {name} is {label})" for name, label in self.when)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Literal, NoReturn
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
@@ -29,7 +30,7 @@ Constant = Scalar | list[object]
 
 
 class Range(Strict):
-    """Numbers from `low` to `high`, both included."""
+    """Numbers from `low` to `high`, both included if a `step` reaches `high`."""
 
     low: Number
     high: Number
@@ -50,12 +51,23 @@ class Range(Strict):
             )
         return self
 
+    @property
+    def last(self) -> float:
+        """The largest number that a trial can get: `high`, or the last whole step below it.
+
+        In decimals, as Optuna does it, so that both name the same number.
+        """
+        if self.step is None:
+            return self.high
+        low, high, step = (Decimal(str(one)) for one in (self.low, self.high, self.step))
+        steps, rest = divmod(high - low, step)
+        return float(low + steps * step) if rest else self.high
+
     def count(self) -> int | None:
         """How many numbers it has, or None for a continuous range."""
         if self.step is None:
             return None
-        # A step of 0.1 isn't exact in binary, so an end that is hit within 1e-9 counts.
-        return math.floor((self.high - self.low) / self.step + 1e-9) + 1
+        return round((self.last - self.low) / self.step) + 1
 
     def points(self) -> list[float] | None:
         """All its numbers, or None for a continuous range."""

@@ -224,12 +224,12 @@ class Studies:
                 return trial.suggest_int(
                     parameter.name,
                     round(domain.low),
-                    round(domain.high),
+                    round(domain.last),
                     step=round(domain.step or 1),
                     log=domain.log,
                 )
             return trial.suggest_float(
-                parameter.name, domain.low, domain.high, step=domain.step, log=domain.log
+                parameter.name, domain.low, domain.last, step=domain.step, log=domain.log
             )
 
         seed = derived_seed("trial", self.config.sampler.seed, trial.number)
