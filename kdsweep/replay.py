@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from kdsweep import __version__, metric_names
+from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import locked
@@ -28,6 +29,7 @@ from kdsweep.report.model import Report
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned, models_of_trial
+from kdsweep.sweep.mended_faults import FAULTS, EarlierSweep, touching_faults
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.swept_trial import SweptTrial
 
@@ -172,7 +174,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         where, problem = error.filename or target.root, error.strerror or error
         raise KdsweepError(f"{where}: {problem}; solve this and replay again") from error
     differences = compare(evaluations, again, result, end)
-    why = reasons(folder, recorded, device, threads) if differences else []
+    why = reasons(folder, recorded, device, threads, home.cache) if differences else []
     return Replay(
         sweep=sweep,
         trial=trial,
@@ -313,9 +315,25 @@ def _same(recorded: float, replayed: float | None) -> bool:
     return recorded == replayed or (math.isnan(recorded) and math.isnan(replayed))
 
 
-def reasons(folder: SweepFolder, recorded: SweptTrial, device: str, threads: int) -> list[str]:
+def _faults(folder: SweepFolder, recorded: SweptTrial, cache: Path) -> list[str]:
+    """The mended faults that touched the trial's strategy."""
+    space = load_space(folder.space, is_stored=True)
+    strategy = recorded.id.strategy
+    if set(FAULTS) <= set(folder.read_facts().mended) or strategy not in space.strategies:
+        return []
+    from kdsweep.sweep.preflight import check_models
+
+    # A fault of another strategy explains nothing here.
+    alone = space.model_copy(update={"strategies": {strategy: space.strategies[strategy]}})
+    return list(touching_faults(EarlierSweep(folder, alone, check_models(alone, cache))))
+
+
+def reasons(
+    folder: SweepFolder, recorded: SweptTrial, device: str, threads: int, cache: Path
+) -> list[str]:
     """What may explain a difference, as far as it was recorded; certain reasons come first."""
-    found = []
+    faults = _faults(folder, recorded, cache)
+    found = [f"{fault}, which is mended now" for fault in faults]
     report = Report.read(folder.report) if folder.report.exists() else None
     then = dict(report.reproduce.versions) if report and report.reproduce else {}
     then["kdsweep"] = folder.read_facts().kdsweep
@@ -333,6 +351,9 @@ def reasons(folder: SweepFolder, recorded: SweptTrial, device: str, threads: int
             "memory ran out in the recorded run, so batches were split into micro-batches of "
             f"{result.micro_batch} rows, which adds numbers in another order"
         )
+    if faults:
+        # They are reason enough.
+        return found
     if device == "cuda":
         found.append("a GPU adds numbers in another order each time, and other GPUs differ too")
     else:

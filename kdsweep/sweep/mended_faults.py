@@ -7,7 +7,7 @@ compared and exported. No trial is added to it, because its numbers would mean s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -166,16 +166,20 @@ def check_untouched(folder: SweepFolder, space: SearchSpace, checked: Checked) -
     """Raise SettingsConflict if trials would be added to numbers that a mended fault touched."""
     if not folder.exists() or not _has_numbers(folder):
         return
-    facts = folder.read_facts()
-    sweep = EarlierSweep(folder, space, checked)
-    for name, fault in FAULTS.items():
-        if name in facts.mended or (touched := fault.touched(sweep)) is None:
-            continue
+    for fault in touching_faults(EarlierSweep(folder, space, checked)):
         raise SettingsConflict(
-            f"sweep {folder.name!r}: kdsweep {facts.kdsweep} {fault.what} ({touched}), which is "
+            f"sweep {folder.name!r}: {fault}, which is "
             "mended now, so no trial can be added to its numbers; it can still be shown, compared "
             "and exported; --fresh or --name starts a new one"
         )
+
+
+def touching_faults(sweep: EarlierSweep) -> Iterator[str]:
+    """Each fault that is mended now and touched the sweep's numbers, in words."""
+    facts = sweep.folder.read_facts()
+    for name, fault in FAULTS.items():
+        if name not in facts.mended and (touched := fault.touched(sweep)) is not None:
+            yield f"kdsweep {facts.kdsweep} {fault.what} ({touched})"
 
 
 def _has_numbers(folder: SweepFolder) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from conftest import sentences, write_csv
 from model_families import make_family
 
 from kdsweep.cli import main
+from kdsweep.replay import replay
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.mended_faults import FAULTS
+from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.trial_id import TrialId
 
 SPACE = """\
 name: tiny
@@ -63,6 +67,22 @@ def test_no_trial_is_added_to_a_sweep_whose_rows_were_padded_wrongly(
     for command in ("compare", "status"):
         shown = CliRunner().invoke(main, [command, "tiny", "--home", str(tmp_path)])
         assert shown.exit_code == 0, shown.output
+    changed_numbers(Home(tmp_path).sweep("tiny").trial(TrialId("finetune", 0)))
+    why = replay(Home(tmp_path), "tiny", "finetune-0").why
+    assert ("number of threads" in why[-1]) != is_touched
+    if is_touched:
+        assert why[0].startswith("kdsweep 0.1.0 padded batches so that")
+        assert why[0].endswith(f"({student}), which is mended now")
+
+
+def changed_numbers(trial: SweptTrial) -> None:
+    """As if another version had trained it."""
+    trial.write_evaluations(
+        [
+            replace(one, metrics={name: value + 0.5 for name, value in one.metrics.items()})
+            for one in trial.read_evaluations()
+        ]
+    )
 
 
 def test_facts_keep_what_is_mended() -> None:
