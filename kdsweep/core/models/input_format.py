@@ -35,6 +35,7 @@ LONGEST_FOR_BLOCKS = 192
 # small as 4e-5. So what is between these two is computed again in fp64.
 SURELY_ROUNDING, SURELY_PADDING = 3e-6, 1e-2
 LARGEST_IN_FP64 = 2e-5
+FULL_ATTENTION = "original_full"
 # Where fp64 can't be had.
 LARGEST_IN_FP32 = 1e-4
 # A copy of a larger model's weights in fp64 may not fit into memory.
@@ -54,7 +55,9 @@ def input_format_of(
     model can't read a row.
     """
     earlier = replace(Padding.of_tokenizer(tokenizer), side="right")
-    token_id, notes = _settle_token(model, tokenizer)
+    notes_of_attention = _settle_attention(model, max_length)
+    token_id, notes_of_token = _settle_token(model, tokenizer)
+    notes = (*notes_of_attention, *notes_of_token)
     padding = replace(Padding.of_tokenizer(tokenizer), token_id=token_id)
     plain = InputFormat(
         max_length, reads_token_types(model), truncation, end_token=_end_of_rows(model)
@@ -76,6 +79,32 @@ def _end_of_rows(model: PreTrainedModel) -> int | None:
     """The token at which the model answers: BART, T5 and other encoder-decoders."""
     end = model.config.eos_token_id if model.config.is_encoder_decoder else None
     return None if end is None else int(end)
+
+
+# --- attention -----------------------------------------------------------------------------------
+
+
+def _settle_attention(model: PreTrainedModel, max_length: int) -> tuple[str, ...]:
+    """Let a model that chooses its attention by the longest row of a batch have full attention.
+
+    BigBird does, and it keeps full attention after its first short batch: what it answers for a
+    row would depend on other rows, and on earlier ones.
+    """
+    if getattr(model.config, "attention_type", None) != "block_sparse":
+        return ()
+    # It makes layers with new weights, and then takes the old ones.
+    with torch.random.fork_rng(devices=[]):
+        for module in list(model.modules()):
+            if hasattr(module, "set_attention_type"):
+                module.set_attention_type(FULL_ATTENTION)
+    model.config.attention_type = FULL_ATTENTION
+    block, random = model.config.block_size, model.config.num_random_blocks
+    if max_length <= (5 + 2 * random) * block:
+        return ()
+    return (
+        f"{name_of(model)}: attends to all tokens of a row (attention_type: {FULL_ATTENTION}); "
+        "with block_sparse its answers would depend on the other rows of a batch",
+    )
 
 
 # --- the token -----------------------------------------------------------------------------------

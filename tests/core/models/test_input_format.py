@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import copy_model
-from model_families import TEXTS, WORDS, make_family
+from model_families import FAMILIES, TEXTS, WORDS, make_family
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from kdsweep.core.data.encode import Padding
@@ -21,6 +21,8 @@ from kdsweep.core.models.loading import load_classifier, load_tokenizer, save_mo
 from kdsweep.errors import ModelError
 
 NAMES = ("a", "b")
+# These run in `make test`, the others in `make test-slow`.
+QUICK = ("bert", "gpt2", "xlnet", "bart")
 
 
 def settled(folder: Path) -> tuple[PreTrainedModel, TokenizedSplit, Padding]:
@@ -158,3 +160,45 @@ def test_joined_splits_are_padded_on_their_side(side: str, tmp_path: Path) -> No
     }
     first = expected["attention_mask"][1]
     assert first[0 if side == "right" else -1] == 1 and first.sum() == 3
+
+
+def test_bigbird_reads_a_long_row_alike_whatever_was_read_before(tmp_path: Path) -> None:
+    """By itself it would attend to blocks if a batch is long, until the first one that isn't."""
+    sizes = {"max_position_embeddings": 256, "block_size": 8, "num_random_blocks": 1}
+    folder = str(make_family("big_bird", tmp_path / "model", **sizes))
+    state = torch.random.get_rng_state()
+    model, tokenizer = load_classifier(folder, NAMES), load_tokenizer(folder)
+    torch.random.set_rng_state(state)
+    input_format = input_format_of(model, tokenizer, 128)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert input_format.padding is not None
+    (note,) = input_format.padding.notes
+    assert "attends to all tokens of a row (attention_type: original_full)" in note
+    long_text = " ".join(TEXTS * 2)
+    tokens = tokenize_texts(tokenizer, [[*TEXTS, long_text]], input_format)
+    assert tokens.lengths.max() == 128
+    together = predict(model, tokens, torch.float32)[-1]
+    save_model(model, tokenizer, tmp_path / "saved")
+    fresh = AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved").eval()
+    inputs = tokenizer(long_text, truncation=True, max_length=128, return_tensors="pt")
+    with torch.no_grad():
+        assert np.abs(fresh(**inputs).logits[0].numpy() - together).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    "family",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES],
+)
+def test_a_pair_gets_the_same_logits_in_a_batch_and_alone(family: str, tmp_path: Path) -> None:
+    if FAMILIES[family].refused is not None:
+        pytest.skip("can't be used")
+    folder = str(make_family(family, tmp_path / "model"))
+    model, tokenizer = load_classifier(folder, NAMES).eval(), load_tokenizer(folder)
+    input_format = input_format_of(model, tokenizer, 64)
+    pairs = [TEXTS, TEXTS[3:] + TEXTS[:3]]
+    together = predict(model, tokenize_texts(tokenizer, pairs, input_format), torch.float32)
+    each = [
+        predict(model, tokenize_texts(tokenizer, [[a], [b]], input_format), torch.float32)
+        for a, b in zip(*pairs, strict=True)
+    ]
+    assert np.abs(together - np.concatenate(each)).max() < 1e-4
