@@ -9,13 +9,17 @@ import csv
 import io
 import re
 import sys
+from collections import Counter
 from dataclasses import dataclass
 
 from kdsweep.core.data.raw_table import RawTable, named_once
+from kdsweep.errors import first_few
 from kdsweep.formatting import count
 
 # Excel's first line, which names the separator.
 EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+# A quote after an odd number of backslashes.
+ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -94,6 +98,9 @@ def _with_wrong_quotes(
     as_plain = ["its quotes are read as plain characters, because some are unpaired"]
     if not quotes_first:
         return plain, as_plain
+    if (escaped := _with_backslashes(lines, separator)) is not None:
+        note = 'its quotes are escaped by backslashes (\\"), and read as quotes'
+        return escaped, [note, *_notes_of_long_rows(lines, separator, escaped)]
     if "unexpected end of data" in str(error):
         start = _parse(lines, separator)[-1].first
         raise ValueError(
@@ -105,6 +112,18 @@ def _with_wrong_quotes(
     if is_even and any(one.last > one.first for one in quoted):
         return plain, as_plain
     return quoted, _notes_of_long_rows(lines, separator, quoted)
+
+
+def _with_backslashes(lines: list[str], separator: str) -> list[_Record] | None:
+    """The rows if a backslash stands before each quote in a field, as Spark and MySQL write it."""
+    doubled = [ESCAPED_QUOTE.sub(r'\1""', line) for line in lines]
+    if doubled == lines:
+        return None
+    try:
+        found = _parse(doubled, separator, strict=True)
+    except csv.Error:
+        return None
+    return found if len({len(one.fields) for one in found}) == 1 else None
 
 
 def _parse(
@@ -174,6 +193,11 @@ def _as_table(records: list[_Record], skipped: int, notes: list[str]) -> RawTabl
         notes.append(
             f"{count(len(short), 'row')} with fewer fields than the {width} columns of the header "
             f"(line {short[0].first + skipped:,}); what is missing is empty"
+        )
+    if repeated := [name for name, times in Counter(header.fields).items() if name and times > 1]:
+        notes.append(
+            f"several columns are named {first_few(map(repr, repeated))}: the first one has the "
+            f"name, the next one is {repeated[0] + '.1'!r}"
         )
     names = named_once([name or f"Unnamed: {i}" for i, name in enumerate(header.fields)])
     columns: dict[str, list[object]] = {

@@ -149,6 +149,8 @@ def notes_of_names(names: Sequence[str]) -> list[str]:
 
 
 def _number(name: str) -> Decimal | None:
+    if name in SPELLED_BOOLEANS:
+        return Decimal(SPELLED_BOOLEANS[name])
     try:
         number = Decimal(name)
     except InvalidOperation:

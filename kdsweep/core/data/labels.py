@@ -21,6 +21,8 @@ Labels = tuple[tuple[str, ...], dict[str, np.ndarray]]
 FLAGS = {"true": 1.0, "false": 0.0}
 # What a row without a label has.
 NO_LABEL = {"-1", "-1.0", ""}
+# Of a regression's labels in fp32, in their standard deviations.
+LARGEST_ROUNDING = 1e-3
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
 
 
@@ -156,7 +158,16 @@ def numbers_of(raw: RawLabels, split: str) -> np.ndarray:
             f"task.label: {missing:,} of {len(values):,} rows of the {split} split have no label "
             f"({raw.label} is empty); remove those rows"
         )
-    return np.array([_as_number(raw, split, value) for value in values], dtype=np.float32)
+    numbers = np.array([_as_number(raw, split, value) for value in values], dtype=np.float64)
+    rounded = numbers.astype(np.float32)
+    spread = numbers.std() if len(numbers) else 0.0
+    if spread and np.abs(rounded - numbers).max() > LARGEST_ROUNDING * spread:
+        raise DataError(
+            f"task.label: {raw.label} of {split} goes from {numbers.min():.15g} to "
+            f"{numbers.max():.15g}: that differs by less than models, which compute in fp32, can "
+            "tell apart; subtract a number from all labels"
+        )
+    return rounded
 
 
 def _as_number(raw: RawLabels, split: str, value: object) -> float:

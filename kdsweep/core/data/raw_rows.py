@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from kdsweep.errors import DataError, did_you_mean, first_few
 
 # What a value of a text column may be, besides nothing and bytes.
 TEXT_LIKE = (str, int, float, np.number, np.str_, Decimal, datetime.date, datetime.time)
+# Half of a surrogate pair.
+HALVES = re.compile("[\ud800-\udfff]")
 # What others are called in an error.
 NO_TEXTS: dict[type, str] = {
     list: "lists",
@@ -63,6 +67,11 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
     if not isinstance(task.label, str):
         labels = list(zip(*columns_of_labels, strict=True))
     texts = tuple(_texts(frame, column) for column in task.text)
+    if halves := sum(map(_has_half_a_character, chain.from_iterable(_raw_texts(task, frame)))):
+        notes.append(
+            f"{split}: {halves:,} texts hold half of a character (an emoji that was cut), which is "
+            "read as '?'"
+        )
     rows = RawRows(texts, labels)
     keep = _chosen_by_where(task, frame, len(rows))
     chosen = int(keep.sum())
@@ -71,6 +80,14 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
     if dropped := chosen - int(keep.sum()):
         notes.append(f"{split}: {dropped:,} of {chosen:,} rows dropped: their text is empty")
     return rows.take(np.flatnonzero(keep))
+
+
+def _raw_texts(task: TaskSettings, frame: Frame) -> Iterator[list[object]]:
+    return (frame.columns[column] for column in task.text)
+
+
+def _has_half_a_character(value: object) -> bool:
+    return isinstance(value, str) and not value.isascii() and HALVES.search(value) is not None
 
 
 def _texts(frame: Frame, column: str) -> list[str]:

@@ -36,6 +36,17 @@ MARKS = {
 }
 
 
+# How files start that are no text, and how they must be named to be read.
+OTHER_FORMATS = {
+    b"\x1f\x8b": ("gzip", ".gz"),
+    b"BZh": ("bzip2", ".bz2"),
+    b"\xfd7zXZ\0": ("xz", ".xz"),
+    b"PAR1": ("parquet", ".parquet"),
+    b"PK\x03\x04": ("zip", ".csv, .json or .parquet, and unpack it"),
+    b"\x28\xb5\x2f\xfd": ("zstandard", ".csv, .json or .parquet, and unpack it"),
+}
+
+
 def kind_of_file(path: Path) -> str:
     """The suffix that says what is in the file, in lower case: `.csv` of `ROWS.CSV.gz`."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
@@ -59,6 +70,8 @@ def read_table(path: Path, wanted: Container[str] | None = None) -> RawTable:
         return _read_text(_decoded(_content(path)), kind)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except RecursionError as error:
+        raise DataError(f"{path}: can't be read as {kind[1:]}: it is nested too deeply") from error
     except (ValueError, csv.Error, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: can't be read as {kind[1:]}: {first_line(error)}") from error
 
@@ -73,7 +86,10 @@ def _decoded(content: bytes) -> str:
     for mark, encoding in MARKS.items():
         if content.startswith(mark):
             return content.decode(encoding)
-    if b"\0" in content[:1000]:
+    for mark, (what, suffix) in OTHER_FORMATS.items():
+        if content.startswith(mark):
+            raise ValueError(f"is a {what} file; give it a name that ends in {suffix}")
+    if content[:1000].count(b"\0") > len(content[:1000]) / 10:
         raise ValueError("holds NUL characters, as UTF-16 does; save it as UTF-8")
     return content.decode("utf-8")
 

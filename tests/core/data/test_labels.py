@@ -228,3 +228,25 @@ def test_a_class_that_only_the_names_of_test_have_is_refused(tmp_path: Path) -> 
     folder = named_splits(tmp_path, ["a", "b"], ["a", "c"], ["a", "c"])
     with pytest.raises(DataError, match=r"test has the class 'c', which train doesn't have"):
         load(folder, splits={"test": "test"})
+
+
+def test_numbers_that_fp32_can_not_tell_apart_are_refused(tmp_path: Path) -> None:
+    """Seconds since 1970 of one day: fp32 has steps of 128 there."""
+    seconds = [(text, str(1_700_000_000 + 60 * i)) for i, (text, _) in enumerate(ROWS)]
+    data = write_csv(tmp_path / "rows.csv", seconds)
+    with pytest.raises(DataError, match="differs by less than models, .* subtract a number"):
+        load(data, kind="regression", metric="pearson")
+    years = [(text, str(1990 + i % 3)) for i, (text, _) in enumerate(ROWS)]
+    found = load(write_csv(tmp_path / "years.csv", years), kind="regression", metric="pearson")
+    assert set(found.train.labels) == {1990, 1991, 1992}
+
+
+def test_booleans_beside_numbers_and_halves_of_characters_are_reported(tmp_path: Path) -> None:
+    rows = [
+        {"text": text, "label": bool(i % 2) if i % 3 else i % 2} for i, (text, _) in enumerate(ROWS)
+    ]
+    rows[5]["text"] += " \ud83d"
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    notes = load(tmp_path / "rows.jsonl").notes
+    assert any("'1' and 'true' are the same number, but different classes" in one for one in notes)
+    assert any("1 texts hold half of a character" in one for one in notes)

@@ -159,3 +159,51 @@ def test_numbers_of_a_parquet_file_stay_whole_beside_gaps(tmp_path: Path) -> Non
     columns = {"number": [1234567890123456789, None, 7], "flag": [True, None, False]}
     parquet.write_table(pyarrow.table(columns), tmp_path / "rows.parquet")
     assert read_table(tmp_path / "rows.parquet").columns == columns
+
+
+def test_quotes_that_are_escaped_by_backslashes_are_quotes_of_the_text(tmp_path: Path) -> None:
+    """Spark and MySQL write a csv so. A backslash elsewhere is one."""
+    lines = [
+        r"text,label",
+        r'"he said \"well, no\"",1',
+        r'"C:\new",0',
+        r'"\"all of it\"",1',
+        r'"ends in \\",0',
+    ]
+    table = read_table(written(tmp_path / "rows.csv", "\n".join(lines)))
+    assert table.columns == {
+        "text": ['he said "well, no"', r"C:\new", '"all of it"', r"ends in \\"],
+        "label": ["1", "0", "1", "0"],
+    }
+    assert "escaped by backslashes" in table.notes[0]
+
+
+def test_columns_of_the_same_name_are_reported(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "rows.csv", "text,label,label\na,1,0\nb,0,1\n"))
+    assert table.columns["label"] == ["1", "0"] and table.columns["label.1"] == ["0", "1"]
+    assert "several columns are named 'label'" in table.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(b"text,label"), r"is a gzip file; give it a name that ends in \.gz"),
+        (b"PK\x03\x04\0\0", "is a zip file; give it a name that ends in .* and unpack it"),
+        (b"PAR1\x15\x04", r"is a parquet file; give it a name that ends in \.parquet"),
+        (separated().encode("utf-16-le"), "holds NUL characters, as UTF-16 does"),
+        (b"[" * 100_000, "can't be read as json"),
+    ],
+)
+def test_a_file_that_is_something_else_is_named_in_one_line(
+    content: bytes, told: str, tmp_path: Path
+) -> None:
+    name = "rows.json" if content.startswith(b"[") else "rows.csv"
+    with pytest.raises(DataError, match=told) as caught:
+        read_table(written(tmp_path / name, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_nul_character_is_part_of_its_text(tmp_path: Path) -> None:
+    table = read_table(written(tmp_path / "rows.csv", separated() + "a\0b,1\n"))
+    early = read_table(written(tmp_path / "rows.csv", "text,label\na\0b,1\n" + separated()[11:]))
+    assert table.columns["text"][-1] == early.columns["text"][0] == "a\0b"
