@@ -98,7 +98,8 @@ def model_fingerprint(source: str, *, trust_remote_code: bool = False) -> str:
     """
     files = model_files(source, trust_remote_code=trust_remote_code)
     if local_path(source, ModelError) is None:
-        return fingerprint(source, files.get(COMMIT))
+        borrowed = [(name, commit) for name, commit in files.items() if name != COMMIT]
+        return fingerprint(source, files.get(COMMIT), *([sorted(borrowed)] if borrowed else []))
     # Teachers in the cache have this in their key, so what it hashes stays what it was.
     names = [name for name in sorted(files, key=Path) if Path(name).suffix in READ | {".py"}]
     return fingerprint([(name, files[name]) for name in names])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kdsweep.core.data.sources import local_path
 from kdsweep.core.files import file_fingerprint, fingerprint
+from kdsweep.core.models.borrowed_code import borrowed_code
 from kdsweep.errors import ModelError
 
 COMMIT = "commit"
@@ -19,8 +20,9 @@ READ_BY_FEW = {".bpe", ".codes", ".vocab", ".spm", ".tiktoken", ".dict"}
 def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, str]:
     """The content hash of each file that a model is read from, by its path in the model's folder.
 
-    With `trust_remote_code` its Python files too. A model on the Hub has its commit instead; none
-    where that isn't known. Raises ModelError for what is no folder.
+    With `trust_remote_code` its Python files too, and those that it takes from elsewhere. A model
+    on the Hub has its commit instead; none where that isn't known. Raises ModelError for what is no
+    folder.
     """
     path = local_path(source, ModelError)
     if path is None:
@@ -28,11 +30,19 @@ def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, st
 
         config = load_config(source, trust_remote_code=trust_remote_code)
         commit = getattr(config, "_commit_hash", None)
-        return {} if commit is None else {COMMIT: commit}
-    found: dict[str, str] = {}
-    for file in _files(path, source, trust_remote_code):
+        if commit is None:
+            return {}
+        files: dict[str, Path] = {}
+        found = {COMMIT: commit}
+    else:
+        files = _files(path, source, trust_remote_code)
+        found = {}
+    if trust_remote_code:
+        borrowed, commits = borrowed_code(source, path)
+        files |= borrowed
+        found |= commits
+    for name, file in files.items():
         stat = file.stat()
-        name = file.relative_to(path).as_posix()
         found[name] = _unchanged_file_fingerprint(file, stat.st_mtime_ns, stat.st_size)
     return found
 
@@ -43,18 +53,23 @@ def model_stamps(source: str, *, trust_remote_code: bool = False) -> str | None:
     if path is None:
         return None
     files = _files(path, source, trust_remote_code)
-    stats = [(file.relative_to(path).as_posix(), file.stat()) for file in files]
-    return fingerprint(
-        [(name, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
-    )
+    commits: dict[str, str] = {}
+    if trust_remote_code:
+        borrowed, commits = borrowed_code(source, path)
+        files |= borrowed
+    stats = [(name, file.stat()) for name, file in files.items()]
+    parts = [(name, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
+    return fingerprint([*parts, *sorted(commits.items())])
 
 
-def _files(path: Path, source: str, trust_remote_code: bool) -> list[Path]:
+def _files(path: Path, source: str, trust_remote_code: bool) -> dict[str, Path]:
+    """By their path in the model's folder."""
     if not path.is_dir():
         raise ModelError(f"model: {source} is not a model folder")
     top = [file for file in path.iterdir() if file.suffix in READ | READ_BY_FEW]
     code = path.rglob("*.py") if trust_remote_code else []
-    return sorted({*top, *code})
+    files = sorted({*top, *code})
+    return {file.relative_to(path).as_posix(): file for file in files}
 
 
 @functools.lru_cache(maxsize=256)
