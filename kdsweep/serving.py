@@ -20,7 +20,7 @@ from kdsweep.core.files import read_json, write_json
 from kdsweep.core.settings import Truncation
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
-from kdsweep.errors import DataError
+from kdsweep.errors import DataError, first_few
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -116,7 +116,8 @@ class Classifier:
         if len(frame.columns) == len(self.text):
             return list(frame.columns)
         missing = [repr(name) for name in self.text if name not in frame.columns]
-        raise DataError(f"there is no column {' or '.join(missing)}, only {list(frame.columns)}")
+        there = first_few(map(repr, frame.columns))
+        raise DataError(f"there is no column {' or '.join(missing)}, only {there}")
 
     def _split(self, rows: list[Any]) -> list[list[str]]:
         """Rows of one text or of a pair as columns."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kdsweep.drafting.columns import Column
-from kdsweep.errors import DataError, did_you_mean
+from kdsweep.errors import DataError, did_you_mean, first_few
 
 AS_REQUESTED = "as requested"
 # How many other candidates a reason names.
@@ -28,6 +28,6 @@ def named_column(data: str, columns: Sequence[Column], name: str, option: str) -
             return column
     names = [column.name for column in columns]
     raise DataError(
-        f"{option}: {data} has no column {name!r}, only {', '.join(map(repr, names))}"
+        f"{option}: {data} has no column {name!r}, only {first_few(map(repr, names))}"
         f"{did_you_mean(name, names)}"
     )

@@ -191,7 +191,7 @@ def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
         where = [f"{column} = {value}" for column, value in task.where.items()]
         rows.append(("rows where", ", ".join(where)))
     rows.append(("text", ", ".join(task.text)))
-    rows.append(("label", ", ".join(task.label_columns)))
+    rows.append(("label", first_few(task.label_columns)))
     rows.append(("metric", task.metric))
     if task.truncation != "head":
         rows.append(("kept of a long text", task.truncation))

@@ -13,7 +13,7 @@ from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
 from kdsweep.core.data.loading import load_task
-from kdsweep.errors import KdsweepError, SettingsConflict
+from kdsweep.errors import KdsweepError, SettingsConflict, first_few
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
@@ -139,13 +139,26 @@ def _check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
 
 def differences(before: object, after: object, path: str = "") -> list[str]:
     """Where two plain values differ, a line each: `space.training.epochs: 2 -> 3`."""
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        return [
+            line
+            for i, (old, new) in enumerate(zip(before, after, strict=True))
+            for line in differences(old, new, f"{path}.{i}")
+        ]
     if not isinstance(before, dict) or not isinstance(after, dict):
-        return [] if before == after else [f"{path}: {before} -> {after}"]
+        return [] if before == after else [f"{path}: {_shown(before)} -> {_shown(after)}"]
     found: list[str] = []
     for key in [*before, *(key for key in after if key not in before)]:
         inner = f"{path}.{key}" if path else str(key)
         found += differences(before.get(key), after.get(key), inner)
     return found
+
+
+def _shown(value: object) -> str:
+    """The value; of a long list, such as the names of 77 labels, the first few."""
+    if not isinstance(value, list):
+        return str(value)
+    return f"[{first_few(value)}]"
 
 
 def archive(home: Home, folder: SweepFolder) -> str:
