@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -160,7 +161,8 @@ def _look(name: str, values: Sequence[Any], class_names: tuple[str, ...] | None)
         return _look_at_lists(name, looked_at, class_names)
     if not all(_is_plain(value) for value in looked_at):
         return Column(name, "other", len(looked_at))
-    texts = [as_text(value) for value in looked_at]
+    # As labels are compared: an accent may be a character of its own.
+    texts = [unicodedata.normalize("NFC", as_text(value)) for value in looked_at]
     if not any(texts):
         return Column(name, "empty", len(looked_at))
     return _look_at_texts(name, texts, class_names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 from kdsweep.drafting.columns import look_at
 from kdsweep.drafting.labels import guess_label
 from kdsweep.drafting.tables import Table
@@ -38,3 +40,10 @@ def test_columns_of_lists_and_empty_ones_are_skipped() -> None:
     ]
     label = guess_label("rows", columns, ()).columns
     assert (label, guess_text("rows", columns, label, ()).columns) == (("label",), ("text",))
+
+
+def test_two_spellings_of_an_accent_are_one_value() -> None:
+    """As labels are compared when they are read."""
+    names = [unicodedata.normalize("NFC" if i % 2 else "NFD", "négatif") for i in range(40)]
+    (column,) = look_at(Table({"label": names}, {}))
+    assert column.distinct == 1

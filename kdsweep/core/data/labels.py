@@ -75,7 +75,9 @@ def _names_and_numbers(raw: RawLabels, values: list[str]) -> tuple[tuple[str, ..
     if set(wanted) == set(names):
         return wanted, {value: wanted.index(names[number]) for value, number in numbers.items()}
     are_numbers = all(value.isdigit() for value in values) or set(values) == {"false", "true"}
-    if len(wanted) == len(names) and are_numbers:
+    # Other numbers would be a slip, not names.
+    are_names = raw.dataset_names or raw.label_rule == 1 or not any(map(str.isdigit, wanted))
+    if len(wanted) == len(names) and are_numbers and are_names:
         return wanted, numbers
     raise DataError(
         f"task.labels: [{first_few(wanted)}] are not the labels of the rows: {first_few(names)}"

@@ -124,6 +124,9 @@ def load_saved(folder: Path) -> Mapping[str, Dataset]:
         raise DataError(
             f"task.dataset: {folder} can't be read as a saved dataset: {first_line(error)}"
         ) from error
+    except IndexError as error:
+        # It can't be read if a split has no rows.
+        raise DataError(f"task.dataset: {folder} has a split without rows; remove it") from error
     if isinstance(found, datasets.Dataset):
         return {"train": found}
     return {str(name): split for name, split in found.items()}

@@ -27,10 +27,12 @@ from kdsweep.core.data.sources import (
     looks_like_a_path,
 )
 from kdsweep.core.models.inputs import check_fits
-from kdsweep.core.models.weights import LoadedWeights, check_weights
+from kdsweep.core.models.weights import LoadedWeights, check_not_quantized, check_weights
 from kdsweep.core.tasks import DEFAULT_KIND, kind_of_problem
 from kdsweep.core.tasks.base import TaskKind
-from kdsweep.errors import ModelError
+from kdsweep.errors import ModelError, first_line
+
+LONGEST_REASON = 200
 
 
 @contextlib.contextmanager
@@ -82,7 +84,10 @@ def loading_from(source: str) -> Iterator[dict[str, Any]]:
         # The errors of safetensors and tokenizers have no common class; some are a bare Exception.
         if path is None and not online:
             raise hub_unreachable("the model", source) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
+        if reason.endswith(":"):
+            # A list follows.
+            reason = " ".join(str(error).split())[:LONGEST_REASON]
         raise ModelError(f"model: {source} can't be loaded: {reason}") from error
 
 
@@ -144,6 +149,8 @@ def load_weights(
             trust_remote_code=trust_remote_code,
         )
     weights = check_weights(model, info, source, is_complete=is_complete)
+    if (folder := local_path(source, ModelError)) is not None:
+        check_not_quantized(model, folder, source)
     model.train()
     return model, weights
 

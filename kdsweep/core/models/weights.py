@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
 from transformers import PreTrainedModel
 
 from kdsweep.errors import ModelError, first_few
 
 MOST_NAMES = 4
+# What weights are stored as, in the words of safetensors.
+FLOATING = {"F64", "F32", "F16", "BF16"}
 # Parts on top of a body that are trained anew for a task. A model with code of its own may have no
 # body that is told apart from its head.
 HEADS = {
@@ -61,6 +65,26 @@ def check_weights(
             f"would start from random numbers{_also_there(unused)}; use complete weights"
         )
     return LoadedWeights(tuple(_modules(model, missing | changed)), unused)
+
+
+def check_not_quantized(model: PreTrainedModel, folder: Path, source: str) -> None:
+    """Raise ModelError if the folder holds weights that mean something only with their scales.
+
+    transformers would take the integers for the weights.
+    """
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    own = {name for name, _ in model.named_parameters()}
+    # The file of a body alone has names without the body's own.
+    own |= {name.removeprefix(f"{model.base_model_prefix}.") for name in own}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in sorted(own.intersection(weights.keys())):
+                if (stored := weights.get_slice(name).get_dtype()) not in FLOATING:
+                    raise ModelError(
+                        f"model: {source} holds {name} as {stored}: its weights are quantized, and "
+                        "their scales aren't known; use the weights from before that"
+                    )
 
 
 def _is_of_head(name: str, model: PreTrainedModel) -> bool:

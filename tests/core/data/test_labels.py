@@ -250,3 +250,19 @@ def test_booleans_beside_numbers_and_halves_of_characters_are_reported(tmp_path:
     notes = load(tmp_path / "rows.jsonl").notes
     assert any("'1' and 'true' are the same number, but different classes" in one for one in notes)
     assert any("1 texts hold half of a character" in one for one in notes)
+
+
+def test_other_numbers_are_no_names_for_numbers(tmp_path: Path) -> None:
+    """`labels: [0, 2]` of classes 0 and 1 is a slip."""
+    rows = [(text, str(i % 2)) for i, (text, _) in enumerate(ROWS)]
+    data = write_csv(tmp_path / "rows.csv", rows)
+    with pytest.raises(DataError, match=r"task.labels: \[0, 2\] are not the labels of the rows"):
+        load(data, labels=["0", "2"])
+    assert load(data, labels=["no", "yes"]).label_names == ("no", "yes")
+    assert load(data, labels=["0", "2"], label_rule=1).label_names == ("0", "2")
+
+
+def test_a_saved_dataset_without_rows_is_one_line(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": [], "label": []}).save_to_disk(tmp_path / "empty")
+    with pytest.raises(DataError, match="has a split without rows"):
+        load(tmp_path / "empty")

@@ -210,3 +210,16 @@ def test_a_package_that_is_not_installed_says_what_to_install(name: str) -> None
 def test_a_file_that_the_package_does_not_have_is_named(package: str) -> None:
     with pytest.raises(ModelError, match="the package 'tiny_model_package' has no 'modle'"):
         load_config(f"package://{package}/modle")
+
+
+def test_weights_that_need_scales_are_refused(tiny: Callable[..., str], tmp_path: Path) -> None:
+    """transformers would read the integers as they are."""
+    folder = copy_model(tiny("bert"), tmp_path / "int8")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    name = "encoder.layer.0.attention.self.query.weight"
+    save_file(weights | {name: weights[name].to(torch.int8)}, file, {"format": "pt"})
+    with pytest.raises(ModelError, match=f"holds {name} as I8: its weights are quantized"):
+        load_classifier(str(folder), NAMES)
+    save_file({name: one.half() for name, one in weights.items()}, file, {"format": "pt"})
+    assert load_classifier(str(folder), NAMES).dtype == torch.float32
