@@ -9,12 +9,12 @@ import numpy as np
 
 from kdsweep.core.data.data_source import DataSource, Stamps, find_source
 from kdsweep.core.data.label_names import by_names_of_train, notes_of_names, with_booleans
+from kdsweep.core.data.overlapping_labels import FEWEST_TEXTS
 from kdsweep.core.data.raw_rows import RawRows, clean_rows, raw_labels
 from kdsweep.core.data.readers import Frame, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows, rule_of
-from kdsweep.core.data.strata import FEWEST_TEXTS
 from kdsweep.core.files import fingerprint, locked, only_read
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import first_few

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from kdsweep.core.data.overlapping_labels import FEWEST_TEXTS
 from kdsweep.core.data.raw_rows import RawRows, raw_labels
 from kdsweep.core.data.rows import Split
-from kdsweep.core.data.strata import FEWEST_TEXTS, Strata
+from kdsweep.core.data.strata import Strata
 from kdsweep.core.data.text_hashes import SplitRule, text_hashes
 from kdsweep.core.settings import SPLITS, TaskSettings
 from kdsweep.core.tasks.base import TaskKind
@@ -125,8 +126,7 @@ def limit_rows(task: TaskSettings, name: str, rows: RawRows) -> RawRows:
         return rows_of_lowest_hash(rows, limit, rule_of(task))
     labels = task.kind.read_split(raw_labels(task, {name: rows}), name)
     strata = Strata.of(_hashes(task, rows, LIMIT), labels, task.kind)
-    order = strata.order(_ties(strata, rows))
-    return rows.take(np.sort(order[:limit]))
+    return rows.take(strata.first_rows(limit, _ties(strata, rows)))
 
 
 def _ties(strata: Strata, rows: RawRows) -> np.ndarray:

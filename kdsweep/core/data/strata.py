@@ -11,10 +11,9 @@ from typing import Self
 
 import numpy as np
 
+from kdsweep.core.data import overlapping_labels
+from kdsweep.core.data.overlapping_labels import FEWEST_TEXTS
 from kdsweep.core.tasks.base import TaskKind
-
-# A label with fewer texts can't be in train, validation and test.
-FEWEST_TEXTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,40 +41,50 @@ class Strata:
     def hold_out(self, share: float, parts: int) -> list[np.ndarray]:
         """The rows of `parts` parts, bool [rows] each; no text is in two of them.
 
-        Of each label a part gets the texts with the lowest hashes: the `share` of its texts, at
-        least one if the label has `FEWEST_TEXTS`. The rarest label comes first, because the texts
-        that it needs count for other labels too. What isn't held out keeps a text of each label.
+        Of each label a part gets the `share` of its texts, at least one if the label has
+        `FEWEST_TEXTS`; those with the lowest hashes, where no text has two labels. What isn't held
+        out keeps a text of each label.
         """
-        choice = _Choice(self)
-        held = []
-        for _ in range(parts):
-            part = np.zeros(self.texts, dtype=bool)
-            decided = np.zeros(self.texts, dtype=bool)
-            for texts in self.members:
-                wanted = _part_of(len(texts), share, parts)
-                choice.take(part, texts[~decided[texts]], wanted - int(part[texts].sum()))
-                if not part[texts].any():
-                    # All its texts have a rarer label too, whose turn is over.
-                    choice.take(part, texts, min(wanted, 1))
-                decided[texts] = True
-            held.append(part[self.text_of_row])
-        return held
+        if self._has_overlaps:
+            dealt = overlapping_labels.hold_out(*self._labels_and_order(), share, parts)
+            return [(dealt == part + 1)[self.text_of_row] for part in range(parts)]
+        held = [np.zeros(self.texts, dtype=bool) for _ in range(parts)]
+        for texts in self.members:
+            wanted = _part_of(len(texts), share, parts)
+            for number, part in enumerate(held):
+                part[texts[number * wanted : (number + 1) * wanted]] = True
+        return [part[self.text_of_row] for part in held]
 
     def fold_of_each_row(self, folds: int) -> np.ndarray:
         """int64 [rows]: the texts of each label are spread over all folds, in the order of their
         hashes.
         """
+        if self._has_overlaps:
+            labels, order = self._labels_and_order()
+            return overlapping_labels.deal(labels, order, [1 / folds] * folds)[self.text_of_row]
         fold = np.empty(self.texts, dtype=np.int64)
         # By stratum, then by hash. The next stratum starts with the fold after the last one, so
         # that all folds are of about the same size.
         fold[np.argsort(self._rarest_label(), kind="stable")] = np.arange(self.texts) % folds
         return fold[self.text_of_row]
 
-    def order(self, ties: np.ndarray) -> np.ndarray:
+    def first_rows(self, most: int, ties: np.ndarray) -> np.ndarray:
+        """`most` rows with the same share of each label, int64 [most], in their order.
+
+        There is one row of each label with `FEWEST_TEXTS` rows, if `most` has room for that.
+        ties: orders rows of the same text.
+        """
+        if self._has_overlaps:
+            labels, _ = self._labels_and_order()
+            order = np.lexsort((ties, self.text_of_row, self._rarest_label()[self.text_of_row]))
+            chosen = overlapping_labels.first_items(labels[self.text_of_row], order, most)
+            return np.flatnonzero(chosen)
+        return np.sort(self._order(ties)[:most])
+
+    def _order(self, ties: np.ndarray) -> np.ndarray:
         """The rows in an order of which each beginning has about the same share of each label.
 
-        A text counts for its rarest label. The first row of each label with `FEWEST_TEXTS` rows
-        comes before all others. ties: orders rows of the same text.
+        The first row of each label with `FEWEST_TEXTS` rows comes before all others.
         """
         stratum = self._rarest_label()[self.text_of_row]
         order = np.lexsort((ties, self.text_of_row, stratum))
@@ -98,29 +107,19 @@ class Strata:
             rarest[texts[rarest[texts] < 0]] = number
         return rarest
 
+    @property
+    def _has_overlaps(self) -> bool:
+        """Whether a text has several labels."""
+        return sum(map(len, self.members)) > self.texts
 
-class _Choice:
-    """Which texts are still free, and how many of them each label has left."""
-
-    def __init__(self, strata: Strata) -> None:
-        self._free = np.ones(strata.texts, dtype=bool)
-        self._left = [len(texts) for texts in strata.members]
-        self._labels: list[list[int]] = [[] for _ in range(strata.texts)]
-        for label, texts in enumerate(strata.members):
-            for text in texts.tolist():
-                self._labels[text].append(label)
-
-    def take(self, part: np.ndarray, texts: np.ndarray, wanted: int) -> None:
-        """Put the first `wanted` free ones of the texts into the part, but no label's last one."""
-        for text in texts[self._free[texts]].tolist():
-            if wanted <= 0:
-                return
-            if any(self._left[label] == 1 for label in self._labels[text]):
-                continue
-            for label in self._labels[text]:
-                self._left[label] -= 1
-            part[text], self._free[text] = True, False
-            wanted -= 1
+    def _labels_and_order(self) -> tuple[np.ndarray, np.ndarray]:
+        """Which label each text has, bool [texts, labels]; and the texts, the rarest label first,
+        then by hash.
+        """
+        labels = np.zeros((self.texts, len(self.members)), dtype=bool)
+        for label, texts in enumerate(self.members):
+            labels[texts, label] = True
+        return labels, np.argsort(self._rarest_label(), kind="stable")
 
 
 def _part_of(texts: int, share: float, parts: int) -> int:
