@@ -7,8 +7,9 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 import same_numbers
-from same_numbers import compare, named_numbers, read_numbers
+from same_numbers import Comparison, compare, named_numbers, read_numbers
 from small_sweeps import SWEEPS, write_inputs
 
 from kdsweep.config import load
@@ -41,7 +42,8 @@ def test_numbers_of_the_clock_are_left_out_and_not_a_number_equals_itself() -> N
 def test_every_file_of_a_sweep_is_read(tmp_path: Path) -> None:
     trial = tmp_path / "confirm" / "distill-0-seed-0"
     trial.mkdir(parents=True)
-    (tmp_path / "report.json").write_text(json.dumps({"pairs": [{"difference": 0.5}]}))
+    pair = {"difference": 0.5, "ci95": [0.4, 0.6], "p": 0.01}
+    (tmp_path / "report.json").write_text(json.dumps({"pairs": [pair]}))
     (trial / "settings.json").write_text(json.dumps({"seed": 3, "judge_test": True}))
     (trial / "result.json").write_text(json.dumps({"state": "complete", "steps": 2}))
     (trial / "metrics.jsonl").write_text('{"step": 1, "seconds": 1.0}\n{"step": 2}\n')
@@ -76,3 +78,16 @@ def test_a_checkout_with_newer_rules_is_given_those_of_the_first_release(tmp_pat
     for name in ("__init__.py", "core/__init__.py", "core/settings.py"):
         (tmp_path / "kdsweep" / name).touch()
     assert same_numbers.first_rules(tmp_path) == ()
+
+
+def test_only_differences_of_mended_strategies_are_let_pass(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    sweep = next(one for one in SWEEPS if one.mended == ("maps",))
+    of_maps = "trials/maps-0/result.json: best > loss: 1.0 -> 2.0"
+    assert same_numbers.report(sweep, "new", Comparison(9, [of_maps]))
+    assert "the same, but for 1 of maps" in capsys.readouterr().out
+    assert not same_numbers.report(
+        sweep, "new", Comparison(9, [of_maps, "trials/mse-0/result.json"])
+    )
+    assert "1 differ, first trials/mse-0" in capsys.readouterr().out
