@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kdsweep.compare.findings import Comparison, Estimate, ParetoEntry, SettingsComparison
+from kdsweep.compare.importance import DrawnTrial, parameters_that_matter
 from kdsweep.compare.latency import latency_in_words
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.ranks import Ranks, compare_ranks
@@ -108,6 +110,7 @@ def summarize(
         latencies=facts.latencies,
         latency_note=latency_in_words(facts.latencies, records),
         importance=facts.importance,
+        shown_to_matter=_shown_to_matter(metric, outcomes, records),
         winner=recommended.student if recommended else None,
         slots=facts.slots,
         reproduce=facts.reproduce,
@@ -187,6 +190,17 @@ def _more_tests(
         )
         for split, by_strategy in scores.items()
     }
+
+
+def _shown_to_matter(
+    metric: str, strategies: Iterable[str], records: Sequence[TrialRecord]
+) -> dict[str, dict[str, bool]]:
+    drawn: dict[str, list[DrawnTrial]] = {strategy: [] for strategy in strategies}
+    for one in records:
+        value = one.best(metric)
+        if one.is_complete_search and value is not None and math.isfinite(value):
+            drawn[one.id.strategy].append(DrawnTrial(one.params, value))
+    return parameters_that_matter(drawn)
 
 
 def rank_strategies(reports: Sequence[Report]) -> Ranks:

@@ -267,10 +267,11 @@ class Report(_Part):
     teacher: the one that students are measured by, the best on validation. teachers: all of them.
     margin: `confirm.margin`. recommended: the strategy to use; None in a report of version 0.1,
     and until a trial has finished. winner: the trial whose student is published.
-    importance: for each strategy, or None where the trials can't tell. pareto: only where the sweep
-    has several objectives; empty where all students cost the same. latencies: of each architecture
-    that the sweep has measured. latency_note: how latency was measured, and what of it isn't sure.
-    state: `done`, or `stopped` before its end.
+    importance: for each strategy, or None where the trials can't tell. shown_to_matter: for each
+    strategy, the parameters that were tested, and whether their effect is more than noise.
+    pareto: only where the sweep has several objectives; empty where all students cost the same.
+    latencies: of each architecture that the sweep has measured. latency_note: how latency was
+    measured, and what of it isn't sure. state: `done`, or `stopped` before its end.
     """
 
     sweep: str
@@ -292,6 +293,9 @@ class Report(_Part):
     )
     latency_note: str | None = Field(default=None, exclude_if=lambda note: note is None)
     importance: dict[str, Importance | None] = {}
+    shown_to_matter: dict[str, dict[str, bool]] = Field(
+        default={}, exclude_if=lambda found: not found
+    )
     winner: Winner = None
     slots: SlotUse | None = None
     reproduce: Reproduction | None = None

@@ -68,6 +68,50 @@ def _counted(found: SettingsComparison) -> str:
     )
 
 
+def effects_in_words(report: Report, strategies: Collection[str]) -> str:
+    """Which parameters are shown to have an effect; starts with a space, or is empty."""
+    tested = {name: report.shown_to_matter[name] for name in strategies if _tested(report, name)}
+    if not tested:
+        return ""
+    shown = {
+        name: [parameter for parameter, is_shown in found.items() if is_shown]
+        for name, found in tested.items()
+    }
+    words = "; ".join(f"{name}: {joined(found)}" for name, found in shown.items() if found)
+    what = "by more than noise (permutation tests, corrected for all parameters)"
+    if not words:
+        return f" No parameter is shown to matter {what}."
+    return f" Shown to matter {what}: {words}."
+
+
+def effect_note(report: Report, parameter: str, strategies: Collection[str]) -> str:
+    """Whether a parameter is shown to matter, such as `alpha` with its parts; starts with a space.
+
+    Empty if no strategy could be tested for it.
+    """
+    tested = {
+        name: [
+            is_shown
+            for part, is_shown in report.shown_to_matter[name].items()
+            if part.split(".")[0] == parameter
+        ]
+        for name in strategies
+        if _tested(report, name)
+    }
+    known = [name for name, found in tested.items() if found]
+    shown = [name for name in known if any(tested[name])]
+    if not known:
+        return ""
+    what = parameter.replace("_", " ")
+    if not shown:
+        return f" No effect of {what} is shown to be more than noise."
+    return f" An effect of {what} that is more than noise is shown for {joined(shown)}."
+
+
+def _tested(report: Report, strategy: str) -> bool:
+    return bool(report.shown_to_matter.get(strategy))
+
+
 def noise_note(report: Report, strategies: Collection[str]) -> str:
     """What a chart of single trials must not hide; starts with a space, or is empty.
 

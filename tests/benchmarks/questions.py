@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import optuna
 from measuring import Row
+from pydantic import JsonValue
 
 from kdsweep.compare.contrasts import cost_of_a_factor_of_2, difference
 from kdsweep.compare.families import FALSE_CLAIMS
 from kdsweep.compare.findings import Question
+from kdsweep.compare.importance import DrawnTrial, parameters_that_matter
 from kdsweep.compare.questions import CompleteTrial, answer_from_trials
 from kdsweep.config.sweep import AshaPruner, SweepConfig, TpeSampler
 from kdsweep.sweep.samplers_and_pruners import make_sampler
@@ -204,6 +206,37 @@ def false_claims_of_a_search(
 # --- what the intervals cover ---
 
 
+def false_effects(sweeps: Iterable[Sequence[CompleteTrial]]) -> float:
+    """The share of sweeps, in percent, in which a parameter is falsely said to matter."""
+    false = [any(any(one.values()) for one in _effects(trials).values()) for trials in sweeps]
+    return 100 * float(np.mean(false))
+
+
+def _effects(trials: Sequence[CompleteTrial]) -> dict[str, dict[str, bool]]:
+    drawn: dict[str, list[DrawnTrial]] = {}
+    for one in trials:
+        params: dict[str, JsonValue] = {"learning_rate": one.rate}
+        if one.strategy not in ("finetune", "distill", "distill_then_finetune"):
+            params |= {"alpha": one.alpha, "temperature": one.temperature}
+        drawn.setdefault(one.strategy, []).append(DrawnTrial(params, one.value))
+    return parameters_that_matter(drawn)
+
+
+def shown_effects(effect: float, trials: int, sweeps: int) -> float:
+    """The share of sweeps, in percent, that show that the learning rate matters.
+
+    effect: what a factor of 2 away from the best rate costs, in units of the noise.
+    """
+    draw, shown = np.random.default_rng(4), 0
+    for _ in range(sweeps):
+        found = [settings(draw, "finetune", number) for number in range(trials)]
+        octaves = np.log2([one.rate / LOWEST for one in found])
+        values = -effect * (octaves - octaves.max() / 2) ** 2 + draw.normal(size=trials)
+        found = [one._replace(value=value) for one, value in zip(found, values, strict=True)]
+        shown += _effects(found)["finetune"]["learning_rate"]
+    return 100 * shown / sweeps
+
+
 def covered_by_the_best_alpha(
     noise: Noise, effect: float, sizes: Sequence[int], sweeps: int
 ) -> float:
@@ -281,7 +314,35 @@ def questions(folder: Path, sweeps: int = 1000, searches: int = 300) -> list[Row
         search = "TPE and asha" if pruned else "TPE"
         words = f"{search} on noise, 4 x {trials} trials"
         rows.append(_at_most(f"{words}: sweeps with a false claim", [found.share]))
-    rows += _coverage(sweeps)
+    return rows + _false_effects(sweeps, searches) + _coverage(sweeps)
+
+
+def _false_effects(sweeps: int, searches: int) -> list[Row]:
+    rows = []
+    draw = np.random.default_rng(5)
+    for name, noise in NOISES.items():
+        if noise is unequal:
+            # It does depend on the parameters.
+            continue
+        shares = [
+            false_effects(
+                random_sweep(draw, STRATEGIES[:strategies], trials, noise, shared=shared)
+                for _ in range(sweeps)
+            )
+            for strategies, trials in SIZES
+            for shared in (False, True)
+        ]
+        rows.append(_at_most(f"no effects, {name}: a parameter is said to matter, worst", shares))
+    for trials, pruned in ((12, False), (40, False), (60, True)):
+        found = [searched_sweep(seed, STRATEGIES[:4], trials, pruned) for seed in range(searches)]
+        words = "TPE and asha" if pruned else "TPE"
+        share = false_effects(found)
+        what = f"{words} on noise, 4 x {trials} trials: a parameter is said to matter"
+        rows.append(_at_most(what, [share]))
+    for effect, trials, least in ((1.0, 12, 10.0), (1.0, 20, 40.0), (0.5, 40, 25.0)):
+        share = shown_effects(effect, trials, sweeps)
+        what = f"{trials} trials, a factor of 2 costs {effect:g} x the noise: it is shown"
+        rows.append(Row(what, share, "%", at_least=least))
     return rows
 
 

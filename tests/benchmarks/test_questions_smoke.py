@@ -45,5 +45,5 @@ def test_a_search_by_tpe_with_asha_is_counted() -> None:
 def test_all_rows_have_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(questions, "SIZES", ((2, 8),))
     rows = questions.questions(tmp_path, sweeps=2, searches=1)
-    assert len(rows) == 14
+    assert len(rows) == 23
     assert all(row.target for row in rows)

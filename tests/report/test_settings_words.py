@@ -100,6 +100,32 @@ def test_charts_of_single_trials_say_where_noise_may_order_them() -> None:
     )
 
 
+def test_charts_say_which_parameters_matter_by_more_than_noise() -> None:
+    names = ("learning_rate", "alpha.linear_rising.start", "temperature")
+    tested = {
+        "distill": dict(zip(names, (True, False, True), strict=True)),
+        "finetune": {"learning_rate": False},
+    }
+    made = report().model_copy(update={"shown_to_matter": tested})
+    charts = {chart.name: chart for chart in draw_charts(made, RECORDS)}
+    assert (
+        "Shown to matter by more than noise (permutation tests, corrected for all parameters): "
+        in (charts["importance"].caption)
+    )
+    assert "distill: learning_rate and temperature." in charts["importance"].caption
+    rows = {row[:2]: row[3] for row in charts["importance"].rows}
+    assert rows["distill", "learning_rate"] == "shown"
+    assert rows["finetune", "learning_rate"] == "not shown"
+    assert "that is more than noise is shown for distill." in charts["learning-rate"].caption
+    assert "No effect of alpha is shown to be more than noise." in charts["alpha"].caption
+    nothing = {name: dict.fromkeys(found, False) for name, found in tested.items()}
+    made = made.model_copy(update={"shown_to_matter": nothing})
+    (chart,) = (one for one in draw_charts(made, RECORDS) if one.name == "importance")
+    assert "No parameter is shown to matter by more than noise" in chart.caption
+    assert all(text.endswith(", may be noise") for text in chart.panels[0].data[0]["text"])
+    assert Report.from_json(made.to_json()) == made
+
+
 def test_a_chart_of_older_trials_says_that_it_can_not_be_known() -> None:
     assert "can't be known" in noise_note(report(distill=UNKNOWN), ["distill", "finetune"])
 

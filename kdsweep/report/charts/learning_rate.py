@@ -11,7 +11,7 @@ from kdsweep.report.charts.against import layout_against, points_against
 from kdsweep.report.charts.figures import Chart, Panel, axis_of, span_of
 from kdsweep.report.charts.material import Material, Reached
 from kdsweep.report.schedules import peak_rate, rate_in_words
-from kdsweep.report.settings_words import noise_note
+from kdsweep.report.settings_words import effect_note, noise_note
 
 TOP = 5
 
@@ -43,7 +43,9 @@ def learning_rate_chart(material: Material) -> Chart | None:
     return Chart(
         "learning-rate",
         "Learning rate",
-        f"The rate of each strategy's best trial: {words}.{noise_note(material.report, best)}",
+        f"The rate of each strategy's best trial: {words}."
+        f"{effect_note(material.report, 'learning_rate', best)}"
+        f"{noise_note(material.report, best)}",
         (panel,),
         ("best trials", material.metric, "learning rate"),
         tuple((one.trial.id.name, score(one.value), _rate(one)) for one in ranked[:TOP]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic import JsonValue
 
@@ -22,13 +22,15 @@ from kdsweep.report.charts.figures import (
 from kdsweep.report.charts.learning_rate import rate_ticks
 from kdsweep.report.charts.material import Material, Reached
 from kdsweep.report.schedules import in_words, peak_rate, rate_in_words, sample
-from kdsweep.report.settings_words import noise_note
+from kdsweep.report.settings_words import effects_in_words, noise_note
 
 SCHEDULED = ("alpha", "temperature", "learning_rate")
 MOST_OTHERS = 4  # parameters other than the schedules
 MOST_TICKS = 5
 MOST_LETTERS = 16
 BEST_SHOWN = 10
+FAINT = 0.35
+MAY_BE_NOISE = ("", ", may be noise")
 LEAST_RATE = 1e-12  # stands for a rate of 0 on a log axis
 
 
@@ -43,13 +45,6 @@ def importance_chart(material: Material) -> Chart | None:
     }
     if not shares:
         return None
-    greatest = {
-        name: max((share, parameter) for parameter, share in found.items())
-        for name, found in shares.items()
-    }
-    words = "; ".join(
-        f"{name}: {parameter} {100 * share:.0f}%" for name, (share, parameter) in greatest.items()
-    )
     without = [name for name in material.looks if name not in shares]
     missing = ""
     if without:
@@ -59,40 +54,59 @@ def importance_chart(material: Material) -> Chart | None:
         "importance",
         "Parameter importance, as far as the trials show it",
         "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA "
-        f"where parameters are conditional). Greatest: {words}.{missing}"
+        "where parameters are conditional). Shares add up to 100%, also where all of it is noise."
+        f"{effects_in_words(material.report, shares)}{missing}"
         f"{noise_note(material.report, shares)}",
+        tuple(_panel(material, name, found) for name, found in shares.items()),
+        ("strategy", "parameter", "share", "more than noise"),
         tuple(
-            Panel(name, [_bars(found, material.looks[name].color)], _bars_layout(found))
+            (name, parameter, f"{100 * share:.0f}%", "shown" if is_shown else "not shown")
             for name, found in shares.items()
-        ),
-        ("strategy", "parameter", "share"),
-        tuple(
-            (name, parameter, f"{100 * share:.0f}%")
-            for name, found in shares.items()
-            for parameter, share in found.items()
+            for (parameter, share), is_shown in zip(
+                found.items(), _shown(material, name, found), strict=True
+            )
         ),
     )
 
 
-def _labels(shares: Mapping[str, float]) -> list[str]:
-    return [f"{shown(name)}  {100 * share:.0f}%" for name, share in shares.items()]
+def _shown(material: Material, strategy: str, parameters: Iterable[str]) -> list[bool]:
+    """Whether the effect of each parameter is shown to be more than noise."""
+    found = material.report.shown_to_matter.get(strategy, {})
+    return [found.get(parameter, False) for parameter in parameters]
 
 
-def _bars(shares: Mapping[str, float], color: str) -> Figure:
+def _panel(material: Material, strategy: str, shares: Mapping[str, float]) -> Panel:
+    are_shown = _shown(material, strategy, shares)
+    labels = [
+        f"{shown(name)}  {100 * share:.0f}%{MAY_BE_NOISE[not is_shown]}"
+        for (name, share), is_shown in zip(shares.items(), are_shown, strict=True)
+    ]
+    bars = _bars(shares, labels, are_shown, material.looks[strategy].color)
+    return Panel(strategy, [bars], _bars_layout(labels))
+
+
+def _bars(
+    shares: Mapping[str, float], labels: Sequence[str], are_shown: Sequence[bool], color: str
+) -> Figure:
+    """Bars that may be noise are faint."""
     return {
         "type": "bar",
         "orientation": "h",
         "x": list(shares.values()),
         "y": list(range(len(shares))),
         "width": 0.26,
-        "marker": {"color": color, "line": {"color": INK, "width": 1}},
-        "text": _labels(shares),
+        "marker": {
+            "color": color,
+            "line": {"color": INK, "width": 1},
+            "opacity": [1.0 if is_shown else FAINT for is_shown in are_shown],
+        },
+        "text": list(labels),
         "textposition": "none",
         "hovertemplate": "%{text}<extra></extra>",
     }
 
 
-def _bars_layout(shares: Mapping[str, float]) -> Figure:
+def _bars_layout(labels: Sequence[str]) -> Figure:
     """Names stand above the bars: a phone has no room next to them."""
     notes = [
         {
@@ -105,10 +119,10 @@ def _bars_layout(shares: Mapping[str, float]) -> Figure:
             "yshift": 6,
             "showarrow": False,
         }
-        for at, text in enumerate(_labels(shares))
+        for at, text in enumerate(labels)
     ]
     y = axis_of(
-        range=[len(shares) - 0.6, -0.85],
+        range=[len(labels) - 0.6, -0.85],
         showticklabels=False,
         showgrid=False,
         ticks="",
@@ -117,7 +131,7 @@ def _bars_layout(shares: Mapping[str, float]) -> Figure:
     return layout_of(
         axis_of(range=[0, 1], tickformat=".0%"),
         y,
-        height=38 * len(shares) + 60,
+        height=38 * len(labels) + 60,
         showlegend=False,
         annotations=notes,
     )

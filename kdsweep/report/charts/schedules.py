@@ -27,7 +27,7 @@ from kdsweep.report.schedules import (
     schedule_of,
     weighs_teacher,
 )
-from kdsweep.report.settings_words import noise_note
+from kdsweep.report.settings_words import effect_note, noise_note
 
 # How good a trial is, worst first: color, opacity, width. They are visible on white, on black and
 # without color, and no strategy has these colors.
@@ -70,7 +70,8 @@ def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | N
         title,
         f"{count(len(trials), 'complete trial')}; the thicker the curve, the better the "
         f"{material.metric}. The best, {best.trial.id.name}, reached {best.value:.4f} with "
-        f"{_words(best, what)}.{skipped}{noise_note(material.report, shown_here)}",
+        f"{_words(best, what)}.{skipped}{effect_note(material.report, what, shown_here)}"
+        f"{noise_note(material.report, shown_here)}",
         (curves, against),
         ("best trials", material.metric, what),
         tuple((one.trial.id.name, score(one.value), _words(one, what)) for one in ranked),
