@@ -29,6 +29,7 @@ from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished, not_shown
+from kdsweep.sweep.earlier_rows import check_same_test_rows, not_known
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
 from kdsweep.sweep.latency_file import LatencyFile
@@ -119,7 +120,9 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
         for split in plan.space.task.splits.more_tests
         if (found := read_predictions(folder.teacher_predictions(split))) is not None
     }
-    return TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
+    test = TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
+    check_same_test_rows(folder.read_facts(), plan.space.task.metric, confirmed, test)
+    return test
 
 
 def _test_labels(folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:
@@ -328,14 +331,17 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
     folder = home.sweep(name)
     if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
         say(f"{name}: {changes}; {SHOWN_AS_STORED}")
-    if (line := not_shown(plan, folder, studies)) is not None:
-        say(f"{name}: {line}")
+    for line in (not_shown(plan, folder, studies), not_known(folder.read_facts())):
+        if line is not None:
+            say(f"{name}: {line}")
     state = "stopped" if is_open(plan, home, studies) else "done"
     try:
         return build_report(plan, home, studies, state=state)
-    except DataError:
+    except DataError as error:
         if not folder.report.exists():
             raise
+        if changes is None:
+            say(f"{name}: {error}; what is shown is the report that was written at its end")
         return Report.read(folder.report)
 
 
