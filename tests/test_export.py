@@ -57,10 +57,7 @@ def swept(finished_sweep: Callable[..., Any], two_strategies: Callable[[str, int
 
 @pytest.fixture
 def copied(swept: Home, tmp_path: Path) -> Home:
-    """The sweep in a home that a test can change.
-
-    Its students are in the first home: paths of artifacts are absolute.
-    """
+    """The sweep in a home that a test can change. Its students are found in it."""
     shutil.copytree(swept.root, tmp_path / "home")
     return Home(tmp_path / "home")
 
