@@ -193,6 +193,8 @@ def test_columns_of_the_same_name_are_reported(tmp_path: Path) -> None:
         (separated().encode("utf-16-le"), "holds NUL characters, as UTF-16 does"),
         (b"[" * 100_000, "can't be read as json"),
     ],
+    # What gzip writes holds the time.
+    ids=["gzip", "zip", "parquet", "UTF-16", "deep JSON"],
 )
 def test_a_file_that_is_something_else_is_named_in_one_line(
     content: bytes, told: str, tmp_path: Path
