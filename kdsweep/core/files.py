@@ -26,8 +26,13 @@ def write_atomically(
 ) -> None:
     """Write a new file with `write` and rename it to `path`.
 
-    Its permissions are `mode`, or what the umask allows.
+    Its permissions are `mode`, or what the umask allows. A device or a pipe, such as /dev/null, is
+    written to: a rename would put a file in its place, for all of the machine.
     """
+    if path.is_char_device() or path.is_fifo():
+        with path.open("wb") as stream:
+            write(stream)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     beside = Path(name)

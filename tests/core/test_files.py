@@ -118,3 +118,17 @@ def test_an_array_that_is_cut_short_is_named(tmp_path: Path) -> None:
     for mode in (None, "r"):
         with pytest.raises(KdsweepError, match="logits.npy can't be read"):
             read_array(path, mode)
+
+
+def test_a_pipe_or_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    # Both ends are open, so that neither waits for the other.
+    end = os.open(pipe, os.O_RDWR)
+    try:
+        write_atomically(pipe, lambda file: file.write(b"all of it"))
+        assert os.read(end, 99) == b"all of it"
+    finally:
+        os.close(end)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [pipe]
