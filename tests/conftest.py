@@ -22,6 +22,8 @@ pytest_plugins = ["servers", "fine_tuned_teacher"]
 # Several files of tests run at once, so that a second thread only waits for a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Ray's workers would leave the cores to the tests that run beside them.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # No test uses the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 
