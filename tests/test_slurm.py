@@ -349,7 +349,7 @@ def two(slurm: Slurm, space: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """Two sweeps of one name in two homes, at once on the same machine: with GPUs and without."""
     homes = [tmp_path_factory.mktemp(name) for name in ("home's «one»", "home 50%")]
     both = [
-        Submitted(slurm, space, homes[0], "trials=1", "training.epochs=40", workers=2),
+        Submitted(slurm, space, homes[0], "trials=2", "training.epochs=40", workers=2),
         Submitted(
             slurm,
             space,
@@ -370,14 +370,13 @@ def test_two_sweeps_at_once_complete_and_leave_no_process(
     slurm: Slurm, two: list[Submitted]
 ) -> None:
     with_gpus, without = two
-    assert_nothing_lost_or_repeated(with_gpus.home, trials=1, evaluations=80)
+    assert_nothing_lost_or_repeated(with_gpus.home, trials=2, evaluations=80)
     assert_nothing_lost_or_repeated(without.home, trials=1, evaluations=4)
     for job in (f"{with_gpus.workers}_1", f"{with_gpus.workers}_2", f"{without.workers}_1"):
         assert slurm.facts(job)["JobState"] == "COMPLETED"
-    assert sorted(re.findall(r"^slot .*(GPU \d)$", with_gpus.log(), flags=re.MULTILINE)) == [
-        "GPU 0",
-        "GPU 1",
-    ]
+    gpus = re.findall(r"^slot .*(GPU \d)$", with_gpus.log(), flags=re.MULTILINE)
+    # The trials may end before the second slot is there.
+    assert sorted(gpus) in (["GPU 0"], ["GPU 1"], ["GPU 0", "GPU 1"])
     assert len(re.findall(r"^slot \d: ", without.log(), flags=re.MULTILINE)) == 1
     assert "GPU" not in without.log()
 
@@ -405,7 +404,7 @@ def test_a_finished_sweep_is_extended_and_what_slurm_takes_back_is_saved(
     slurm: Slurm, space: Path, two: list[Submitted]
 ) -> None:
     submitted = Submitted(
-        slurm, space, two[0].home.root, "trials=3", "training.epochs=40", workers=2
+        slurm, space, two[0].home.root, "trials=4", "training.epochs=40", workers=2
     )
     # The last task has the number of the whole array.
     one = f"{submitted.workers}_2"
@@ -430,7 +429,7 @@ def test_a_finished_sweep_is_extended_and_what_slurm_takes_back_is_saved(
     slurm.start_now(submitted.driver)
     submitted.end()
 
-    assert_nothing_lost_or_repeated(submitted.home, trials=3, evaluations=80)
+    assert_nothing_lost_or_repeated(submitted.home, trials=4, evaluations=80)
     for moment, trials in interrupted:
         for trial in trials:
             stamps = [row["timestamp"] / 1000 for row in rows_of(submitted.home, trial)]
