@@ -11,7 +11,7 @@ from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate
 from kdsweep.compare.verdicts import in_points, points_range, undecided_in_words
 from kdsweep.formatting import count, joined, percent
 from kdsweep.report.model import ConfirmResult, Recommendation, Report, TeacherFacts
-from kdsweep.report.settings_words import settings_in_words
+from kdsweep.report.settings_words import settings_said_once
 
 
 def more_tests_in_words(report: Report) -> dict[str, str]:
@@ -214,9 +214,9 @@ def as_markdown(report: Report) -> str:
     if report.more_tests:
         lines.append("")
         lines += [f"On {split}: {words}." for split, words in more_tests_in_words(report).items()]
-    if settings := settings_in_words(report):
+    if settings := settings_said_once(report):
         lines.append("")
-        lines += [f"- Settings: {words}." for words in settings.values()]
+        lines += [f"- Settings: {words}." for words in settings]
     for what, words in costs_in_words(report):
         lines += ["", f"{what}: {words}."]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."

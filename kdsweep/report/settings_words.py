@@ -27,6 +27,20 @@ def settings_in_words(report: Report) -> dict[str, str]:
     }
 
 
+def settings_said_once(report: Report) -> list[str]:
+    """The same sentences; one for all strategies of which nothing more is known than of others."""
+    groups: dict[str, tuple[SettingsComparison, list[str]]] = {}
+    for name, found in report.strategies.items():
+        if (one := found.settings_comparison) is not None:
+            says_little = one.alike is None or one.tells_nothing
+            words = in_words("any strategy" if says_little else name, one)
+            groups.setdefault(words, (one, []))[1].append(name)
+    return [
+        in_words(names[0] if len(names) == 1 else f"each of {joined(names)}", one)
+        for one, names in groups.values()
+    ]
+
+
 def in_words(strategy: str, found: SettingsComparison) -> str:
     """A sentence without its full stop."""
     if found.alike is None:

@@ -15,7 +15,7 @@ from kdsweep.config.sweep import COSTS
 from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
 from kdsweep.report.schedules import settled_values
 from kdsweep.report.sentences import costs_in_words, more_tests_in_words, teachers_in_words
-from kdsweep.report.settings_words import settings_in_words
+from kdsweep.report.settings_words import settings_said_once
 from kdsweep.terminal.console import open_console
 
 
@@ -33,7 +33,7 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
         console.print(f"{what}: {words}.")
     for what, words in costs_in_words(report):
         console.print(f"{what}: {words}.")
-    for words in settings_in_words(report).values():
+    for words in settings_said_once(report):
         console.print(f"Settings: {words}.")
     if report.pareto:
         console.print(_pareto(report.pareto, report.metric))

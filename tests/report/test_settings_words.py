@@ -12,7 +12,12 @@ from kdsweep.report.charts import draw_charts
 from kdsweep.report.model import Report
 from kdsweep.report.page import render
 from kdsweep.report.sentences import as_markdown
-from kdsweep.report.settings_words import in_words, noise_note, settings_in_words
+from kdsweep.report.settings_words import (
+    in_words,
+    noise_note,
+    settings_in_words,
+    settings_said_once,
+)
 
 SOME = SettingsComparison(complete=24, compared=24, alike=(3, 5, 9), seeds=5)
 ALL = replace(SOME, complete=4, compared=4, alike=(3, 0, 1, 2), seeds=0)
@@ -86,6 +91,14 @@ def test_the_page_and_the_description_say_it() -> None:
     assert f"- Settings: {words}." in as_markdown(made)
     page = render(made, draw_charts(made, RECORDS), RECORDS)
     assert "Settings of distill" in page and "Settings of finetune" not in page
+
+
+def test_what_holds_for_several_strategies_is_said_once() -> None:
+    said = settings_said_once(report(distill=ALL, finetune=replace(ALL, alike=(0, 1, 2, 3))))
+    assert len(said) == 1
+    assert said[0].startswith("none of 4 settings of each of distill and finetune is shown")
+    assert len(settings_said_once(report(distill=SOME, finetune=SOME))) == 2
+    assert len(settings_said_once(report(distill=UNKNOWN, finetune=UNKNOWN))) == 1
 
 
 def test_charts_of_single_trials_say_where_noise_may_order_them() -> None:
