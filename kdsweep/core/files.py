@@ -249,6 +249,12 @@ NETWORK_FUSE = {
 }
 
 
+def may_write_ahead(folder: Path) -> bool:
+    """Whether SQLite files there can have a write-ahead log: it needs files of its own, and a
+    memory map that other machines don't see."""
+    return not only_read(folder) and not on_network_file_system(folder)
+
+
 def on_network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
     """Whether `path` is on a file system that several machines share, by the kernel's own table.
 

@@ -29,13 +29,12 @@ from kdsweep.config.loading import Scalar
 from kdsweep.config.parameters import Parameter
 from kdsweep.core.files import (
     made_alone,
-    on_network_file_system,
-    only_read,
+    may_write_ahead,
     sqlite_address,
     write_ahead,
 )
 from kdsweep.core.settings import TrialSettings
-from kdsweep.errors import KdsweepError, without_password
+from kdsweep.errors import KdsweepError, first_line, without_password
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
@@ -430,7 +429,7 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
         file = Path(url.removeprefix("sqlite:///"))
         file.parent.mkdir(parents=True, exist_ok=True)
         alone, url = made_alone(file), sqlite_address(file)
-        if not only_read(file.parent) and not on_network_file_system(file.parent):
+        if may_write_ahead(file.parent):
             options = {"pool_events": [(write_ahead, "connect")]}
     elif url.startswith("postgresql"):
         options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
@@ -440,7 +439,7 @@ def _open_storage(url: str) -> optuna.storages.RDBStorage:
         with alone:
             return optuna.storages.RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         if isinstance(error, ImportError) and url.startswith("postgresql"):
             reason = "its driver isn't installed; pip install 'kdsweep[postgresql]'"
         raise KdsweepError(

@@ -23,8 +23,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.core.files import (
     made_alone,
-    on_network_file_system,
-    only_read,
+    may_write_ahead,
     sqlite_address,
     write_ahead,
 )
@@ -256,7 +255,7 @@ def _write_ahead(file: Path) -> None:
 
     MLflow opens them itself and has no setting for it, so SQLAlchemy tells us of each.
     """
-    if only_read(file.parent) or on_network_file_system(file.parent):
+    if not may_write_ahead(file.parent):
         return
 
     def on_connect(connection: object, record: object) -> None:
