@@ -25,6 +25,7 @@ def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, st
     folder.
     """
     path = local_path(source, ModelError)
+    found: dict[str, str] = {}
     if path is None:
         from kdsweep.core.models.loading import load_config
 
@@ -32,19 +33,12 @@ def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, st
         commit = getattr(config, "_commit_hash", None)
         if commit is None:
             return {}
-        files: dict[str, Path] = {}
-        found = {COMMIT: commit}
-    else:
-        files = _files(path, source, trust_remote_code)
-        found = {}
-    if trust_remote_code:
-        borrowed, commits = borrowed_code(source, path)
-        files |= borrowed
-        found |= commits
+        found[COMMIT] = commit
+    files, commits = _files_and_commits(path, source, trust_remote_code)
     for name, file in files.items():
         stat = file.stat()
         found[name] = _unchanged_file_fingerprint(file, stat.st_mtime_ns, stat.st_size)
-    return found
+    return found | commits
 
 
 def model_stamps(source: str, *, trust_remote_code: bool = False) -> str | None:
@@ -52,18 +46,25 @@ def model_stamps(source: str, *, trust_remote_code: bool = False) -> str | None:
     path = local_path(source, ModelError)
     if path is None:
         return None
-    files = _files(path, source, trust_remote_code)
-    commits: dict[str, str] = {}
-    if trust_remote_code:
-        borrowed, commits = borrowed_code(source, path)
-        files |= borrowed
+    files, commits = _files_and_commits(path, source, trust_remote_code)
     stats = [(name, file.stat()) for name, file in files.items()]
     parts = [(name, one.st_mtime_ns, one.st_ctime_ns, one.st_size) for name, one in stats]
     return fingerprint([*parts, *sorted(commits.items())])
 
 
-def _files(path: Path, source: str, trust_remote_code: bool) -> dict[str, Path]:
-    """By their path in the model's folder."""
+def _files_and_commits(
+    path: Path | None, source: str, trust_remote_code: bool
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """The files of the model's folder by their path in it, none on the Hub; with
+    `trust_remote_code` the code from elsewhere too, and the commits of its repositories."""
+    files = {} if path is None else _own_files(path, source, trust_remote_code)
+    if not trust_remote_code:
+        return files, {}
+    borrowed, commits = borrowed_code(source, path)
+    return files | borrowed, commits
+
+
+def _own_files(path: Path, source: str, trust_remote_code: bool) -> dict[str, Path]:
     if not path.is_dir():
         raise ModelError(f"model: {source} is not a model folder")
     top = [file for file in path.iterdir() if file.suffix in READ | READ_BY_FEW]
