@@ -121,6 +121,10 @@ def first_few(names: Iterable[object], most: int = 8) -> str:
     return ", ".join(listed[:most]) + more
 
 
+# How much of another library's reason a message repeats, in characters.
+LONGEST_REASON = 200
+
+
 def first_line(error: BaseException) -> str:
     """The first line of another library's error, or the error's name if it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, first_line
 
 METRICS_GROUP = "kdsweep.metrics"
 DIVERGENCES_GROUP = "kdsweep.divergences"
@@ -47,9 +47,8 @@ def load_plugin(group: str, name: str, expected: type[Added]) -> Added:
         found = point.load()
     except Exception as error:
         # The package's own code runs here and may raise anything.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise KdsweepError(
-            f"{group}: {name} of {package} {version} can't be loaded: {reason}"
+            f"{group}: {name} of {package} {version} can't be loaded: {first_line(error)}"
         ) from error
     if not isinstance(found, expected) or getattr(found, "name", None) != name:
         raise KdsweepError(

@@ -23,14 +23,13 @@ from kdsweep.core.data.tokenize import TokenizedSplit
 from kdsweep.core.evaluation.latency import timed, typical
 from kdsweep.core.evaluation.predict import TOKENS_A_BATCH
 from kdsweep.core.models.inputs import reads_token_types
-from kdsweep.errors import KdsweepError, first_line
+from kdsweep.errors import LONGEST_REASON, KdsweepError, first_line
 from kdsweep.export.facts import FileCosts, LogitDifference
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LARGEST_DIFFERENCE = 1e-4
 BATCH_SIZES = (1, 2, 3, 8, 1, 16, 32)
 ROWS_TO_CHECK = 256
-LONGEST_REASON = 200
 
 
 def check_packages() -> None:

@@ -30,9 +30,7 @@ from kdsweep.core.models.inputs import check_fits
 from kdsweep.core.models.weights import LoadedWeights, check_not_quantized, check_weights
 from kdsweep.core.tasks import DEFAULT_KIND, kind_of_problem
 from kdsweep.core.tasks.base import TaskKind
-from kdsweep.errors import ModelError, first_line
-
-LONGEST_REASON = 200
+from kdsweep.errors import LONGEST_REASON, ModelError, first_line
 
 
 @contextlib.contextmanager
