@@ -23,7 +23,7 @@ SHUFFLES_AT_ONCE = 1_000
 # A sampler tries more where it was lucky, so what looks rare is less so. With TPE on noise, up to
 # twice as many p-values are below 1% as should be. So a parameter has a share of its level.
 SHARE_OF_LEVEL = 1 / 3
-# With fewer different numbers, each is a group of its own.
+# Fewer different numbers than this are compared as groups, one for each number.
 ENOUGH_NUMBERS = 4
 
 

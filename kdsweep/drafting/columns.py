@@ -161,7 +161,7 @@ def _look(name: str, values: Sequence[Any], class_names: tuple[str, ...] | None)
         return _look_at_lists(name, looked_at, class_names)
     if not all(_is_plain(value) for value in looked_at):
         return Column(name, "other", len(looked_at))
-    # As labels are compared: an accent may be a character of its own.
+    # An accent may be a separate character; labels are compared in this form too.
     texts = [unicodedata.normalize("NFC", as_text(value)) for value in looked_at]
     if not any(texts):
         return Column(name, "empty", len(looked_at))

@@ -28,7 +28,7 @@ def settings_in_words(report: Report) -> dict[str, str]:
 
 
 def settings_said_once(report: Report) -> list[str]:
-    """The same sentences; one for all strategies of which nothing more is known than of others."""
+    """The same sentences; strategies of which the same is known share one."""
     groups: dict[str, tuple[SettingsComparison, list[str]]] = {}
     for name, found in report.strategies.items():
         if (one := found.settings_comparison) is not None:

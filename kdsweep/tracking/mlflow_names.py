@@ -14,7 +14,8 @@ from collections.abc import Iterable
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 5000
-ORIGINAL = "kdsweep.name."  # the tag with a name as it was; it ends like the name in MLflow
+# The tag kdsweep.name.HASH holds the name that a user gave; MLflow's name ends with the same hash.
+ORIGINAL = "kdsweep.name."
 
 _ACCEPTED = re.compile(r"[\w.\-/ :]*")
 _REFUSED_CHARACTER = re.compile(r"[^\w.\-/ :]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -67,7 +67,9 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
     if not isinstance(task.label, str):
         labels = list(zip(*columns_of_labels, strict=True))
     texts = tuple(_texts(frame, column) for column in task.text)
-    if halves := sum(map(_has_half_a_character, chain.from_iterable(_raw_texts(task, frame)))):
+    if halves := sum(
+        map(_has_half_a_character, chain(*(frame.columns[column] for column in task.text)))
+    ):
         notes.append(
             f"{split}: {halves:,} texts hold half of a character (an emoji that was cut), which is "
             "read as '?'"
@@ -80,10 +82,6 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
     if dropped := chosen - int(keep.sum()):
         notes.append(f"{split}: {dropped:,} of {chosen:,} rows dropped: their text is empty")
     return rows.take(np.flatnonzero(keep))
-
-
-def _raw_texts(task: TaskSettings, frame: Frame) -> Iterator[list[object]]:
-    return (frame.columns[column] for column in task.text)
 
 
 def _has_half_a_character(value: object) -> bool:

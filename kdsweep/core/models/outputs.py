@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kdsweep.core.tasks.label_scale import LabelScale
+from kdsweep.core.tasks.label_scale import PLAIN, LabelScale
 from kdsweep.errors import ModelError
 
 # Between a model's outputs and those of the model that is saved, in deviations of the labels.
@@ -64,21 +64,21 @@ def with_outputs_in_unit(model: PreTrainedModel, source: str) -> PreTrainedModel
     if LabelScale.of_model(model.config).is_plain:
         return model
     model = copy.deepcopy(model)
-    rescale_outputs(model, LabelScale(), source, adds_bias=True)
+    rescale_outputs(model, PLAIN, source, adds_bias=True)
     return model
 
 
 @contextlib.contextmanager
 def saved_in_unit(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Iterator[None]:
-    """Inside, the model's raw outputs have the labels' unit: whoever loads what is saved then needs
-    nothing but transformers. Afterwards its weights are as before, to the last bit.
+    """Inside, the model's raw outputs have the labels' unit, so that plain transformers can use
+    what is saved. Afterwards the weights are exactly those from before.
 
-    inputs: as for `standardize_outputs`. A model that this can't change stays as it is, and its
-    config says how its outputs are standardized.
+    inputs: as for `standardize_outputs`. Outputs that can't be changed stay standardized, and the
+    config says by which numbers.
     """
     scale, head = LabelScale.of_model(model.config), _output_layer(model)
     before = None if head is None else _weights(head)
-    standardize_outputs(model, LabelScale(), inputs)
+    standardize_outputs(model, PLAIN, inputs)
     try:
         yield
     finally:
@@ -92,8 +92,8 @@ def standardize_outputs(
 ) -> None:
     """Standardize the model's outputs by `wanted` instead of by its own scale, if that can be done.
 
-    inputs: of some rows, on which the outputs are compared. A model without a bias in its last
-    linear layer, or with something behind that, stays as it is.
+    inputs: of some rows, on which the outputs are compared. The model isn't changed if its last
+    linear layer has no bias, or if another layer follows it.
     """
     now, head = LabelScale.of_model(model.config), _output_layer(model)
     if now == wanted or head is None or head.bias is None:
