@@ -17,7 +17,7 @@ import pytest
 from packed_home import unpack
 from sweep_processes import Sweep
 
-pytest_plugins = ["servers", "fine_tuned_teacher"]
+pytest_plugins = ["servers", "fine_tuned_teacher", "hub.fixtures"]
 
 # Several files of tests run at once, so that a second thread only waits for a core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
