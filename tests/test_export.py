@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from conftest import sentences
+from conftest import file_times, sentences
+from hub.fixtures import use_here
+from hub.server import WRITER, Hub
 from huggingface_hub import ModelCard
 from made_up_sweeps import report_of
 from mlflow import MlflowClient
@@ -132,6 +134,7 @@ def test_a_pipeline_with_the_winner_reaches_the_metric_of_its_evaluation(
     names = {
         "README.md",
         "config.json",
+        "kdsweep-export.json",
         "kdsweep.json",
         "model.safetensors",
         "tokenizer.json",
@@ -428,3 +431,90 @@ def test_a_family_that_torch_can_not_export_is_one_line_that_says_why(tmp_path: 
     assert str(told.value).endswith("; export it without --onnx")
     assert str(told.value).isprintable() and "Next steps" not in str(told.value)
     assert not (tmp_path / "model.onnx").exists()
+
+
+# --- on the Hub ---
+
+
+@pytest.fixture
+def writer(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    use_here(hub, tmp_path / "huggingface", monkeypatch, WRITER)
+    return hub
+
+
+def test_nothing_leaves_the_machine_unless_it_is_asked_for(
+    writer: Hub, swept: Home, tmp_path: Path
+) -> None:
+    assert exported(swept, tmp_path / "student").exit_code == 0
+    assert not writer.requests
+    for options, words in (
+        (["student", "--public"], "--public and --overwrite need --push-to"),
+        ([], "name a folder DEST, or a model on the Hub with --push-to"),
+    ):
+        done = CliRunner().invoke(main, ["export", "tiny", *options, "--home", str(swept.root)])
+        assert done.exit_code == 2
+        assert words in done.stderr
+    assert not writer.requests
+
+
+def test_a_pushed_student_loads_from_the_hub_with_its_card_and_metrics(
+    writer: Hub, swept: Home
+) -> None:
+    arguments = ["export", "tiny", "--home", str(swept.root), "--push-to", "mine", "--json"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    url = f"{writer.url}/tester/mine"
+    commit = writer.repository("tester/mine").refs["refs/heads/main"]
+    assert facts["hub"] == {"name": "tester/mine", "url": url, "commit": commit, "private": True}
+    assert facts["folder"] is None
+    assert re.fullmatch(r"uploading \d+ files, .* MB, to tester/mine \(private\)\n", done.stderr)
+    model = AutoModelForSequenceClassification.from_pretrained("tester/mine")
+    assert list(model.config.id2label.values()) == facts["labels"]
+    card = ModelCard.load("tester/mine")
+    results = {result.dataset_split: result.metric_value for result in card.data.eval_results}
+    assert results == {"test": facts["test"], "validation": facts["validation"]}
+    assert 'model="tester/mine")' in card.text
+    recorded = json.loads(writer.files("tester/mine")["kdsweep-export.json"])
+    assert recorded == {key: facts[key] for key in facts if key not in ("folder", "hub")}
+    for name, data in writer.files("tester/mine").items():
+        assert str(swept.root.parent).encode() not in data, name
+        assert b"kdsweep-export-" not in data, name
+
+
+def test_after_a_broken_upload_the_same_command_uploads_what_is_exported(
+    writer: Hub, swept: Home, tmp_path: Path
+) -> None:
+    folder = tmp_path / "student"
+    writer.hang_up("POST .*/commit/")
+    line = exported(swept, folder, "--push-to", "mine").stderr.splitlines()[-1]
+    assert line.startswith(f"error: --push-to tester/mine: {writer.url} can't be reached")
+    assert line.endswith(f"; the export is in {folder}; run the same command again to upload it")
+    assert list(writer.files("tester/mine")) == [".gitattributes"]
+    writer.heal()
+    with (folder / "README.md").open("a") as card:
+        card.write("A remark of mine.\n")
+    before = file_times(folder)
+    done = exported(swept, folder, "--push-to", "mine")
+    assert done.exit_code == 0, done.stderr
+    commit = writer.repository("tester/mine").refs["refs/heads/main"]
+    url = f"{writer.url}/tester/mine (private), commit {commit[:8]}"
+    assert done.stdout.splitlines()[-2:] == [f"written to {folder}", f"pushed to {url}"]
+    assert "holds the export of" in done.stdout
+    assert file_times(folder) == before
+    assert writer.files("tester/mine")["README.md"].endswith(b"A remark of mine.\n")
+
+
+def test_a_folder_with_another_export_is_not_pushed(
+    writer: Hub, swept: Home, tmp_path: Path
+) -> None:
+    folder, taken = tmp_path / "student", tmp_path / "taken"
+    strategies = json.loads(exported(swept, folder, "--json", "--strategy", "distill").stdout)
+    push = ["--push-to", "mine", "--strategy", "finetune"]
+    assert f"{folder} holds an export that is of another student" in refused(swept, folder, *push)
+    onnx = ["--push-to", "mine", "--strategy", strategies["strategy"], "--onnx"]
+    assert f"{folder} holds an export that has no onnx" in refused(swept, folder, *onnx)
+    taken.mkdir()
+    (taken / "mine").touch()
+    assert "isn't empty" in refused(swept, taken, "--push-to", "mine")
+    assert not writer.asked("POST")

@@ -14,6 +14,7 @@ LONGEST_FILE, LONGEST_FUNCTION, MOST_PARAMETERS, MOST_ANY = 450, 60, 7, 120
 MORE_PARAMETERS = {
     "kdsweep/core/objective/distillation_loss.py:distillation_loss": "the loss as users call it",
     "kdsweep/core/training/dropout.py:_attention": "those of the torch function it replaces",
+    "kdsweep/export/folder.py:export": "the options of `kdsweep export`, as users call it",
     "kdsweep/sweep/run_sweep.py:run": "the options of `kdsweep run`, as users call it",
 }
 FILES = sorted(PACKAGE.rglob("*.py"))

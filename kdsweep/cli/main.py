@@ -8,6 +8,7 @@ import click
 
 from kdsweep import __version__
 from kdsweep.cli.drafting_commands import advise, init
+from kdsweep.cli.export_command import export
 from kdsweep.cli.options import (
     json_option,
     one_line_errors,
@@ -15,7 +16,7 @@ from kdsweep.cli.options import (
     print_json,
 )
 from kdsweep.cli.passwords import hide_passwords
-from kdsweep.cli.result_commands import compare, export, replay, status, ui
+from kdsweep.cli.result_commands import compare, replay, status, ui
 from kdsweep.cli.sweep_commands import plan, run, worker
 
 # OpenMP's threads spin while they wait, which slows training several times if a second program uses

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kdsweep.cli.completing import completing_files
+from kdsweep.cli.completing import completing_files, completing_sweeps
 from kdsweep.errors import KdsweepError
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ home_option = click.option(
     help="The folder where everything is written.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+name_argument = click.argument("name", shell_complete=completing_sweeps)
 space_argument = click.argument("space", metavar="SPACE", shell_complete=completing_files)
 embedded_option = click.option(
     "--embedded",

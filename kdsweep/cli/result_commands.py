@@ -1,19 +1,19 @@
-"""The commands that read a sweep: `status`, `compare`, `replay`, `export` and `ui`."""
+"""The commands that read a sweep: `status`, `compare`, `replay` and `ui`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from kdsweep.cli.completing import completing_sweeps, completing_trials
-from kdsweep.cli.options import home_option, json_option, one_line_errors, print_json
-
-if TYPE_CHECKING:
-    from kdsweep.export.folder import Format
-
-name_argument = click.argument("name", shell_complete=completing_sweeps)
+from kdsweep.cli.options import (
+    home_option,
+    json_option,
+    name_argument,
+    one_line_errors,
+    print_json,
+)
 
 
 @click.command()
@@ -123,66 +123,6 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
         if found.student:
             click.echo(f"the replayed student: {found.student}")
     click.get_current_context().exit(0 if found.verdict == "identical" else 1)
-
-
-@click.command()
-@name_argument
-@click.argument("destination", metavar="DEST", type=click.Path(path_type=Path))
-@click.option(
-    "--trial",
-    metavar="TRIAL",
-    shell_complete=completing_trials,
-    help="Export this trial's student: STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX.",
-)
-@click.option("--strategy", help="Export the best student of this strategy.")
-@click.option("--onnx", is_flag=True, help="Add ONNX, checked to give the same answers as torch.")
-@click.option(
-    "--int8",
-    is_flag=True,
-    help="Add ONNX, and ONNX with 8-bit weights, evaluated before and after.",
-)
-@home_option
-@json_option
-@one_line_errors
-def export(
-    name: str,
-    destination: Path,
-    trial: str | None,
-    strategy: str | None,
-    onnx: bool,
-    int8: bool,
-    home: Path,
-    as_json: bool,
-) -> None:
-    """Write the winner of sweep NAME to the folder DEST as a Hugging Face model.
-
-    Its model card says how it was trained, how good it is and how sure that is.
-
-    \b
-    Example:
-      kdsweep export sst2-embedded-quick student
-      kdsweep export sst2-embedded-quick student-int8 --strategy distill --int8
-    """
-    if trial is not None and strategy is not None:
-        raise click.UsageError("--trial already names the strategy; leave --strategy out")
-    from kdsweep.sweep.folders import Home
-
-    Home(home).existing(name)
-    from kdsweep.export import export as write_folder
-    from kdsweep.export.facts import as_lines
-
-    def say(line: str) -> None:
-        click.echo(line, err=as_json)
-
-    asked: dict[Format, bool] = {"onnx": onnx, "int8": int8}
-    formats = [name for name, is_asked in asked.items() if is_asked]
-    facts = write_folder(
-        Home(home), name, destination, trial=trial, strategy=strategy, formats=formats, say=say
-    )
-    if as_json:
-        print_json(facts.to_json())
-    else:
-        click.echo("\n".join(as_lines(facts)))
 
 
 @click.command()

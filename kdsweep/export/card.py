@@ -22,14 +22,22 @@ from kdsweep.report.settings_words import settings_in_words
 from kdsweep.sweep.folders import SweepFolder
 
 Row = Sequence[object]
+# What usage says for a model that has no name on the Hub.
+HERE = "PATH/TO/THIS/FOLDER"
 
 
 def write_card(
-    file: Path, folder: SweepFolder, student: Student, report: Report, facts: ExportFacts
+    file: Path,
+    folder: SweepFolder,
+    student: Student,
+    report: Report,
+    facts: ExportFacts,
+    hub: str | None = None,
 ) -> None:
-    """Write the card of an exported student. `report` is its sweep's."""
+    """Write the card of an exported student. `report` is its sweep's, `hub` its name on the Hub."""
     metadata = front_matter(student.settings, facts).to_yaml()
-    text = f"---\n{metadata}\n---\n\n{_body(folder, student, report, facts)}"
+    body = _body(folder, student, report, facts)
+    text = f"---\n{metadata}\n---\n\n{body.replace(HERE, hub or HERE)}"
     file.write_text(without_password(text), encoding="utf-8")
 
 
@@ -61,7 +69,7 @@ def _usage(task: TaskSettings) -> str:
     usage = _python(
         "from transformers import pipeline",
         "",
-        f'classify = pipeline("{task.kind.pipeline}", model="PATH/TO/THIS/FOLDER")',
+        f'classify = pipeline("{task.kind.pipeline}", model="{HERE}")',
         f"classify({text}, truncation=True)",
     )
     if task.truncation == "head":
@@ -69,7 +77,7 @@ def _usage(task: TaskSettings) -> str:
     serving = _python(
         "from kdsweep.serving import load",
         "",
-        'load("PATH/TO/THIS/FOLDER").predict(["a long text"])',
+        f'load("{HERE}").predict(["a long text"])',
     )
     return (
         f"{usage}\n\nA pipeline keeps the beginning of a text that is too long, but this student "

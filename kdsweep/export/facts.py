@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kdsweep.config.loading import Plain
 from kdsweep.core.tasks.label_scale import LabelScale
@@ -26,6 +28,10 @@ class FileCosts:
             "latency_ms": self.latency_ms,
             "latency_p95_ms": self.latency_p95_ms,
         }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> FileCosts:
+        return cls(facts["size_mb"], facts["latency_ms"], facts["latency_p95_ms"])
 
     @property
     def words(self) -> str:
@@ -56,6 +62,11 @@ class OnnxFile:
             **self.costs.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> OnnxFile:
+        difference = LogitDifference(facts["difference"], facts["rows"])
+        return cls(facts["file"], difference, FileCosts.from_json(facts))
+
 
 @dataclass(frozen=True)
 class QuantizedFile:
@@ -79,6 +90,11 @@ class QuantizedFile:
             **self.costs.to_json(),
         }
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> QuantizedFile:
+        scores = (facts["before"], facts["after"])
+        return cls(facts["file"], *scores, facts["rows"], FileCosts.from_json(facts))
+
 
 @dataclass(frozen=True)
 class OnnxFiles:
@@ -87,11 +103,39 @@ class OnnxFiles:
     onnx: OnnxFile | None = None
     int8: QuantizedFile | None = None
 
+    @classmethod
+    def from_json(cls, facts: Mapping[str, dict[str, Any] | None]) -> OnnxFiles:
+        """Those of `ExportFacts.to_json`. Raises LookupError if something is missing."""
+        onnx, int8 = facts["onnx"], facts["int8"]
+        return cls(
+            None if onnx is None else OnnxFile.from_json(onnx),
+            None if int8 is None else QuantizedFile.from_json(int8),
+        )
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """Where an export is on the Hub. commit: the one that has it all."""
+
+    name: str
+    url: str
+    commit: str
+    is_public: bool
+
+    def to_json(self) -> dict[str, Plain]:
+        return {
+            "name": self.name,
+            "url": self.url,
+            "commit": self.commit,
+            "private": not self.is_public,
+        }
+
 
 @dataclass(frozen=True)
 class ExportFacts:
     """What an export wrote.
 
+    folder: None if it was only pushed to the Hub; pushed: None if it wasn't.
     validation, test: the task's metric of this student; test is None unless it was judged there.
     confirm: its settings with fresh seeds, if these seeds confirm this trial. costs: of the student
     in torch, measured where it was trained. scale: what the model's outputs are standardized by.
@@ -99,7 +143,7 @@ class ExportFacts:
 
     sweep: str
     trial: TrialId
-    folder: Path
+    folder: Path | None
     labels: tuple[str, ...]
     metric: str
     validation: float
@@ -108,6 +152,7 @@ class ExportFacts:
     costs: ModelCosts | None
     files: OnnxFiles
     scale: LabelScale = field(default_factory=LabelScale)
+    pushed: Pushed | None = None
 
     def to_json(self) -> dict[str, Plain]:
         """As `kdsweep export --json` prints it."""
@@ -117,7 +162,7 @@ class ExportFacts:
             "sweep": self.sweep,
             "trial": self.trial.name,
             "strategy": self.trial.strategy,
-            "folder": str(self.folder),
+            "folder": None if self.folder is None else str(self.folder),
             "labels": list(self.labels),
             "metric": self.metric,
             "validation": self.validation,
@@ -126,6 +171,7 @@ class ExportFacts:
             "student": None if self.costs is None else self.costs.model_dump(mode="json"),
             "onnx": None if onnx is None else onnx.to_json(),
             "int8": None if int8 is None else int8.to_json(),
+            "hub": None if self.pushed is None else self.pushed.to_json(),
         }
 
 
@@ -154,4 +200,9 @@ def as_lines(facts: ExportFacts) -> list[str]:
             f"int8: {int8.file}, {int8.costs.words} (p50/p95); validation {metric} "
             f"{score(int8.before)} before, {score(int8.after)} after ({int8.rows:,} rows)"
         )
-    return [*lines, f"written to {facts.folder}"]
+    if facts.folder is not None:
+        lines.append(f"written to {facts.folder}")
+    if pushed := facts.pushed:
+        visibility = "public" if pushed.is_public else "private"
+        lines.append(f"pushed to {pushed.url} ({visibility}), commit {pushed.commit[:8]}")
+    return lines

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from transformers import AutoTokenizer, PreTrainedModel
 
-from kdsweep import metric_names
+from kdsweep import __version__, metric_names
+from kdsweep.config.loading import Plain
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.evaluation.metric_table import metric_named
-from kdsweep.core.files import publishing
+from kdsweep.core.files import publishing, read_json, whole, write_json
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import (
     load_classifier,
@@ -27,6 +31,7 @@ from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
 from kdsweep.export.facts import ExportFacts, OnnxFile, OnnxFiles, QuantizedFile
 from kdsweep.export.onnx_format import OnnxModel
+from kdsweep.export.push import PushTo, check_target, push
 from kdsweep.export.students import Student, choose, fetch
 from kdsweep.report.model import ConfirmResult, ModelCosts, Report
 from kdsweep.serving import write_settings
@@ -36,6 +41,8 @@ from kdsweep.sweep.results import report as report_of
 
 ONNX = "onnx/model.onnx"
 INT8 = "onnx/model_int8.onnx"
+# What an export wrote, next to the model, so that the folder is known again.
+RECORD = "kdsweep-export.json"
 ONLY_FOR_MLFLOW = ("MLmodel", "python_env.yaml", "requirements.txt")
 
 Format = Literal["onnx", "int8"]
@@ -45,28 +52,74 @@ Say = Callable[[str], None]
 def export(
     home: Home,
     sweep: str,
-    destination: Path,
+    destination: Path | None,
     *,
     trial: str | None = None,
     strategy: str | None = None,
     formats: Collection[Format] = (),
+    push_to: PushTo | None = None,
     say: Say = lambda line: None,
 ) -> ExportFacts:
     """Write a student to the folder `destination`: the winner, or that of `trial` or `strategy`.
 
     formats: `onnx` adds ONNX, compared with torch. `int8` adds it too, and again with 8-bit
-    weights, and evaluates both on validation.
+    weights, and evaluates both on validation. push_to: uploads the folder to the Hub, too. Then a
+    destination that holds this export already is uploaded as it is, and None means a folder that
+    is removed at the end.
 
-    Raises SettingsConflict if `destination` is in use, UnknownSweep, KdsweepError if there is no
-    such student or ONNX can't be made, DataError, ModelError, and TrackingUnreachable if the
-    student is in a tracker that doesn't answer. Nothing is written then.
+    Raises SettingsConflict if `destination` or the name on the Hub is in use, UnknownSweep,
+    KdsweepError if there is no such student, ONNX can't be made or the Hub refuses, DataError,
+    ModelError, and TrackingUnreachable if the student is in a tracker that doesn't answer. Nothing
+    is written then, except that a folder stays whose upload failed.
     """
-    destination = _free(destination)
+    if destination is not None:
+        destination = destination.expanduser().resolve()
+    folder = home.existing(sweep)
+    is_there = destination is not None and push_to is not None and (destination / RECORD).exists()
+    if destination is not None and not is_there:
+        _check_free(destination)
     if formats:
         onnx_format.check_packages()
-    folder = home.existing(sweep)
+    target = None
+    if push_to is not None:
+        target = check_target(push_to, destination if is_there else None)
     report = report_of(home, sweep, say)
     student = choose(home, sweep, report, trial=trial, strategy=strategy)
+    source = _Source(home, folder, report, student)
+    with contextlib.ExitStack() as stack:
+        place = destination
+        if place is None:
+            temporary = tempfile.TemporaryDirectory(prefix="kdsweep-export-")
+            place = Path(stack.enter_context(temporary)) / sweep
+        if is_there:
+            facts = _already_exported(source, place, formats)
+            say(f"{place} holds the export of {student.id.name} already; it is uploaded as it is")
+        else:
+            facts = _write(source, place, formats, None if target is None else target.name, say)
+        if target is not None:
+            left = "run the same command again"
+            if destination is not None:
+                left = f"the export is in {destination}; run the same command again to upload it"
+            pushed = push(place, target, _commit_message(facts), say, left)
+            facts = replace(facts, pushed=pushed)
+    return facts if destination is not None else replace(facts, folder=None)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is exported, and what is known about it."""
+
+    home: Home
+    folder: SweepFolder
+    report: Report
+    student: Student
+
+
+def _write(
+    source: _Source, destination: Path, formats: Collection[Format], hub: str | None, say: Say
+) -> ExportFacts:
+    """hub: the name under which others will load the model."""
+    home, folder, student = source.home, source.folder, source.student
     if formats:
         _check_same_rows(home, folder, student)
     try:
@@ -77,8 +130,12 @@ def export(
             if formats:
                 tokens = _validation(model, beside, student, home.cache)
                 files = _convert(model, tokens, beside, student, "int8" in formats, say)
-            facts = _facts(sweep, destination, student, model, report, files)
-            write_card(beside / "README.md", folder, student, report, facts)
+            labels: dict[int, str] = dict(model.config.id2label)
+            names = tuple(labels[i] for i in range(len(labels)))
+            facts = _facts(source, destination, names, files)
+            facts = replace(facts, scale=LabelScale.of_model(model.config))
+            write_json(beside / RECORD, _recorded(facts))
+            write_card(beside / "README.md", folder, student, source.report, facts, hub)
     except OSError as error:
         where = error.filename or destination
         raise KdsweepError(f"{where}: {error.strerror or error}; nothing was exported") from error
@@ -86,6 +143,38 @@ def export(
     if not (destination / "README.md").exists():
         raise SettingsConflict(f"{destination} is in use; name a folder that doesn't exist yet")
     return facts
+
+
+def _recorded(facts: ExportFacts) -> dict[str, Plain]:
+    """The facts as the folder holds them, for others: without names of this machine's folders."""
+    return {name: value for name, value in facts.to_json().items() if name not in ("folder", "hub")}
+
+
+def _already_exported(
+    source: _Source, destination: Path, formats: Collection[Format]
+) -> ExportFacts:
+    """The facts of an export of this student, with all these formats, that is there already.
+
+    Raises SettingsConflict if it is another one.
+    """
+    recorded = read_json(destination / RECORD)
+    with whole(destination / RECORD):
+        files = OnnxFiles.from_json(recorded)
+        facts = _facts(source, destination, tuple(recorded["labels"]), files)
+        found = _recorded(facts)
+        known = ("sweep", "trial", "metric", "validation", "test")
+        is_same = all(recorded[name] == found[name] for name in known)
+    lacks = [name for name in formats if recorded[name] is None]
+    if not is_same or lacks:
+        reason = f"has no {lacks[0]}" if is_same else "is of another student"
+        raise SettingsConflict(
+            f"{destination} holds an export that {reason}; name a folder that doesn't exist yet"
+        )
+    return facts
+
+
+def _commit_message(facts: ExportFacts) -> str:
+    return f"Add {facts.trial.name} of {facts.sweep}, exported by kdsweep {__version__}"
 
 
 def _check_same_rows(home: Home, folder: SweepFolder, student: Student) -> None:
@@ -101,8 +190,7 @@ def _check_same_rows(home: Home, folder: SweepFolder, student: Student) -> None:
     )
 
 
-def _free(destination: Path) -> Path:
-    destination = destination.expanduser().resolve()
+def _check_free(destination: Path) -> None:
     if destination.is_dir() and any(destination.iterdir()):
         raise SettingsConflict(
             f"{destination} exists and isn't empty; name a folder that doesn't exist yet"
@@ -111,7 +199,6 @@ def _free(destination: Path) -> Path:
         raise SettingsConflict(
             f"{destination} exists and is no folder; name a folder that doesn't exist yet"
         )
-    return destination
 
 
 def _settle(folder: Path, student: Student) -> PreTrainedModel:
@@ -199,29 +286,23 @@ def _score(model: OnnxModel, tokens: TokenizedSplit, student: Student) -> float:
 
 
 def _facts(
-    sweep: str,
-    destination: Path,
-    student: Student,
-    model: PreTrainedModel,
-    report: Report,
-    files: OnnxFiles,
+    source: _Source, destination: Path, labels: tuple[str, ...], files: OnnxFiles
 ) -> ExportFacts:
+    student = source.student
     metric = student.settings.task.metric
     result = student.result
     assert result.best is not None
-    id2label: dict[int, str] = dict(model.config.id2label)
     return ExportFacts(
-        sweep=sweep,
+        sweep=source.folder.name,
         trial=student.id,
         folder=destination,
-        labels=tuple(id2label[i] for i in range(len(id2label))),
+        labels=labels,
         metric=metric,
         validation=result.best.metrics[metric_names.validation(metric)],
         test=result.test[metric] if result.test else None,
-        confirm=_confirmed(student, report),
+        confirm=_confirmed(student, source.report),
         costs=ModelCosts.from_json(result.student) if result.student else None,
         files=files,
-        scale=LabelScale.of_model(model.config),
     )
 
 
