@@ -42,6 +42,16 @@ def megabytes(size_mb: float) -> str:
     return _with_unit(size_mb, "MB")
 
 
+def file_size(size: int) -> str:
+    """Bytes on a disk: `412 B`, `3.2 kB`, `438 MB`, `1.2 GB`."""
+    value = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 999.5:
+            return _with_unit(round(value) if unit == "B" else value, unit)
+        value /= 1000
+    return _with_unit(value, "TB")
+
+
 def milliseconds(latency_ms: float) -> str:
     """`31.2 ms`."""
     return _with_unit(latency_ms, "ms")

@@ -61,7 +61,7 @@ def test_commands_and_options_are_completed() -> None:
     assert completed("kdsweep advise x.yaml --deploy ") == ["server", "desktop", "mobile", "edge"]
 
 
-@pytest.mark.parametrize("command", ["status", "compare", "replay", "ui"])
+@pytest.mark.parametrize("command", ["status", "compare", "replay", "ui", "stop"])
 def test_names_of_sweeps_are_completed_last_used_first(command: str, home: Home) -> None:
     assert completed(f"kdsweep {command} ", home) == ["mrpc", "sst2", "sst2-embedded"]
     assert completed(f"kdsweep {command} ss", home) == ["sst2", "sst2-embedded"]

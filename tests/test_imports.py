@@ -22,6 +22,7 @@ ORDER = [
     "serving",
     "tracking",
     "sweep",
+    "housekeeping",
     "advise",
     "replay",
     "ui",

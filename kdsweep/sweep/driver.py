@@ -36,6 +36,7 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
 from kdsweep.sweep.signals import StopRequest
 from kdsweep.sweep.startup_timer import StartupTimer
+from kdsweep.sweep.stop_file import listening_for_stop
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.sweep.teacher_stage import MOST_WORKER_FAILURES, TeacherStage
@@ -101,7 +102,8 @@ class Driver:
 
     def run(self) -> Report:
         """Run the sweep to its end, or until it is stopped; returns its report."""
-        with self.stop.listening():
+        files = self.folder.stop_file, self.folder.lock_file
+        with self.stop.listening(), listening_for_stop(*files, self.stop.ask):
             try:
                 self.startup_timer.enter("data")
                 self.data = read_data(self.sweep, self.teachers)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.core.files import only_read, read_json, write_json, write_private
+from kdsweep.core.files import read_json, write_json, write_private
 from kdsweep.errors import KdsweepError, SweepLocked, UnknownSweep, did_you_mean, first_few
+from kdsweep.sweep.sweep_lock import Doing, Held, Holder, hold, holder_of
 from kdsweep.trial_id import Phase, TrialId
 
 if TYPE_CHECKING:
@@ -69,12 +67,14 @@ class SweepFolder:
     """Every path of one sweep.
 
     sweep.json    what the sweep is (its identity) and how it was last run
+    removing.json sweep.json under another name, once `kdsweep remove` has begun
     space.yaml    the space as resolved
     secrets.json  what of the sweep has a password; only its owner may read it
     clock.json    seconds spent so far, and on what
     latency.json  how long each architecture takes for one row
     cluster.json  where workers join
     lock          held by the driver while it runs
+    stop.json     whether somebody asks the driver to stop
     trials/       a folder for each trial of the search
     confirm/      one for each run of confirm
     teachers/     N.npy: what the teacher N of sweep.json put out for the test split
@@ -86,6 +86,8 @@ class SweepFolder:
         self.root = root
         self.name = root.name
         self.facts = root / "sweep.json"
+        # Takes the place of `facts` while the sweep is being removed.
+        self.removing = root / "removing.json"
         self.space = root / "space.yaml"
         self.secrets = root / "secrets.json"
         self.clock = root / "clock.json"
@@ -94,6 +96,7 @@ class SweepFolder:
         self.token = root / "cluster.token"
         self.ray_log = root / "ray.log"
         self.lock_file = root / "lock"
+        self.stop_file = root / "stop.json"
         self.report = root / "report.json"
         self.trials = root / "trials"
         self.confirm = root / "confirm"
@@ -201,34 +204,28 @@ class SweepFolder:
     # --- the lock --------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, doing: Doing = "run") -> Iterator[Holder]:
         """Be the only driver of this sweep. The lock ends with the process, however that ends.
 
-        Raises SweepLocked with the host and process of the other one.
+        doing: what for. Raises SweepLocked with the host and process of the other one.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        with self.lock_file.open("a+") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                handle.seek(0)
-                text = handle.read()
-                holder = json.loads(text) if text.startswith("{") else {"host": "?", "pid": "?"}
-                raise SweepLocked(
-                    f"sweep {self.name!r} is being run by process {holder['pid']} on "
-                    f"{holder['host']}; wait for it, or stop it and run again"
-                ) from None
-            handle.truncate(0)
-            handle.write(json.dumps({"host": socket.gethostname(), "pid": os.getpid()}))
-            handle.flush()
-            yield
+        try:
+            with hold(self.lock_file, doing) as own:
+                yield own
+        except Held as other:
+            what = "run" if other.holder.doing == "run" else "removed"
+            todo = "wait for it"
+            if other.holder.doing == "run":
+                todo += f", or stop it (kdsweep stop {self.name}) and run again"
+            raise SweepLocked(
+                f"sweep {self.name!r} is being {what} by {other.holder.words}; {todo}"
+            ) from None
+
+    def holder(self) -> Holder | None:
+        """Who runs or removes the sweep now, as far as this machine can tell."""
+        return holder_of(self.lock_file)
 
     def is_running(self) -> bool:
         """Whether a driver runs the sweep now, as far as this machine can tell."""
-        if only_read(self.root):
-            return False
-        try:
-            with self.locked():
-                return False
-        except SweepLocked:
-            return True
+        return self.holder() is not None

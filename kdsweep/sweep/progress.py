@@ -42,6 +42,12 @@ class Progress:
             return 0
         return len(self.ended) - bisect.bisect_right(self.ended, self.order[0])
 
+    def left(self, trials: int, patience: int | None) -> int:
+        """How many of so many trials are to be started; none after `patience` without a gain."""
+        if patience is not None and self.best is not None and self.since_best >= patience:
+            return 0
+        return max(0, trials - self.started)
+
     def end(self, number: int, state: str, value: float | None) -> None:
         """Count a trial that ended. value: the metric of a complete one."""
         self.running.discard(number)

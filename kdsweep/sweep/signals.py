@@ -1,4 +1,7 @@
-"""Signals: the first one saves and stops the sweep, a second Ctrl-C stops it at once."""
+"""Signals: the first one saves and stops the sweep, a second Ctrl-C stops it at once.
+
+`kdsweep stop` asks for the same by a file (`stop_file`).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopRequest:
-    """Whether a signal asked the sweep to stop.
+    """Whether a signal, or another process, asked the sweep to stop.
 
     resuming: after SIGTERM or SIGUSR1 a cluster is taking its machine back, and the sweep is
     expected to resume soon, so workers wait for it.
@@ -35,6 +38,12 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def ask(self, by: str) -> None:
+        """Stop as Ctrl-C does, because `by` asks for it. Called from any thread."""
+        if not self.requested:
+            self.say(f"stopping, as {by} asks: what runs is saved at its next step")
+        self.requested = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested and number == signal.SIGINT:

@@ -319,11 +319,8 @@ class Studies:
 
     def trials_left(self, strategy: str) -> int:
         """How many more trials the strategy gets; none after `patience` trials without a gain."""
-        progress = self.progress(strategy)
         patience = self.config.budget.patience
-        if patience is not None and progress.best is not None and progress.since_best >= patience:
-            return 0
-        return max(0, self.trials_for(strategy) - progress.started)
+        return self.progress(strategy).left(self.trials_for(strategy), patience)
 
     def open_trials(self, strategy: str) -> list[TrialId]:
         """Trials whose end the study doesn't know. If no driver is running, one died."""

@@ -1,0 +1,278 @@
+"""The sweeps of a home, each as a line: how far it is, its best, its size. Read from its files.
+
+No database is opened, and torch isn't imported: a home with a hundred sweeps is listed in seconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from kdsweep import metric_names
+from kdsweep.config import SweepConfig, trials_of
+from kdsweep.core.files import read_json
+from kdsweep.errors import KdsweepError, first_line
+from kdsweep.housekeeping.disk_use import artifacts_of_sweeps, bytes_of
+from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.sweep_lock import Holder
+from kdsweep.trial_id import TrialId
+
+State = Literal["running", "stopped", "done", "removing", "broken"]
+SweepPhase = Literal["teacher", "search", "confirm"]
+
+
+@dataclass(frozen=True)
+class BestStudent:
+    """A trial, its metric on validation, and whether the report recommends its strategy."""
+
+    trial: str
+    metric: str
+    validation: float
+    recommended: bool
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Trials of the search and runs of confirm that have ended, and how many there will be."""
+
+    ended: int
+    trials: int
+    confirmed: int
+    to_confirm: int
+
+    def plus(self, ended: int, trials: int, confirmed: int, to_confirm: int) -> Counts:
+        """These and more."""
+        return Counts(
+            self.ended + ended,
+            self.trials + trials,
+            self.confirmed + confirmed,
+            self.to_confirm + to_confirm,
+        )
+
+
+@dataclass(frozen=True)
+class ListedSweep:
+    """One sweep. phase: what runs, or what comes next; None of a sweep that is done.
+
+    removing: `kdsweep remove` didn't come to its end. last_used: seconds since 1970. problem: what
+    of its files can't be read. open_trials: those that started and haven't ended.
+    """
+
+    name: str
+    state: State
+    last_used: float
+    bytes: int = 0
+    phase: SweepPhase | None = None
+    counts: Counts | None = None
+    best: BestStudent | None = None
+    holder: Holder | None = None
+    problem: str | None = None
+    open_trials: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """As `kdsweep list --json` prints it."""
+        return asdict(self)
+
+
+def list_sweeps(home: Home) -> list[ListedSweep]:
+    """Every sweep in this home, the last used first; broken ones too."""
+    artifacts = artifacts_of_sweeps(home)
+    found: list[ListedSweep] = []
+    for folder in _folders(home):
+        size = bytes_of(folder.root) + sum(map(bytes_of, artifacts.get(folder.name, ())))
+        found.append(describe(folder, size))
+    return sorted(found, key=lambda one: (-one.last_used, one.name))
+
+
+def _folders(home: Home) -> Iterator[SweepFolder]:
+    if home.sweeps.is_dir():
+        for root in home.sweeps.iterdir():
+            if root.is_dir() and not root.name.startswith("."):
+                yield SweepFolder(root)
+
+
+def describe(folder: SweepFolder, size: int = 0) -> ListedSweep:
+    """One sweep. size: its bytes."""
+    holder = folder.holder()
+    last_used = _last_used(folder)
+    state: State
+    if folder.removing.exists() or (holder is not None and holder.doing == "remove"):
+        problem = None
+        if holder is None:
+            problem = f"its removal was interrupted; `kdsweep remove {folder.name}` finishes it"
+        return ListedSweep(folder.name, "removing", last_used, size, holder=holder, problem=problem)
+    if not folder.exists():
+        state = "broken" if holder is None else "running"
+        problem = f"{folder.facts} is missing" if holder is None else None
+        return ListedSweep(folder.name, state, last_used, size, holder=holder, problem=problem)
+    try:
+        return _read(folder, holder, last_used, size)
+    except (KdsweepError, OSError, LookupError, TypeError, ValueError) as error:
+        state = "broken" if holder is None else "running"
+        problem = _one_line(folder.facts, error)
+        return ListedSweep(folder.name, state, last_used, size, holder=holder, problem=problem)
+
+
+def _last_used(folder: SweepFolder) -> float:
+    """When something was last written: a driver saves the clock every second."""
+    times: list[float] = []
+    for file in (folder.clock, folder.facts, folder.report, folder.removing):
+        with contextlib.suppress(OSError):
+            times.append(file.stat().st_mtime)
+    if not times:
+        with contextlib.suppress(OSError):
+            times.append(folder.root.stat().st_mtime)
+    return max(times, default=0.0)
+
+
+# --- what the files of a sweep say ---------------------------------------------------------------
+
+
+@dataclass
+class _Trials:
+    """What the folders of trials say. progress: of each strategy. confirmed: runs with a result.
+
+    names: `distill-3` -> its metric on validation, of complete trials and runs of confirm.
+    problem: the first file that can't be read.
+    """
+
+    progress: dict[str, Progress]
+    confirmed: set[TrialId] = field(default_factory=set)
+    values: dict[str, float] = field(default_factory=dict)
+    open: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+
+def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: int) -> ListedSweep:
+    facts = folder.read_facts()
+    # `on_done` is shown without its address. Whoever lists a home may not read its passwords.
+    shown = {key: value for key, value in facts.sweep.items() if key != "on_done"}
+    config = SweepConfig.model_validate(shown)
+    space = cast(dict[str, Any], facts.identity["space"])
+    metric = str(space["task"]["metric"])
+    trials = _read_trials(folder, list(space["strategies"]), metric)
+    total = Counts(0, 0, 0, 0)
+    search_is_over = True
+    for strategy, progress in trials.progress.items():
+        left = progress.left(_trials_of(folder, config, strategy), config.budget.patience)
+        is_over = not left and not progress.running
+        search_is_over = search_is_over and is_over
+        ended = [one.seed_index for one in trials.confirmed if _confirms(one, strategy, progress)]
+        seeds = 0
+        if progress.best is not None or not is_over:
+            seeds = len({*ended, *range(config.confirm.seeds)})
+        total = total.plus(
+            progress.finished, progress.started + left, len(ended) if is_over else 0, seeds
+        )
+    is_done = search_is_over and total.confirmed >= total.to_confirm
+    phase: SweepPhase | None = "confirm"
+    if not search_is_over:
+        has_teacher = facts.teachers or facts.teachers_found is None
+        phase = "search" if has_teacher else "teacher"
+    state: State = "stopped"
+    if holder is not None:
+        state = "running"
+    elif is_done:
+        state, phase = "done", None
+    best = _best(folder, trials, metric, is_done=is_done)
+    return ListedSweep(
+        folder.name,
+        state,
+        last_used,
+        size,
+        phase,
+        total,
+        best,
+        holder,
+        trials.problem,
+        tuple(trials.open),
+    )
+
+
+def _confirms(run: TrialId, strategy: str, progress: Progress) -> bool:
+    """Whether the run confirms the strategy's best trial."""
+    best = progress.best
+    return run.strategy == strategy and best is not None and run.number == best[0]
+
+
+def _trials_of(folder: SweepFolder, config: SweepConfig, strategy: str) -> int:
+    """How many trials the strategy gets."""
+    if config.sampler.type != "grid":
+        return config.trials
+    # A grid may be smaller. To count its points, the space is read.
+    from kdsweep.config.space_loading import load_space
+
+    return trials_of(load_space(folder.space, is_stored=True), config, strategy)
+
+
+def _read_trials(folder: SweepFolder, strategies: list[str], metric: str) -> _Trials:
+    found = _Trials({strategy: Progress() for strategy in strategies})
+    value_name = metric_names.validation(metric)
+    for trial in folder.started_trials():
+        if trial.strategy not in found.progress:
+            continue
+        root = folder.of_phase(trial.phase) / trial.name
+        try:
+            result = _read_result(root / "result.json")
+            value = None
+            if result is not None and result["state"] == "complete" and result["best"]:
+                value = float(result["best"]["metrics"][value_name])
+        except (KdsweepError, LookupError, TypeError, ValueError) as error:
+            found.problem = found.problem or _one_line(root / "result.json", error)
+            result, value = {"state": "failed"}, None
+        if result is None:
+            found.open.append(trial.name)
+        elif trial.phase == "confirm":
+            found.confirmed.add(trial)
+        if trial.phase == "search":
+            progress = found.progress[trial.strategy]
+            if result is None:
+                progress.running.add(trial.number)
+            else:
+                progress.end(trial.number, "failed" if value is None else "complete", value)
+        if value is not None:
+            found.values[trial.name] = value
+    return found
+
+
+def _read_result(file: Path) -> dict[str, Any] | None:
+    # `TrialFolder` reads it too, and imports torch.
+    try:
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _one_line(file: Path, error: Exception) -> str:
+    if isinstance(error, KdsweepError):
+        return " ".join(str(error).split())
+    return f"{file} can't be read: {first_line(error)}"
+
+
+def _best(
+    folder: SweepFolder, trials: _Trials, metric: str, *, is_done: bool
+) -> BestStudent | None:
+    """The recommended student once the sweep is done, else the best of the search."""
+    if is_done:
+        with contextlib.suppress(KdsweepError, LookupError, TypeError):
+            recommended = read_json(folder.report)["recommended"]
+            name = TrialId(
+                recommended["strategy"], recommended["trial"], recommended["seed_index"]
+            ).name
+            return BestStudent(name, metric, trials.values[name], recommended=True)
+    bests = [
+        (best[1], TrialId(strategy, best[0]).name)
+        for strategy, progress in trials.progress.items()
+        if (best := progress.best) is not None
+    ]
+    if not bests:
+        return None
+    value, name = max(bests, key=lambda one: one[0])
+    return BestStudent(name, metric, value, recommended=False)

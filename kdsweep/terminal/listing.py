@@ -1,0 +1,62 @@
+"""The sweeps of a home as a table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from kdsweep.formatting import duration, file_size, score
+from kdsweep.housekeeping.listing import ListedSweep
+from kdsweep.terminal.console import open_console
+
+
+def show_sweeps(home: Path, sweeps: Sequence[ListedSweep]) -> None:
+    console = open_console()
+    if not sweeps:
+        console.print(f"no sweeps in {home} yet; kdsweep run SPACE starts one")
+        return
+    table = Table()
+    for name in ("sweep", "state", "trials", "confirmed", "best", "last used", "size"):
+        right = name in ("trials", "confirmed", "size")
+        table.add_column(name, justify="right" if right else "left")
+    for one in sweeps:
+        trials = confirmed = ""
+        if one.counts is not None:
+            trials = f"{one.counts.ended:,}/{one.counts.trials:,}"
+            if one.counts.to_confirm:
+                confirmed = f"{one.counts.confirmed}/{one.counts.to_confirm}"
+        used = _ago(time.time() - one.last_used)
+        cells = (one.name, _state(one), trials, confirmed, _best(one), used, file_size(one.bytes))
+        table.add_row(*cells)
+    console.print(table)
+    for one in sweeps:
+        if one.problem is not None:
+            console.print(f"{one.name}: {one.problem}")
+
+
+def _ago(seconds: float) -> str:
+    """`42 s ago`, `3 h ago`, `5 days ago`."""
+    days = seconds / 86400
+    if days >= 2:
+        return f"{days:.0f} days ago"
+    hours = seconds / 3600
+    return f"{hours:.0f} h ago" if hours >= 2 else f"{duration(max(0, round(seconds)))} ago"
+
+
+def _state(sweep: ListedSweep) -> str:
+    if sweep.state in ("running", "removing") and sweep.holder is not None:
+        phase = f" ({sweep.phase})" if sweep.phase else ""
+        return f"{sweep.state}{phase}, {sweep.holder.words}"
+    if sweep.state == "stopped":
+        return f"stopped ({sweep.phase}), can be resumed"
+    return "half removed" if sweep.state == "removing" else sweep.state
+
+
+def _best(sweep: ListedSweep) -> str:
+    if sweep.best is None:
+        return ""
+    recommended = ", recommended" if sweep.best.recommended else ""
+    return f"{sweep.best.trial}: {sweep.best.metric} {score(sweep.best.validation)}{recommended}"
