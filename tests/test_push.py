@@ -207,6 +207,17 @@ def test_a_passing_503_of_a_large_file_is_tried_again(
     assert pushed(student, "mine")
 
 
+def test_no_storage_but_the_hub_s_own_is_needed(
+    hub: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing answers there.
+    hub.content.xet = "http://127.0.0.1:9"
+    use_here(hub, tmp_path / "huggingface", monkeypatch, WRITER)
+    assert pushed(student, "mine")
+    assert not hub.asked("xet-write-token")
+    assert not huggingface_hub.constants.HF_HUB_DISABLE_XET
+
+
 def test_an_answer_that_is_lost_after_the_commit_is_no_error(writer: Hub, student: Path) -> None:
     writer.drop_after(COMMIT, 5, times=1)
     done = pushed(student, "mine")
@@ -233,7 +244,7 @@ def test_a_hub_that_is_away_or_silent_or_not_trusted_is_told_before_anything_is_
     writer: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     end = "nothing was exported"
-    monkeypatch.setattr("kdsweep.export.push.TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
     writer.delay("whoami", 0.6)
     assert re.search(f"can't be reached, or the connection broke.*; {end}", refused(student, "m"))
     writer.stop()

@@ -20,7 +20,7 @@ from huggingface_hub import (
     constants,
 )
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils import _http
 from huggingface_hub.utils._validators import validate_repo_id
 from huggingface_hub.utils.tqdm import (
     are_progress_bars_disabled,
@@ -35,7 +35,7 @@ from kdsweep.export.hub_errors import ANY_HUB_ERROR, in_plain_words, log_in
 from kdsweep.formatting import count, megabytes
 
 # A connection that says nothing for so long is broken. The Hub's client alone waits forever.
-TIMEOUT_SECONDS = 30.0
+CHECK_SECONDS, UPLOAD_SECONDS = 15.0, 60.0
 # The Hub writes it into each new repository.
 GIT_ATTRIBUTES = ".gitattributes"
 
@@ -82,11 +82,11 @@ def check_target(asked: PushTo, exported: Path | None) -> Target:
             f"--push-to {asked.name!r} is no name of a model on the Hub: NAME or OWNER/NAME, with "
             "letters, digits, '-', '_' and '.', no '--' and no '..'"
         ) from error
-    with _talking_to_hub(asked.name, "nothing was exported") as api:
+    with _talking_to_hub(asked.name, CHECK_SECONDS, "nothing was exported") as api:
         owner = _owner(api, asked.name)
         name = f"{owner}/{asked.name.rpartition('/')[2]}"
         try:
-            found = api.model_info(name, files_metadata=True, timeout=TIMEOUT_SECONDS)
+            found = api.model_info(name, files_metadata=True, timeout=CHECK_SECONDS)
         except RepositoryNotFoundError:
             return Target(name, asked.is_public, asked.overwrite)
     target = Target(found.id, asked.is_public, asked.overwrite, found)
@@ -110,7 +110,7 @@ def push(folder: Path, target: Target, message: str, say: Say, left: str) -> Pus
         f"uploading {count(len(files), 'file')}, {megabytes(size)}, to {target.name} ({visibility})"
     )
     before = target.existing
-    with _talking_to_hub(target.name, left) as api:
+    with _talking_to_hub(target.name, UPLOAD_SECONDS, left) as api:
         if before is None:
             api.create_repo(target.name, private=not target.is_public)
         gone = [path for path in _files_of(before) if path not in files] if before else []
@@ -224,7 +224,7 @@ def _hashes(file: Path) -> tuple[str, str]:
 def _already_there(api: HfApi, name: str, folder: Path) -> str | None:
     """The commit at which the repository has exactly this folder."""
     with contextlib.suppress(*ANY_HUB_ERROR):
-        found = api.model_info(name, files_metadata=True, timeout=TIMEOUT_SECONDS)
+        found = api.model_info(name, files_metadata=True, timeout=CHECK_SECONDS)
         return found.sha if _holds(found, folder) else None
     return None
 
@@ -233,18 +233,26 @@ def _already_there(api: HfApi, name: str, folder: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _talking_to_hub(repository: str, left: str) -> Iterator[HfApi]:
-    """The Hub's client, quiet, which gives up on a connection that says nothing.
+def _talking_to_hub(repository: str, timeout: float, left: str) -> Iterator[HfApi]:
+    """The Hub's client, quiet, which gives up on a connection that says nothing for `timeout` s.
 
     What goes wrong inside becomes a KdsweepError; `left` is added to it.
     """
-    verbosity, shows_bars = (
-        huggingface_hub.logging.get_verbosity(),
-        not are_progress_bars_disabled(),
-    )
+    verbosity = huggingface_hub.logging.get_verbosity()
+    shows_bars = not are_progress_bars_disabled()
+    uses_no_xet = constants.HF_HUB_DISABLE_XET
+    client_factory = _http._GLOBAL_CLIENT_FACTORY
+
+    def client_with_timeout() -> Any:
+        client = client_factory()
+        client.timeout = timeout
+        return client
+
     huggingface_hub.logging.set_verbosity_error()
     disable_progress_bars()
-    huggingface_hub.set_client_factory(_client_with_timeout)
+    # Xet's storage is one more host: where it can't be reached, Xet is silent for six minutes.
+    constants.HF_HUB_DISABLE_XET = True
+    huggingface_hub.set_client_factory(client_with_timeout)
     token = huggingface_hub.get_token() or False
     try:
         yield HfApi(token=token, library_name="kdsweep", library_version=__version__)
@@ -252,16 +260,11 @@ def _talking_to_hub(repository: str, left: str) -> Iterator[HfApi]:
         words = in_plain_words(error, repository)
         raise KdsweepError(f"--push-to {repository}: {words}; {left}") from error
     finally:
-        huggingface_hub.set_client_factory(default_client_factory)
+        huggingface_hub.set_client_factory(client_factory)
+        constants.HF_HUB_DISABLE_XET = uses_no_xet
         huggingface_hub.logging.set_verbosity(verbosity)
         if shows_bars:
             enable_progress_bars()
-
-
-def _client_with_timeout() -> Any:
-    client = default_client_factory()
-    client.timeout = TIMEOUT_SECONDS
-    return client
 
 
 @contextlib.contextmanager
