@@ -9,6 +9,7 @@ KdsweepError                  exit status 1, one line for the user
 ├── SettingsConflict          a folder that holds another trial or another sweep
 ├── SweepLocked               another driver runs this sweep
 ├── UnknownSweep              no sweep of that name in this home
+├── FolderGone                home, or the sweep's folder, was removed or renamed under a sweep
 ├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
 ├── TrackingRefused           MLflow answers and will never take this; nothing sends it again
 ├── TrialDiverged             a loss that is not finite; ends one trial
@@ -67,6 +68,10 @@ class SweepLocked(KdsweepError):
 
 class UnknownSweep(KdsweepError):
     """There is no sweep of that name."""
+
+
+class FolderGone(KdsweepError):
+    """A folder that work goes on in was removed, renamed or replaced."""
 
 
 class TrackingUnreachable(KdsweepError):

@@ -15,6 +15,7 @@ ORDER = [
     "metric_names",
     "formatting",
     "core",
+    "databases",
     "config",
     "drafting",
     "compare",
@@ -32,7 +33,11 @@ ORDER = [
 ]
 # The files, or the packages (with a slash), that may import a third-party system.
 ONLY_IN = {
-    "optuna": ["sweep/studies.py", "sweep/samplers_and_pruners.py"],
+    "optuna": [
+        "sweep/studies.py",
+        "sweep/study_storage.py",
+        "sweep/samplers_and_pruners.py",
+    ],
     "mlflow": ["tracking/"],
     "click": ["cli/"],
     "rich": ["terminal/"],

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
+from kdsweep.core.standing import standing
 from kdsweep.core.trial_folder import Evaluation, TrialResult
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import FolderGone, KdsweepError
 from kdsweep.report.model import Report
 from kdsweep.sweep.announcing import ended_line, read_data
 from kdsweep.sweep.confirm import ConfirmQueue, ConfirmRun
@@ -103,24 +104,36 @@ class Driver:
     def run(self) -> Report:
         """Run the sweep to its end, or until it is stopped; returns its report."""
         files = self.folder.stop_file, self.folder.lock_file
-        with self.stop.listening(), listening_for_stop(*files, self.stop.ask):
-            try:
-                self.startup_timer.enter("data")
-                self.data = read_data(self.sweep, self.teachers)
-                self._resume()
-                if self.queue.left() or self.latency.is_left():
-                    self.startup_timer.enter("slots")
-                    with self._open_engine() as self.engine:
-                        self._loop()
-                        self.engine.announce_end(resuming=self.stop.resuming)
-                elif self.plan.space.needs_teacher:
-                    self.teachers.record(self.data)
-            except (KdsweepError, OSError) as error:
-                self.error = self.error or error
-            finally:
-                self.clock.no_slots()
-                self.clock.save()
-            return finish(self.sweep, self._end())
+        try:
+            with (
+                standing(*self.studies.files),
+                self.stop.listening(),
+                listening_for_stop(*files, self.stop.ask),
+            ):
+                self._run_jobs()
+                return finish(self.sweep, self._end())
+        except FolderGone:
+            self.tracking.abandon()
+            raise
+
+    def _run_jobs(self) -> None:
+        """Do all jobs that are left. What goes wrong becomes `error`, unless home is gone."""
+        try:
+            self.startup_timer.enter("data")
+            self.data = read_data(self.sweep, self.teachers)
+            self._resume()
+            if self.queue.left() or self.latency.is_left():
+                self.startup_timer.enter("slots")
+                with self._open_engine() as self.engine:
+                    self._loop()
+                    self.engine.announce_end(resuming=self.stop.resuming)
+            elif self.plan.space.needs_teacher:
+                self.teachers.record(self.data)
+        except (KdsweepError, OSError) as error:
+            self.error = self.error or error
+        finally:
+            self.clock.no_slots()
+            self.clock.save()
 
     def _open_engine(self) -> Engine:
         return open_engine(

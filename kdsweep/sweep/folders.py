@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.core.files import read_json, write_json, write_private
+from kdsweep.core.files import nearest_existing, read_json, write_json, write_private
+from kdsweep.core.standing import make_folder
 from kdsweep.errors import KdsweepError, SweepLocked, UnknownSweep, did_you_mean, first_few
 from kdsweep.sweep.sweep_lock import Doing, Held, Holder, hold, holder_of
 from kdsweep.trial_id import Phase, TrialId
@@ -36,11 +38,11 @@ class Home:
 
     def storage_url(self, storage: str) -> str:
         """The Optuna URL that a sweep's `storage` means."""
-        return f"sqlite:///{self.optuna_db}" if storage == "sqlite" else storage
+        return _database(self.optuna_db, storage)
 
     def tracking_uri(self, tracking: str) -> str:
         """The MLflow URI that a sweep's `tracking` means."""
-        return f"sqlite:///{self.mlflow_db}" if tracking == "sqlite" else tracking
+        return _database(self.mlflow_db, tracking)
 
     def sweep(self, name: str) -> SweepFolder:
         return SweepFolder(self.sweeps / name)
@@ -52,8 +54,22 @@ class Home:
         found.sort(key=lambda folder: -folder.facts.stat().st_mtime)
         return [folder.name for folder in found]
 
+    def check_usable(self, *, to_write: bool = False) -> None:
+        """Raises KdsweepError, with the reason, where home can't be read, or written."""
+        there = nearest_existing(self.root)
+        if not there.is_dir():
+            reason = f"{there} is a file, not a folder"
+        elif not os.access(there, os.R_OK | os.X_OK):
+            reason = f"you may not read {there}"
+        elif to_write and not os.access(there, os.W_OK):
+            reason = f"you may not write to {there}"
+        else:
+            return
+        raise KdsweepError(f"home: {reason}; choose another home (--home, KDSWEEP_HOME)")
+
     def existing(self, name: str) -> SweepFolder:
         """The folder of an existing sweep. Raises UnknownSweep with the names that exist."""
+        self.check_usable()
         names = self.names()
         if name not in names:
             known = did_you_mean(name, names)
@@ -61,6 +77,16 @@ class Home:
                 known = f"; there are {', '.join(names)}" if names else "; there are none yet"
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
+
+
+def _database(file: Path, chosen: str) -> str:
+    """The URL of home's own `file` where `sqlite` was chosen, else the one that was."""
+    if chosen != "sqlite":
+        return chosen
+    # Tab completion does without SQLAlchemy.
+    from kdsweep.databases import sqlite_url
+
+    return sqlite_url(file)
 
 
 class SweepFolder:
@@ -209,7 +235,7 @@ class SweepFolder:
 
         doing: what for. Raises SweepLocked with the host and process of the other one.
         """
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         try:
             with hold(self.lock_file, doing) as own:
                 yield own

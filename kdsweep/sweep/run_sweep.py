@@ -13,6 +13,7 @@ from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.standing import standing
 from kdsweep.errors import KdsweepError, SettingsConflict, first_few
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -68,6 +69,7 @@ def run_plan(
         if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
             observer.say(f"{plan.name}: {changes}; {SHOWN_AS_STORED}")
         return report
+    home.check_usable(to_write=True)
     if not fresh:
         _check_same_sweep(plan, folder)
     # A mistake in the data is reported within a second or two: torch isn't imported yet.
@@ -86,7 +88,7 @@ def run_plan(
         check_untouched(folder, plan.space, checked)
     for note in checked.model_notes:
         observer.say(f"model: {note}")
-    with folder.locked():
+    with folder.locked(), standing(home.root, folder.root, folder.lock_file):
         try:
             if fresh and folder.exists():
                 archived = archive(home, folder)
@@ -175,7 +177,7 @@ def archive(home: Home, folder: SweepFolder) -> str:
     config = folder.read_config()
     space = cast(dict[str, Plain], facts.identity["space"])
     strategies = cast(dict[str, Plain], space["strategies"])
-    from kdsweep.sweep.studies import rename_studies
+    from kdsweep.sweep.study_storage import rename_studies
 
     rename_studies(home.storage_url(config.storage), folder.name, name, strategies)
     from kdsweep.tracking.opening import open_tracking

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,31 +19,24 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
-from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.config import SearchSpace, SweepConfig, trials_of
 from kdsweep.config.loading import Scalar
 from kdsweep.config.parameters import Parameter
-from kdsweep.core.files import (
-    made_alone,
-    may_write_ahead,
-    sqlite_address,
-    write_ahead,
-)
 from kdsweep.core.settings import TrialSettings
-from kdsweep.errors import KdsweepError, first_line, without_password
+from kdsweep.databases import (
+    sqlite_file,
+)
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
+from kdsweep.sweep.study_storage import open_storage, retrying
 from kdsweep.trial_id import TrialId
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 STATE = "kdsweep.state"
 REASON = "kdsweep.reason"
-PATIENCE_SECONDS = 600
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 10.0
 # A sampler learns from the last trials and the best ones before them. TPE's good trials are at most
 # 25 (Optuna's default gamma).
 TRIALS_TO_LEARN_FROM = 250
@@ -108,10 +98,16 @@ class Studies:
         self.space = space
         self.config = config
         self.say = say
-        self.storage = _open_storage(storage)
-        self.shown = without_password(storage)
+        self.url = storage
+        self.storage = open_storage(storage)
         self._studies: dict[str, _Opened] = {}
         self._unwritten_ends: list[Callable[[], None]] = []
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file that is the database, if it is one."""
+        file = sqlite_file(self.url)
+        return () if file is None else (file,)
 
     def study_name(self, strategy: str) -> str:
         return f"{self.sweep_name}/{strategy}"
@@ -148,35 +144,7 @@ class Studies:
         return _Opened(memory, study, kept._study_id, kept_trials, _read_progress(trials))
 
     def _retrying(self, call: Callable[[], T]) -> T:
-        """What `call` returns; it is repeated for up to ten minutes while the database is away."""
-        started = time.monotonic()
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            try:
-                return call()
-            except (
-                OperationalError,
-                InterfaceError,
-                optuna.exceptions.StorageInternalError,
-            ) as error:
-                cause = error.__cause__ or error
-                if not isinstance(cause, OperationalError | InterfaceError):
-                    raise
-                reason = without_password((str(cause).strip().splitlines() or [""])[0])
-                if getattr(cause.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                    raise KdsweepError(
-                        f"storage: {self.shown}: the disk is full; make room and run the same "
-                        "command again"
-                    ) from error
-                if time.monotonic() - started > PATIENCE_SECONDS:
-                    raise KdsweepError(
-                        f"storage: {self.shown} hasn't answered for {PATIENCE_SECONDS // 60} "
-                        f"minutes: {reason}"
-                    ) from error
-                if pause == FIRST_PAUSE_SECONDS:
-                    self.say(f"storage: {self.shown} doesn't answer ({reason}); trying again")
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+        return retrying(call, self.url, self.say)
 
     # --- ask -------------------------------------------------------------------------------------
 
@@ -395,50 +363,3 @@ def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
             pruned = trial.state == TrialState.PRUNED and trial.user_attrs.get(STATE) != "diverged"
             progress.end(trial.number, "pruned" if pruned else "failed", None)
     return progress
-
-
-# --- the database --------------------------------------------------------------------------------
-
-
-def rename_studies(storage: str, old: str, new: str, strategies: Iterable[str]) -> None:
-    """Move the studies of sweep `old` to the name `new`."""
-    opened = _open_storage(storage)
-    summaries = optuna.get_all_study_summaries(opened, include_best_trial=False)
-    names = {summary.study_name for summary in summaries}
-    for strategy in strategies:
-        before = f"{old}/{strategy}"
-        after = f"{new}/{strategy}"
-        if before not in names:
-            continue
-        if after in names:  # an earlier attempt was stopped between the copy and the removal
-            optuna.delete_study(study_name=after, storage=opened)
-        optuna.copy_study(
-            from_study_name=before, from_storage=opened, to_storage=opened, to_study_name=after
-        )
-        optuna.delete_study(study_name=before, storage=opened)
-
-
-def _open_storage(url: str) -> optuna.storages.RDBStorage:
-    options: dict[str, Any] = {}
-    shown = without_password(url)
-    alone: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if url.startswith("sqlite:///"):
-        file = Path(url.removeprefix("sqlite:///"))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        alone, url = made_alone(file), sqlite_address(file)
-        if may_write_ahead(file.parent):
-            options = {"pool_events": [(write_ahead, "connect")]}
-    elif url.startswith("postgresql"):
-        options = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 5}}
-        if url.startswith("postgresql://") and find_spec("psycopg") is not None:
-            url = "postgresql+psycopg" + url.removeprefix("postgresql")
-    try:
-        with alone:
-            return optuna.storages.RDBStorage(url, engine_kwargs=options)
-    except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
-        reason = first_line(error)
-        if isinstance(error, ImportError) and url.startswith("postgresql"):
-            reason = "its driver isn't installed; pip install 'kdsweep[postgresql]'"
-        raise KdsweepError(
-            f"storage: {shown} can't be opened as an Optuna database: {without_password(reason)}"
-        ) from error

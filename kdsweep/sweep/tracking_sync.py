@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from kdsweep.errors import TrackingRefused, TrackingUnreachable, first_line
+from kdsweep.errors import FolderGone, TrackingRefused, TrackingUnreachable, first_line
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.run_updates import trial_update
 from kdsweep.sweep.swept_trial import SweptTrial
@@ -123,7 +123,7 @@ class TrackingSync:
     def wait_until_sent(self) -> None:
         """Wait until nothing is left to send."""
         with self._changed:
-            while self._waiting or self._busy:
+            while (self._waiting or self._busy) and not self._over:
                 self._changed.wait()
 
     @property
@@ -141,6 +141,8 @@ class TrackingSync:
             self._changed.notify_all()
             until = time.monotonic() + patience
             while self._waiting or self._busy:
+                if self._over:
+                    break
                 if not self._unreachable:
                     until = time.monotonic() + patience
                 elif time.monotonic() > until:
@@ -152,6 +154,13 @@ class TrackingSync:
         # Otherwise it could still run when this process runs the sweep again.
         self._thread.join(patience)
         return left
+
+    def abandon(self) -> None:
+        """Send nothing more: home is gone."""
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+        self._thread.join(PATIENCE_SECONDS)
 
     def _put(self, item: Item, send: Send) -> None:
         with self._changed:
@@ -167,6 +176,10 @@ class TrackingSync:
             item, send = taken
             try:
                 send()
+            except FolderGone:
+                # The driver finds that out at its own next write, and stops.
+                self._put_back(item, send)
+                self._over = True
             except TrackingUnreachable as error:
                 self._put_back(item, send)
                 self._wait_for_tracker(error)

@@ -7,7 +7,8 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-SQLITE = "sqlite:///"
+from kdsweep.databases import is_only_read, sqlite_file
+
 # Where MLflow keeps the path of a run's files, by the run's id.
 PATHS_OF_RUNS = (
     ("runs", "artifact_uri", "run_uuid"),
@@ -22,9 +23,10 @@ def follow_home(uri: str, artifacts: Path) -> None:
     Only where the database lies beside the folder `artifacts`. A run whose files stayed at the
     earlier place keeps its path.
     """
-    database = Path(uri.removeprefix(SQLITE))
-    is_of_home = uri.startswith(SQLITE) and database.absolute().parent == artifacts.parent
-    if not is_of_home or not database.exists():
+    database = sqlite_file(uri)
+    if database is None or database.absolute().parent != artifacts.parent:
+        return
+    if not database.exists() or is_only_read(database):
         return
     with contextlib.closing(sqlite3.connect(database)) as connection, connection:
         # MLflow may not have made its tables yet.

@@ -21,10 +21,13 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from sqlalchemy import Engine, NullPool, create_engine, event
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
-from kdsweep.core.files import (
+from kdsweep.core.standing import check_standing
+from kdsweep.databases import (
     made_alone,
     may_write_ahead,
-    sqlite_address,
+    shown_database,
+    sqlite_file,
+    url_to_open,
     write_ahead,
 )
 from kdsweep.errors import (
@@ -35,7 +38,7 @@ from kdsweep.errors import (
     without_password,
 )
 from kdsweep.tracking.base import RunKey
-from kdsweep.tracking.home_database import SQLITE, follow_home
+from kdsweep.tracking.home_database import follow_home
 
 warnings.filterwarnings("ignore", module="mlflow")
 # It logs each table that it creates, and a stack trace for each error that it raises as well.
@@ -86,15 +89,15 @@ class MlflowConnection:
 
     def __init__(self, uri: str, *, experiment: str, sweep: str, artifacts: Path) -> None:
         self.uri = uri
-        self.name = f"MLflow at {without_password(uri)}"
+        self.name = f"MLflow at {shown_database(uri)}"
         self.experiment_name = experiment
         self.sweep = sweep
         self.runs: dict[RunTags, KnownRun] = {}
         # Where the files of runs are; None where a server knows.
         self.artifacts = artifacts if _is_database(uri) else None
         self._experiment_id: str | None = None
-        if uri.startswith(SQLITE):
-            _write_ahead(Path(uri.removeprefix(SQLITE)))
+        if (file := sqlite_file(uri)) is not None:
+            _write_ahead(file)
 
     @property
     def experiment_id(self) -> str:
@@ -119,6 +122,11 @@ class MlflowConnection:
                 f"tracking: {self.name} can't be used: {shown_error(error)}"
             ) from error
 
+    def check_home(self) -> None:
+        """Raises FolderGone where files go to a home that was removed: MLflow would make it."""
+        if self.artifacts is not None:
+            check_standing(self.artifacts)
+
     @contextlib.contextmanager
     def client(self) -> Iterator[MlflowClient]:
         """The client, with the experiment and this sweep's runs found.
@@ -126,6 +134,7 @@ class MlflowConnection:
         Raises TrackingUnreachable where MLflow doesn't answer, in the block too, and
         TrackingRefused where it refuses what it was sent.
         """
+        self.check_home()
         try:
             if self._experiment_id is None:
                 self._connect()
@@ -146,13 +155,13 @@ class MlflowConnection:
     @contextlib.contextmanager
     def reader(self) -> Iterator[MlflowClient]:
         """A client that creates nothing. Raises KdsweepError where there is no MLflow to read."""
-        database = Path(self.uri.removeprefix(SQLITE))
-        if self.uri.startswith(SQLITE) and not database.exists():
+        database = sqlite_file(self.uri)
+        if database is not None and not database.exists():
             # MLflow would create an empty one.
             raise KdsweepError(f"tracking: there is no MLflow database {database}")
         try:
             check_database_server(self.uri)
-            uri = sqlite_address(database) if self.uri.startswith(SQLITE) else self.uri
+            uri = url_to_open(self.uri)
             yield MlflowClient(tracking_uri=uri, registry_uri=uri)
         except MLFLOW_ERRORS as error:
             if not is_unreachable(error):
@@ -163,7 +172,7 @@ class MlflowConnection:
 
     def _connect(self) -> None:
         check_database_server(self.uri)
-        with self._made_alone():
+        with made_alone(self.uri):
             if self.artifacts is not None:
                 follow_home(self.uri, self.artifacts)
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
@@ -174,11 +183,6 @@ class MlflowConnection:
             for run in search_runs(self._client, experiment_id, tag)
         }
         self._experiment_id = experiment_id
-
-    def _made_alone(self) -> contextlib.AbstractContextManager[None]:
-        if self.uri.startswith(SQLITE):
-            return made_alone(Path(self.uri.removeprefix(SQLITE)))
-        return contextlib.nullcontext()
 
     def _find_or_create_experiment(self) -> Experiment:
         found = self._client.get_experiment_by_name(self.experiment_name)

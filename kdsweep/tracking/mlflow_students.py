@@ -48,9 +48,10 @@ class MlflowStudents:
         """Upload the folder as artifact `student/`, with what lets MLflow load and serve it."""
         with self._connection.client() as client, tempfile.TemporaryDirectory() as beside:
             run_id = self._connection.run_id(run)
-            client.log_artifacts(run_id, str(folder), STUDENT)
             _write_model_files(Path(beside), run_id, settings)
-            client.log_artifacts(run_id, beside, STUDENT)
+            for part in (str(folder), beside):
+                self._connection.check_home()
+                client.log_artifacts(run_id, part, STUDENT)
             client.log_batch(run_id, tags=[RunTag(STATE, "kept")])
 
     def fetch(self, run: RunKey, folder: Path) -> None:

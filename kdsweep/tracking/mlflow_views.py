@@ -13,7 +13,8 @@ from mlflow import MlflowClient
 
 from kdsweep import metric_names
 from kdsweep.core.files import fingerprint
-from kdsweep.errors import KdsweepError, without_password
+from kdsweep.databases import shown_database, url_to_open
+from kdsweep.errors import KdsweepError
 from kdsweep.tracking.mlflow_connection import MLFLOW_ERRORS, check_database_server, shown_error
 from kdsweep.tracking.mlflow_names import accepted_name
 
@@ -42,10 +43,10 @@ def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]
     """
     try:
         check_database_server(tracking_uri)
-        client = MlflowClient(tracking_uri=tracking_uri)
+        client = MlflowClient(tracking_uri=url_to_open(tracking_uri))
         found = client.get_experiment_by_name(experiment)
     except MLFLOW_ERRORS as error:
-        shown = without_password(tracking_uri)
+        shown = shown_database(tracking_uri)
         raise KdsweepError(
             f"tracking: MLflow at {shown} doesn't answer: {shown_error(error)}"
         ) from error

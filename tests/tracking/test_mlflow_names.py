@@ -138,7 +138,7 @@ def test_what_mlflow_refuses_costs_nothing_else_and_is_named(
     with pytest.raises(TrackingRefused) as refused:
         tracking.runs.update(RunKey("sweep"), update)
     message = str(refused.value)
-    assert message.startswith(f"tracking: MLflow at {uri} refuses param 'a' (")
+    assert message.startswith(f"tracking: MLflow at {empty_mlflow_db} refuses param 'a' (")
     assert "metric 'd' (" in message
     assert "\n" not in message
     assert refused.value.run_id is not None

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 
 from kdsweep.core.device import gpu_count
+from kdsweep.core.standing import check_standing, keep_standing
 from kdsweep.errors import Interrupted, KdsweepError
 from kdsweep.sweep.engines.process_reaper import ProcessReaper, session_processes
 from kdsweep.sweep.engines.ray_cluster import ClusterFile
@@ -106,11 +107,13 @@ def _work_for(
     session.mkdir(mode=0o700)
     reaper = ProcessReaper(session)
     try:
+        keep_standing(folder.root)
         log = folder.root / "ray" / f"{socket.gethostname()}-{os.getpid()}.log"
         node = _start_ray(cluster, folder, session, resources, log)
         say(f"{folder.name}: joining the cluster of {cluster.host} ({cluster.address})")
         while node.poll() is None and not stop.requested and ClusterFile.read(folder) == cluster:
             stop.sleep(SECONDS_BETWEEN_LOOKS)
+        check_standing(folder.root)
         if node.poll() is not None:
             say(f"{folder.name}: the cluster of {cluster.host} doesn't answer; see {log}")
         elif stop.requested:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from kdsweep.core.evaluation.latency_figures import MeasuredShapes
 from kdsweep.errors import (
     DataError,
+    FolderGone,
     Interrupted,
     SettingsConflict,
     TeacherError,
@@ -91,7 +92,7 @@ def perform(
         yield ended("dropped")
     except TrialDiverged as diverged:
         yield ended("diverged", str(diverged))
-    except (DataError, TeacherError, SettingsConflict, OSError) as error:
+    except (DataError, FolderGone, TeacherError, SettingsConflict, OSError) as error:
         yield ended("fatal", str(error), error=error)
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"

@@ -12,7 +12,8 @@ from typing import Any
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.device import gpu_count
 from kdsweep.core.files import write_private
-from kdsweep.errors import KdsweepError
+from kdsweep.core.standing import check_standing
+from kdsweep.errors import FolderGone, KdsweepError
 from kdsweep.sweep.engines.process_reaper import ProcessReaper, session_processes
 from kdsweep.sweep.engines.ray_runtime import (
     OBJECT_STORE_BYTES,
@@ -48,7 +49,8 @@ class StartedRay(RaySession):
     def keep_logs(self) -> None:
         logs = self.temp / "session_latest" / "logs"
         if logs.exists():
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, FolderGone):
+                check_standing(self.folder.root)
                 shutil.copytree(logs, self.folder.root / "ray", dirs_exist_ok=True)
 
     def _prepare(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.core.files import fingerprint
+from kdsweep.core.standing import make_folder
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.engines.process_reaper import session_processes
 from kdsweep.sweep.folders import SweepFolder
@@ -52,11 +53,19 @@ def import_ray(*, many_machines: bool) -> Any:
     return ray
 
 
+class _Log(logging.FileHandler):
+    """One that isn't missed where its folder is gone."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
+
 def log_to_file(log: Path) -> None:
     """Send Ray's messages to a file instead of the terminal."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(log.parent)
     logger = logging.getLogger("ray")
-    logger.handlers = [logging.FileHandler(log, delay=True)]
+    logger.handlers = [_Log(log, delay=True)]
     logger.propagate = False
 
 

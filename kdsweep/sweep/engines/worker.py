@@ -18,6 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from kdsweep.core.standing import keep_standing
 from kdsweep.sweep.engines.events import Ended, Event, Message, StepReached
 from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Dropped, Train, perform
@@ -98,6 +99,8 @@ class Worker:
             shares_home = probe.read_text() == content
             if shares_home:
                 probe.with_name(f"{probe.name}-{host}-{pid}").write_text(content)
+                # Home, and the sweep's folder in it.
+                keep_standing(probe.parents[2], probe.parent)
         return WorkerHost(
             host=host,
             pid=pid,
