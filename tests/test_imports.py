@@ -36,6 +36,7 @@ ONLY_IN = {
     "optuna": [
         "sweep/studies.py",
         "sweep/study_storage.py",
+        "sweep/study_removal.py",
         "sweep/samplers_and_pruners.py",
     ],
     "mlflow": ["tracking/"],

@@ -20,6 +20,17 @@ def completing_sweeps(
     return [name for name in names if name.startswith(incomplete) and name not in typed]
 
 
+def completing_folders(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Names of sweeps, damaged ones too."""
+    from kdsweep.sweep.folders import Home
+
+    found = Home(_home_of(context)).sweeps.glob("[!.]*")
+    names = sorted(folder.name for folder in found if folder.is_dir())
+    return [name for name in names if name.startswith(incomplete)]
+
+
 def completing_trials(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[str]:

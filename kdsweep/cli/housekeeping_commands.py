@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
-from kdsweep.cli.completing import completing_sweeps
+from kdsweep.cli.completing import completing_folders, completing_sweeps
 from kdsweep.cli.options import home_option, json_option, one_line_errors, print_json
+from kdsweep.errors import KdsweepError
+from kdsweep.formatting import file_size
 
 name_argument = click.argument("name", shell_complete=completing_sweeps)
 
@@ -75,3 +77,59 @@ def stop(name: str, patience_minutes: float, home: Path, as_json: bool) -> None:
         print_json(found.to_json())
     else:
         click.echo(found.words)
+
+
+@click.command()
+@click.argument("name", shell_complete=completing_folders)
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.option(
+    "--leave-unreachable",
+    is_flag=True,
+    help="Remove the rest where a database doesn't answer. What it has stays there for good.",
+)
+@home_option
+@json_option
+@one_line_errors
+def remove(name: str, yes: bool, leave_unreachable: bool, home: Path, as_json: bool) -> None:
+    """Remove sweep NAME: its studies, its runs and students in MLflow, and its folder.
+
+    It shows what that is and asks first. What sweeps share in the cache stays: `kdsweep clean`. If
+    it is interrupted, the same command removes the rest.
+
+    \b
+    Example:
+      kdsweep remove sst2-embedded-quick
+      kdsweep remove sst2-embedded-quick --yes
+    """
+    from kdsweep.housekeeping.removing import describe_removal, remove_sweep
+    from kdsweep.sweep.folders import Home
+
+    if not yes:
+        found = describe_removal(Home(home), name, leave_unreachable=leave_unreachable)
+        click.echo(f"to be removed of {name}:", err=as_json)
+        for line in found.lines():
+            click.echo(f"  {line}", err=as_json)
+        ask_or_end("remove it?", err=as_json)
+    removed = remove_sweep(
+        Home(home),
+        name,
+        leave_unreachable=leave_unreachable,
+        say=lambda line: click.echo(line, err=as_json),
+    )
+    if as_json:
+        print_json(removed.to_json())
+        return
+    click.echo(f"{name}: removed; {file_size(removed.bytes)} are free")
+    for line in removed.stays:
+        click.echo(f"{name}: stays: {line}")
+
+
+def ask_or_end(question: str, *, err: bool) -> None:
+    """Go on only if the user says yes. Raises KdsweepError where nobody answers."""
+    try:
+        agreed = click.confirm(question, err=err)
+    except click.Abort:
+        click.echo("", err=True)
+        raise KdsweepError("nothing was removed: nobody answered; add --yes") from None
+    if not agreed:
+        raise KdsweepError("nothing was removed")

@@ -80,7 +80,11 @@ class ListedSweep:
 
 
 def list_sweeps(home: Home) -> list[ListedSweep]:
-    """Every sweep in this home, the last used first; broken ones too."""
+    """Every sweep in this home, the last used first; broken ones too.
+
+    Raises KdsweepError where home can't be read.
+    """
+    home.check_usable()
     artifacts = artifacts_of_sweeps(home)
     found: list[ListedSweep] = []
     for folder in _folders(home):

@@ -53,6 +53,7 @@ def stop(home: Home, name: str, *, patience_seconds: float, say: Say) -> Stopped
 
     Raises UnknownSweep, and KdsweepError where the driver can't be asked or hasn't stopped in time.
     """
+    home.check_usable()
     folder = home.sweep(name)
     holder = folder.holder() if name in _folders_of(home) else None
     if holder is None:

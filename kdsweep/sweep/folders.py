@@ -75,6 +75,8 @@ class Home:
             known = did_you_mean(name, names)
             if not known:
                 known = f"; there are {', '.join(names)}" if names else "; there are none yet"
+            if name in [root.name for root in self.sweeps.glob("*")]:
+                self.sweep(name).check_not_removed()
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
 
@@ -133,6 +135,13 @@ class SweepFolder:
     def exists(self) -> bool:
         """Whether the sweep was ever run."""
         return self.facts.exists()
+
+    def check_not_removed(self) -> None:
+        """Raise UnknownSweep where `kdsweep remove` has begun and not come to its end."""
+        if self.removing.exists():
+            raise UnknownSweep(
+                f"sweep {self.name!r} is half removed; kdsweep remove {self.name} removes the rest"
+            )
 
     def teacher_test_logits(self, number: int) -> Path:
         """What the teacher with this number in `sweep.json` put out for the test split."""

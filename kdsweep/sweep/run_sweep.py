@@ -62,6 +62,7 @@ def run_plan(
     observer = observer or Observer()
     startup_timer = startup_timer or StartupTimer()
     folder = home.sweep(plan.name)
+    folder.check_not_removed()
     if not fresh:
         plan = with_sweeps_rules(plan, folder)
     if not fresh and (report := _finished_report(plan, home)) is not None:
@@ -89,6 +90,7 @@ def run_plan(
     for note in checked.model_notes:
         observer.say(f"model: {note}")
     with folder.locked(), standing(home.root, folder.root, folder.lock_file):
+        folder.check_not_removed()
         try:
             if fresh and folder.exists():
                 archived = archive(home, folder)

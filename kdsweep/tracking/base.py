@@ -7,7 +7,7 @@ A call may also raise TrackingRefused; the caller then says so once and never re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -69,6 +69,29 @@ class RunUpdate:
     ended: int | None = None
 
 
+@dataclass(frozen=True)
+class KeptRuns:
+    """What a tracker has of a sweep, and would be removed with it.
+
+    versions: registered students, in words. folders: with the runs' files, where those are in home.
+    not_made_here: how many runs of this sweep's name stay, because another home made them.
+    by_hand: students that a user registered as other models. experiment: its name, where nothing
+    else is in it. needs_gc: whether the tracker keeps files until it is told to drop them.
+    """
+
+    runs: int
+    versions: tuple[str, ...] = ()
+    folders: tuple[Path, ...] = ()
+    not_made_here: int = 0
+    by_hand: tuple[str, ...] = ()
+    needs_gc: bool = False
+    experiment: str | None = None
+
+
+# Whether this home made the run of a trial: the trial's name, and the tracker's id of the run.
+MadeHere = Callable[[str, str], bool]
+
+
 class Tracker(Protocol):
     """Keeps the runs of one sweep: its own, one for each teacher, trial and run of confirm."""
 
@@ -97,6 +120,17 @@ class Tracker(Protocol):
 
     def rename_sweep(self, name: str) -> None:
         """Move all runs of this sweep to another name. Ends those that are running or paused."""
+
+    def find_kept(self, made_here: MadeHere | None) -> KeptRuns:
+        """What is kept of this sweep. Creates nothing. made_here: None if all is this home's."""
+
+    def remove_kept(
+        self, made_here: MadeHere | None, metric: str, say: Callable[[str], None]
+    ) -> None:
+        """Remove it, with the published students. A call that was cut short can be repeated.
+
+        metric: by which students are compared, as in `register_best`. say: told what else changed.
+        """
 
 
 class StudentStore(Protocol):

@@ -195,7 +195,12 @@ class MlflowConnection:
         return found
 
 
-def search_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+def search_runs(
+    client: MlflowClient,
+    experiment_id: str,
+    query: str,
+    view: int = ViewType.ACTIVE_ONLY,
+) -> list[Run]:
     """All runs that MLflow's search finds, page by page."""
     runs: list[Run] = []
     token = None
@@ -203,7 +208,7 @@ def search_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Ru
         page = client.search_runs(
             [experiment_id],
             filter_string=query,
-            run_view_type=ViewType.ACTIVE_ONLY,
+            run_view_type=view,
             max_results=1000,
             page_token=token,
         )

@@ -11,6 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterable
 
+NOTE = "mlflow.note.content"  # the tag that the UI shows as a description, as Markdown
 KEY_LENGTH = 250
 PARAM_LENGTH = 6000
 TAG_LENGTH = 5000

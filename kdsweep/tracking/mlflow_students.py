@@ -111,7 +111,7 @@ class MlflowStudents:
             if best is None:
                 return line
             line += f", instead of version {best.version} of {self._sweep_of(best)}"
-            before = _reached(best, metric)
+            before = value_of(best, metric)
             return line if before is None else f"{line} ({before:.4f})"
 
     def _why_it_stays(
@@ -120,7 +120,7 @@ class MlflowStudents:
         """Why the best version stays the best, or None where this run's student is better."""
         if best.run_id == self._connection.run_id(run):
             return f"({run.name}) is already 'best'"
-        reached = _reached(best, metric)
+        reached = value_of(best, metric)
         if reached is None or reached < value:
             return None
         return (
@@ -187,7 +187,8 @@ def _best_version(client: MlflowClient, model: str) -> ModelVersion | None:
         return None
 
 
-def _reached(version: ModelVersion, metric: str) -> float | None:
+def value_of(version: ModelVersion, metric: str) -> float | None:
+    """What the version's student reaches; None if nobody noted it."""
     value = version.tags.get(_value_tag(metric))
     return None if value is None else float(value)
 

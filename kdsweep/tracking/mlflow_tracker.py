@@ -7,7 +7,7 @@ sending something twice (a driver died between two writes) changes nothing.
 from __future__ import annotations
 
 import getpass
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from mlflow.exceptions import MlflowException
 
 from kdsweep.compare.records import COLORS
 from kdsweep.errors import TrackingRefused, first_few
-from kdsweep.tracking.base import RunKey, RunUpdate
+from kdsweep.tracking import mlflow_removal as removal
+from kdsweep.tracking.base import KeptRuns, MadeHere, RunKey, RunUpdate
 from kdsweep.tracking.mlflow_connection import (
     KnownRun,
     MlflowConnection,
@@ -26,6 +27,7 @@ from kdsweep.tracking.mlflow_connection import (
     shown_error,
 )
 from kdsweep.tracking.mlflow_names import (
+    NOTE,
     PARAM_LENGTH,
     TAG_LENGTH,
     accepted_name,
@@ -49,7 +51,6 @@ STATUS = {
 METRICS_PER_CALL = 800
 PARAMS_PER_CALL = 100
 TAGS_PER_CALL = 100
-NOTE = "mlflow.note.content"  # what the UI shows as a description, as Markdown
 
 
 class MlflowTracker:
@@ -103,6 +104,14 @@ class MlflowTracker:
                 if known.status in (RUNNING, PAUSED):
                     client.set_terminated(known.run_id, "KILLED")
         self._connection.runs = {}
+
+    def find_kept(self, made_here: MadeHere | None) -> KeptRuns:
+        return removal.find_kept(self._connection, made_here)
+
+    def remove_kept(
+        self, made_here: MadeHere | None, metric: str, say: Callable[[str], None]
+    ) -> None:
+        removal.remove_kept(self._connection, made_here, metric, say)
 
     def _find_or_create(self, client: MlflowClient, run: RunKey, started: int | None) -> KnownRun:
         tags = RunTags.of(run)

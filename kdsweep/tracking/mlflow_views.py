@@ -32,8 +32,15 @@ def save_views(client: MlflowClient, experiment_id: str, sweep: str, metric: str
             "updatedAt": 0,
             "state": json.dumps(state),
         }
-        tag = f"mlflow.sharedViewState.{_view_key(sweep, kind)}"
-        client.set_experiment_tag(experiment_id, tag, json.dumps(view))
+        client.set_experiment_tag(experiment_id, _view_tag(sweep, kind), json.dumps(view))
+
+
+def remove_views(client: MlflowClient, experiment_id: str, sweep: str) -> None:
+    """Remove both views from the experiment."""
+    tags = client.get_experiment(experiment_id).tags
+    for kind in ("table", "charts"):
+        if (tag := _view_tag(sweep, kind)) in tags:
+            client.delete_experiment_tag(experiment_id, tag)
 
 
 def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]:
@@ -65,6 +72,10 @@ def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]
 
 def _view_key(sweep: str, kind: str) -> str:
     return fingerprint("view", sweep, kind)
+
+
+def _view_tag(sweep: str, kind: str) -> str:
+    return f"mlflow.sharedViewState.{_view_key(sweep, kind)}"
 
 
 def _table(sweep: str, metric: str) -> View:

@@ -152,6 +152,14 @@ def test_a_home_without_sweeps_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_a_home_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for command in (["list"], ["stop", "x"], ["remove", "x"]):
+        done = CliRunner().invoke(main, [*command, "--home", str(tmp_path / "file")])
+        assert done.exit_code == 1
+        assert "is a file, not a folder" in done.stderr
+
+
 def test_a_hundred_sweeps_are_listed_within_seconds_and_without_torch(tmp_path: Path) -> None:
     home = Home(tmp_path)
     for number in range(100):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError, TrackingUnreachable
-from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
+from kdsweep.tracking.base import KeptRuns, MadeHere, RunKey, RunUpdate, Tracking
 
 
 class PlainFiles:
@@ -70,6 +71,16 @@ class PlainFiles:
     def rename_sweep(self, name: str) -> None:
         self._reach()
         self.folder.rename(self.folder.with_name(name))
+
+    def find_kept(self, made_here: MadeHere | None) -> KeptRuns:
+        self._reach()
+        return KeptRuns(len(self.runs()), folders=(self.folder,))
+
+    def remove_kept(
+        self, made_here: MadeHere | None, metric: str, say: Callable[[str], None]
+    ) -> None:
+        self._reach()
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- the students ----------------------------------------------------------------------------
 
