@@ -92,7 +92,7 @@ def test_nothing_but_the_push_is_sent(writer: Hub, student: Path) -> None:
 def test_a_name_that_is_taken_is_left_alone_unless_asked(writer: Hub, student: Path) -> None:
     writer.add_model("tester/mine", {"old.bin": "old", "README.md": "old"}, private=True)
     line = refused(student, "Tester/mine")
-    assert "tester/mine already exists on the Hub and has other files" in line
+    assert "tester/mine: it already exists on the Hub and has files" in line
     assert "--overwrite" in line
     assert list(writer.files("tester/mine")) == ["old.bin", "README.md"]
     done = pushed(student, "mine", overwrite=True)
@@ -113,7 +113,9 @@ def test_a_name_of_somebody_else_is_named_so(writer: Hub, student: Path) -> None
     writer.add_model("someone/theirs", {"a.txt": "a"})
     line = refused(student, "someone/theirs")
     assert "it exists and belongs to someone, not to you (tester)" in line
-    assert "tester/theirs or team/theirs" in line
+    assert line.endswith("choose a name of your own: tester/theirs, team/theirs")
+    writer.content.accounts[WRITER] = Account("tester", organizations=("team",), reads=("club",))
+    assert "you (tester) may only read in club" in refused(student, "club/mine")
     assert "would belong to nobody" in refused(student, "nobody/new")
     assert not writer.asked("POST")
 
@@ -176,9 +178,18 @@ COMMIT = "POST /api/models/tester/mine/commit"
         (lambda hub: hub.fail(UPLOAD, 400, times=1), "the Hub refused it (status 400)"),
         (lambda hub: hub.fail("preupload", 429, times=6), "properly now (status 429)"),
         (lambda hub: hub.fail(COMMIT, 200, body="<html>", times=1), "isn't the Hub"),
+        (lambda hub: hub.fail(COMMIT, 200, body="{}", times=1), "isn't the Hub"),
         (lambda hub: hub.fail("create", 404, body="<html>", times=1), "isn't the Hub (status 404)"),
     ],
-    ids=["commit 503", "commit dropped", "large file", "busy", "login page", "gateway"],
+    ids=[
+        "commit 503",
+        "commit dropped",
+        "large file",
+        "busy",
+        "login page",
+        "other fields",
+        "gateway",
+    ],
 )
 def test_a_broken_upload_publishes_nothing_and_the_same_again_succeeds(
     writer: Hub,

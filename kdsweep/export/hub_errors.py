@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+from json import JSONDecodeError
 
 from huggingface_hub import constants, get_token
 
@@ -16,9 +17,10 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 
 from kdsweep.errors import LONGEST_REASON, first_line
 
-# What the Hub's client raises: its own errors and the network's, and for broken answers, large
-# files and Xet's storage also these.
-ANY_HUB_ERROR = (HTTPError, OSError, RuntimeError, ValueError)
+# An answer that is no JSON, or has none of the fields that the Hub's client reads.
+NOT_OF_THE_HUB = (KeyError, TypeError, JSONDecodeError)
+# What the Hub's client raises: also for files that it sends in other threads, and for a bad card.
+ANY_HUB_ERROR = (HTTPError, OSError, RuntimeError, ValueError, *NOT_OF_THE_HUB)
 
 
 def log_in() -> str:
@@ -47,7 +49,7 @@ def in_plain_words(error: BaseException, repository: str) -> str:
             f"{constants.ENDPOINT} can't be reached, or the connection broke "
             f"({_without_token(first_line(error))}); check the network"
         )
-    if isinstance(error, ValueError) and "JSON" in type(error).__name__ + str(error):
+    if isinstance(error, NOT_OF_THE_HUB):
         return (
             f"what answers at {constants.ENDPOINT} isn't the Hub; check HF_ENDPOINT, or log in to "
             "your network"

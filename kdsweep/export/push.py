@@ -29,7 +29,7 @@ from huggingface_hub.utils.tqdm import (
 )
 
 from kdsweep import __version__
-from kdsweep.errors import LONGEST_REASON, KdsweepError, SettingsConflict
+from kdsweep.errors import LONGEST_REASON, KdsweepError, SettingsConflict, first_few
 from kdsweep.export.facts import Pushed
 from kdsweep.export.hub_errors import ANY_HUB_ERROR, in_plain_words, log_in
 from kdsweep.formatting import count, megabytes
@@ -63,8 +63,8 @@ class Target:
     @property
     def taken(self) -> SettingsConflict:
         return SettingsConflict(
-            f"{self.name} already exists on the Hub and has other files; choose another name, or "
-            "add --overwrite to replace all of its files in one commit"
+            f"--push-to {self.name}: it already exists on the Hub and has files; choose another "
+            "name, or add --overwrite to replace all of its files in one commit"
         )
 
 
@@ -149,21 +149,27 @@ def _owner(api: HfApi, name: str) -> str:
         raise KdsweepError(f"--push-to {name}: the token isn't one; {log_in()}")
     account = api.whoami()
     user = str(account["name"])
-    organizations = [str(one["name"]) for one in account.get("orgs", ())]
+    roles = {str(one["name"]): one.get("roleInOrg") for one in account.get("orgs", ())}
     role = account.get("auth", {}).get("accessToken", {}).get("role")
     if role == "read":
         raise KdsweepError(f"--push-to {name}: the token of {user} may only read; {log_in()}")
     owner, _, short = name.rpartition("/")
     if not owner:
         return user
-    for known in (user, *organizations):
+    for known in (user, *roles):
         if known.casefold() == owner.casefold():
+            if roles.get(known) == "read":
+                raise KdsweepError(
+                    f"--push-to {name}: you ({user}) may only read in {known}; ask its owners, or "
+                    f"choose {user}/{short}"
+                )
             return known
     # A fine-grained token may hide organizations: then the Hub decides.
     if role == "fineGrained":
         return owner
     exists = "exists and belongs to" if api.repo_exists(name) else "would belong to"
-    own = " or ".join(f"{one}/{short}" for one in (user, *organizations))
+    writable = [user, *(known for known, role in roles.items() if role != "read")]
+    own = first_few(f"{one}/{short}" for one in writable)
     raise KdsweepError(
         f"--push-to {name}: it {exists} {owner}, not to you ({user}); choose a name of your own: "
         f"{own}"
@@ -173,13 +179,13 @@ def _owner(api: HfApi, name: str) -> str:
 def _check_visibility(target: Target, found: ModelInfo) -> None:
     if found.private and target.is_public:
         raise SettingsConflict(
-            f"{target.name} is private on the Hub, and a push doesn't change that; leave --public "
-            "out, or change it in its settings there"
+            f"--push-to {target.name}: it is private on the Hub, and a push doesn't change that; "
+            "leave --public out, or change it in its settings there"
         )
     if not found.private and not target.is_public:
         raise SettingsConflict(
-            f"{target.name} is public on the Hub; add --public to publish there, or choose another "
-            "name"
+            f"--push-to {target.name}: it is public on the Hub; add --public to publish there, or "
+            "choose another name"
         )
 
 
@@ -241,10 +247,10 @@ def _talking_to_hub(repository: str, timeout: float, left: str) -> Iterator[HfAp
     verbosity = huggingface_hub.logging.get_verbosity()
     shows_bars = not are_progress_bars_disabled()
     uses_no_xet = constants.HF_HUB_DISABLE_XET
-    client_factory = _http._GLOBAL_CLIENT_FACTORY
+    others_factory = _http._GLOBAL_CLIENT_FACTORY
 
     def client_with_timeout() -> Any:
-        client = client_factory()
+        client = _http.default_client_factory()
         client.timeout = timeout
         return client
 
@@ -260,7 +266,7 @@ def _talking_to_hub(repository: str, timeout: float, left: str) -> Iterator[HfAp
         words = in_plain_words(error, repository)
         raise KdsweepError(f"--push-to {repository}: {words}; {left}") from error
     finally:
-        huggingface_hub.set_client_factory(client_factory)
+        huggingface_hub.set_client_factory(others_factory)
         constants.HF_HUB_DISABLE_XET = uses_no_xet
         huggingface_hub.logging.set_verbosity(verbosity)
         if shows_bars:

@@ -151,12 +151,13 @@ def xet_token(xet: str | None) -> Answer:
 
 def whoami(account: Account) -> Answer:
     token = {"displayName": "tests", "role": account.role}
+    roles = dict.fromkeys(account.organizations, "write") | dict.fromkeys(account.reads, "read")
     value = {
         "type": "user",
         "id": "1",
         "name": account.name,
         "fullname": account.name,
-        "orgs": [{"type": "org", "name": name} for name in account.organizations],
+        "orgs": [{"type": "org", "name": name, "roleInOrg": role} for name, role in roles.items()],
         "auth": {"type": "access_token", "accessToken": token},
     }
     return as_json(value)

@@ -25,11 +25,15 @@ def read_files(files: Files) -> dict[str, bytes]:
 
 @dataclass(frozen=True)
 class Account:
-    """Whose token it is, whether it may write, and to which gated repositories it has access."""
+    """Whose token it is, whether it may write, and to which gated repositories it has access.
+
+    organizations: where it may write too; reads: those where it may not.
+    """
 
     name: str
     role: str = "write"
     organizations: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
     access: frozenset[str] = frozenset()
     is_expired: bool = False
 
