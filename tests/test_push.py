@@ -177,8 +177,8 @@ COMMIT = "POST /api/models/tester/mine/commit"
         (lambda hub: hub.hang_up(COMMIT, times=1), "can't be reached, or the connection broke"),
         (lambda hub: hub.fail(UPLOAD, 400, times=1), "the Hub refused it (status 400)"),
         (lambda hub: hub.fail("preupload", 429, times=6), "properly now (status 429)"),
-        (lambda hub: hub.fail(COMMIT, 200, body="<html>", times=1), "isn't the Hub"),
-        (lambda hub: hub.fail(COMMIT, 200, body="{}", times=1), "isn't the Hub"),
+        (lambda hub: hub.fail(COMMIT, 200, body="<html>", times=1), "doesn't answer as the Hub"),
+        (lambda hub: hub.fail(COMMIT, 200, body="{}", times=1), "doesn't answer as the Hub"),
         (lambda hub: hub.fail("create", 404, body="<html>", times=1), "isn't the Hub (status 404)"),
     ],
     ids=[
@@ -269,3 +269,44 @@ def test_a_hub_that_is_away_or_silent_or_not_trusted_is_told_before_anything_is_
     assert f"HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it; {end}" in refused(
         student, "m"
     )
+
+
+# Every request of a push, by its place in the order.
+REQUESTS = ("whoami", "GET /api/models/", "create", "yaml", "preupload", "batch", UPLOAD, COMMIT)
+FAULTS = {
+    "503": {"status": 503},
+    "429": {"status": 429, "headers": {"Retry-After": "1"}},
+    "gateway": {"status": 404, "body": "<html>"},
+    "login page": {"status": 200, "body": "<html>"},
+    "foreign": {"status": 200, "body": "[]"},
+    "refused": {"status": 403, "body": "no"},
+    "nothing": {"status": None, "hang_up": True},
+    "cut": {"status": None, "drop_after": 3},
+    "damaged": {"status": None, "flip": True},
+    "silent": {"status": None, "delay": 0.4},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("request_of_it", REQUESTS)
+def test_every_fault_at_every_request_is_one_line_and_never_half_a_model(
+    writer: Hub, student: Path, monkeypatch: pytest.MonkeyPatch, request_of_it: str, fault: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
+    monkeypatch.setattr("kdsweep.export.push.UPLOAD_SECONDS", 0.2)
+    writer.fail(request_of_it, **FAULTS[fault])
+    try:
+        pushed(student, "mine")
+    except KdsweepError as error:
+        assert "\n" not in str(error)
+        assert len(str(error)) < 400
+        assert not re.search("hf_token|Error|Request ID|/api/", str(error)), str(error)
+    names = {"README.md", "model.safetensors"}
+    if ("models", "tester/mine") in writer.content.repositories:
+        assert set(writer.files("tester/mine")) - {".gitattributes"} in (set(), names)
+    writer.heal()
+    pushed(student, "mine")
+    assert set(writer.files("tester/mine")) - {".gitattributes"} == names
+    assert len(writer.repository("tester/mine").versions) == 2

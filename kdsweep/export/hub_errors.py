@@ -18,7 +18,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
 from kdsweep.errors import LONGEST_REASON, first_line
 
 # An answer that is no JSON, or has none of the fields that the Hub's client reads.
-NOT_OF_THE_HUB = (KeyError, TypeError, JSONDecodeError)
+NOT_OF_THE_HUB = (KeyError, TypeError, AttributeError, JSONDecodeError)
 # What the Hub's client raises: also for files that it sends in other threads, and for a bad card.
 ANY_HUB_ERROR = (HTTPError, OSError, RuntimeError, ValueError, *NOT_OF_THE_HUB)
 
@@ -51,8 +51,8 @@ def in_plain_words(error: BaseException, repository: str) -> str:
         )
     if isinstance(error, NOT_OF_THE_HUB):
         return (
-            f"what answers at {constants.ENDPOINT} isn't the Hub; check HF_ENDPOINT, or log in to "
-            "your network"
+            f"what answers at {constants.ENDPOINT} doesn't answer as the Hub does; try again, "
+            "check HF_ENDPOINT, or log in to your network"
         )
     return f"the upload failed: {_without_token(first_line(error))[:LONGEST_REASON]}"
 
@@ -80,7 +80,7 @@ def _refused(error: HfHubHTTPError, status: int, headers: dict[str, str], reposi
     if status == 412:
         return f"{repository} was changed by somebody meanwhile"
     if status == 429 or status >= 500:
-        return f"the Hub doesn't answer properly now (status {status})"
+        return f"the Hub doesn't answer properly now (status {status}); try again later"
     if status == 404 and not headers.get("X-Error-Code"):
         return f"what answers at {constants.ENDPOINT} isn't the Hub (status 404); check HF_ENDPOINT"
     reason = said or first_line(error)
