@@ -194,10 +194,10 @@ def model_sizes(space: SearchSpace, label_names: tuple[str, ...]) -> ModelSizes:
     teacher = next(iter(space.teachers()), None) or (
         space.teacher.every()[0] if isinstance(space.teacher, TeacherValues) else None
     )
-    source = teacher.source if teacher else None
+    source = teacher.loads_from if teacher else None
     students = [
         _parameters(
-            source if shape.model == "teacher" and source else shape.model,
+            source if shape.model == "teacher" and source else shape.loads_from,
             label_names,
             space.task.kind,
             shape,

@@ -129,23 +129,38 @@ def worker(
 
 @click.command()
 @plan_options
+@click.option(
+    "--fetch",
+    is_flag=True,
+    help="Bring the weights too, so that `run` needs no network.",
+)
 @home_option
 @json_option
 @one_line_errors
-def plan(options: PlanOptions, home: Path, as_json: bool) -> None:
+def plan(options: PlanOptions, fetch: bool, home: Path, as_json: bool) -> None:
     """Check SPACE, its data and its models; show what would run and what it would cost.
 
-    Trains nothing and writes nothing.
+    Trains nothing. Rows, configs and tokenizers that only the Hub has are brought to home.
 
     \b
     Example:
       kdsweep plan search_spaces/sst2.yaml --embedded
+      kdsweep plan search_spaces/sst2.yaml --fetch
     """
     loaded = options.load()
+    from kdsweep.sweep.folders import Home
+    from kdsweep.sweep.run_sweep import with_inputs, with_sweeps_rules
+    from kdsweep.terminal.progress import observing
+
+    place = Home(home)
+    with observing(stderr=True) as observer:
+        # A mistake in the data is reported before torch is imported.
+        ruled = with_sweeps_rules(loaded, place.sweep(loaded.name))
+        ready = with_inputs(ruled, place, observer, weights=fetch)
     from kdsweep.sweep.plan_facts import describe
     from kdsweep.terminal.plan import show_plan
 
-    facts = describe(loaded, home)
+    facts = describe(ready, home)
     if as_json:
         print_json(facts.to_json())
     else:

@@ -21,6 +21,8 @@ LARGEST_FILE = 1_000_000
 MOST_NODES = 50_000
 DEEPEST = 24
 LARGEST_NUMBER = 2**63 - 1
+# Keys whose value is a text even if it looks like a number: a commit may have digits alone.
+TEXT_KEYS = ("revision",)
 TOO_DEEP = f"is nested more than {DEEPEST} levels deep: that is no search space or sweep"
 
 Scalar = bool | int | float | str | None
@@ -294,7 +296,10 @@ class _Builder:
             if key in out:
                 raise SpaceError(*self.origin(key_node), f"key {key!r} is there twice")
             self.origins[(*path, key)] = self.origin(key_node)
-            out[key] = self.build(value_node, (*path, key))
+            if key in TEXT_KEYS and _looks_like_a_number(value_node):
+                out[key] = str(value_node.value)
+            else:
+                out[key] = self.build(value_node, (*path, key))
         return out
 
     def _scalar(self, node: ScalarNode) -> Scalar:
@@ -316,6 +321,10 @@ class _Builder:
         return str(node.value)
 
 
+def _looks_like_a_number(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and str(node.tag).endswith((":int", ":float"))
+
+
 # --- overrides ---
 
 
@@ -327,6 +336,8 @@ def split_assignment(text: str) -> Override:
     path = split_path(key.strip())
     if not equals or not all(path):
         raise SpaceError(file, None, "expected key.path=value, such as training.epochs=2")
+    if path[-1] in TEXT_KEYS and re.fullmatch(r"[\d.eE+-]+", value.strip()):
+        return Override(path, value.strip(), {(): Origin(file, None)})
     parsed, origins = parse_yaml(value, file, numbered=False)
     return Override(path, parsed, origins or {(): Origin(file, None)})
 

@@ -10,6 +10,8 @@ can still be read, and resumed with a space that leaves the divergence out or na
 
 from __future__ import annotations
 
+from typing import cast
+
 from kdsweep.config.loading import Plain
 from kdsweep.core.objective.divergences import DEFAULT
 from kdsweep.core.settings import RULES, TaskSettings
@@ -23,11 +25,12 @@ def is_read_as_default(kind: TaskKind, divergence: object) -> bool:
 
 
 def as_trained(identity: dict[str, Plain]) -> dict[str, Plain]:
-    """A sweep's identity without divergences that are the default of the task's kind.
+    """A sweep's identity without what trains the same: revisions, which mean commits that are
+    compared themselves, and divergences that are the default of the task's kind.
 
-    Two identities that differ in nothing else are the same sweep. Identities of kinds whose
-    default is the stored one are returned as they are.
+    Two identities that differ in nothing else are the same sweep.
     """
+    identity = cast(dict[str, Plain], _without_revisions(identity))
     space = identity.get("space")
     strategies = space.get("strategies") if isinstance(space, dict) else None
     if not isinstance(space, dict) or not isinstance(strategies, dict):
@@ -39,6 +42,14 @@ def as_trained(identity: dict[str, Plain]) -> dict[str, Plain]:
         return identity
     trained = {name: _without_default(strategy, kind) for name, strategy in strategies.items()}
     return identity | {"space": space | {"strategies": trained}}
+
+
+def _without_revisions(value: Plain) -> Plain:
+    if isinstance(value, list):
+        return [_without_revisions(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_revisions(one) for key, one in value.items() if key != "revision"}
 
 
 def _without_default(strategy: Plain, kind: TaskKind) -> Plain:

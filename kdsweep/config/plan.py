@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from kdsweep.config.older_spaces import with_stored_rules
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.space_loading import build_space, space_document
 from kdsweep.config.sweep import COSTS, SWEEP_KEYS, SweepConfig, sweep_document
+from kdsweep.core.hub.repository import Repository
 from kdsweep.core.strict_model import Name
 from kdsweep.errors import SpaceError, did_you_mean
 
@@ -52,6 +54,10 @@ class Plan:
         task = with_stored_rules(self.space.task, stored)
         resolved = self.resolved | {"task": task.model_dump(mode="json", exclude_none=True)}
         return replace(self, space=self.space.model_copy(update={"task": task}), resolved=resolved)
+
+    def with_commits(self, commits: Mapping[Repository, str]) -> Plan:
+        """This plan, its trials with these versions of what is on the Hub."""
+        return replace(self, space=self.space.with_commits(commits))
 
     @property
     def experiment(self) -> str:

@@ -17,7 +17,7 @@ from kdsweep.config.teacher_values import Teachers
 from kdsweep.config.values import VALUE_KEYS, Value
 from kdsweep.core.objective.divergences import DEFAULT
 from kdsweep.core.settings import TrainingSettings
-from kdsweep.core.strict_model import Strict, as_tuple
+from kdsweep.core.strict_model import Strict, Text, as_tuple
 
 # TrainingSettings and the learning rate, their fields values of the grammar.
 _training_fields: dict[str, Any] = dict.fromkeys(
@@ -30,6 +30,7 @@ class StudentValues(Strict):
     """StudentSettings, its fields values of the grammar."""
 
     model: Value
+    revision: Text | None = None
     layers: Value = None
     start: Value = "checkpoint"
     width: Value = None
@@ -87,6 +88,7 @@ class MaskedWordsValues(Strict):
     """MaskedWordsSettings, its fields values of the grammar."""
 
     model: Value
+    revision: Text | None = None
     share: Value = 0.4
     candidates: Value = 15
 
@@ -139,7 +141,7 @@ def values_of(section: Strict, prefix: str) -> dict[str, Value]:
     """The values that a section gives, by their dotted names."""
     values: dict[str, Value] = {}
     for name, value in given_fields(section).items():
-        if name == "trust_remote_code":
+        if name in ("trust_remote_code", "revision"):
             continue
         if isinstance(value, HiddenValues | AttentionValues | CosineValues | MaskedWordsValues):
             values |= values_of(value, f"{prefix}{name}.")

@@ -7,10 +7,9 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from kdsweep.core.augment_settings import AugmentSettings, MaskedWordsSettings
 from kdsweep.core.distill_settings import AttentionTerm, CosineTerm, DistillSettings, HiddenTerm
 from kdsweep.core.settings import (
-    AugmentSettings,
-    MaskedWordsSettings,
     StudentSettings,
     TeacherSettings,
     TrainingSettings,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from kdsweep.config.extremes import extremes, numbers_in, plain_values
 from kdsweep.config.loading import Plain, Scalar
@@ -34,12 +34,14 @@ from kdsweep.config.section_values import (
 from kdsweep.config.setting_types import is_whole
 from kdsweep.config.teacher_values import Teachers, TeacherValues, as_teachers
 from kdsweep.config.values import Value
+from kdsweep.core.augment_settings import AugmentSettings, MaskedWordsSettings
+from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.distill_settings import DistillSettings
+from kdsweep.core.hub.repository import Repository
 from kdsweep.core.objective.divergences import DIVERGENCES
 from kdsweep.core.plugins import DIVERGENCES_GROUP, METRICS_GROUP, plugin_package
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.settings import (
-    AugmentSettings,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
@@ -49,6 +51,7 @@ from kdsweep.core.settings import (
 from kdsweep.core.strict_model import Name, Strict
 from kdsweep.errors import did_you_mean
 
+OnHub = TypeVar("OnHub", TeacherSettings, StudentSettings, MaskedWordsSettings)
 SCHEDULED = ("alpha", "temperature", "learning_rate")
 
 
@@ -62,6 +65,8 @@ class SearchSpace(Strict):
     training: TrainingValues = TrainingValues()
     strategies: Annotated[dict[Name, Strategy], Field(min_length=1)]
     embedded: bool = Field(default=False, exclude=True)
+    # The version of each repository of the Hub that trials have in their settings.
+    _commits: Mapping[Repository, str] = PrivateAttr(default={})
 
     # --- what a strategy asks its trials for ---
 
@@ -121,7 +126,6 @@ class SearchSpace(Strict):
     def trial(self, strategy: str, settled: Mapping[str, Plain], seed: int) -> TrialSettings:
         """One trial of the strategy from its settled values, by dotted names."""
         student = nested(settled, "student.")
-        augment = nested(settled, "augment.")
         training = {
             name: value for name, value in settled.items() if name in TrainingSettings.model_fields
         }
@@ -135,22 +139,39 @@ class SearchSpace(Strict):
         teachers = []
         if needs_teacher:
             teachers = [
-                teacher.settled(nested(settled, prefix))
+                self.at_commit(teacher.settled(nested(settled, prefix)))
                 for prefix, teacher in self._named_teachers(strategy)
             ]
         return TrialSettings(
             task=self.task,
             teacher=teachers[0] if teachers else None,
             further_teachers=tuple(teachers[1:]),
-            student=StudentSettings(**student, trust_remote_code=self.student.trust_remote_code),
+            student=self.at_commit(
+                StudentSettings(
+                    **student,
+                    revision=self._revision_of(student["model"]),
+                    trust_remote_code=self.student.trust_remote_code,
+                )
+            ),
             training=TrainingSettings.model_validate(training),
             seed=seed,
             alpha=schedules["alpha"],
             temperature=schedules["temperature"],
             learning_rate=schedules["learning_rate"],
             distill=distill,
-            augment=AugmentSettings.model_validate(augment) if augment else None,
+            augment=self._views(strategy, nested(settled, "augment.")),
         )
+
+    def _views(self, strategy: str, settled: dict[str, Plain]) -> AugmentSettings | None:
+        """The trial's views, with the version of the masked language model."""
+        if not settled:
+            return None
+        views = AugmentSettings.model_validate(settled)
+        own = self.strategies[strategy].augment
+        if views.masked_lm is None or own is None or own.masked_lm is None:
+            return views
+        words = views.masked_lm.model_copy(update={"revision": own.masked_lm.revision})
+        return views.model_copy(update={"masked_lm": self.at_commit(words)})
 
     def first_trials(self, strategy: str) -> list[dict[str, Scalar]]:
         """The parameters of each `start_with` entry; the sampler chooses those that are left."""
@@ -203,7 +224,9 @@ class SearchSpace(Strict):
         first = [teachers[0] for teachers in listed if teachers]
         further = [teacher for teachers in listed for teacher in teachers[1:]]
         every = {
-            one.model_dump_json(): one for teacher in first + further for one in teacher.every()
+            one.model_dump_json(): self.at_commit(one)
+            for teacher in first + further
+            for one in teacher.every()
         }
         return list(every.values())
 
@@ -257,14 +280,19 @@ class SearchSpace(Strict):
                 shape = StudentSettings.model_validate(
                     {
                         "model": model,
+                        "revision": self._revision_of(model),
                         "layers": layers,
                         "start": start,
                         "width": width,
                         "trust_remote_code": student.trust_remote_code,
                     }
                 )
-                found.setdefault(shape.model_dump_json(), shape)
+                found.setdefault(shape.model_dump_json(), self.at_commit(shape))
         return list(found.values())
+
+    def _revision_of(self, model: str) -> str | None:
+        """The student's `revision`, which `model: teacher` has none of."""
+        return None if model == "teacher" else self.student.revision
 
     def most_views(self, strategy: str) -> int:
         """How many views of a row the strategy's trials can have at most."""
@@ -274,6 +302,62 @@ class SearchSpace(Strict):
         if not self.may_be_taught(strategy) and not augment.may_augment_finetuning:
             return 0
         return round(max(numbers_in(augment.views)))
+
+    # --- versions of what is on the Hub ---
+
+    def repositories(self) -> list[Repository]:
+        """Each repository of the Hub that a trial can need, with the revision that the space names.
+
+        What is a file or a folder on this machine is none. Asked of a space without commits.
+        """
+        models = [(one.source, one.revision) for one in self.teachers()]
+        models += [(one.model, one.revision) for one in self.students() if one.model != "teacher"]
+        models += [(one.model, one.revision) for one in self.masked_lms()]
+        rows = [(self.task.dataset, self.task.revision)]
+        if (more := self.task.unlabelled) is not None:
+            rows.append((more.dataset, more.revision))
+        found = [Repository("dataset", str(name), at) for name, at in rows if may_be_on_hub(name)]
+        found += [Repository("model", name, at) for name, at in models if may_be_on_hub(name)]
+        return list(dict.fromkeys(found))
+
+    def with_commits(self, commits: Mapping[Repository, str]) -> SearchSpace:
+        """The space, its trials with these commits in place of the revisions that it names."""
+        task = self.task
+        if isinstance(task.dataset, str):
+            at = commits.get(Repository("dataset", task.dataset, task.revision), task.revision)
+            task = task.model_copy(update={"revision": at})
+        if (more := task.unlabelled) is not None:
+            at = commits.get(Repository("dataset", more.dataset, more.revision), more.revision)
+            more = more.model_copy(update={"revision": at})
+            task = task.model_copy(update={"unlabelled": more})
+        pinned = self.model_copy(update={"task": task})
+        pinned._commits = dict(commits)
+        return pinned
+
+    @property
+    def commits(self) -> Mapping[Repository, str]:
+        """The commit of each repository, by the revision that the space names."""
+        return self._commits
+
+    def at_commit(self, model: OnHub) -> OnHub:
+        """The settings of a model with its commit, where the space has commits."""
+        name = model.source if isinstance(model, TeacherSettings) else model.model
+        commit = self._commits.get(Repository("model", name, model.revision))
+        return model if commit is None else model.model_copy(update={"revision": commit})
+
+    def masked_lms(self, strategy: str | None = None) -> list[MaskedWordsSettings]:
+        """The masked language models that replace words in the strategy, or in any."""
+        found: dict[str, MaskedWordsSettings] = {}
+        for name in self.strategies if strategy is None else [strategy]:
+            augment = self.strategies[name].augment
+            if augment is None or (words := augment.masked_lm) is None:
+                continue
+            for _, model in plain_values(words.model):
+                one = MaskedWordsSettings(model=str(model), revision=words.revision)
+                found.setdefault(one.loads_from, self.at_commit(one))
+        return list(found.values())
+
+    # --- written out ---
 
     def resolved(self, data: Mapping[str, Plain]) -> dict[str, Plain]:
         """The space written out: it loads to the same trials wherever the file is.

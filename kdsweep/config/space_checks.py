@@ -24,8 +24,9 @@ from kdsweep.config.parameters import NotAdmitted, parameters
 from kdsweep.config.section_values import given_fields, values_of
 from kdsweep.config.setting_types import is_whole, setting_named
 from kdsweep.config.space import SearchSpace
-from kdsweep.config.teacher_values import TeacherValues, every_settled
+from kdsweep.config.teacher_values import TeacherValues, as_teachers, every_settled
 from kdsweep.config.values import AnyOf, Range, Value
+from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.distill_settings import BOUNDS, STATES_OF_FOLDS, outside_bounds
 from kdsweep.core.schedules import parse_schedule
 
@@ -46,6 +47,7 @@ def check_space(space: SearchSpace, document: Document) -> None:
             ("student", "width"),
             "student.width: needs 'start: scratch': weights of another width can't be kept",
         )
+    _check_revisions(space, document)
     if space.teacher is not None:
         _check_each_teacher(document, ("teacher",), space.teacher)
     for name in space.strategies:
@@ -87,6 +89,29 @@ def _check_strategy(space: SearchSpace, document: Document, name: str) -> None:
             raise document.error(
                 (*here, "start_with", i), f"strategies.{name}.start_with: {error}"
             ) from error
+
+
+def _check_revisions(space: SearchSpace, document: Document) -> None:
+    """A revision is of one repository on the Hub."""
+    if document.is_stored:
+        return
+    named: list[tuple[KeyPath, object, str | None]] = [
+        (("task",), space.task.dataset, space.task.revision),
+        (("student",), space.student.model, space.student.revision),
+    ]
+    if (more := space.task.unlabelled) is not None:
+        named.append((("task", "unlabelled"), more.dataset, more.revision))
+    for i, teacher in enumerate(as_teachers(space.teacher)):
+        path: KeyPath = ("teacher", i) if isinstance(space.teacher, tuple) else ("teacher",)
+        named.append((path, teacher.model or teacher.checkpoint, teacher.revision))
+    for path, source, revision in named:
+        if revision is None or may_be_on_hub(source):
+            continue
+        what = "several" if not isinstance(source, str) else repr(source)
+        raise document.error(
+            (*path, "revision"),
+            f"{dotted(path)}.revision: is for one name on the Hub, not for {what}; leave it out",
+        )
 
 
 def _is_short_form(document: Document, strategy: str) -> bool:

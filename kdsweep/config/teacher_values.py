@@ -15,6 +15,14 @@ from kdsweep.config.values import AnyOf, Choices, Range, Value
 from kdsweep.core.settings import TeacherSettings, TeacherTraining
 from kdsweep.core.strict_model import Strict, Text, added_later, as_tuple
 
+TEACHER_CONSTANTS = (
+    "checkpoint",
+    "revision",
+    "labels",
+    "trust_remote_code",
+    "training",
+    "seeds",
+)
 TEACHER_VALUES = ("model", "epoch", "folds", "weight")
 
 
@@ -27,6 +35,7 @@ class TeacherValues(Strict):
 
     model: Value = None
     checkpoint: Text | None = None
+    revision: Text | None = added_later(None)
     labels: Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Field(min_length=2)] | None = (
         None
     )
@@ -49,10 +58,7 @@ class TeacherValues(Strict):
 
     def settled(self, values: Mapping[str, Plain]) -> TeacherSettings:
         """The teacher with `values` in place of its own."""
-        plain = {
-            name: getattr(self, name)
-            for name in ("checkpoint", "labels", "trust_remote_code", "training", "seeds")
-        }
+        plain = {name: getattr(self, name) for name in TEACHER_CONSTANTS}
         return TeacherSettings.model_validate({**plain, **values})
 
     def every(self) -> list[TeacherSettings]:

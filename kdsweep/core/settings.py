@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
 
+from kdsweep.core.augment_settings import AugmentSettings
 from kdsweep.core.distill_settings import DistillSettings, bounded_schedule
+from kdsweep.core.hub.repository import at_revision
 from kdsweep.core.objective.divergences import DEFAULT
 from kdsweep.core.schedules import Constant, Number
 from kdsweep.core.strict_model import (
@@ -230,11 +232,13 @@ class TeacherSettings(Strict):
     epoch: take the teacher after this many epochs of fine-tuning, instead of at its best
     evaluation. seeds: how many to fine-tune; the best on validation is kept. folds: how many
     further teachers label train, each the rows that it was not trained on. weight: relative to
-    other teachers; no part of what the teacher is.
+    other teachers; no part of what the teacher is. revision: of a model or checkpoint on the Hub;
+    a sweep's trials have its commit there.
     """
 
     model: Text | None = None
     checkpoint: Text | None = None
+    revision: Text | None = added_later(None)
     labels: LabelNames | None = None
     trust_remote_code: bool = False
     training: TeacherTraining = TeacherTraining()
@@ -269,8 +273,13 @@ class TeacherSettings(Strict):
 
     @property
     def source(self) -> str:
-        """Where its weights come from."""
+        """The name of what it is made from."""
         return self.model or self.checkpoint or ""
+
+    @property
+    def loads_from(self) -> str:
+        """Where its weights come from, with the version of a model on the Hub."""
+        return at_revision(self.source, self.revision)
 
     @property
     def words(self) -> str:
@@ -295,10 +304,11 @@ class StudentSettings(Strict):
 
     layers: how many to keep, evenly spaced, or which ones, from 0. start: `checkpoint` starts from
     the model's weights, `scratch` from random ones in its shape. width: of the hidden states; only
-    from scratch.
+    from scratch. revision: of a model on the Hub; a sweep's trials have its commit there.
     """
 
     model: Text
+    revision: Text | None = added_later(None)
     layers: Annotated[int, Field(ge=1)] | LayerNumbers | None = None
     start: Literal["checkpoint", "scratch"] = added_later("checkpoint")
     width: Annotated[int, Field(ge=1)] | None = added_later(None)
@@ -309,6 +319,11 @@ class StudentSettings(Strict):
         if self.width is not None and self.start != "scratch":
             raise ValueError("width needs 'start: scratch': weights of another width can't be kept")
         return self
+
+    @property
+    def loads_from(self) -> str:
+        """Where its weights come from, with the version of a model on the Hub."""
+        return at_revision(self.model, self.revision)
 
     @property
     def shape(self) -> str:
@@ -323,36 +338,6 @@ class StudentSettings(Strict):
         if self.start == "scratch":
             parts.append("from scratch")
         return "".join(f", {part}" for part in parts)
-
-
-Share = Annotated[Number, Field(ge=0, le=1)]
-
-
-class MaskedWordsSettings(Strict):
-    """Words are replaced by what a masked language model would put there.
-
-    It is sampled from its likeliest whole words, `candidates` of them.
-    """
-
-    model: Text
-    share: Share = 0.4
-    candidates: Annotated[int, Field(ge=1)] = 15
-
-
-class AugmentSettings(Strict):
-    """Copies of the rows of train with other words, `views` of each, which the teacher labels.
-
-    `kdsweep.core.augmentation.word_edits` explains the shares. in_finetuning: if no teacher
-    teaches, the copies have the label of their row instead of being left out.
-    """
-
-    views: Annotated[int, Field(ge=0)]
-    mask: Share = 0.0
-    ngram: Share = 0.0
-    swap: Share = 0.0
-    masked_lm: Annotated[MaskedWordsSettings | None, short_for("model")] = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    in_finetuning: bool = False
 
 
 class TrialSettings(Strict):

@@ -9,6 +9,7 @@ from pathlib import Path
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say
 from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.timing import Stopwatch
@@ -64,6 +65,17 @@ def _train(
     folder.claim(settings)
     if folder.is_over:
         return (yield from finished_trial(folder))
+    with looking_in(hub_cache(cache)):
+        return (yield from _run(settings, folder, cache, callbacks, stopwatch))
+
+
+def _run(
+    settings: TrialSettings,
+    folder: TrialFolder,
+    cache: Path,
+    callbacks: Callbacks,
+    stopwatch: Stopwatch,
+) -> Generator[Evaluation, None, TrialResult]:
     task, on_step, say = settings.task, callbacks.on_step, callbacks.say
     data = load_task(task, cache, say=say)
     # Before the teachers, because other rows would ask for other ones.

@@ -15,13 +15,10 @@ from kdsweep.core.data.folders import (
     files_of_splits,
     is_saved_dataset,
 )
+from kdsweep.core.data.hub_dataset import open_dataset
 from kdsweep.core.data.raw_table import RawTable
 from kdsweep.core.data.readers import load_saved
-from kdsweep.core.data.sources import (
-    local_path,
-    looks_like_a_path,
-    reading_hub,
-)
+from kdsweep.core.data.sources import local_path, looks_like_a_path
 from kdsweep.core.data.table_files import read_table
 from kdsweep.errors import DataError, did_you_mean
 
@@ -120,18 +117,18 @@ def _rows(table: RawTable) -> int:
 
 
 def _read_hub(name: str, subset: str | None) -> dict[str, Table]:
-    missing = (
-        f"{name}: there is no such file or folder here, and no dataset of that name on the Hub"
-    )
-    with reading_hub("the dataset", name, missing):
-        import datasets
-
-        try:
-            found = datasets.load_dataset(name, subset)
-        except ValueError as error:
-            hint = "; name one with --subset" if subset is None else ""
-            raise DataError(f"{name}: {' '.join(str(error).split())[:300]}{hint}") from error
-    return {str(split): _from_dataset(rows) for split, rows in found.items()}
+    try:
+        return open_dataset(
+            name,
+            subset,
+            None,
+            lambda found: {str(split): _from_dataset(rows) for split, rows in found.items()},
+        )
+    except DataError as error:
+        # There is no task yet whose keys a message could name.
+        message = str(error).replace("in task.subset", "with --subset")
+        message = message.replace("task.dataset: ", "").replace("task.subset", "--subset")
+        raise type(error)(message if name in message else f"{name}: {message}") from error
 
 
 def _from_dataset(dataset: datasets.Dataset) -> Table:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep import __version__
+from kdsweep.core.hub.repository import at_revision
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
 from kdsweep.errors import first_few, without_password
 from kdsweep.export.facts import ExportFacts
@@ -222,7 +223,7 @@ def _dataset_words(task: TaskSettings) -> str:
 
 
 def _models(settings: TrialSettings) -> str:
-    student = short_name(base_model(settings))
+    student = at_revision(short_name(base_model(settings)), settings.student.revision)
     if settings.student.model == "teacher":
         student += " (the fine-tuned teacher's weights)"
     rows: list[Row] = [("student", student + settings.student.shape)]
@@ -243,7 +244,8 @@ def _teacher_words(teacher: TeacherSettings, several: bool) -> str:
         )
     chosen = teacher.words.removeprefix(teacher.source)
     weight = f", weight {teacher.weight:g}" if several else ""
-    return f"{short_name(teacher.source)}, {tuned}{chosen}{weight}"
+    source = at_revision(short_name(teacher.source), teacher.revision)
+    return f"{source}, {tuned}{chosen}{weight}"
 
 
 def _settings(settings: TrialSettings) -> str:

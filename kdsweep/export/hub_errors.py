@@ -15,12 +15,13 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]
     OfflineModeIsEnabled,
 )
 
+from kdsweep.core.hub.client import HubFault
 from kdsweep.errors import LONGEST_REASON, first_line
 
 # An answer that is no JSON, or has none of the fields that the Hub's client reads.
 NOT_OF_THE_HUB = (KeyError, TypeError, AttributeError, JSONDecodeError)
 # What the Hub's client raises: also for files that it sends in other threads, and for a bad card.
-ANY_HUB_ERROR = (HTTPError, OSError, RuntimeError, ValueError, *NOT_OF_THE_HUB)
+ANY_HUB_ERROR = (HTTPError, HubFault, OSError, RuntimeError, ValueError, *NOT_OF_THE_HUB)
 
 
 def log_in() -> str:
@@ -34,6 +35,8 @@ def log_in() -> str:
 def in_plain_words(error: BaseException, repository: str) -> str:
     """What happened and what to do, without a token. `repository`: what was to be written."""
     error = _cause(error)
+    if isinstance(error, HubFault):
+        return f"the Hub ({constants.ENDPOINT}) {error}"
     response = getattr(error, "response", None)
     if isinstance(error, HfHubHTTPError) and response is not None:
         return _refused(error, response.status_code, response.headers, repository)
@@ -58,7 +61,9 @@ def in_plain_words(error: BaseException, repository: str) -> str:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Upload threads wrap the error of a file."""
+    """Upload threads wrap the error of a file, and the client the network's."""
+    if isinstance(error, HubFault) and isinstance(error.__cause__, HTTPError):
+        return error.__cause__
     while type(error) is RuntimeError and error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -212,11 +212,15 @@ class SlotUse(_Part):
 
 
 class Reproduction(_Part):
-    """How to run the sweep again: the command, versions of packages, hashes of sweep and data."""
+    """How to run the sweep again: the command, versions of packages, hashes of sweep and data.
+
+    commits: of what it has from the Hub, by the path of its page there.
+    """
 
     command: str
     versions: dict[str, str]
     hashes: dict[str, str | dict[str, str] | None]
+    commits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
 
 
 def _winner_from_json(data: object) -> object:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from kdsweep.config import Plan, SearchSpace, trials_of
-from kdsweep.config.extremes import numbers_in, plain_values
+from kdsweep.config.extremes import numbers_in
 from kdsweep.config.parameters import count_points
 from kdsweep.config.setting_types import is_whole
 from kdsweep.core.augmentation.masked_lm import ROWS_PER_BATCH, MaskedWords
@@ -243,7 +243,7 @@ def _teacher_seconds(planned: PlannedModel, space: SearchSpace, measured: Measur
     seconds = 0.0
     runs: dict[str, TeacherSettings] = {}
     for one in space.teachers():
-        if one.source != planned.source:
+        if one.loads_from != planned.source:
             continue
         seconds += rows * forward * (1 if one.folds is None else 2)
         shared = one.model_copy(update={"epoch": None if one.epoch is None else 1})
@@ -251,7 +251,7 @@ def _teacher_seconds(planned: PlannedModel, space: SearchSpace, measured: Measur
         if (one.epoch or 0) > (longest.epoch or 0):
             runs[shared.model_dump_json()] = one
     # A finished checkpoint isn't trained.
-    if planned.source not in {one.model for one in runs.values()}:
+    if all(one.model is None for one in runs.values()):
         return seconds
     for one in runs.values():
         own = one.training
@@ -368,9 +368,8 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
     draws = [random.Random(int(i)) for i in numbers]
     chosen = [choose_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
     slowest = 0.0
-    sources = dict.fromkeys(str(source) for _, source in plain_values(augment.masked_lm.model))
-    for source in sources:
-        model, tokenizer = describe_masked_lm(source)
+    for words in space.masked_lms(strategy):
+        model, tokenizer = describe_masked_lm(words.loads_from)
         if model.device.type == "meta":
             model = type(model)(model.config).eval()
         masked_words = MaskedWords(model, tokenizer, 1)

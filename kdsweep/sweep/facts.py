@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config.loading import Plain
+from kdsweep.core.hub.repository import Repository
 from kdsweep.sweep.pins import Pins
 
 
@@ -26,6 +28,7 @@ class SweepFacts:
     trial`, as earlier versions did, its own student when it ends.
     mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
     plugins: metric or divergence -> the installed package that adds it, and its version.
+    commits: of each repository of the Hub; None if an earlier version started the sweep.
     unknown: keys that a newer version wrote; they are kept.
     """
 
@@ -42,6 +45,7 @@ class SweepFacts:
     latency: Literal["once", "each trial"] = "each trial"
     mended: tuple[str, ...] = ()
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    commits: Mapping[Repository, str] | None = None
     unknown: dict[str, Plain] = field(default_factory=dict)
 
     @property
@@ -52,7 +56,13 @@ class SweepFacts:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:
         """What `to_json` wrote, in this version or another one."""
-        names = {one.name for one in fields(cls)} - {"teachers", "plugins", "pins", "unknown"}
+        names = {one.name for one in fields(cls)} - {
+            "teachers",
+            "plugins",
+            "pins",
+            "commits",
+            "unknown",
+        }
         known = {name: value for name, value in found.items() if name in names}
         # The first versions kept one teacher alone.
         first = [found["teacher"]] if found.get("teacher") is not None else []
@@ -62,12 +72,19 @@ class SweepFacts:
             known["teachers_found"] = tuple(found["teachers_found"])
         pins = Pins.from_json(found.get("pins", {}), found.get("data") or {})
         plugins = {name: (package, at) for name, (package, at) in found.get("plugins", {}).items()}
-        unknown = {
-            name: value
-            for name, value in found.items()
-            if name not in names and name not in ("data", "teacher", "teachers", "plugins", "pins")
-        }
-        return cls(**known, teachers=tuple(teachers), pins=pins, plugins=plugins, unknown=unknown)
+        commits: dict[Repository, str] | None = None
+        if "commits" in found:
+            commits = {Repository(**one["of"]): one["commit"] for one in found["commits"]}
+        read = {*names, "data", "teacher", "teachers", "plugins", "pins", "commits"}
+        unknown = {name: value for name, value in found.items() if name not in read}
+        return cls(
+            **known,
+            teachers=tuple(teachers),
+            pins=pins,
+            plugins=plugins,
+            commits=commits,
+            unknown=unknown,
+        )
 
     def to_json(self) -> dict[str, object]:
         """As `sweep.json` holds it; what isn't known yet is left out."""
@@ -87,6 +104,11 @@ class SweepFacts:
             values["mended"] = list(self.mended)
         if self.pins.label_names is not None:
             values["pins"] = self.pins.to_json()
+        if self.commits is not None:
+            values["commits"] = [
+                {"of": asdict(repository), "commit": commit}
+                for repository, commit in self.commits.items()
+            ]
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from kdsweep import __version__
 from kdsweep.config import SearchSpace
-from kdsweep.config.extremes import plain_values
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
+from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.core.models.model_files import model_files, model_stamps
 from kdsweep.core.settings import TaskSettings, TrialSettings
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict, first_few
@@ -114,7 +114,8 @@ def changed_inputs(home: Home, folder: SweepFolder, task: TaskSettings) -> str |
     """
     facts = folder.read_facts()
     try:
-        rows = changed_rows(facts.pins, task, home.cache, ran_with=facts.kdsweep)
+        with snapshots_only(hub_cache(home.cache)):
+            rows = changed_rows(facts.pins, task, home.cache, ran_with=facts.kdsweep)
     except HubUnreachable:
         rows = ()
     except DataError as error:
@@ -207,13 +208,12 @@ def _changed_files(source: str, pin: ModelPin) -> list[str]:
 
 def models_of_space(space: SearchSpace) -> dict[str, bool]:
     """Every model that a trial's numbers can rest on, and whether its own code may run."""
-    found = {one.source: one.trust_remote_code for one in space.teachers()}
+    found = {one.loads_from: one.trust_remote_code for one in space.teachers()}
     for student in space.students():
-        found[student.model] = found.get(student.model, False) or student.trust_remote_code
-    for strategy in space.strategies.values():
-        if strategy.augment is not None and strategy.augment.masked_lm is not None:
-            models = strategy.augment.masked_lm.model
-            found |= {str(one): False for _, one in plain_values(models) if str(one) not in found}
+        source = student.loads_from
+        found[source] = found.get(source, False) or student.trust_remote_code
+    for words in space.masked_lms():
+        found.setdefault(words.loads_from, False)
     # The student's layers are those of a teacher, which is in the list itself.
     found.pop("teacher", None)
     return found
@@ -221,7 +221,7 @@ def models_of_space(space: SearchSpace) -> dict[str, bool]:
 
 def models_of_trial(settings: TrialSettings) -> set[str]:
     """The same for one trial, which has settled values."""
-    found = {one.source for one in settings.teachers} | {settings.student.model}
+    found = {one.loads_from for one in settings.teachers} | {settings.student.loads_from}
     if settings.augment is not None and settings.augment.masked_lm is not None:
-        found.add(settings.augment.masked_lm.model)
+        found.add(settings.augment.masked_lm.loads_from)
     return found

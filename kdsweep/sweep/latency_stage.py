@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from kdsweep.config.student_shapes import shapes_of_students
 from kdsweep.core.evaluation.latency_figures import Device, MeasuredShapes, ModelShape
 from kdsweep.core.files import write_atomically
+from kdsweep.core.hub.repository import shown
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError
 from kdsweep.formatting import count, milliseconds
@@ -139,7 +140,7 @@ class LatencyStage:
         self._file.add(measured.found, again=job.again)
         for shape, reason in measured.unmeasured:
             self._unmeasured.add(shape)
-            say(f"latency: {shape.model} can't be measured before its trials: {reason}")
+            say(f"latency: {shown(shape.model)} can't be measured before its trials: {reason}")
         if measured.found:
             figures = ", ".join(milliseconds(one.first.latency_ms) for one in measured.found)
             again = " again" if job.again else ""

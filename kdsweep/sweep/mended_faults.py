@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from kdsweep.config import SearchSpace
 from kdsweep.config.extremes import numbers_in, plain_values
 from kdsweep.config.section_values import values_of
+from kdsweep.core.hub.repository import shown
 from kdsweep.core.objective.divergences import divergence_named
 from kdsweep.core.tasks import MULTI_LABEL
 from kdsweep.errors import SettingsConflict
@@ -51,7 +52,7 @@ def _wrongly_padded(sweep: EarlierSweep) -> str | None:
     for planned in (*sweep.checked.teachers, *sweep.checked.students):
         padding = planned.input_format.padding
         if padding is not None and padding.is_mended:
-            return planned.source
+            return shown(planned.source)
     return None
 
 

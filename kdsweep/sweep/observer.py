@@ -17,8 +17,11 @@ class Observer:
     def step(self, name: str, step: int, total_steps: int) -> None:
         """A running trial (or the teacher) has done `step` of its optimizer steps."""
 
+    def fetching(self, what: str, done: int, size: int) -> None:
+        """A download of `what` has `done` of its bytes. It may be told from any thread."""
+
     def over(self, name: str) -> None:
-        """This trial (or the teacher) doesn't run any more."""
+        """This trial (or the teacher, or a download) doesn't run any more."""
 
     def progress(
         self,

@@ -10,8 +10,10 @@ from kdsweep import __version__, metric_names
 from kdsweep.config import Plan
 from kdsweep.config.loading import Plain
 from kdsweep.core.files import write_atomically
+from kdsweep.core.hub.repository import Repository
 from kdsweep.errors import without_password
 from kdsweep.sweep.budget import SweepClock
+from kdsweep.sweep.commits import named
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.mended_faults import mended_now
@@ -85,6 +87,7 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
         latency="once",
         mended=mended_now(folder, ()),
         plugins=plugins,
+        commits=_kept(plan),
     )
     if folder.exists():
         before = folder.read_facts()
@@ -96,9 +99,15 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
             sweep=facts.sweep,
             mended=mended_now(folder, before.mended),
             plugins=facts.plugins,
+            commits=None if before.commits is None else {**before.commits, **_kept(plan)},
             tracked=False,
         )
     folder.write_facts(facts)
+
+
+def _kept(plan: Plan) -> dict[Repository, str]:
+    """The commits of the plan, as `sweep.json` keeps them."""
+    return {named(repository): commit for repository, commit in plan.space.commits.items()}
 
 
 def _open_tracking(
@@ -131,4 +140,5 @@ def _sweep_params(plan: Plan) -> dict[str, object]:
         flat("task", plan.resolved["task"])
         | flat("sampler", plan.sweep.sampler.model_dump())
         | flat("pruner", plan.sweep.pruner.model_dump())
+        | {f"commit/{one.page}": commit for one, commit in _kept(plan).items()}
     )

@@ -9,6 +9,8 @@ from typing import Literal
 from kdsweep.config import Plan, trials_of
 from kdsweep.config.loading import Scalar
 from kdsweep.core.data.rows import Split, TaskData
+from kdsweep.core.hub.repository import shown
+from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
 from kdsweep.errors import DataError, SettingsConflict
@@ -18,7 +20,6 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.random_trials import random_settings
-from kdsweep.sweep.run_sweep import with_sweeps_rules
 
 SAMPLES = 2
 
@@ -132,8 +133,15 @@ def _study_to_json(study: StudyFacts) -> dict[str, object]:
 
 
 def describe(plan: Plan, home: Path) -> PlanFacts:
-    """What would run and what it would cost. Trains nothing and writes nothing."""
-    plan = with_sweeps_rules(plan, Home(home).sweep(plan.name))
+    """What would run and what it would cost. Trains nothing, writes nothing, asks the Hub nothing.
+
+    plan: with its sweep's rules and its inputs (`run_sweep.with_inputs`).
+    """
+    with snapshots_only(hub_cache(Home(home).cache)):
+        return _describe(plan, home)
+
+
+def _describe(plan: Plan, home: Path) -> PlanFacts:
     space = plan.space
     checked = check_models(space, Home(home).cache)
     measured = Measurements(checked.data)
@@ -189,7 +197,7 @@ def _model_facts(
         truncated[name] = Truncated(longer, of=len(lengths))
     return ModelFacts(
         role=role,
-        model=planned.source,
+        model=shown(planned.source),
         labels=planned.model.config.num_labels,
         parameters=parameter_count(planned.model),
         size_mb=round(size_mb(planned.model), 1),

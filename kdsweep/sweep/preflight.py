@@ -23,6 +23,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
+from kdsweep.core.hub.repository import shown
 from kdsweep.core.models.describing import describe_masked_lm, describe_model
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import check_fits, check_length
@@ -85,9 +86,11 @@ class Checked:
         found: list[str] = []
         for one in (*self.teachers, *self.students):
             if one.weights.new:
-                found.append(f"{one.source}: new weights: {', '.join(one.weights.new)}")
+                found.append(f"{shown(one.source)}: new weights: {', '.join(one.weights.new)}")
             if one.weights.unused:
-                found.append(f"{one.source}: weights not used: {first_few(one.weights.unused)}")
+                found.append(
+                    f"{shown(one.source)}: weights not used: {first_few(one.weights.unused)}"
+                )
         return list(dict.fromkeys(found))
 
 
@@ -109,8 +112,8 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
         _check_inner_states(space, strategy, teachers, students)
         _check_masking(space, strategy, [*students, *teachers.values()], students)
     # Each is read once, however many strategies have it.
-    for source in sorted(_masked_lms(space)):
-        offered_words(describe_masked_lm(source)[1])
+    for words in space.masked_lms():
+        offered_words(describe_masked_lm(words.loads_from)[1])
     for precision in dict.fromkeys(_precisions(space)):
         resolve_precision(precision, pick_device())
     dropped = [name for name in space.strategies if _drops_maps(space, name, students)]
@@ -138,9 +141,10 @@ def _teachers(space: SearchSpace, data: TaskData) -> dict[str, PlannedModel]:
         if one.folds is not None:
             check_folds(data, one.folds)
         resolve_precision(one.training.precision, pick_device())
-        if one.source not in found or found[one.source].max_length < one.training.max_length:
-            found[one.source] = _planned(
-                one.source,
+        source = one.loads_from
+        if source not in found or found[source].max_length < one.training.max_length:
+            found[source] = _planned(
+                source,
                 data,
                 one.trust_remote_code,
                 one.training.max_length,
@@ -156,7 +160,7 @@ def _students(
     max_length = max(whole_numbers(space, "max_length"))
     trusted = space.student.trust_remote_code
     students: list[PlannedModel] = []
-    for model, grouped in groupby(space.students(), key=lambda shape: shape.model):
+    for model, grouped in groupby(space.students(), key=lambda shape: shape.loads_from):
         shapes = list(grouped)
         if model == "teacher":
             first = chain.from_iterable(_first_sources(space, name) for name in space.strategies)
@@ -257,19 +261,11 @@ def _check_masking(
         mask_token(planned.tokenizer, planned.source)
 
 
-def _masked_lms(space: SearchSpace) -> set[str]:
-    """The masked language models that replace words in any strategy."""
-    found: set[str] = set()
-    for strategy in space.strategies.values():
-        if strategy.augment is not None and strategy.augment.masked_lm is not None:
-            found |= {str(source) for _, source in plain_values(strategy.augment.masked_lm.model)}
-    return found
-
-
 def _first_sources(space: SearchSpace, strategy: str) -> list[str]:
     """The models that the strategy's first teacher can be."""
     firsts: tuple[TeacherValues, ...] = space.teachers_of(strategy)[:1]
-    return list(dict.fromkeys(one.source for first in firsts for one in first.every()))
+    every = [space.at_commit(one) for first in firsts for one in first.every()]
+    return list(dict.fromkeys(one.loads_from for one in every))
 
 
 # --- what values can be --------------------------------------------------------------------------

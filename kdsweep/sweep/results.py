@@ -28,6 +28,7 @@ from kdsweep.core.trial_folder import TrialResult, read_predictions
 from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
+from kdsweep.sweep.commits import revisions, with_kept_commits
 from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished, not_shown
 from kdsweep.sweep.earlier_rows import check_same_test_rows, not_known
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -306,6 +307,7 @@ def _best_trial(
 def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:
     sweep = plan.sweep.model_dump(mode="json")
     sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
+    sets += [f"{key}={commit}" for key, commit in revisions(plan.space).items()]
     command = [
         "kdsweep",
         "run",
@@ -318,6 +320,7 @@ def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:
         command=shlex.join([*command, "--home", "ANOTHER_HOME"]),
         versions={name: version(name) for name in REPRODUCED_WITH},
         hashes={"sweep": fingerprint(facts.identity), "data": facts.data},
+        commits={one.page: commit for one, commit in (facts.commits or {}).items()},
     )
 
 
@@ -362,4 +365,5 @@ def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
     folder = home.existing(name)
     resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
     plan = Plan(name, load_space(folder.space, is_stored=True), folder.read_config(), resolved)
+    plan = with_kept_commits(plan, folder)
     return plan, open_studies(plan, home)

@@ -13,9 +13,11 @@ from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
 from kdsweep.errors import KdsweepError, SettingsConflict, first_few
 from kdsweep.report.model import Report
+from kdsweep.sweep.commits import fetch, with_commits, with_kept_commits
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
@@ -65,19 +67,30 @@ def run_plan(
     folder.check_not_removed()
     if not fresh:
         plan = with_sweeps_rules(plan, folder)
-    if not fresh and (report := _finished_report(plan, home)) is not None:
-        observer.say(f"{plan.name}: all trials are done; nothing to run")
-        if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
-            observer.say(f"{plan.name}: {changes}; {SHOWN_AS_STORED}")
-        return report
+        if (report := _finished_report(plan, home)) is not None:
+            observer.say(f"{plan.name}: all trials are done; nothing to run")
+            task = with_kept_commits(plan, folder).space.task
+            if (changes := changed_inputs(home, folder, task)) is not None:
+                observer.say(f"{plan.name}: {changes}; {SHOWN_AS_STORED}")
+            return report
     home.check_usable(to_write=True)
     if not fresh:
         _check_same_sweep(plan, folder)
     # A mistake in the data is reported within a second or two: torch isn't imported yet.
     startup_timer.enter("data")
-    load_task(plan.space.task, home.cache, publish=False)
+    plan = with_inputs(plan, home, observer, fresh=fresh)
     if not fresh:
         check_same_inputs(home, folder, plan.space)
+    # Everything is on this machine now: no trial can fail because of the network.
+    with snapshots_only(hub_cache(home.cache)):
+        return _run_checked(plan, home, observer, startup_timer, fresh=fresh)
+
+
+def _run_checked(
+    plan: Plan, home: Home, observer: Observer, startup_timer: StartupTimer, *, fresh: bool
+) -> Report:
+    """Run the sweep after a check of its models."""
+    folder = home.sweep(plan.name)
     startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
@@ -102,6 +115,21 @@ def run_plan(
                 f"{where}: {error.strerror or error}; what was finished is kept: fix this and run "
                 "the same command again"
             ) from error
+
+
+def with_inputs(
+    plan: Plan, home: Home, observer: Observer, *, fresh: bool = False, weights: bool = True
+) -> Plan:
+    """The plan with its versions of what is on the Hub, once their files are on this machine and
+    its rows can be read. Without `weights`, those are left where they are.
+
+    Raises what `with_commits`, `fetch` and `load_task` raise.
+    """
+    with looking_in(hub_cache(home.cache)):
+        plan = with_commits(plan, home.sweep(plan.name), observer.say, fresh=fresh)
+        fetch(plan, observer, weights=weights)
+        load_task(plan.space.task, home.cache, publish=False)
+    return plan
 
 
 def with_sweeps_rules(plan: Plan, folder: SweepFolder) -> Plan:

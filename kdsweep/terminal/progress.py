@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsweep.formatting import duration
+from kdsweep.formatting import duration, megabytes
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress
 from kdsweep.terminal.console import open_console
@@ -21,6 +21,8 @@ from kdsweep.terminal.console import open_console
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
 MOST_SLOTS_SHOWN = 16
+# Smaller downloads, in bytes, have no line of their own.
+SMALLEST_LINE = 1_000_000
 BAR_WIDTH = 30
 
 
@@ -56,6 +58,12 @@ class _Lines(Observer):
         if time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
             self.say(f"{name}: step {step} of {total_steps}")
 
+    def fetching(self, what: str, done: int, size: int) -> None:
+        if done == 0 and size >= SMALLEST_LINE:
+            self.say(f"fetching {what}: {megabytes(size / 1e6)}")
+        elif time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
+            self.say(f"fetching {what}: {_of(done, size)}")
+
 
 class _Steps(NamedTuple):
     """How far a trial is. first, since: the first step that was seen, and when."""
@@ -80,6 +88,7 @@ class _LiveView(Observer):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.running: dict[str, _Steps] = {}
+        self.downloads: dict[str, tuple[int, int]] = {}
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
         self.confirmed = (0, 0)
@@ -94,7 +103,11 @@ class _LiveView(Observer):
         first, since = (before.first, before.since) if before else (step, time.monotonic())
         self.running = self.running | {name: _Steps(step, total_steps, first, since)}
 
+    def fetching(self, what: str, done: int, size: int) -> None:
+        self.downloads = self.downloads | {what: (done, size)}
+
     def over(self, name: str) -> None:
+        self.downloads = {other: at for other, at in self.downloads.items() if other != name}
         self.running = {other: steps for other, steps in self.running.items() if other != name}
 
     def progress(
@@ -112,6 +125,10 @@ class _LiveView(Observer):
 
     def render(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
+        for what, (done, size) in self.downloads.items():
+            grid.add_row(
+                what, _bar(done, size), f"{megabytes(done / 1e6)} of {megabytes(size / 1e6)}"
+            )
         running = list(self.running.items())
         for name, steps in running[:MOST_SLOTS_SHOWN]:
             grid.add_row(name, _bar(steps.step, steps.total), steps.words)
@@ -140,6 +157,10 @@ class _LiveView(Observer):
         if finished_here:
             ahead = f", about {duration((now - self.search_since) / finished_here * left)} left"
         return f"{duration(self.seconds + passed)} spent{ahead}, {left} left"
+
+
+def _of(done: int, size: int) -> str:
+    return f"{megabytes(done / 1e6)} of {megabytes(size / 1e6)}"
 
 
 def _bar(completed: int, total: int) -> ProgressBar:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import sentences, write_csv
+from hub.server import Hub
 from made_up_rows import Ask, comments, drafted, drafts_in, tickets
 
 from kdsweep.config import load_space
@@ -113,22 +114,31 @@ def test_texts_in_other_letters_get_multilingual_models(
 
 
 def test_a_dataset_on_the_hub_is_drafted_like_any_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hub_here: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets
-
-    rows = datasets.Dataset.from_list(
-        [
-            {"idx": i, "sentence": f"the film was {word} {i}", "label": i % 2}
-            for i, word in enumerate(["fine", "dull"] * 100)
-        ]
-    )
-    features = rows.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))
-    hub = datasets.DatasetDict(
-        train=features.select(range(150)), test=features.select(range(150, 200))
-    )
-    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
-    monkeypatch.setattr("kdsweep.core.data.sources.hub_is_reachable", lambda: True)
+    rows = [
+        f"{i},the film was {word} {i},{i % 2}\n" for i, word in enumerate(["fine", "dull"] * 100)
+    ]
+    splits = {"train": rows[:150], "test": rows[150:]}
+    files = {f"short/{name}.csv": "idx,sentence,label\n" + "".join(splits[name]) for name in splits}
+    card = """---
+configs:
+- config_name: short
+  data_files:
+  - {split: train, path: short/train.csv}
+  - {split: test, path: short/test.csv}
+- config_name: long
+  data_files: long/*.csv
+dataset_info:
+- config_name: short
+  features:
+  - {name: idx, dtype: int64}
+  - {name: sentence, dtype: string}
+  - name: label
+    dtype: {class_label: {names: {"0": negative, "1": positive}}}
+---
+"""
+    hub_here.add_dataset("someone/films", files | {"README.md": card})
     monkeypatch.chdir(tmp_path)
     facts = drafted("someone/films", subset="short")
     assert facts["task"] == {

@@ -37,6 +37,8 @@ def use_here(
     from huggingface_hub import constants
     from huggingface_hub.utils import _http, close_session
 
+    from kdsweep.core.hub import client, snapshots
+
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in hub.settings(cache).items():
@@ -73,6 +75,9 @@ def use_here(
         "HF_MODULES_CACHE": cache / "modules",
     }.items():
         monkeypatch.setattr(datasets.config, name, value)
+    # What kdsweep knows of another Hub.
+    monkeypatch.setattr(snapshots, "_SCOPE", snapshots._Scope())
+    monkeypatch.setattr(client, "_PATIENCE", client._Patience())
     # A client keeps connections and file systems keep listings.
     close_session()
     huggingface_hub.HfFileSystem.clear_instance_cache()

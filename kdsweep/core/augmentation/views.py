@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
+from kdsweep.core.augment_settings import AugmentSettings
 from kdsweep.core.augmentation.word_edits import choose_words, draws, edit_text
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split
 from kdsweep.core.files import fingerprint, locked
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_masked_lm
-from kdsweep.core.settings import AugmentSettings
 from kdsweep.errors import ModelError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _view_key(train: Split, settings: AugmentSettings, number: int, mask_token: 
     edits = settings.model_dump(mode="json", include={"mask", "ngram", "swap", "seed"})
     words = settings.masked_lm
     if words is not None:
-        edits["masked_lm"] = [model_fingerprint(words.model), words.share, words.candidates]
+        edits["masked_lm"] = [model_fingerprint(words.loads_from), words.share, words.candidates]
     return fingerprint(f"view {VIEW_FORMAT}", train.key, edits, number, mask_token)
 
 
@@ -77,7 +77,7 @@ def _masked_words(settings: AugmentSettings) -> MaskedWords | None:
         return None
     from kdsweep.core.augmentation.masked_lm import MaskedWords
 
-    return MaskedWords(*load_masked_lm(words.model), words.candidates)
+    return MaskedWords(*load_masked_lm(words.loads_from), words.candidates)
 
 
 @dataclass(frozen=True, eq=False)

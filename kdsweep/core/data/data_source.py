@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kdsweep.core.data.folders import data_files_in
-from kdsweep.core.data.sources import (
-    local_path,
-    looks_like_a_path,
-    reading_hub,
-)
+from kdsweep.core.data.hub_dataset import dataset_commit, open_dataset
+from kdsweep.core.data.sources import local_path, looks_like_a_path
 from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import DataError, first_line
+from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
+Made = TypeVar("Made")
 # What files are known by: for each its path, the times (ns) when its content and its entry last
 # changed, and its size.
 Stamps = tuple[tuple[str, int, int, int], ...]
@@ -50,18 +48,19 @@ class DataSource:
         """The dataset's name, if the task doesn't map splits to files."""
         return next(iter(self.paths))
 
-    def on_hub(self) -> DatasetDict:
-        """The dataset on the Hub. Raises DataError for a name that can only mean a path."""
+    def on_hub(self, use: Callable[[DatasetDict], Made]) -> Made:
+        """What `use` makes of the dataset on the Hub. Raises DataError for a name that can only
+        mean a path, and HubUnreachable."""
         if looks_like_a_path(self.name):
             raise DataError(f"task.dataset: there is no file or folder {self.name!r}")
-        return open_hub(self.name, self.subset, self.revision)
+        return open_dataset(self.name, self.subset, self.revision, use)
 
     @property
     def content(self) -> object:
-        """What the rows depend on: fingerprints of a dataset on the Hub, or stamps of files."""
+        """What the rows depend on: the commit of a dataset on the Hub, or stamps of files."""
         if self.is_mapping or self.paths[self.name] is not None or looks_like_a_path(self.name):
             return self.stamps
-        return sorted((str(name), split._fingerprint) for name, split in self.on_hub().items())
+        return ["commit", dataset_commit(self.name, self.revision)]
 
 
 def find_source(task: TaskSettings) -> DataSource:
@@ -86,20 +85,3 @@ def _stamp(file: Path) -> tuple[int, int, int]:
         stat = file.stat()
     # A program that copies a file with its time can set the first time back, but not the second.
     return stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
-
-
-@functools.lru_cache(maxsize=4)
-def open_hub(name: str, subset: str | None, revision: str | None) -> DatasetDict:
-    """The dataset with all its splits; rows stay in their files until they are read.
-
-    A process sees one version of a dataset, however long it runs. Raises DataError, or
-    HubUnreachable if the dataset isn't in the local cache either.
-    """
-    missing = f"task.dataset: the Hub has no dataset {name!r} that can be read"
-    with reading_hub("task.dataset: the dataset", name, missing):
-        import datasets
-
-        try:
-            return datasets.load_dataset(name, subset, revision=revision)
-        except ValueError as error:
-            raise DataError(f"task.dataset: {name}: {first_line(error)}") from error

@@ -16,6 +16,7 @@ from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows, rule_of
 from kdsweep.core.files import fingerprint, locked, only_read
+from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.core.settings import TaskSettings
 from kdsweep.errors import first_few
 
@@ -50,6 +51,13 @@ def load_task(
         return found
     if cache is None:
         return _in_memory(task, settings, source)
+    with looking_in(hub_cache(cache)):
+        return _in_cache(task, settings, source, cache, publish=publish, say=say)
+
+
+def _in_cache(
+    task: TaskSettings, settings: str, source: DataSource, cache: Path, *, publish: bool, say: Say
+) -> TaskData:
     folder = cache_folder(cache, settings, source)
     if not folder.is_dir():
         if not publish or only_read(folder.parent):

@@ -46,11 +46,12 @@ def read_splits(task: TaskSettings, source: DataSource) -> dict[str, Frame]:
     named = task.splits.named
     path = source.paths[source.name]
     if path is None:
-        found = source.on_hub()
-        return {
-            name: _from_dataset(pick_split(found, split, source.name), task, source.name)
-            for name, split in named.items()
-        }
+        return source.on_hub(
+            lambda found: {
+                name: _from_dataset(pick_split(found, split, source.name), task, source.name)
+                for name, split in named.items()
+            }
+        )
     if path.is_dir():
         return _read_folder(path, task)
     if named != {"train": "train"}:

@@ -4,23 +4,15 @@ package (`package://`).
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import importlib.util
-import os
-import threading
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-from kdsweep.errors import DataError, HubUnreachable, ModelError, first_line
+from kdsweep.errors import DataError, ModelError
 
 PACKAGE = "package://"
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
 # What may follow them.
 COMPRESSED = {".gz", ".bz2", ".xz"}
-HUB_TIMEOUT_SECONDS = 6.0
 
 
 def package_file(source: str, error: type[DataError] | type[ModelError]) -> Path:
@@ -55,6 +47,16 @@ def local_path(source: str, error: type[DataError] | type[ModelError]) -> Path |
     return path if path.exists() else None
 
 
+def may_be_on_hub(source: object) -> bool:
+    """Whether it can only be a name on the Hub: nothing here has it, and it isn't meant as a path.
+
+    Of a mapping of files, False.
+    """
+    if not isinstance(source, str) or source.startswith(PACKAGE) or looks_like_a_path(source):
+        return False
+    return not Path(source).expanduser().exists()
+
+
 def looks_like_a_path(source: str) -> bool:
     """Whether a name that isn't on this machine was meant as a path, not as a name on the Hub.
 
@@ -64,68 +66,4 @@ def looks_like_a_path(source: str) -> bool:
         source.startswith(("/", "./", "../", "~"))
         or source.count("/") > 1
         or Path(source).suffix.lower() in DATA_SUFFIXES | COMPRESSED
-    )
-
-
-@functools.cache
-def hub_is_reachable() -> bool:
-    """Whether the Hub answers; asked once, without a retry, for at most HUB_TIMEOUT_SECONDS."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}:
-        return False
-    answered = threading.Event()
-
-    def ask() -> None:
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        try:
-            request = urllib.request.Request(endpoint, method="HEAD")
-            urllib.request.urlopen(request, timeout=HUB_TIMEOUT_SECONDS).close()
-        except urllib.error.HTTPError:
-            # An error status is an answer too.
-            pass
-        except (OSError, ValueError):
-            return
-        answered.set()
-
-    # A name server that doesn't answer can block for longer than a socket's timeout, so a thread
-    # asks.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(HUB_TIMEOUT_SECONDS)
-    return answered.is_set()
-
-
-@contextlib.contextmanager
-def reading_hub(what: str, name: str, missing: str) -> Iterator[None]:
-    """Let `datasets` read from the Hub inside, or from its local cache if the Hub is away.
-
-    what: what is read, for the message of HubUnreachable. missing: the start of the DataError's
-    message where the Hub answers but has no such dataset.
-    """
-    online = hub_is_reachable()
-    import datasets
-    from huggingface_hub.errors import HfHubHTTPError
-
-    previous = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = previous or not online
-    try:
-        yield
-    except (
-        ConnectionError,
-        datasets.exceptions.DatasetNotFoundError,
-        FileNotFoundError,
-        HfHubHTTPError,
-    ) as error:
-        if not online:
-            raise hub_unreachable(what, name) from error
-        raise DataError(f"{missing}: {first_line(error)}") from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE = previous
-
-
-def hub_unreachable(what: str, name: str) -> HubUnreachable:
-    """The error for something that only the Hub has while the Hub doesn't answer."""
-    return HubUnreachable(
-        f"{what} {name!r} is not in the local Hub cache and the Hub can't be reached from here; "
-        "connect once, name a local folder or file, or run with --embedded "
-        "(data and models that come as packages)"
     )

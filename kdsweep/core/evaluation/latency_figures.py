@@ -46,9 +46,9 @@ class ModelShape(_Figures):
     @classmethod
     def of_student(cls, settings: TrialSettings) -> ModelShape:
         student, teacher = settings.student, settings.teacher
-        model, trusted = student.model, student.trust_remote_code
+        model, trusted = student.loads_from, student.trust_remote_code
         if model == "teacher" and teacher is not None:
-            model, trusted = teacher.source, teacher.trust_remote_code
+            model, trusted = teacher.loads_from, teacher.trust_remote_code
         layers = student.layers
         return cls(
             model=model,
@@ -61,7 +61,7 @@ class ModelShape(_Figures):
     @classmethod
     def of_teacher(cls, teacher: TeacherSettings) -> ModelShape:
         return cls(
-            model=teacher.source,
+            model=teacher.loads_from,
             max_length=teacher.training.max_length,
             trust_remote_code=teacher.trust_remote_code,
         )

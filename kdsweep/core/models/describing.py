@@ -22,7 +22,8 @@ from kdsweep.core.models.loading import (
     loading_from,
     with_labels,
 )
-from kdsweep.core.models.model_files import COMMIT, READ, model_files
+from kdsweep.core.models.model_files import COMMIT, model_files
+from kdsweep.core.models.model_snapshot import READ, weights_are_here
 from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
@@ -34,7 +35,7 @@ def describe_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenize
 
     If the weights aren't on this machine yet, the model has only its shape (on the meta device).
     """
-    if local_path(source, ModelError) is not None or _weights_are_cached(source):
+    if weights_are_here(source):
         return load_masked_lm(source)
     tokenizer, config = load_tokenizer(source), load_config(source)
     with loading_from(source), torch.device("meta"):
@@ -54,11 +55,7 @@ def describe_model(
     If the weights aren't on this machine yet, the model has only its shape (on the meta device).
     """
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
-    if (
-        local_path(source, ModelError) is not None
-        or _weights_are_cached(source)
-        or trust_remote_code
-    ):
+    if trust_remote_code or weights_are_here(source):
         model, weights = load_weights(
             source,
             label_names,
@@ -70,15 +67,6 @@ def describe_model(
     config = with_labels(load_config(source), label_names, kind)
     with loading_from(source), torch.device("meta"):
         return kind.model_class().from_config(config), tokenizer, LoadedWeights()
-
-
-def _weights_are_cached(source: str) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    return any(
-        isinstance(try_to_load_from_cache(source, name), str)
-        for name in ("model.safetensors", "model.safetensors.index.json")
-    )
 
 
 def parameter_count(model: nn.Module) -> int:

@@ -20,13 +20,9 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from kdsweep.core.data.sources import (
-    hub_is_reachable,
-    hub_unreachable,
-    local_path,
-    looks_like_a_path,
-)
+from kdsweep.core.hub.repository import shown
 from kdsweep.core.models.inputs import check_fits
+from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.core.models.weights import LoadedWeights, check_not_quantized, check_weights
 from kdsweep.core.tasks import DEFAULT_KIND, kind_of_problem
 from kdsweep.core.tasks.base import TaskKind
@@ -34,13 +30,12 @@ from kdsweep.errors import LONGEST_REASON, ModelError, first_line
 
 
 @contextlib.contextmanager
-def quiet_transformers(*, progress: bool = False) -> Iterator[None]:
-    """Silence transformers' reports on loading and saving; with `progress`, its bars stay."""
+def quiet_transformers() -> Iterator[None]:
+    """Silence transformers' reports and bars on loading and saving."""
     verbosity = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
-    if not progress:
-        transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
@@ -64,38 +59,35 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 @contextlib.contextmanager
-def loading_from(source: str) -> Iterator[dict[str, Any]]:
-    """Yield the first arguments of `from_pretrained`; whatever it raises becomes a ModelError."""
-    path = local_path(source, ModelError)
-    if path is None and looks_like_a_path(source):
-        raise ModelError(f"model: there is no folder {source!r}; check the path")
-    if path is not None and not (path / "config.json").is_file():
+def loading_from(
+    source: str, *, weights: bool = False, trust_remote_code: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Yield the first arguments of `from_pretrained`; whatever it raises becomes a ModelError.
+
+    What the Hub alone has is fetched first; with `weights`, they are too.
+    """
+    path = model_folder(source, weights=weights, trust_remote_code=trust_remote_code)
+    if not (path / "config.json").is_file():
         raise ModelError(f"model: {source} is not a model folder: it has no config.json")
-    online = path is None and hub_is_reachable()
     try:
-        with quiet_transformers(progress=online):
-            yield {
-                "pretrained_model_name_or_path": str(path or source),
-                "local_files_only": not online,
-            }
+        with quiet_transformers():
+            yield {"pretrained_model_name_or_path": str(path), "local_files_only": True}
     except Exception as error:
         # The errors of safetensors and tokenizers have no common class; some are a bare Exception.
-        if path is None and not online:
-            raise hub_unreachable("the model", source) from error
         reason = first_line(error)
         if reason.endswith(":"):
             # A list follows.
             reason = " ".join(str(error).split())[:LONGEST_REASON]
-        raise ModelError(f"model: {source} can't be loaded: {reason}") from error
+        raise ModelError(f"model: {shown(source)} can't be loaded: {reason}") from error
 
 
 def load_config(source: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
-    with loading_from(source) as where:
+    with loading_from(source, trust_remote_code=trust_remote_code) as where:
         return AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code)
 
 
 def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    with loading_from(source) as where:
+    with loading_from(source, trust_remote_code=trust_remote_code) as where:
         tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=trust_remote_code)
     # From a folder without tokenizer files transformers makes a tokenizer with special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
@@ -130,7 +122,7 @@ def load_weights(
     If it has a head of this size, that one is kept. Raises ModelError if more than a head (and a
     pooler) is missing, and with `is_complete` if anything is.
     """
-    with loading_from(source) as where:
+    with loading_from(source, weights=True, trust_remote_code=trust_remote_code) as where:
         config = with_labels(
             AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code),
             label_names,
@@ -147,8 +139,7 @@ def load_weights(
             trust_remote_code=trust_remote_code,
         )
     weights = check_weights(model, info, source, is_complete=is_complete)
-    if (folder := local_path(source, ModelError)) is not None:
-        check_not_quantized(model, folder, source)
+    check_not_quantized(model, Path(where["pretrained_model_name_or_path"]), source)
     model.train()
     return model, weights
 
@@ -159,7 +150,7 @@ def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBas
     Raises ModelError if its weights have no head for masked words.
     """
     tokenizer = load_tokenizer(source)
-    with loading_from(source) as where:
+    with loading_from(source, weights=True) as where:
         model, info = AutoModelForMaskedLM.from_pretrained(
             **where, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )

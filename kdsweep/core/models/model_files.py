@@ -7,14 +7,12 @@ from pathlib import Path
 
 from kdsweep.core.data.sources import local_path
 from kdsweep.core.files import file_fingerprint, fingerprint
+from kdsweep.core.hub.repository import is_commit, model_named
 from kdsweep.core.models.borrowed_code import borrowed_code
+from kdsweep.core.models.model_snapshot import READ, READ_BY_FEW
 from kdsweep.errors import ModelError
 
 COMMIT = "commit"
-# Weights, configs and vocabularies. Others, such as pickled weights, are never read.
-READ = {".json", ".safetensors", ".txt", ".model"}
-# Vocabularies of less common tokenizers.
-READ_BY_FEW = {".bpe", ".codes", ".vocab", ".spm", ".tiktoken", ".dict"}
 
 
 def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, str]:
@@ -27,13 +25,11 @@ def model_files(source: str, *, trust_remote_code: bool = False) -> dict[str, st
     path = local_path(source, ModelError)
     found: dict[str, str] = {}
     if path is None:
-        from kdsweep.core.models.loading import load_config
-
-        config = load_config(source, trust_remote_code=trust_remote_code)
-        commit = getattr(config, "_commit_hash", None)
-        if commit is None:
+        repository = model_named(source)
+        if not is_commit(repository.revision):
+            # A sweep of an earlier version, which kept no commits.
             return {}
-        found[COMMIT] = commit
+        found[COMMIT] = str(repository.revision)
     files, commits = _files_and_commits(path, source, trust_remote_code)
     for name, file in files.items():
         stat = file.stat()

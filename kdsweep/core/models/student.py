@@ -61,7 +61,7 @@ def _put_in_task_order(
 
 def student_source(student: StudentSettings, teacher_folder: Path | None) -> str:
     if student.model != "teacher":
-        return student.model
+        return student.loads_from
     if teacher_folder is None:
         raise ModelError("student.model: 'teacher' needs a teacher")
     return str(teacher_folder)

@@ -54,7 +54,7 @@ class Teacher:
 
 def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
     """A hash of what the teacher depends on: its weights, the rows, its training and its metric."""
-    source = teacher.model or teacher.checkpoint or ""
+    source = teacher.loads_from
     weights = model_fingerprint(source, trust_remote_code=teacher.trust_remote_code)
     how = (
         teacher.training.model_dump(mode="json")

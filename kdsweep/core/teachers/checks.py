@@ -19,7 +19,7 @@ def check_labels(teacher: TeacherSettings, data: TaskData) -> list[int] | None:
     None if the names of the outputs say nothing. Raises TeacherError if they are other labels than
     the task's.
     """
-    source = teacher.checkpoint or ""
+    source = teacher.loads_from
     config = load_config(source, trust_remote_code=teacher.trust_remote_code)
     if config.num_labels != len(data.label_names):
         raise TeacherError(

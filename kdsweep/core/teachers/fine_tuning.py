@@ -53,7 +53,7 @@ def make_teacher(
         if (found := find_teacher(folder)) is not None:
             return found
         if teacher.checkpoint is not None:
-            candidate = Candidate(key, teacher.checkpoint, task, teacher, data)
+            candidate = Candidate(key, teacher.loads_from, task, teacher, data)
             return publish_teacher(candidate, cache)
         work = TrialFolder(cache / "teachers" / f"{run}-training")
         fine_tuning = FineTuning(task, teacher, data, work, cache, callbacks)
@@ -157,7 +157,11 @@ def fine_tuning_settings(task: TaskSettings, teacher: TeacherSettings) -> TrialS
     return TrialSettings(
         # Unlabeled text is for the students; it doesn't change how the teacher is trained.
         task=task.model_copy(update={"unlabelled": None}),
-        student=StudentSettings(model=teacher.model, trust_remote_code=teacher.trust_remote_code),
+        student=StudentSettings(
+            model=teacher.model,
+            revision=teacher.revision,
+            trust_remote_code=teacher.trust_remote_code,
+        ),
         training=TrainingSettings(**training),
         alpha=1.0,
         learning_rate=teacher.training.learning_rate,

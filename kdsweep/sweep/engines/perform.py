@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from kdsweep.core.evaluation.latency_figures import MeasuredShapes
+from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.errors import (
     DataError,
     FolderGone,
@@ -78,13 +79,14 @@ def perform(
         return Ended(job.name, outcome, reason, trace, error, spent)
 
     try:
-        if isinstance(job, TeacherJob):
-            _make_teachers(job, on_step, say, stopwatch)
-        elif isinstance(job, LatencyJob):
-            yield LatencyMeasured(job.name, _measure(job, on_step, say, stopwatch, train))
-        else:
-            for evaluation in _train(job, on_step, say, stopwatch, train):
-                yield Evaluated(job.name, evaluation)
+        with snapshots_only(hub_cache(job.cache)):
+            if isinstance(job, TeacherJob):
+                _make_teachers(job, on_step, say, stopwatch)
+            elif isinstance(job, LatencyJob):
+                yield LatencyMeasured(job.name, _measure(job, on_step, say, stopwatch, train))
+            else:
+                for evaluation in _train(job, on_step, say, stopwatch, train):
+                    yield Evaluated(job.name, evaluation)
         yield ended("complete")
     except Interrupted:
         yield ended("saved")
@@ -144,7 +146,7 @@ def _make_teachers(job: TeacherJob, on_step: OnStep, say: Say, stopwatch: Stopwa
     from kdsweep.sweep.input_check import check_pinned
 
     with stopwatch("training"):
-        models = [one.source for one in job.teachers]
+        models = [one.loads_from for one in job.teachers]
         check_pinned(job.pins, job.task, models, job.cache, sweep=job.sweep)
         data = load_task(job.task, job.cache, say=say)
         splits = list(data.splits) if job.judge_test else ["train", "validation"]

@@ -11,10 +11,10 @@ import pytest
 from conftest import make_model, sentences
 from transformers import AutoModelForMaskedLM
 
+from kdsweep.core.augment_settings import AugmentSettings
 from kdsweep.core.augmentation.views import cached_view, mask_token
 from kdsweep.core.data.rows import Split
 from kdsweep.core.models.loading import load_tokenizer
-from kdsweep.core.settings import AugmentSettings
 from kdsweep.errors import ModelError
 
 

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import file_times, write_csv
+from hub.server import Hub
 from task_rows import ROWS, load, row_count, task_of
 
 import kdsweep
-from kdsweep.core.data import data_source, loading
+from kdsweep.core.data import loading
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.rows import TaskData
+from kdsweep.core.hub import snapshots
 from kdsweep.core.settings import TaskSettings
 
 
@@ -194,30 +196,20 @@ def test_nothing_is_written_without_a_cache_or_with_publish_off(tmp_path: Path) 
     assert isinstance(found.train.texts[0], MappedTexts) and same(read, found)
 
 
-def test_a_hub_dataset_is_cached_by_the_fingerprint_of_its_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_rows_of_the_hub_are_cached_by_the_commit_of_their_dataset(
+    tmp_path: Path, hub_here: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import datasets
-
-    def hub(word: str) -> datasets.DatasetDict:
-        rows = datasets.Dataset.from_list(
-            [{"sentence": f"{word} {i}", "label": i % 2} for i in range(100)]
-        )
-        return datasets.DatasetDict(
-            train=rows.cast_column("label", datasets.ClassLabel(names=["negative", "positive"]))
-        )
-
     task, cache = task_of("someone/films", text=("sentence",)), tmp_path / "cache"
-    monkeypatch.setattr("kdsweep.core.data.sources.hub_is_reachable", lambda: True)
     for word in ("first", "second"):
-        monkeypatch.setattr(datasets, "load_dataset", lambda *_, word=word, **__: hub(word))
+        rows = "".join(f"{word} {i},{i % 2}\n" for i in range(100))
+        hub_here.add_dataset("someone/films", {"train.csv": f"sentence,label\n{rows}"}, word)
+        hub_here.move_main("someone/films", word)
         # As in a new process.
         loading._LOADED.clear()
-        data_source.open_hub.cache_clear()
+        monkeypatch.setattr(snapshots, "_SCOPE", snapshots._Scope())
         found = load_task(task, cache)
         assert all(text.startswith(word) for text in found.train.texts[0])
-        assert found.label_names == ("negative", "positive")
     assert len(rows_in_cache(cache)) == 2
-    monkeypatch.setattr(datasets.Dataset, "__getitem__", lambda *_: pytest.fail("read again"))
-    loading._LOADED.clear()
-    assert same(load_task(task, cache), found)
+    first = task.model_copy(update={"revision": hub_here.commit("someone/films", "first")})
+    hub_here.stop()
+    assert load_task(first, cache).train.texts[0][0].startswith("first")

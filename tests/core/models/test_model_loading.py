@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import copy_model
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from kdsweep.core.data.sources import local_path, package_file
@@ -42,9 +43,12 @@ def test_a_folder_without_config_is_no_model(tmp_path: Path) -> None:
         load_config(str(tmp_path / "nothing"))
 
 
-def test_a_name_of_the_hub_says_that_the_hub_is_out_of_reach() -> None:
+def test_a_name_of_the_hub_says_that_the_hub_is_out_of_reach(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        KdsweepError, match="'nobody/nothing' is not in the local Hub cache"
+        KdsweepError, match="'nobody/nothing' is not complete on this machine, and the Hub"
     ) as caught:
         load_config("nobody/nothing")
     assert isinstance(caught.value, HubUnreachable)

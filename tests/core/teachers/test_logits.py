@@ -11,11 +11,12 @@ import pytest
 from conftest import file_times
 from fine_tuned_teacher import FineTuned, logits_of_texts, train_logits
 
+from kdsweep.core.augment_settings import AugmentSettings
 from kdsweep.core.augmentation.views import cached_view
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.splits import fold_numbers
 from kdsweep.core.evaluation.metrics import score_logits
-from kdsweep.core.settings import AugmentSettings, TaskSettings, TeacherSettings
+from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.logits import drop_fold_logits, teacher_logits, teacher_test
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.errors import TeacherError

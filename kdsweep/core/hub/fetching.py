@@ -1,0 +1,296 @@
+"""Bringing a version's files to this machine: its commit, what it consists of, downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from kdsweep.core.hub.client import (
+    BUSY,
+    BUSY_SECONDS,
+    NOT_ASKED,
+    HubFault,
+    asking,
+    is_offline,
+    unreachable,
+)
+from kdsweep.core.hub.repository import Repository, is_commit
+from kdsweep.core.hub.snapshots import (
+    HubFile,
+    Listing,
+    commit_here,
+    listing_here,
+    may_ask,
+    place_for_downloads,
+    remember_commit,
+    remember_listing,
+    snapshots_of,
+)
+from kdsweep.errors import DataError, HubUnreachable, first_few, first_line
+
+Made = TypeVar("Made")
+AT_ONCE = 4
+SECONDS_BETWEEN_TRIES = 1.0
+# How often a file is fetched whose content turns out to be wrong.
+MOST_DAMAGED = 3
+
+
+class Progress(Protocol):
+    """Is told about downloads, from several threads."""
+
+    def start(self, what: str, files: int, size: int) -> None:
+        """`what` is fetched now: so many files, of `size` bytes together."""
+
+    def advance(self, count: int) -> None:
+        """So many bytes have arrived."""
+
+    def end(self) -> None:
+        """All that was started is here, or has failed."""
+
+
+class NoProgress:
+    def start(self, what: str, files: int, size: int) -> None: ...
+
+    def advance(self, count: int) -> None: ...
+
+    def end(self) -> None: ...
+
+
+# --- which commit --------------------------------------------------------------------------------
+
+
+def commit_of(repository: Repository, *, key: str) -> str:
+    """The commit that a revision means: of the Hub if it may be asked, else of this machine.
+
+    key: what names the repository, for messages. Raises HubUnreachable where neither knows, and
+    what `asking` raises.
+    """
+    known = commit_here(repository)
+    if known is not None and (is_commit(repository.revision) or not may_ask()):
+        return known
+    try:
+        return asked_commit(repository, key=key)
+    except HubUnreachable:
+        if known is None:
+            raise
+        return known
+
+
+def asked_commit(repository: Repository, *, key: str, patiently: bool = True) -> str:
+    """The commit that the Hub says a revision means now; asked once if not `patiently`.
+
+    Raises what `asking` raises.
+    """
+    if not may_ask() or is_offline():
+        raise unreachable(repository, _not_asked(), key=key, is_away=True)
+    with asking(repository, key=key) as api:
+        info = _again_and_again(
+            lambda: api.repo_info(
+                repository.name, repo_type=repository.kind, revision=repository.revision
+            ),
+            tries=None if patiently else 1,
+        )
+    if repository.kind == "dataset" and info.id != repository.name:
+        raise DataError(
+            f"{key}: the Hub calls the dataset {repository.name!r} {info.id!r} now; write that name"
+        )
+    commit = str(info.sha)
+    remember_commit(repository, commit)
+    return commit
+
+
+def _not_asked() -> str:
+    return NOT_ASKED if is_offline() else "isn't asked while a sweep runs"
+
+
+def files_of(repository: Repository, commit: str, *, key: str) -> Listing | None:
+    """What this version consists of; None if only the Hub knows and it can't be used now."""
+    if (found := listing_here(repository, commit)) is not None:
+        return found
+    if not may_ask() or is_offline():
+        return None
+    try:
+        with asking(repository, key=key) as api:
+            from huggingface_hub.hf_api import RepoFile
+
+            tree = _again_and_again(
+                lambda: list(
+                    api.list_repo_tree(
+                        repository.name, repo_type=repository.kind, revision=commit, recursive=True
+                    )
+                )
+            )
+            listing = {
+                one.path: HubFile(one.size, one.lfs.sha256 if one.lfs is not None else None)
+                for one in tree
+                if isinstance(one, RepoFile)
+            }
+    except HubUnreachable:
+        return None
+    remember_listing(repository, commit, listing)
+    return listing
+
+
+def _again_and_again(ask: Callable[[], Made], *, tries: int | None = None) -> Made:
+    """What `ask` returns. A fault that passes is waited for; the client ends the waiting."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError
+
+    tried = 0
+    while True:
+        tried += 1
+        try:
+            return ask()
+        except (httpx2.TransportError, HfHubHTTPError) as error:
+            response = getattr(error, "response", None)
+            if tried == tries or (response is not None and response.status_code not in BUSY):
+                raise
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+# --- downloads -----------------------------------------------------------------------------------
+
+
+def snapshot_with(
+    repository: Repository,
+    commit: str,
+    files: Sequence[str],
+    *,
+    key: str,
+    progress: Progress | None = None,
+) -> Path:
+    """A folder with all of these files of a version; those that no cache has are downloaded.
+
+    Raises HubUnreachable if some can't be, and what `asking` raises.
+    """
+    for folder in snapshots_of(repository, commit):
+        if all((folder / name).is_file() for name in files):
+            return folder
+    cache = place_for_downloads()
+    folder = cache / repository.folder / "snapshots" / commit
+    missing = [name for name in files if not (folder / name).is_file()]
+    if not may_ask() or is_offline():
+        fault = f"{_not_asked()}; {first_few(missing, 3)} missing"
+        raise unreachable(repository, fault, key=key, is_away=True)
+    _download(repository, commit, missing, cache, key=key, progress=progress or NoProgress())
+    return folder
+
+
+def _download(
+    repository: Repository,
+    commit: str,
+    files: Sequence[str],
+    cache: Path,
+    *,
+    key: str,
+    progress: Progress,
+) -> None:
+    listing = listing_here(repository, commit) or {}
+    sizes = [listing[name].size for name in files if name in listing]
+    at_commit = repository.at(commit)
+    progress.start(at_commit.words, len(files), sum(sizes))
+
+    def bring(name: str) -> None:
+        _download_file(at_commit, name, cache, listing.get(name), progress.advance)
+
+    try:
+        # The first file alone: it finds out whether the rest can be had, in one error.
+        with asking(repository, key=key), ThreadPoolExecutor(AT_ONCE) as pool:
+            bring(files[0])
+            try:
+                for _ in pool.map(bring, files[1:]):
+                    pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        progress.end()
+
+
+def _download_file(
+    repository: Repository,
+    name: str,
+    cache: Path,
+    facts: HubFile | None,
+    advance: Callable[[int], None],
+) -> None:
+    """One file. A fault that passes is waited for, as long as bytes arrive now and then."""
+    import httpx2
+    from huggingface_hub import errors, hf_hub_download
+
+    arrived = time.monotonic()
+
+    def count(size: int) -> None:
+        nonlocal arrived
+        arrived = time.monotonic()
+        advance(size)
+
+    def waits_for(error: Exception) -> bool:
+        if time.monotonic() - arrived > BUSY_SECONDS:
+            raise HubFault(f"breaks {name} off again and again ({first_line(error)[:120]})")
+        response = getattr(error, "response", None)
+        return response is None or response.status_code in BUSY
+
+    for _ in range(MOST_DAMAGED):
+        while True:
+            try:
+                path = hf_hub_download(
+                    repository.name,
+                    name,
+                    repo_type=repository.kind,
+                    revision=repository.revision,
+                    cache_dir=cache,
+                    tqdm_class=_counter(count),
+                )
+                break
+            except (httpx2.TransportError, errors.HfHubHTTPError) as error:
+                if not waits_for(error):
+                    raise
+            except errors.LocalEntryNotFoundError as error:
+                cause = error.__cause__
+                if not isinstance(cause, httpx2.TransportError | errors.HfHubHTTPError):
+                    raise
+                waits_for(cause)
+            except OSError as error:
+                # huggingface_hub says so of a file that is too short, without a number.
+                if error.errno is not None or not waits_for(error):
+                    raise
+            time.sleep(SECONDS_BETWEEN_TRIES)
+        if _is_whole(Path(path), facts):
+            return
+    raise HubFault(f"sends {name} with another content than it says; try again later")
+
+
+def _is_whole(file: Path, facts: HubFile | None) -> bool:
+    """Whether its content is what the Hub says; a file that isn't is removed."""
+    if facts is None or facts.sha256 is None:
+        return True
+    with file.open("rb") as stream:
+        if hashlib.file_digest(stream, "sha256").hexdigest() == facts.sha256:
+            return True
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
+    return False
+
+
+def _counter(advance: Callable[[int], None]) -> Any:
+    """What huggingface_hub takes for a progress bar."""
+
+    class Counter:
+        def __init__(self, iterable: Iterable[Any] | None = None, **_: Any) -> None: ...
+
+        def update(self, count: float | None = 1) -> None:
+            advance(int(count or 0))
+
+        def __enter__(self) -> Counter:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def close(self) -> None: ...
+
+    return Counter

@@ -1,0 +1,156 @@
+"""What of the Hub is on this machine: the caches, the versions in them, and lists of their files.
+
+A cache has the layout of huggingface_hub: `models--OWNER--NAME/snapshots/COMMIT/` and
+`refs/REVISION`, which holds a commit. Ours has `listings/` too: what a version consists of, so that
+a part is never taken for the whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kdsweep.core.files import only_read, write_atomically, write_json
+from kdsweep.core.hub.repository import MAIN, Repository, is_commit
+from kdsweep.core.standing import make_folder
+
+Listing = Mapping[str, "HubFile"]
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """size: in bytes. sha256: of its content, where the Hub knows it."""
+
+    size: int
+    sha256: str | None = None
+
+
+@dataclass
+class _Scope:
+    """Where this process looks. own: the caches beside the user's, the first one first.
+    local: how many `snapshots_only` are open. commits: what was asked of the Hub in this process.
+    """
+
+    own: list[Path] = field(default_factory=list)
+    local: int = 0
+    commits: dict[Repository, str] = field(default_factory=dict)
+    listings: dict[Repository, Listing] = field(default_factory=dict)
+
+
+_SCOPE = _Scope()
+
+
+def hub_cache(cache: Path) -> Path:
+    """The cache for the Hub's files in a home's cache: all workers see it."""
+    return cache / "hub"
+
+
+@contextlib.contextmanager
+def looking_in(folder: Path) -> Iterator[None]:
+    """Look into this cache too, before the user's own."""
+    _SCOPE.own.insert(0, folder)
+    try:
+        yield
+    finally:
+        _SCOPE.own.remove(folder)
+
+
+@contextlib.contextmanager
+def snapshots_only(folder: Path) -> Iterator[None]:
+    """The same, and ask the Hub for nothing."""
+    _SCOPE.local += 1
+    try:
+        with looking_in(folder):
+            yield
+    finally:
+        _SCOPE.local -= 1
+
+
+def may_ask() -> bool:
+    return _SCOPE.local == 0
+
+
+def users_cache() -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
+
+
+def caches() -> list[Path]:
+    """All caches, the user's own last."""
+    return list(dict.fromkeys([*_SCOPE.own, users_cache()]))
+
+
+def place_for_downloads() -> Path:
+    """The cache that gets what isn't here yet."""
+    return caches()[0]
+
+
+# --- versions ------------------------------------------------------------------------------------
+
+
+def remember_commit(repository: Repository, commit: str) -> None:
+    """Keep what a revision means now, for this process and for later ones without a network."""
+    _SCOPE.commits[repository] = commit
+    if is_commit(repository.revision) or not _SCOPE.own:
+        return
+    file = _ref(_SCOPE.own[0], repository)
+    if only_read(_SCOPE.own[0].parent) or (file.is_file() and file.read_text() == commit):
+        return
+    make_folder(file.parent)
+    write_atomically(file, lambda stream: stream.write(commit.encode()))
+
+
+def commit_here(repository: Repository) -> str | None:
+    """The commit that a revision means as far as this machine knows."""
+    revision = repository.revision
+    if revision is not None and is_commit(revision):
+        return revision
+    if (asked := _SCOPE.commits.get(repository)) is not None:
+        return asked
+    for cache in caches():
+        with contextlib.suppress(OSError):
+            commit = _ref(cache, repository).read_text(encoding="utf-8").strip()
+            if is_commit(commit):
+                return commit
+    return None
+
+
+def _ref(cache: Path, repository: Repository) -> Path:
+    return cache / repository.folder / "refs" / (repository.revision or MAIN)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def snapshots_of(repository: Repository, commit: str) -> list[Path]:
+    """The folders that have this version, or a part of it."""
+    found = [cache / repository.folder / "snapshots" / commit for cache in caches()]
+    return [folder for folder in found if folder.is_dir()]
+
+
+def remember_listing(repository: Repository, commit: str, listing: Listing) -> None:
+    _SCOPE.listings[repository.at(commit)] = listing
+    if _SCOPE.own and not only_read(_SCOPE.own[0].parent):
+        file = _listing_file(_SCOPE.own[0], repository, commit)
+        make_folder(file.parent)
+        write_json(file, {name: [one.size, one.sha256] for name, one in listing.items()})
+
+
+def listing_here(repository: Repository, commit: str) -> Listing | None:
+    """What the version consists of, if this machine knows; a damaged list is no list."""
+    if (found := _SCOPE.listings.get(repository.at(commit))) is not None:
+        return found
+    for cache in _SCOPE.own:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            file = _listing_file(cache, repository, commit)
+            facts = json.loads(file.read_text(encoding="utf-8"))
+            return {name: HubFile(size, sha256) for name, (size, sha256) in facts.items()}
+    return None
+
+
+def _listing_file(cache: Path, repository: Repository, commit: str) -> Path:
+    return cache / "listings" / repository.folder / f"{commit}.json"

@@ -1,0 +1,181 @@
+"""Which version of each repository of the Hub a sweep uses, and having its files before it starts.
+
+A sweep finds the commits once and keeps them in `sweep.json`. A sweep of an earlier version has
+none: its models and rows are what the caches have.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+
+from kdsweep.config import Plan, SearchSpace
+from kdsweep.config.teacher_values import TeacherValues
+from kdsweep.core.data.hub_dataset import fetch_dataset
+from kdsweep.core.data.sources import may_be_on_hub
+from kdsweep.core.hub.fetching import Progress, asked_commit, commit_of
+from kdsweep.core.hub.repository import MAIN, Repository, is_commit, short
+from kdsweep.core.hub.snapshots import may_ask
+from kdsweep.core.models.model_snapshot import model_folder
+from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict
+from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.observer import Observer
+
+Commits = Mapping[Repository, str]
+Say = Callable[[str], None]
+
+
+def kept_commits(folder: SweepFolder) -> Commits | None:
+    """Those of an existing sweep; None if an earlier version started it, or there is none."""
+    return folder.read_facts().commits if folder.exists() else None
+
+
+def with_kept_commits(plan: Plan, folder: SweepFolder) -> Plan:
+    """The plan with the commits that its sweep has kept. Nothing is asked of the Hub."""
+    kept = kept_commits(folder)
+    return plan if kept is None else plan.with_commits(_known(plan, kept))
+
+
+def _known(plan: Plan, kept: Commits) -> dict[Repository, str]:
+    """Of the repositories of the space, those whose commit is known."""
+    found: dict[Repository, str] = {}
+    for repository in plan.space.repositories():
+        if (commit := kept.get(named(repository))) is not None:
+            found[repository] = commit
+    return found
+
+
+def named(repository: Repository) -> Repository:
+    """`main` written out means the same as no revision."""
+    if repository.revision == MAIN:
+        return Repository(repository.kind, repository.name)
+    return repository
+
+
+def with_commits(plan: Plan, folder: SweepFolder, say: Say, *, fresh: bool = False) -> Plan:
+    """The plan with a commit for each repository: those that its sweep has kept, else those that
+    the Hub names now.
+
+    Raises SettingsConflict where a revision in the space means another commit than the sweep uses,
+    and HubUnreachable, DataError or ModelError where a commit isn't known.
+    """
+    exists = folder.exists() and not fresh
+    kept = kept_commits(folder) if exists else {}
+    if kept is None:
+        return plan
+    commits: dict[Repository, str] = {}
+    is_away = not may_ask()
+    for repository in plan.space.repositories():
+        stored = kept.get(named(repository))
+        if stored is None:
+            commit = commit_of(repository, key=_key(repository))
+            _check_same(repository, commit, kept, folder.name)
+            commits[repository] = commit
+            continue
+        commits[repository] = stored
+        if is_away or is_commit(repository.revision):
+            continue
+        try:
+            now = asked_commit(repository, key=_key(repository), patiently=False)
+        except (HubUnreachable, DataError, ModelError):
+            # The stored commit is on this machine, or is looked for where its files are fetched.
+            is_away = True
+            continue
+        if now != stored and named(repository).revision is not None:
+            raise _other_commit(repository, now, stored, folder.name)
+        if now != stored:
+            say(
+                f"{repository.words}: {MAIN} has moved from {short(stored)} to {short(now)} since "
+                f"the sweep was started, which goes on with {short(stored)}"
+            )
+    return plan.with_commits(commits)
+
+
+def _check_same(repository: Repository, commit: str, kept: Commits, sweep: str) -> None:
+    """Raise SettingsConflict if the sweep uses another commit of this repository."""
+    others = [
+        stored
+        for one, stored in kept.items()
+        if (one.kind, one.name) == (repository.kind, repository.name)
+    ]
+    if others and commit not in others:
+        raise _other_commit(repository, commit, others[0], sweep)
+
+
+def _other_commit(repository: Repository, now: str, stored: str, sweep: str) -> SettingsConflict:
+    return SettingsConflict(
+        f"sweep {sweep!r}: {repository.words} means commit {now} now, and the sweep uses {stored}; "
+        f"name that one (revision: {stored}), or start a new sweep (--fresh or --name)"
+    )
+
+
+def _key(repository: Repository) -> str:
+    return "task.dataset" if repository.kind == "dataset" else "model"
+
+
+def revisions(space: SearchSpace) -> dict[str, str]:
+    """The commits as settings of the space, where one key says it all: `student.revision`."""
+    found: dict[str, str] = {}
+    if (task := space.task).revision is not None:
+        found["task.revision"] = task.revision
+    if task.unlabelled is not None and task.unlabelled.revision is not None:
+        found["task.unlabelled.revision"] = task.unlabelled.revision
+    of_models = {
+        "student.revision": {one.revision for one in space.students() if one.model != "teacher"},
+    }
+    if isinstance(space.teacher, TeacherValues):
+        every = [space.at_commit(one) for one in space.teacher.every()]
+        of_models["teacher.revision"] = {one.revision for one in every}
+    for key, commits in of_models.items():
+        if len(commits) == 1 and (commit := next(iter(commits))) is not None:
+            found[key] = commit
+    return found
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+def fetch(plan: Plan, observer: Observer, *, weights: bool) -> None:
+    """Have the files of every repository on this machine: rows, configs and tokenizers, and with
+    `weights` these too.
+
+    Raises HubUnreachable, and DataError or ModelError for what the Hub doesn't give or what can't
+    be read.
+    """
+    progress = _Shown(observer)
+    task = plan.space.task
+    rows = [(task.dataset, task.subset, task.revision)]
+    if (more := task.unlabelled) is not None:
+        rows.append((more.dataset, more.subset, more.revision))
+    for name, subset, revision in rows:
+        if isinstance(name, str) and may_be_on_hub(name):
+            fetch_dataset(name, subset, revision, progress=progress)
+    trusted = {one.loads_from: one.trust_remote_code for one in plan.space.teachers()}
+    for student in plan.space.students():
+        source = student.loads_from
+        trusted[source] = trusted.get(source, False) or student.trust_remote_code
+    trusted |= {one.loads_from: False for one in plan.space.masked_lms()}
+    for source, trust in trusted.items():
+        if source != "teacher":
+            model_folder(source, weights=weights, trust_remote_code=trust, progress=progress)
+
+
+class _Shown(Progress):
+    """Tells an observer about downloads, which come from several threads."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._what, self._done, self._size = "", 0, 0
+
+    def start(self, what: str, files: int, size: int) -> None:
+        self._what, self._done, self._size = what, 0, size
+        self._observer.fetching(what, 0, size)
+
+    def advance(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+        self._observer.fetching(self._what, min(self._done, self._size), self._size)
+
+    def end(self) -> None:
+        self._observer.over(self._what)

@@ -1,0 +1,274 @@
+"""What a user is told when the Hub says no, is away, or something else answers in its place."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub.fixtures import make_certificate, use_here
+from hub.server import EXPIRED, READER, Hub
+
+from kdsweep.core.data.hub_dataset import fetch_dataset, open_dataset
+from kdsweep.core.hub import client, fetching
+from kdsweep.core.hub.fetching import commit_of
+from kdsweep.core.hub.repository import Repository
+from kdsweep.core.models.model_snapshot import model_folder
+from kdsweep.errors import DataError, HubUnreachable, KdsweepError, ModelError
+
+ROWS = "text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(20))
+TWO_SUBSETS = """---
+configs:
+- config_name: long
+  data_files: long/*.csv
+- config_name: short
+  data_files: short/*.csv
+---
+"""
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits are as long as they are for a user, but a test has no time for that."""
+    monkeypatch.setattr(client, "BUSY_SECONDS", 0.4)
+    monkeypatch.setattr(client, "AWAY_SECONDS", 0.2)
+    monkeypatch.setattr(fetching, "BUSY_SECONDS", 0.4)
+    monkeypatch.setattr(fetching, "SECONDS_BETWEEN_TRIES", 0.05)
+
+
+@pytest.fixture
+def films(hub_here: Hub) -> Hub:
+    files = {"README.md": TWO_SUBSETS, "long/train.csv": ROWS, "short/train.csv": ROWS}
+    hub_here.add_dataset("someone/films", files)
+    return hub_here
+
+
+def rows_of(name: str = "someone/films", subset: str | None = "short") -> list[str]:
+    return open_dataset(name, subset, None, lambda found: list(found["train"]["text"]))
+
+
+def refused(act: Callable[[], object], kind: type[KdsweepError] = DataError) -> str:
+    """The one line of the error."""
+    with pytest.raises(KdsweepError) as caught:
+        act()
+    assert isinstance(caught.value, kind), caught.value
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- the Hub as a whole --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_hub_that_stays_busy_is_told_as_that(films: Hub, status: int) -> None:
+    films.fail(".", status)
+    line = refused(rows_of, HubUnreachable)
+    assert re.search(rf"doesn't answer properly \(HTTP {status}\); try again later$", line)
+
+
+def test_a_long_rate_limit_is_not_waited_for(films: Hub) -> None:
+    films.fail(".", 429, headers={"Retry-After": "120"})
+    started = time.monotonic()
+    assert "HTTP 429" in refused(rows_of, HubUnreachable)
+    assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("asked", ["GET /api", "HEAD .*resolve", "GET .*short/train.csv"])
+def test_a_fault_that_passes_costs_nothing(
+    films: Hub, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (client, fetching):
+        monkeypatch.setattr(module, "BUSY_SECONDS", 60.0)
+    # huggingface_hub waits a second and more before a try of its own.
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    for fault in (films.fail, films.hang_up):
+        fault(asked, times=2)
+    assert len(rows_of()) == 20
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body"),
+    [(404, "text/html", "<html>not here</html>"), (200, "text/html", "<html>log in</html>")],
+    ids=["a gateway's page", "a login page"],
+)
+def test_what_answers_in_the_hubs_place_is_not_taken_for_the_hub(
+    films: Hub, status: int, kind: str, body: str
+) -> None:
+    films.fail(".", status, body=body, headers={"Content-Type": kind})
+    line = refused(rows_of, HubUnreachable)
+    assert "isn't what answers there" in line
+    assert "HF_ENDPOINT" in line
+    assert "has no dataset" not in line
+
+
+def test_a_login_page_in_place_of_a_file_is_no_file(films: Hub) -> None:
+    films.fail("resolve", 200, body="<html>log in</html>", headers={"Content-Type": "text/html"})
+    assert "isn't what answers there" in refused(rows_of, HubUnreachable)
+
+
+def test_a_hub_that_is_gone_is_told_with_what_to_do(films: Hub) -> None:
+    films.stop()
+    line = refused(rows_of, HubUnreachable)
+    assert "can't be reached from here" in line
+    assert "kdsweep plan --fetch" in line
+    assert "--embedded" in line
+
+
+def test_a_certificate_that_is_not_trusted_is_named_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secure = Hub(make_certificate(tmp_path))
+    secure.add_dataset("someone/films", {"train.csv": ROWS})
+    use_here(secure, tmp_path / "huggingface", monkeypatch)
+    line = refused(lambda: rows_of(subset=None), HubUnreachable)
+    secure.stop()
+    assert "certificate that this machine doesn't trust" in line
+    assert "SSL_CERT_FILE" in line
+
+
+# --- what it says no to --------------------------------------------------------------------------
+
+
+def test_a_name_that_nobody_has_is_told(films: Hub) -> None:
+    line = refused(lambda: rows_of("someone/films2"))
+    assert "the Hub has no dataset of that name" in line
+    assert "log in" in line
+    line = refused(lambda: model_folder("someone/nothing", weights=False), ModelError)
+    assert "the Hub has no model of that name" in line
+    assert "(OWNER/NAME)" in refused(lambda: rows_of("a b!"))
+
+
+def test_a_revision_that_is_not_there_is_told(films: Hub) -> None:
+    line = refused(lambda: fetch_dataset("someone/films", "short", "v9"))
+    assert "has no revision 'v9'" in line
+
+
+def test_a_gated_repository_says_how_to_get_in(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add_dataset("someone/films", {"train.csv": ROWS}, gated=True)
+    use_here(hub, tmp_path / "hf", monkeypatch)
+    line = refused(lambda: rows_of(subset=None))
+    assert "is gated: ask for access at" in line
+    assert "hf auth login" in line
+    use_here(hub, tmp_path / "hf", monkeypatch, token=READER)
+    assert "your account has no access yet" in refused(lambda: rows_of(subset=None))
+
+
+@pytest.mark.parametrize("token", [EXPIRED, "hf_nobodysToken"], ids=["expired", "unknown"])
+def test_a_token_that_is_refused_is_told_as_that_and_never_shown(
+    films: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    use_here(films, tmp_path / "hf", monkeypatch, token=token)
+    line = refused(rows_of)
+    assert "refuses the token that you are logged in with" in line
+    assert token not in line
+
+
+def test_an_old_name_suggests_the_new_one(films: Hub) -> None:
+    films.rename("films", "someone/films")
+    assert "calls the dataset 'films' 'someone/films' now" in refused(lambda: rows_of("films"))
+    films.add_model("someone/bert", {"config.json": "{}", "model.safetensors": ""})
+    films.rename("bert", "someone/bert")
+    # Models are widely known by their short names.
+    assert commit_of(Repository("model", "bert"), key="model") == films.commit("someone/bert")
+
+
+# --- datasets that can't be read -----------------------------------------------------------------
+
+
+def test_a_missing_subset_lists_those_there_are(films: Hub) -> None:
+    line = refused(lambda: rows_of(subset="shrot"))
+    assert "has no subset 'shrot'; did you mean 'short'?; it has long, short" in line
+    assert "name one in task.subset: long, short" in refused(lambda: rows_of(subset=None))
+    films.add_dataset("someone/plain", {"train.csv": ROWS})
+    assert "has no subsets" in refused(lambda: rows_of("someone/plain"))
+    assert len(rows_of("someone/plain", None)) == 20
+
+
+def test_only_the_files_of_the_subset_are_fetched(films: Hub) -> None:
+    assert len(rows_of()) == 20
+    assert films.asked("GET .*short/train.csv")
+    assert not films.asked("long/train.csv")
+    films.stop()
+    # In the cache it isn't asked for again.
+    assert len(rows_of()) == 20
+
+
+def test_a_script_is_refused_and_not_run(hub_here: Hub) -> None:
+    hub_here.add_dataset("someone/films", {"films.py": "raise SystemExit", "README.md": "# films"})
+    assert "is a script (films.py), which is never run" in refused(lambda: rows_of(subset=None))
+
+
+def test_a_card_with_wrong_numbers_of_rows_is_told(hub_here: Hub) -> None:
+    card = """---
+dataset_info:
+  features: [{name: text, dtype: string}, {name: label, dtype: int64}]
+  splits: [{name: train, num_bytes: 10, num_examples: 21}]
+---
+"""
+    hub_here.add_dataset("someone/films", {"README.md": card, "train.csv": ROWS})
+    line = refused(lambda: rows_of(subset=None))
+    assert "train: 21 rows, and there are 20" in line
+    assert "task.revision" in line
+
+
+def test_a_file_that_is_no_parquet_is_named(hub_here: Hub) -> None:
+    hub_here.add_dataset("someone/films", {"data/train-00000-of-00001.parquet": b"PAR1 no PAR1"})
+    line = refused(lambda: rows_of(subset=None))
+    assert re.search(r"the cached file .*train-00000-of-00001\.parquet can't be read", line)
+    assert "remove it" in line
+
+
+def test_a_file_that_was_damaged_in_the_cache_is_named(
+    hub_here: Hub, tmp_path: Path, review_parquet: bytes
+) -> None:
+    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
+    assert rows_of(subset=None)
+    (file,) = (tmp_path / "huggingface").rglob("snapshots/*/train.parquet")
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x55
+    data[-6] ^= 0x55
+    file.resolve().write_bytes(data)
+    line = refused(lambda: rows_of(subset=None))
+    assert f"the cached file {file} is damaged; remove it" in line
+    file.resolve().unlink()
+    file.unlink()
+    assert rows_of(subset=None)
+
+
+@pytest.fixture
+def review_parquet(tmp_path: Path) -> bytes:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.table({"text": [f"text {i}" for i in range(50)], "label": [0, 1] * 25})
+    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
+    return (tmp_path / "rows.parquet").read_bytes()
+
+
+# --- downloads -----------------------------------------------------------------------------------
+
+
+def test_a_download_with_other_content_than_the_hub_says_is_fetched_again(
+    hub_here: Hub, review_parquet: bytes
+) -> None:
+    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
+    hub_here.flip("GET /_cdn.*train.parquet", times=1)
+    assert rows_of(subset=None)
+    hub_here.add_dataset("someone/others", {"train.parquet": review_parquet})
+    hub_here.flip("GET /_cdn.*train.parquet")
+    line = refused(lambda: rows_of("someone/others", None), HubUnreachable)
+    assert "sends train.parquet with another content than it says" in line
+
+
+def test_a_connection_that_always_breaks_is_told(hub_here: Hub, review_parquet: bytes) -> None:
+    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
+    hub_here.drop_after("GET .*train.parquet", 10)
+    with pytest.MonkeyPatch.context() as patch:
+        # huggingface_hub waits a second before each try of its own.
+        patch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+        line = refused(lambda: rows_of(subset=None), HubUnreachable)
+    assert "breaks train.parquet off again and again" in line
