@@ -21,6 +21,7 @@ from kdsweep.config.extremes import numbers_in
 from kdsweep.config.teacher_values import TeacherValues
 from kdsweep.config.values import AnyOf, ScheduleValue
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.core.models.describing import parameter_count
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
 from kdsweep.core.models.loading import load_config, with_labels
@@ -154,8 +155,10 @@ def advise(
     are read, no weights.
     """
     space = plan.space
-    data = load_task(space.task, Home(home).cache, publish=False)
-    sizes = model_sizes(space, data.label_names)
+    cache = Home(home).cache
+    with looking_in(hub_cache(cache)):
+        data = load_task(space.task, cache, publish=False)
+        sizes = model_sizes(space, data.label_names)
     classes = f"{len(data.label_names)} classes"
     votes = [
         _by_rows(len(data.train), classes if data.kind.outputs_are_labels else data.kind.noun),

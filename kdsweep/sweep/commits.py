@@ -15,7 +15,8 @@ from kdsweep.core.data.hub_dataset import fetch_dataset
 from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.hub.fetching import Progress, asked_commit, commit_of
 from kdsweep.core.hub.repository import MAIN, Repository, is_commit, short
-from kdsweep.core.hub.snapshots import may_ask
+from kdsweep.core.hub.snapshots import may_ask, remember_commit
+from kdsweep.core.models.borrowed_code import borrowed_repositories
 from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict
 from kdsweep.sweep.folders import SweepFolder
@@ -135,9 +136,9 @@ def revisions(space: SearchSpace) -> dict[str, str]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def fetch(plan: Plan, observer: Observer, *, weights: bool) -> None:
+def fetch(plan: Plan, folder: SweepFolder, observer: Observer, *, weights: bool) -> Plan:
     """Have the files of every repository on this machine: rows, configs and tokenizers, and with
-    `weights` these too.
+    `weights` these too. Returns the plan with commits of code that models take from elsewhere too.
 
     Raises HubUnreachable, and DataError or ModelError for what the Hub doesn't give or what can't
     be read.
@@ -155,9 +156,17 @@ def fetch(plan: Plan, observer: Observer, *, weights: bool) -> None:
         source = student.loads_from
         trusted[source] = trusted.get(source, False) or student.trust_remote_code
     trusted |= {one.loads_from: False for one in plan.space.masked_lms()}
+    kept = kept_commits(folder) or {}
+    commits = dict(plan.space.commits)
     for source, trust in trusted.items():
-        if source != "teacher":
-            model_folder(source, weights=weights, trust_remote_code=trust, progress=progress)
+        if source == "teacher":
+            continue
+        found = model_folder(source, weights=weights, trust_remote_code=trust, progress=progress)
+        for repository in borrowed_repositories(found) if trust else []:
+            if repository in kept:
+                remember_commit(repository, kept[repository])
+            commits[repository] = commit_of(repository, key="model")
+    return plan.with_commits(commits)
 
 
 class _Shown(Progress):

@@ -12,6 +12,7 @@ from typing import cast
 from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
+from kdsweep.config.sweep import RayEngine
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
@@ -79,10 +80,10 @@ def run_plan(
     # A mistake in the data is reported within a second or two: torch isn't imported yet.
     startup_timer.enter("data")
     plan = with_inputs(plan, home, observer, fresh=fresh)
-    if not fresh:
-        check_same_inputs(home, folder, plan.space)
     # Everything is on this machine now: no trial can fail because of the network.
     with snapshots_only(hub_cache(home.cache)):
+        if not fresh:
+            check_same_inputs(home, folder, plan.space)
         return _run_checked(plan, home, observer, startup_timer, fresh=fresh)
 
 
@@ -125,9 +126,12 @@ def with_inputs(
 
     Raises what `with_commits`, `fetch` and `load_task` raise.
     """
-    with looking_in(hub_cache(home.cache)):
-        plan = with_commits(plan, home.sweep(plan.name), observer.say, fresh=fresh)
-        fetch(plan, observer, weights=weights)
+    engine = plan.sweep.engine
+    shared = isinstance(engine, RayEngine) and engine.address != "local"
+    with looking_in(hub_cache(home.cache), shared=shared):
+        folder = home.sweep(plan.name)
+        plan = with_commits(plan, folder, observer.say, fresh=fresh)
+        plan = fetch(plan, folder, observer, weights=weights)
         load_task(plan.space.task, home.cache, publish=False)
     return plan
 

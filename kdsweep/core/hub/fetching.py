@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from kdsweep.core.files import write_atomically
 from kdsweep.core.hub.client import (
     BUSY,
     BUSY_SECONDS,
@@ -23,6 +26,7 @@ from kdsweep.core.hub.snapshots import (
     HubFile,
     Listing,
     commit_here,
+    is_shared,
     listing_here,
     may_ask,
     place_for_downloads,
@@ -30,6 +34,7 @@ from kdsweep.core.hub.snapshots import (
     remember_listing,
     snapshots_of,
 )
+from kdsweep.core.standing import make_folder
 from kdsweep.errors import DataError, HubUnreachable, first_few, first_line
 
 Made = TypeVar("Made")
@@ -169,7 +174,7 @@ def snapshot_with(
     """
     for folder in snapshots_of(repository, commit):
         if all((folder / name).is_file() for name in files):
-            return folder
+            return where_all_see_it(folder, files)
     cache = place_for_downloads()
     folder = cache / repository.folder / "snapshots" / commit
     missing = [name for name in files if not (folder / name).is_file()]
@@ -178,6 +183,21 @@ def snapshot_with(
         raise unreachable(repository, fault, key=key, is_away=True)
     _download(repository, commit, missing, cache, key=key, progress=progress or NoProgress())
     return folder
+
+
+def where_all_see_it(folder: Path, files: Iterable[str]) -> Path:
+    """A snapshot that all workers see: this one, or a copy of these files in the shared cache."""
+    cache = place_for_downloads()
+    if not is_shared() or folder.is_relative_to(cache):
+        return folder
+    # CACHE/models--OWNER--NAME/snapshots/COMMIT
+    target = cache / folder.relative_to(folder.parents[2])
+    for name in files:
+        if not (target / name).is_file():
+            make_folder((target / name).parent)
+            with (folder / name).open("rb") as source:
+                write_atomically(target / name, partial(shutil.copyfileobj, source))
+    return target
 
 
 def _download(

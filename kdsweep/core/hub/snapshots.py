@@ -31,11 +31,13 @@ class HubFile:
 @dataclass
 class _Scope:
     """Where this process looks. own: the caches beside the user's, the first one first.
-    local: how many `snapshots_only` are open. commits: what was asked of the Hub in this process.
+    local: how many `snapshots_only` are open. shared: whether other machines need the files.
+    commits: what was asked of the Hub in this process.
     """
 
     own: list[Path] = field(default_factory=list)
     local: int = 0
+    shared: bool = False
     commits: dict[Repository, str] = field(default_factory=dict)
     listings: dict[Repository, Listing] = field(default_factory=dict)
 
@@ -49,13 +51,19 @@ def hub_cache(cache: Path) -> Path:
 
 
 @contextlib.contextmanager
-def looking_in(folder: Path) -> Iterator[None]:
-    """Look into this cache too, before the user's own."""
+def looking_in(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Look into this cache too, before the user's own.
+
+    shared: other machines see this cache and not the user's, so it gets all files.
+    """
+    before = _SCOPE.shared
     _SCOPE.own.insert(0, folder)
+    _SCOPE.shared = before or shared
     try:
         yield
     finally:
         _SCOPE.own.remove(folder)
+        _SCOPE.shared = before
 
 
 @contextlib.contextmanager
@@ -82,6 +90,10 @@ def users_cache() -> Path:
 def caches() -> list[Path]:
     """All caches, the user's own last."""
     return list(dict.fromkeys([*_SCOPE.own, users_cache()]))
+
+
+def is_shared() -> bool:
+    return _SCOPE.shared
 
 
 def place_for_downloads() -> Path:

@@ -10,40 +10,64 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from huggingface_hub import try_to_load_from_cache
-from huggingface_hub.errors import HFValidationError
-
-from kdsweep.errors import ModelError
+from kdsweep.core.hub.fetching import commit_of, files_of, snapshot_with
+from kdsweep.core.hub.repository import Repository
+from kdsweep.core.hub.snapshots import snapshots_of
+from kdsweep.errors import HubUnreachable, ModelError
 
 CONFIGS = ("config.json", "tokenizer_config.json")
 
 
-def borrowed_code(source: str, path: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
+def borrowed_code(source: str, folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
     """The Python files of other folders, and the commit of each other repository; by a name that
     ends with `.py`.
 
-    path: the model's folder; None if it is on the Hub. Raises ModelError for a repository that
-    isn't there: what can't be pinned doesn't run.
+    folder: the model's. Raises ModelError for a repository that isn't there: what can't be pinned
+    doesn't run.
     """
     files: dict[str, Path] = {}
     commits: dict[str, str] = {}
-    for other, module in _references(source, path):
-        if other in (source, str(path)):
+    for other, module in _references(folder):
+        if other in (source, str(folder)):
             continue
         # transformers too reads a folder of that name first.
         if Path(other).is_dir():
             for file in sorted(Path(other).rglob("*.py")):
                 files[f"{other}--{file.relative_to(other).as_posix()}"] = file
         elif (name := f"{other}--{module}.py") not in commits:
-            commits[name] = _commit(source, other, f"{module}.py")
+            commits[name] = _snapshot(source, other, f"{module}.py").name
     return files, commits
 
 
-def _references(source: str, path: Path | None) -> Iterator[tuple[str, str]]:
+def borrowed_repositories(folder: Path) -> list[Repository]:
+    """The repositories that the model in this folder takes code from."""
+    others = [other for other, _ in _references(folder) if not Path(other).is_dir()]
+    return [Repository("model", other) for other in dict.fromkeys(others)]
+
+
+def where_code_is(source: str, folder: Path) -> dict[str, str]:
+    """What `from_pretrained` must be told to find the code of another repository here.
+
+    Nothing for a model that takes none, or code of several: these are looked for in the user's own
+    cache.
+    """
+    modules = {
+        other: f"{module}.py" for other, module in _references(folder) if not Path(other).is_dir()
+    }
+    modules.pop(source, None)
+    if len(modules) != 1:
+        return {}
+    ((other, file),) = modules.items()
+    snapshot = _snapshot(source, other, file)
+    # CACHE/models--OWNER--NAME/snapshots/COMMIT
+    return {"cache_dir": str(snapshot.parents[2]), "code_revision": snapshot.name}
+
+
+def _references(folder: Path) -> Iterator[tuple[str, str]]:
     """(repository or folder, module) of each class in `auto_map`."""
     for name in CONFIGS:
-        file = _cached(source, name) if path is None else path / name
-        if file is None or not file.is_file():
+        file = folder / name
+        if not file.is_file():
             continue
         try:
             auto_map = json.loads(file.read_text(encoding="utf-8"))["auto_map"]
@@ -60,32 +84,27 @@ def _references(source: str, path: Path | None) -> Iterator[tuple[str, str]]:
                     yield other, name_in_it.rpartition(".")[0]
 
 
-def _commit(source: str, repository: str, file: str) -> str:
-    found = _cached(repository, file) or _downloaded(source, repository, file)
-    # HUB_CACHE/models--OWNER--NAME/snapshots/COMMIT/module.py
-    folders = found.parts
-    return folders[folders.index("snapshots") + 1]
-
-
-def _cached(repository: str, file: str) -> Path | None:
+def _snapshot(source: str, other: str, file: str) -> Path:
+    """The folder of the repository's version, with its code."""
+    repository = Repository("model", other)
     try:
-        found = try_to_load_from_cache(repository, file)
-    except HFValidationError:
-        return None
-    return Path(found) if isinstance(found, str) else None
+        commit = commit_of(repository, key="model")
+        listing = files_of(repository, commit, key="model")
+        if listing is not None:
+            code = sorted(name for name in listing if name.endswith(".py"))
+            if file in code:
+                return snapshot_with(repository, commit, code, key="model")
+        for folder in snapshots_of(repository, commit):
+            if (folder / file).is_file():
+                return folder
+        reason = f"it has no {file}"
+    except (HubUnreachable, ModelError) as error:
+        raise ModelError(_not_there(source, other, f" ({error})")) from error
+    raise ModelError(_not_there(source, other, f" ({reason})"))
 
 
-def _downloaded(source: str, repository: str, file: str) -> Path:
-    from kdsweep.core.models.loading import loading_from
-
-    try:
-        with loading_from(repository) as where:
-            from transformers.utils.hub import cached_file
-
-            found = cached_file(repository, file, local_files_only=where["local_files_only"])
-    except Exception as error:
-        raise ModelError(
-            f"model: {source} takes its code from {repository}, which isn't there; put the code "
-            "into the model's own folder, and its own module into auto_map"
-        ) from error
-    return Path(str(found))
+def _not_there(source: str, other: str, why: str) -> str:
+    return (
+        f"model: {source} takes its code from {other}, which isn't there{why}; put the code into "
+        "the model's own folder, and its own module into auto_map"
+    )

@@ -21,6 +21,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from kdsweep.core.hub.repository import shown
+from kdsweep.core.models.borrowed_code import where_code_is
 from kdsweep.core.models.inputs import check_fits
 from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.core.models.weights import LoadedWeights, check_not_quantized, check_weights
@@ -71,7 +72,11 @@ def loading_from(
         raise ModelError(f"model: {source} is not a model folder: it has no config.json")
     try:
         with quiet_transformers():
-            yield {"pretrained_model_name_or_path": str(path), "local_files_only": True}
+            where: dict[str, Any] = {
+                "pretrained_model_name_or_path": str(path),
+                "local_files_only": True,
+            }
+            yield where | (where_code_is(source, path) if trust_remote_code else {})
     except Exception as error:
         # The errors of safetensors and tokenizers have no common class; some are a bare Exception.
         reason = first_line(error)

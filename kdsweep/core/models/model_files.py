@@ -9,7 +9,7 @@ from kdsweep.core.data.sources import local_path
 from kdsweep.core.files import file_fingerprint, fingerprint
 from kdsweep.core.hub.repository import is_commit, model_named
 from kdsweep.core.models.borrowed_code import borrowed_code
-from kdsweep.core.models.model_snapshot import READ, READ_BY_FEW
+from kdsweep.core.models.model_snapshot import READ, READ_BY_FEW, model_folder
 from kdsweep.errors import ModelError
 
 COMMIT = "commit"
@@ -56,7 +56,8 @@ def _files_and_commits(
     files = {} if path is None else _own_files(path, source, trust_remote_code)
     if not trust_remote_code:
         return files, {}
-    borrowed, commits = borrowed_code(source, path)
+    folder = path or model_folder(source, weights=False, trust_remote_code=True)
+    borrowed, commits = borrowed_code(source, folder)
     return files | borrowed, commits
 
 

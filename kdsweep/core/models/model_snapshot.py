@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from kdsweep.core.data.sources import local_path, looks_like_a_path
 from kdsweep.core.hub.client import unreachable
-from kdsweep.core.hub.fetching import Progress, commit_of, files_of, snapshot_with
+from kdsweep.core.hub.fetching import Progress, commit_of, files_of, snapshot_with, where_all_see_it
 from kdsweep.core.hub.repository import Repository, model_named
 from kdsweep.core.hub.snapshots import Listing, snapshots_of
 from kdsweep.errors import ModelError
@@ -117,7 +117,7 @@ def _complete_as_it_is(repository: Repository, commit: str, *, weights: bool) ->
         if not (folder / "config.json").is_file():
             continue
         if not weights or _has_weights(folder):
-            return folder
+            return where_all_see_it(folder, [one.name for one in folder.iterdir()])
     missing = "its weights aren't here" if weights else "its files aren't here"
     raise unreachable(repository, f"can't be asked now ({missing})", key=KEY, is_away=True)
 

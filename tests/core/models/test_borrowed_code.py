@@ -9,8 +9,10 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 from conftest import copy_model
+from hub.server import Hub
 from test_serving import OWN_CODE
 
+from kdsweep.core.hub.snapshots import looking_in, snapshots_only
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_classifier
 from kdsweep.core.models.model_files import model_files, model_stamps
@@ -55,6 +57,24 @@ def test_code_of_another_folder_is_pinned_by_content(
     assert model_fingerprint(source, trust_remote_code=True) != key
     # Without consent the code isn't run, and isn't looked at.
     assert f"{other}--own.py" not in model_files(source)
+
+
+def test_code_of_another_repository_is_fetched_and_found_without_asking_again(
+    hub_here: Hub, tiny: Callable[..., str], tmp_path: Path
+) -> None:
+    commit = hub_here.add_model("some/code", {"own.py": OWN_CODE, "notes.txt": "not needed"})
+    model = borrowing(tiny("bert", labels=2), tmp_path / "model", "some/code")
+    source = f"someone/own@{hub_here.add_model('someone/own', Path(model))}"
+    with looking_in(tmp_path / "home"):
+        load_classifier(source, ("a", "b"), trust_remote_code=True)
+    assert not hub_here.asked("notes")
+    hub_here.add_model("some/code", {"own.py": "raise SystemExit"}, commit="second")
+    hub_here.move_main("some/code", "second")
+    hub_here.stop()
+    with snapshots_only(tmp_path / "home"):
+        loaded = load_classifier(source, ("a", "b"), trust_remote_code=True)
+        assert model_files(source, trust_remote_code=True)["some/code--own.py"] == commit
+    assert type(loaded).__name__ == "OwnClassifier"
 
 
 def test_code_of_another_repository_is_pinned_by_its_commit(

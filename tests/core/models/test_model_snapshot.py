@@ -56,6 +56,21 @@ def test_what_the_users_own_cache_has_is_not_fetched_again(model: Hub, tmp_path:
     assert len(model.asked("model.safetensors")) == before
 
 
+def test_workers_of_other_machines_get_what_the_users_own_cache_has(
+    model: Hub, tmp_path: Path
+) -> None:
+    own = model_folder(NAME, weights=True)
+    with looking_in(tmp_path / "home", shared=True):
+        shared = model_folder(NAME, weights=True)
+    assert shared.is_relative_to(tmp_path / "home")
+    assert len(model.asked("GET .*model.safetensors")) == 1
+    shutil.rmtree(own)
+    model.stop()
+    with snapshots_only(tmp_path / "home"):
+        assert load_classifier(NAME, NAMES).config.num_hidden_layers == 2
+        assert len(load_tokenizer(NAME)) > 10
+
+
 def test_each_revision_is_a_model_of_its_own(model: Hub, tiny: Callable[..., str]) -> None:
     model.add_model(NAME, Path(tiny("bert", layers=1)), commit="second")
     model.tag(NAME, "v2", "second")
