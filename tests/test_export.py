@@ -20,6 +20,7 @@ from huggingface_hub import ModelCard
 from made_up_sweeps import report_of
 from mlflow import MlflowClient
 from model_families import TEXTS, make_family
+from servers import Lines
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from kdsweep.cli import main
@@ -333,10 +334,10 @@ def test_changed_rows_refuse_only_what_must_be_checked_on_them(
     facts = read_json(folder.facts)
     write_json(folder.facts, facts | {"data": facts["data"] | {"validation": "other"}})
     assert "the rows of validation have changed" in refused(copied, tmp_path / "x", "--onnx")
-    lines: list[str] = []
-    export(copied, "tiny", tmp_path / "x", say=lines.append)
-    assert len(lines) == 1
-    assert "the rows of validation have changed" in lines[0]
+    observer = Lines()
+    export(copied, "tiny", tmp_path / "x", observer=observer)
+    assert len(observer.lines) == 1
+    assert "the rows of validation have changed" in observer.lines[0]
 
 
 # --- ONNX ---

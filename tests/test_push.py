@@ -15,6 +15,10 @@ from hub.server import EXPIRED, READER, WRITER, Hub
 
 from kdsweep.errors import KdsweepError
 from kdsweep.export.push import Pushed, PushTo, check_target, push
+from kdsweep.sweep.observer import Observer
+
+UPLOAD = "PUT /_lfs"
+COMMIT = "POST /api/models/tester/mine/commit"
 
 
 @pytest.fixture
@@ -34,9 +38,8 @@ def writer(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
 
 
 def pushed(folder: Path, name: str, **how: bool) -> Pushed:
-    lines: list[str] = []
     target = check_target(PushTo(name, **how), folder)
-    return push(folder, target, "add it", lines.append, "run it again")
+    return push(folder, target, "add it", Observer(), "run it again")
 
 
 def refused(folder: Path, name: str, **how: bool) -> str:
@@ -68,6 +71,39 @@ def test_a_push_is_private_and_one_commit(writer: Hub, student: Path) -> None:
 def test_public_is_asked_for_and_an_organization_is_possible(writer: Hub, student: Path) -> None:
     assert pushed(student, "team/mine", is_public=True).is_public
     assert not writer.repository("team/mine").is_private
+
+
+class Told(Observer):
+    """What is said, and how many bytes of each transfer are done."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, ...]] = []
+
+    def say(self, line: str) -> None:
+        self.told.append((line,))
+
+    def transfer(self, what: str, done: int, size: int) -> None:
+        self.told.append((what, done, size))
+
+    def over(self, name: str) -> None:
+        self.told.append((name, "over"))
+
+
+def test_the_observer_is_told_how_much_is_uploaded_and_nothing_else_is_printed(
+    writer: Hub, student: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    writer.fail(UPLOAD, 503, times=1)
+    observer = Told()
+    push(student, check_target(PushTo("mine"), None), "add it", observer, "again")
+    what, card, weights = "uploading to tester/mine", 30, 100_000
+    first, *parts, last = observer.told
+    assert first == ("uploading 2 files, 0.1 MB, to tester/mine (private)",)
+    # 64 kB at once; what was refused is sent again.
+    halves = [(what, done, weights + card) for done in (65_536, weights, weights)]
+    assert parts == [*halves, *halves]
+    assert last == (what, "over")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_nothing_but_the_push_is_sent(writer: Hub, student: Path) -> None:
@@ -166,9 +202,6 @@ def test_a_missing_permission_is_named(writer: Hub, student: Path) -> None:
 
 # --- what breaks ---
 
-UPLOAD = "PUT /_lfs"
-COMMIT = "POST /api/models/tester/mine/commit"
-
 
 @pytest.mark.parametrize(
     ("break_it", "words"),
@@ -243,12 +276,12 @@ def test_a_repository_that_changes_meanwhile_is_left_alone(writer: Hub, student:
     writer.add_model("tester/mine", {"a": "2"}, commit="second", private=True)
     writer.move_main("tester/mine", "second")
     with pytest.raises(KdsweepError, match="was changed by somebody meanwhile; again"):
-        push(student, target, "add it", print, "again")
+        push(student, target, "add it", Observer(), "again")
     assert writer.files("tester/mine") == {"a": b"2"}
     new = check_target(PushTo("new"), None)
     huggingface_hub.create_repo("new", token=WRITER)
     with pytest.raises(KdsweepError, match="tester/new was created by somebody meanwhile"):
-        push(student, new, "add it", print, "again")
+        push(student, new, "add it", Observer(), "again")
 
 
 def test_a_hub_that_is_away_or_silent_or_not_trusted_is_told_before_anything_is_exported(

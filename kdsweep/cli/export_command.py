@@ -140,7 +140,7 @@ def export(
             strategy=strategy,
             formats=formats,
             push_to=push_to,
-            say=observer.say,
+            observer=observer,
         )
     if as_json:
         print_json(facts.to_json())

@@ -37,6 +37,7 @@ from kdsweep.report.model import ConfirmResult, ModelCosts, Report
 from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned
+from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as report_of
 
 ONNX = "onnx/model.onnx"
@@ -58,7 +59,7 @@ def export(
     strategy: str | None = None,
     formats: Collection[Format] = (),
     push_to: PushTo | None = None,
-    say: Say = lambda line: None,
+    observer: Observer | None = None,
 ) -> ExportFacts:
     """Write a student to the folder `destination`: the winner, or that of `trial` or `strategy`.
 
@@ -72,6 +73,8 @@ def export(
     ModelError, and TrackingUnreachable if the student is in a tracker that doesn't answer. Nothing
     is written then, except that a folder stays whose upload failed.
     """
+    observer = observer or Observer()
+    say = observer.say
     if destination is not None:
         destination = destination.expanduser().resolve()
     folder = home.existing(sweep)
@@ -100,7 +103,7 @@ def export(
             left = "run the same command again"
             if destination is not None:
                 left = f"the export is in {destination}; run the same command again to upload it"
-            pushed = push(place, target, _commit_message(facts), say, left)
+            pushed = push(place, target, _commit_message(facts), observer, left)
             facts = replace(facts, pushed=pushed)
     return facts if destination is not None else replace(facts, folder=None)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import huggingface_hub
 from huggingface_hub import (
@@ -33,6 +35,7 @@ from kdsweep.errors import LONGEST_REASON, KdsweepError, SettingsConflict, first
 from kdsweep.export.facts import Pushed
 from kdsweep.export.hub_errors import ANY_HUB_ERROR, in_plain_words, log_in
 from kdsweep.formatting import count, megabytes
+from kdsweep.sweep.observer import Observer
 
 # A connection that says nothing for so long is broken. The Hub's client alone waits forever.
 CHECK_SECONDS, UPLOAD_SECONDS = 15.0, 60.0
@@ -97,18 +100,18 @@ def check_target(asked: PushTo, exported: Path | None) -> Target:
     return target
 
 
-def push(folder: Path, target: Target, message: str, say: Say, left: str) -> Pushed:
+def push(folder: Path, target: Target, message: str, observer: Observer, left: str) -> Pushed:
     """Upload `folder` in one commit, so that the repository has all of it or nothing.
 
-    left: what an error adds: where the export is, and that the same command may be run again.
-    Raises KdsweepError.
+    observer: is told how much is uploaded. left: what an error adds: where the export is, and that
+    the same command may be run again. Raises KdsweepError.
     """
     files = _files_to_push(folder)
-    size = sum(file.stat().st_size for file in files.values()) / 1e6
+    size = sum(file.stat().st_size for file in files.values())
     visibility = "public" if target.is_public else "private"
-    say(
-        f"uploading {count(len(files), 'file')}, {megabytes(size)}, to {target.name} ({visibility})"
-    )
+    what = f"{count(len(files), 'file')}, {megabytes(size / 1e6)}"
+    observer.say(f"uploading {what}, to {target.name} ({visibility})")
+    sent = _Sent(observer, f"uploading to {target.name}", size)
     before = target.existing
     with _talking_to_hub(target.name, UPLOAD_SECONDS, left) as api:
         if before is None:
@@ -116,11 +119,11 @@ def push(folder: Path, target: Target, message: str, say: Say, left: str) -> Pus
         gone = [path for path in _files_of(before) if path not in files] if before else []
         operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationDelete(path) for path in gone),
-            *(CommitOperationAdd(path, file) for path, file in files.items()),
+            *(_CountedFile(path, file, sent) for path, file in files.items()),
         ]
         try:
             # `upload_folder` may spread a large or slow upload over several commits.
-            with _warnings_to(say):
+            with _warnings_to(observer.say):
                 commit = api.create_commit(
                     target.name,
                     operations,
@@ -133,10 +136,60 @@ def push(folder: Path, target: Target, message: str, say: Say, left: str) -> Pus
             if there is None:
                 raise
             commit = there
+        finally:
+            observer.over(sent.what)
     return Pushed(target.name, f"{constants.ENDPOINT}/{target.name}", commit, target.is_public)
 
 
-# --- who pushes, and what is there ---
+# --- how much is there ---
+
+
+class _Sent:
+    """How much of each file is uploaded; several threads tell it."""
+
+    def __init__(self, observer: Observer, what: str, size: int) -> None:
+        self.what = what
+        self._observer, self._size = observer, size
+        self._positions: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def reached(self, path: str, position: int) -> None:
+        with self._lock:
+            self._positions[path] = position
+            done = sum(self._positions.values())
+        self._observer.transfer(self.what, done, self._size)
+
+
+class _CountedFile(CommitOperationAdd):
+    """A file to commit that tells how far it has been read, each time it is uploaded."""
+
+    def __init__(self, path: str, file: Path, sent: _Sent) -> None:
+        super().__init__(path, file)
+        self._source, self._sent = file, sent
+
+    @contextlib.contextmanager
+    def as_file(self, with_tqdm: bool = False) -> Iterator[BinaryIO]:
+        """As the class above does it. `with_tqdm` is asked for when the file is uploaded."""
+        with _Reader(self._source, self._reached if with_tqdm else None) as file:
+            yield file
+
+    def _reached(self, position: int) -> None:
+        self._sent.reached(self.path_in_repo, position)
+
+
+class _Reader(io.BufferedReader):
+    def __init__(self, file: Path, reached: Callable[[int], None] | None) -> None:
+        super().__init__(io.FileIO(file))
+        self._reached = reached
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if self._reached is not None:
+            self._reached(self.tell())
+        return data
+
+
+# --- who pushes, and what is on the Hub ---
 
 
 def _owner(api: HfApi, name: str) -> str:

@@ -178,13 +178,13 @@ class _Shown(Progress):
         self._what, self._done, self._size = "", 0, 0
 
     def start(self, what: str, files: int, size: int) -> None:
-        self._what, self._done, self._size = what, 0, size
-        self._observer.fetching(what, 0, size)
+        self._what, self._done, self._size = f"fetching {what}", 0, size
+        self._observer.transfer(self._what, 0, size)
 
     def advance(self, count: int) -> None:
         with self._lock:
             self._done += count
-        self._observer.fetching(self._what, min(self._done, self._size), self._size)
+        self._observer.transfer(self._what, min(self._done, self._size), self._size)
 
     def end(self) -> None:
         self._observer.over(self._what)

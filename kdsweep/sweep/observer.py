@@ -17,11 +17,14 @@ class Observer:
     def step(self, name: str, step: int, total_steps: int) -> None:
         """A running trial (or the teacher) has done `step` of its optimizer steps."""
 
-    def fetching(self, what: str, done: int, size: int) -> None:
-        """A download of `what` has `done` of its bytes. It may be told from any thread."""
+    def transfer(self, what: str, done: int, size: int) -> None:
+        """A download or an upload has `done` of its bytes. It may be told from any thread.
+
+        what: what is done, as the start of a line: `fetching ...`, `uploading ...`.
+        """
 
     def over(self, name: str) -> None:
-        """This trial (or the teacher, or a download) doesn't run any more."""
+        """This trial (or the teacher, or a transfer) doesn't run any more."""
 
     def progress(
         self,

@@ -21,7 +21,7 @@ from kdsweep.terminal.console import open_console
 REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
 MOST_SLOTS_SHOWN = 16
-# Smaller downloads, in bytes, have no line of their own.
+# Smaller downloads and uploads, in bytes, have no line of their own.
 SMALLEST_LINE = 1_000_000
 BAR_WIDTH = 30
 
@@ -58,11 +58,11 @@ class _Lines(Observer):
         if time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
             self.say(f"{name}: step {step} of {total_steps}")
 
-    def fetching(self, what: str, done: int, size: int) -> None:
+    def transfer(self, what: str, done: int, size: int) -> None:
         if done == 0 and size >= SMALLEST_LINE:
-            self.say(f"fetching {what}: {megabytes(size / 1e6)}")
+            self.say(f"{what}: {megabytes(size / 1e6)}")
         elif time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
-            self.say(f"fetching {what}: {_of(done, size)}")
+            self.say(f"{what}: {_of(done, size)}")
 
 
 class _Steps(NamedTuple):
@@ -88,7 +88,7 @@ class _LiveView(Observer):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.running: dict[str, _Steps] = {}
-        self.downloads: dict[str, tuple[int, int]] = {}
+        self.transfers: dict[str, tuple[int, int]] = {}
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
         self.confirmed = (0, 0)
@@ -103,11 +103,11 @@ class _LiveView(Observer):
         first, since = (before.first, before.since) if before else (step, time.monotonic())
         self.running = self.running | {name: _Steps(step, total_steps, first, since)}
 
-    def fetching(self, what: str, done: int, size: int) -> None:
-        self.downloads = self.downloads | {what: (done, size)}
+    def transfer(self, what: str, done: int, size: int) -> None:
+        self.transfers = self.transfers | {what: (done, size)}
 
     def over(self, name: str) -> None:
-        self.downloads = {other: at for other, at in self.downloads.items() if other != name}
+        self.transfers = {other: at for other, at in self.transfers.items() if other != name}
         self.running = {other: steps for other, steps in self.running.items() if other != name}
 
     def progress(
@@ -125,7 +125,7 @@ class _LiveView(Observer):
 
     def render(self) -> RenderableType:
         grid = Table.grid(padding=(0, 2))
-        for what, (done, size) in self.downloads.items():
+        for what, (done, size) in self.transfers.items():
             grid.add_row(
                 what, _bar(done, size), f"{megabytes(done / 1e6)} of {megabytes(size / 1e6)}"
             )
