@@ -18,6 +18,7 @@ import torch
 from kdsweep import __version__, metric_names
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import InlineEngine, RayEngine
+from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import locked
 from kdsweep.core.settings import TrialSettings
@@ -164,7 +165,8 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     engine = settle_engine(folder.read_config().engine)
     waiting = functools.partial(observer.say, f"{trial}: waiting for another replay of this trial")
     try:
-        with _like(engine), locked(target.root.with_name(f".{trial}.lock"), waiting):
+        lock = locked(target.root.with_name(f".{trial}.lock"), waiting)
+        with _like(engine), lock, cache_in_use(home.cache):
             shutil.rmtree(target.root, ignore_errors=True)
             observer.say(f"{trial}: training it again in {target.root}")
             run = _Run(trial, settings, target, home.cache, observer)

@@ -67,6 +67,12 @@ def test_names_of_sweeps_are_completed_last_used_first(command: str, home: Home)
     assert completed(f"kdsweep {command} ss", home) == ["sst2", "sst2-embedded"]
 
 
+def test_damaged_sweeps_are_offered_for_removal(home: Home) -> None:
+    home.sweep("sst2").facts.unlink()
+    (home.sweeps / ".gone.1234abcd.tmp").mkdir()
+    assert completed("kdsweep remove ", home) == ["mrpc", "sst2", "sst2-embedded"]
+
+
 def test_a_sweep_that_was_typed_is_not_offered_again(home: Home) -> None:
     assert completed("kdsweep compare sst2 ", home) == ["mrpc", "sst2-embedded"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -122,6 +123,50 @@ def remove(name: str, yes: bool, leave_unreachable: bool, home: Path, as_json: b
     click.echo(f"{name}: removed; {file_size(removed.bytes)} are free")
     for line in removed.stays:
         click.echo(f"{name}: stays: {line}")
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Remove it and don't ask.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Count what sweeps use as unused too. A sweep that is resumed makes it again.",
+)
+@home_option
+@json_option
+@one_line_errors
+def clean(yes: bool, everything: bool, home: Path, as_json: bool) -> None:
+    """Show how large the caches are and what no sweep uses; remove that if you say yes.
+
+    Without --yes nothing is removed unless you say so. Finished sweeps can be compared and exported
+    afterwards.
+
+    \b
+    Example:
+      kdsweep clean
+      kdsweep clean --yes
+    """
+    from kdsweep.housekeeping.cleaning import clean as remove_unused
+    from kdsweep.housekeeping.cleaning import describe_caches
+    from kdsweep.sweep.folders import Home
+    from kdsweep.terminal.caches import show_caches
+
+    found = describe_caches(Home(home), everything=everything)
+    if not as_json:
+        show_caches(found)
+    asks = not yes and not as_json and sys.stdin.isatty()
+    if found.unused_bytes and asks:
+        ask_or_end(f"remove {file_size(found.unused_bytes)}?", err=False)
+        yes = True
+    if yes:
+        found = remove_unused(Home(home), everything=everything)
+    if as_json:
+        print_json(found.to_json())
+    elif found.removed_bytes is not None:
+        click.echo(f"removed {file_size(found.removed_bytes)}")
+    elif found.unused_bytes:
+        click.echo("kdsweep clean --yes removes what is unused")
 
 
 def ask_or_end(question: str, *, err: bool) -> None:

@@ -9,7 +9,7 @@ import click
 from kdsweep import __version__
 from kdsweep.cli.drafting_commands import advise, init
 from kdsweep.cli.export_command import export
-from kdsweep.cli.housekeeping_commands import list_command, remove, stop
+from kdsweep.cli.housekeeping_commands import clean, list_command, remove, stop
 from kdsweep.cli.options import (
     json_option,
     one_line_errors,
@@ -65,7 +65,7 @@ def completion(shell: str, as_json: bool) -> None:
 
 for command in (run, worker, plan, init, advise, status, compare, replay, export, ui):
     main.add_command(command)
-for command in (list_command, stop, remove):
+for command in (list_command, stop, remove, clean):
     main.add_command(command)
 
 

@@ -15,8 +15,9 @@ class TeacherRecord(BaseModel):
     validation, test: metric -> value; `test` is None until the teacher is judged. selected: the
     task's metric on validation by seed, where the teacher is the best of several seeds; None for a
     seed that learned nothing. seconds: what its fine-tuning took, with all its seeds and folds; 0
-    for a checkpoint. from_cache: whether it was there before the sweep. Both are None if an earlier
-    version recorded the teacher.
+    for a checkpoint. from_cache: whether it was there before the sweep. keys: what it and the
+    teachers of its folds are called in the cache. All three are None if an earlier version recorded
+    the teacher.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -31,6 +32,7 @@ class TeacherRecord(BaseModel):
     selected: dict[str, float | None] | None = None
     seconds: float | None = None
     from_cache: bool | None = None
+    keys: tuple[str, ...] | None = None
 
     @property
     def origin_in_words(self) -> str:

@@ -13,6 +13,7 @@ from kdsweep.config import Plan, load
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
 from kdsweep.config.sweep import RayEngine
+from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
@@ -77,6 +78,14 @@ def run_plan(
     home.check_usable(to_write=True)
     if not fresh:
         _check_same_sweep(plan, folder)
+    with cache_in_use(home.cache, make=False):
+        return _check_and_run(plan, home, observer, startup_timer, fresh=fresh)
+
+
+def _check_and_run(
+    plan: Plan, home: Home, observer: Observer, startup_timer: StartupTimer, *, fresh: bool
+) -> Report:
+    folder = home.sweep(plan.name)
     # A mistake in the data is reported within a second or two: torch isn't imported yet.
     startup_timer.enter("data")
     plan = with_inputs(plan, home, observer, fresh=fresh)
@@ -103,7 +112,11 @@ def _run_checked(
         check_untouched(folder, plan.space, checked)
     for note in checked.model_notes:
         observer.say(f"model: {note}")
-    with folder.locked(), standing(home.root, folder.root, folder.lock_file):
+    with (
+        folder.locked(),
+        standing(home.root, folder.root, folder.lock_file),
+        cache_in_use(home.cache),
+    ):
         folder.check_not_removed()
         try:
             if fresh and folder.exists():
@@ -131,7 +144,9 @@ def with_inputs(
     with looking_in(hub_cache(home.cache), shared=shared):
         folder = home.sweep(plan.name)
         plan = with_commits(plan, folder, observer.say, fresh=fresh)
-        plan = fetch(plan, folder, observer, weights=weights)
+        # What is being fetched is of no sweep yet.
+        with cache_in_use(home.cache, make=False):
+            plan = fetch(plan, folder, observer, weights=weights)
         load_task(plan.space.task, home.cache, publish=False)
     return plan
 

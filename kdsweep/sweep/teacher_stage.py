@@ -202,5 +202,6 @@ class TeacherStage:
             name=settings.words,
             selected=selected,
             seconds=teacher.seconds,
+            keys=(teacher.key, *teacher.folds),
             from_cache=settings.words in (self.sweep.folder.read_facts().teachers_found or ()),
         )

@@ -58,7 +58,7 @@ def cached_view(
                     _EditedColumn(train, column, settings, number, mask_token, words)
                     for column in range(len(train.texts))
                 )
-                publish_texts(columns, (), folder)
+                publish_texts(columns, (), folder, of=train.key)
     texts, key, _ = map_texts(folder)
     return Split(name, texts, train.labels, key, is_view=True)
 

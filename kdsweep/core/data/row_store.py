@@ -40,13 +40,22 @@ def map_rows(folder: Path, task: TaskSettings) -> TaskData:
     return TaskData(task.kind, names, splits, notes, rule_of(task))
 
 
-def publish_texts(texts: tuple[Sequence[str], ...], notes: tuple[str, ...], folder: Path) -> None:
-    """Write rows that have no labels into a new folder, which appears as a whole or not at all."""
+def publish_texts(
+    texts: tuple[Sequence[str], ...],
+    notes: tuple[str, ...],
+    folder: Path,
+    *,
+    of: str | None = None,
+) -> None:
+    """Write rows that have no labels into a new folder, which appears as a whole or not at all.
+
+    of: the content hash of the rows that these were made from.
+    """
     with publishing(folder) as beside:
         for number, column in enumerate(texts):
             MappedTexts.write(_texts_file(beside, "rows", number), column)
         written = _map_texts(beside, "rows", len(texts))
-        meta = {"key": texts_key(written), "columns": len(texts), "notes": notes}
+        meta = {"key": texts_key(written), "columns": len(texts), "notes": notes, "of": of}
         write_json(beside / "meta.json", meta)
 
 

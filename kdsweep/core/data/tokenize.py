@@ -234,7 +234,8 @@ def _tokenize_into(
                 last_line = time.monotonic()
     np.save(folder / "lengths.npy", lengths)
     np.save(folder / "offsets.npy", _offsets(lengths))
-    write_json(folder / "meta.json", {"rows": len(split), "truncated": truncated})
+    meta = {"rows": len(split), "truncated": truncated, "split": split.key}
+    write_json(folder / "meta.json", meta)
 
 
 def _offsets(lengths: np.ndarray) -> np.ndarray:
