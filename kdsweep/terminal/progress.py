@@ -104,7 +104,8 @@ class _LiveView(Observer):
         self.running = self.running | {name: _Steps(step, total_steps, first, since)}
 
     def transfer(self, what: str, done: int, size: int) -> None:
-        self.transfers = self.transfers | {what: (done, size)}
+        if size >= SMALLEST_LINE:
+            self.transfers = self.transfers | {what: (done, size)}
 
     def over(self, name: str) -> None:
         self.transfers = {other: at for other, at in self.transfers.items() if other != name}

@@ -19,6 +19,7 @@ BUSY_SECONDS = 15.0
 AWAY_SECONDS = 8.0
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 10.0
+CHUNK = 1 << 18
 NOT_ASKED = "isn't asked (HF_HUB_OFFLINE is set)"
 
 
@@ -136,7 +137,8 @@ def _reason(error: BaseException) -> str:
 
 def get_ready() -> None:
     """Let huggingface_hub use this client, and plain HTTP alone: a Xet host that can't be reached
-    costs minutes of silence."""
+    costs minutes of silence.
+    """
     global _IS_READY
     with _READY:
         if _IS_READY:
@@ -147,6 +149,8 @@ def get_ready() -> None:
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
         constants.HF_HUB_DISABLE_XET = True
+        # A slow download shows that it goes on, and one that breaks off keeps what has arrived.
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK
         # What it has to say is in its errors, which we put into our own words.
         logging.set_verbosity(CRITICAL)
         disable_progress_bars()
