@@ -371,7 +371,8 @@ def old_home(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _home_with_an_empty_mlflow_db(request: pytest.FixtureRequest) -> None:
     """Sweeps that write into `tmp_path` find MLflow's database there: making one takes seconds."""
-    runs_sweeps = {"sweep", "housekeeping"} & set(request.path.parent.parts)
+    folders = request.path.relative_to(Path(__file__).parent).parts
+    runs_sweeps = {"sweep", "housekeeping"} & set(folders)
     if runs_sweeps and "tmp_path" in request.fixturenames:
         shutil.copy(
             request.getfixturevalue("empty_mlflow_db"),
