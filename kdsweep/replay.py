@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,7 +21,7 @@ from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.device import pick_device
-from kdsweep.core.files import locked
+from kdsweep.core.files import locked, only_read
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
@@ -135,7 +136,8 @@ class Replay:
 def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None) -> Replay:
     """Train the trial again, as far as it went, and compare each metric of each evaluation.
 
-    The replay's files stay under sweeps/NAME/replays until the next replay of the trial. Raises
+    The replay's files stay under sweeps/NAME/replays until the next replay of the trial (of a home
+    that can only be read, in a folder for temporary files). Raises
     UnknownSweep, KdsweepError where nothing was recorded, and Interrupted.
     """
     observer = observer or Observer()
@@ -161,7 +163,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         ran_with=facts.kdsweep,
     )
     # A folder deeper than the sweep's own trials: a driver that starts tidies those.
-    target = TrialFolder(folder.root / "replays" / recorded.root.relative_to(folder.root))
+    target = TrialFolder(_place_for_replays(folder) / recorded.root.relative_to(folder.root))
     engine = settle_engine(folder.read_config().engine)
     waiting = functools.partial(observer.say, f"{trial}: waiting for another replay of this trial")
     try:
@@ -191,6 +193,13 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         folder=target.root,
         student=target.student if target.student.exists() else None,
     )
+
+
+def _place_for_replays(folder: SweepFolder) -> Path:
+    """In the sweep's folder, or in a new one for temporary files where home can only be read."""
+    if only_read(folder.root):
+        return Path(tempfile.mkdtemp(prefix="kdsweep-replay-"))
+    return folder.root / "replays"
 
 
 # --- training again ------------------------------------------------------------------------------

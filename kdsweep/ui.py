@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from kdsweep.core.files import only_read
+from kdsweep.databases import url_to_open
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.tracking.home_database import follow_home
@@ -52,10 +55,13 @@ def serve(
         )
     follow_home(uri, home.artifacts)
     say(f"starting MLflow's UI for {home.root} ... (takes some seconds)")
-    server = _start(uri, home, port)
+    log = home.root / "ui.log"
+    if only_read(home.root):
+        log = Path(tempfile.mkdtemp(prefix="kdsweep-ui-")) / log.name
+    server = _start(url_to_open(uri), home, port, log)
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _wait_until_ready(server, port, _log(home))
+        _wait_until_ready(server, port, log)
         address = f"http://{HOST}:{port}"
         _say_links(address, links, folder.name, say)
         say("press Ctrl-C to stop")
@@ -63,7 +69,7 @@ def serve(
             webbrowser.open(address + links["table"])
         server.wait()
         raise KdsweepError(
-            f"MLflow's server has stopped (exit status {server.returncode}); see {_log(home)}"
+            f"MLflow's server has stopped (exit status {server.returncode}); see {log}"
         )
     except KeyboardInterrupt:
         say("stopped")
@@ -83,7 +89,7 @@ def _without_user(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
+def _start(uri: str, home: Home, port: int, log: Path) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-m",
@@ -110,7 +116,7 @@ def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
         "MLFLOW_LOGGING_LEVEL": "ERROR",
         "PYTHONWARNINGS": "ignore",
     }
-    with _log(home).open("wb") as file:
+    with log.open("wb") as file:
         # In a separate session the server doesn't get our Ctrl-C, and we can stop it together
         # with its worker process.
         return subprocess.Popen(
@@ -120,10 +126,6 @@ def _start(uri: str, home: Home, port: int) -> subprocess.Popen[bytes]:
             env=os.environ | variables,
             start_new_session=True,
         )
-
-
-def _log(home: Home) -> Path:
-    return home.root / "ui.log"
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], port: int, log: Path) -> None:

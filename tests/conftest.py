@@ -9,7 +9,8 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -324,6 +325,24 @@ def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+@pytest.fixture
+def only_readable() -> Iterator[Callable[[Path], None]]:
+    """only_readable(path) makes a file or a folder one that can only be read, for root too."""
+    mounted: list[Path] = []
+
+    def mount(path: Path) -> None:
+        command = ["mount", "--bind", str(path), str(path)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a folder read-only")
+        mounted.append(path)
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(path)], check=True)
+
+    yield mount
+    for path in reversed(mounted):
+        # Databases may still be open.
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
 @pytest.fixture(scope="module")
 def finished_sweep(empty_mlflow_db: Path) -> Callable[..., Any]:
     """finished_sweep(space, *assignments) runs a sweep in a home next to it; returns the home."""
@@ -347,11 +366,11 @@ def two_strategies(
 ) -> Callable[[str, int], Path]:
     """two_strategies(name, rows): a space without `combined`, with data of its own.
 
-    Its folder has a name with a quote and letters beyond ASCII.
+    Its folder has a name with a quote, letters beyond ASCII, and what means something in a URL.
     """
 
     def space(name: str, rows: int) -> Path:
-        folder = tmp_path_factory.mktemp(f"{name}'s «folder»")
+        folder = tmp_path_factory.mktemp(f"{name}'s «50%2F?#folder»")
         data = write_csv(folder / "reviews.csv", sentences(rows))
         text = SPACE.format(
             data=data, teacher=tiny("bert", layers=2), student=tiny("bert", layers=2)

@@ -65,7 +65,7 @@ class Sweep:
 
 
 def trials_of(home: Home, storage: str | None = None) -> dict[str, list[tuple[Any, ...]]]:
-    url = storage or f"sqlite:///{home.optuna_db}"
+    url = storage or home.storage_url("sqlite")
     studies = {
         name: optuna.load_study(study_name=name, storage=url)
         for name in optuna.get_all_study_names(url)
@@ -89,7 +89,7 @@ def metrics_of(home: Home) -> dict[str, list[dict[str, float]]]:
 
 
 def runs_of(home: Home, uri: str | None = None) -> list[Any]:
-    client = MlflowClient(tracking_uri=uri or f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=uri or home.tracking_uri("sqlite"))
     return list(
         client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000)
     )
@@ -102,7 +102,7 @@ def assert_same_sweep(
     found = trials_of(home, storage)
     assert found == trials_of(undisturbed)
     assert metrics_of(home) == metrics_of(undisturbed)
-    client = MlflowClient(tracking_uri=uri or f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=uri or home.tracking_uri("sqlite"))
     runs = runs_of(home, uri)
     count = sum(len(trials) for trials in found.values())
     assert sorted(run.data.tags["kdsweep.phase"] for run in runs) == ["search"] * count + [

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import stat
 from pathlib import Path
 
 import optuna
 import pytest
 from mlflow import MlflowClient
 
-from kdsweep.databases import made_alone, shown_database, sqlite_file, sqlite_url, url_to_open
+from kdsweep.databases import (
+    made_alone,
+    shown_database,
+    sqlite_file,
+    sqlite_url,
+    url_to_open,
+    write_ahead,
+)
 from kdsweep.sweep.folders import Home
 
 ODD = ["a?b", "feature%2Fx", "100%", "a#b", "a b+c", "été 1", "a:b@c", 'it\'s "x"&y=1;[z]', "a\\b"]
@@ -74,3 +83,17 @@ def test_only_a_plain_sqlite_url_means_a_file() -> None:
     ):
         assert sqlite_file(url) is None
     assert shown_database("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
+
+
+def test_a_group_may_write_a_database_that_one_of_it_has_made(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        for made in ("optuna.db", "mlflow.db"):
+            with made_alone(url := sqlite_url(tmp_path / made)):
+                optuna.storages.RDBStorage(
+                    url, engine_kwargs={"pool_events": [(write_ahead, "connect")]}
+                )
+    finally:
+        os.umask(before)
+    for file in tmp_path.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o664, file

@@ -321,9 +321,7 @@ def test_a_student_that_mlflow_lost_is_one_line(copied: Home, tmp_path: Path) ->
     trial = copied.sweep("tiny").trial(
         TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
-    MlflowClient(tracking_uri=f"sqlite:///{copied.mlflow_db}").delete_run(
-        trial.read_tracked().run_id
-    )
+    MlflowClient(tracking_uri=copied.tracking_uri("sqlite")).delete_run(trial.read_tracked().run_id)
     assert f"has no run {trial.id.name} of sweep 'tiny'" in refused(copied, tmp_path / "x")
 
 

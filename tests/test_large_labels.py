@@ -72,7 +72,7 @@ def test_every_way_to_use_the_student_gives_the_labels_unit_once(
     kept = list(swept.artifacts.glob("*/artifacts/student"))
     assert len(kept) == 2
     before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{swept.mlflow_db}")
+    mlflow.set_tracking_uri(swept.tracking_uri("sqlite"))
     registered = mlflow.pyfunc.load_model("models:/prices@best").predict(TEXTS)["score"].to_numpy()
     mlflow.set_tracking_uri(before)
     folder = export(swept, "prices", tmp_path / "student").folder

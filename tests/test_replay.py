@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import sentences, write_csv
+from conftest import file_times, sentences, write_csv
 from transformers import pipeline
 
 from kdsweep.cli import main
@@ -83,6 +83,18 @@ def test_a_trial_with_a_teacher_is_the_same_bit_for_bit_in_another_process(
     assert lines[-1].endswith(str(student))
     classify = pipeline("text-classification", model=str(student), device="cpu")
     assert classify("the film was superb")[0]["label"] in ("pos", "neg")
+
+
+def test_a_trial_of_a_home_that_can_only_be_read_is_replayed_elsewhere(
+    copied: Home, only_readable: Callable[[Path], None]
+) -> None:
+    only_readable(copied.root)
+    before = file_times(copied.root)
+    status, errors, facts = replayed(copied, "distill-0")
+    assert (status, facts.get("verdict")) == (0, "identical"), errors
+    assert not Path(facts["folder"]).is_relative_to(copied.root)
+    assert file_times(copied.root) == before
+    shutil.rmtree(Path(facts["folder"]).parents[1])
 
 
 def test_a_run_of_confirm_is_replayed_with_its_logits_on_test(swept: Home) -> None:

@@ -80,7 +80,7 @@ def swept(
 @pytest.fixture
 def tracking(swept: Home) -> Any:
     """Points MLflow's own functions at the home."""
-    uri = f"sqlite:///{swept.mlflow_db}"
+    uri = swept.tracking_uri("sqlite")
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(uri)
     yield uri

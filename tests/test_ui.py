@@ -111,7 +111,7 @@ def test_the_report_a_student_and_the_registered_model_open(
     page: Page, links: list[str], home: Home
 ) -> None:
     client = MlflowClient(
-        tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}"
+        tracking_uri=home.tracking_uri("sqlite"), registry_uri=home.tracking_uri("sqlite")
     )
     root = links[0].split("/#/")[0]
     experiment = client.get_experiment_by_name("tiny").experiment_id

@@ -61,7 +61,7 @@ def describe_caches(home: Home, *, everything: bool) -> Cleaning:
 
 def clean(home: Home, *, everything: bool) -> Cleaning:
     """Remove what is unused. Raises KdsweepError where that can't be done now."""
-    home.check_usable(to_write=True)
+    home.check_writable()
     if home.cache.is_symlink():
         raise KdsweepError(
             f"{home.cache} is a link to {home.cache.resolve()}, which other homes may use too; "

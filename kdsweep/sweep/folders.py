@@ -54,18 +54,26 @@ class Home:
         found.sort(key=lambda folder: -folder.facts.stat().st_mtime)
         return [folder.name for folder in found]
 
-    def check_usable(self, *, to_write: bool = False) -> None:
-        """Raises KdsweepError, with the reason, where home can't be read, or written."""
+    def check_usable(self) -> None:
+        """Raises KdsweepError, with the reason, where home can't be read."""
         there = nearest_existing(self.root)
         if not there.is_dir():
-            reason = f"{there} is a file, not a folder"
-        elif not os.access(there, os.R_OK | os.X_OK):
-            reason = f"you may not read {there}"
-        elif to_write and not os.access(there, os.W_OK):
-            reason = f"you may not write to {there}"
-        else:
-            return
-        raise KdsweepError(f"home: {reason}; choose another home (--home, KDSWEEP_HOME)")
+            raise _unusable(f"{there} is a file, not a folder")
+        if not os.access(there, os.R_OK | os.X_OK):
+            raise _unusable(f"you may not read {there}")
+
+    def check_writable(self, storage: str = "", tracking: str = "") -> None:
+        """Raises KdsweepError, with the reason, where home can't be written.
+
+        storage, tracking: of the sweep that is to be run.
+        """
+        self.check_usable()
+        used = [nearest_existing(self.root)]
+        used += [self.optuna_db] if storage == "sqlite" else []
+        used += [self.mlflow_db] if tracking == "sqlite" else []
+        for path in used:
+            if path.exists() and not os.access(path, os.W_OK):
+                raise _unusable(f"you may not write to {path}")
 
     def existing(self, name: str) -> SweepFolder:
         """The folder of an existing sweep. Raises UnknownSweep with the names that exist."""
@@ -79,6 +87,10 @@ class Home:
                 self.sweep(name).check_not_removed()
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
+
+
+def _unusable(reason: str) -> KdsweepError:
+    return KdsweepError(f"home: {reason}; choose another home (--home, KDSWEEP_HOME)")
 
 
 def _database(file: Path, chosen: str) -> str:

@@ -75,7 +75,7 @@ def run_plan(
             if (changes := changed_inputs(home, folder, task)) is not None:
                 observer.say(f"{plan.name}: {changes}; {SHOWN_AS_STORED}")
             return report
-    home.check_usable(to_write=True)
+    home.check_writable(plan.sweep.storage, plan.sweep.tracking)
     if not fresh:
         _check_same_sweep(plan, folder)
     with cache_in_use(home.cache, make=False):

@@ -59,7 +59,7 @@ class MlflowStudents:
             with self._connection.reader() as client:
                 run_id = self._find(client, run)
                 if (kept := self._in_home(run_id)) is not None:
-                    shutil.copytree(kept, folder, dirs_exist_ok=True)
+                    _copy(kept, folder)
                     return
                 found = Path(client.download_artifacts(run_id, STUDENT, str(folder)))
         except MLFLOW_ERRORS as error:
@@ -168,6 +168,14 @@ class MlflowStudents:
         """Which sweep the version comes from, in words."""
         sweep = best.tags.get("kdsweep.sweep", "?")
         return "this sweep" if sweep == self._connection.sweep else f"sweep {sweep}"
+
+
+def _copy(source: Path, folder: Path) -> None:
+    try:
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+    except shutil.Error as error:
+        # It has a list of (source, destination, reason).
+        raise OSError(error.args[0][0][2]) from error
 
 
 def _create_registered_model(client: MlflowClient, model: str) -> None:

@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from kdsweep.core.files import (
     fingerprint,
@@ -18,6 +20,7 @@ from kdsweep.core.files import (
     write_array,
     write_atomically,
     write_json,
+    write_private,
 )
 from kdsweep.errors import KdsweepError
 
@@ -89,6 +92,22 @@ def test_permissions_follow_the_umask(tmp_path: Path, umask: int) -> None:
     assert mode(tmp_path / "x.json") == 0o666 & ~umask
     assert mode(tmp_path / "out") == 0o777 & ~umask
     assert mode(tmp_path / "out" / "file") == 0o666 & ~umask
+
+
+def test_a_group_that_shares_a_folder_shares_what_is_written_there(tmp_path: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        tmp_path.chmod(0o2775)
+        with publishing(tmp_path / "model") as beside:
+            save_file({"a": torch.zeros(2)}, beside / "model.safetensors")
+        write_json(tmp_path / "deep" / "x.json", 1)
+        write_private(tmp_path / "secrets.json", "{}")
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "model") == mode(tmp_path / "deep") == 0o2775
+    assert mode(tmp_path / "model" / "model.safetensors") == 0o664
+    assert mode(tmp_path / "deep" / "x.json") == 0o664
+    assert mode(tmp_path / "secrets.json") == 0o600
 
 
 def test_fingerprints_depend_on_parts_and_types_but_not_on_the_order_of_keys() -> None:

@@ -191,7 +191,7 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
 ) -> None:
     home, report = done
     client = MlflowClient(
-        tracking_uri=f"sqlite:///{home.mlflow_db}", registry_uri=f"sqlite:///{home.mlflow_db}"
+        tracking_uri=home.tracking_uri("sqlite"), registry_uri=home.tracking_uri("sqlite")
     )
     found = {
         one.info.run_name: one
@@ -233,7 +233,7 @@ def test_mlflow_has_every_confirm_run_with_its_test_score_and_the_best_student_b
         run_id=registered.run_id,
         artifact_path="student",
         dst_path=str(tmp_path),
-        tracking_uri=f"sqlite:///{home.mlflow_db}",
+        tracking_uri=home.tracking_uri("sqlite"),
     )
     data = load_task_of(home)
     tokenizer = AutoTokenizer.from_pretrained(student)

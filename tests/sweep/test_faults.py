@@ -92,7 +92,7 @@ def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
         assert [json.loads(line)["metrics"] for line in again.read_text().splitlines()] == [
             json.loads(line)["metrics"] for line in file.read_text().splitlines()
         ]
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=home.tracking_uri("sqlite"))
     runs = list(
         client.search_runs([client.get_experiment_by_name("tiny").experiment_id], max_results=1000)
     )
@@ -115,7 +115,7 @@ def assert_as_if_nothing_had_happened(home: Home, undisturbed: Home) -> None:
 
 
 def load_trials(home: Home) -> dict[str, list[tuple]]:
-    url = f"sqlite:///{home.optuna_db}"
+    url = home.storage_url("sqlite")
     studies = {
         name: optuna.load_study(study_name=name, storage=url)
         for name in optuna.get_all_study_names(url)
@@ -238,7 +238,7 @@ def test_ui_serves_this_home_on_this_machine_alone_and_leaves_no_process(undistu
         "="
     )[1]
     tags = (
-        MlflowClient(tracking_uri=f"sqlite:///{undisturbed.mlflow_db}")
+        MlflowClient(tracking_uri=undisturbed.tracking_uri("sqlite"))
         .get_experiment_by_name("tiny")
         .tags
     )

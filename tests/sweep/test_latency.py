@@ -66,7 +66,7 @@ def trials_of(home: Home, name: str = "tiny") -> list[tuple[int | None, dict[str
 
 
 def told(home: Home, strategy: str = "distill") -> list[float]:
-    study = optuna.load_study(study_name=f"tiny/{strategy}", storage=f"sqlite:///{home.optuna_db}")
+    study = optuna.load_study(study_name=f"tiny/{strategy}", storage=home.storage_url("sqlite"))
     return [trial.values[1] for trial in study.trials]
 
 

@@ -49,7 +49,7 @@ def test_a_sweep_looks_for_both_and_shows_the_front(
         in observer.lines
     )
     home = Home(tmp_path)
-    study = optuna.load_study(study_name="tiny/distill", storage=f"sqlite:///{home.optuna_db}")
+    study = optuna.load_study(study_name="tiny/distill", storage=home.storage_url("sqlite"))
     assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     for trial in study.trials:
         result = json.loads(

@@ -47,13 +47,13 @@ def done(
 
 
 def studies(home: Home, sweep: str = "tiny") -> dict[str, optuna.Study]:
-    url = f"sqlite:///{home.optuna_db}"
+    url = home.storage_url("sqlite")
     names = [name for name in optuna.get_all_study_names(url) if name.startswith(f"{sweep}/")]
     return {name.split("/")[1]: optuna.load_study(study_name=name, storage=url) for name in names}
 
 
 def runs(home: Home, experiment: str = "tiny") -> list[Any]:
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=home.tracking_uri("sqlite"))
     return list(
         client.search_runs(
             [client.get_experiment_by_name(experiment).experiment_id], max_results=1000
@@ -134,7 +134,7 @@ def test_mlflow_has_a_parent_run_a_teacher_and_every_trial_with_tags_params_and_
     teacher = by_phase["teacher"][0]
     assert teacher.info.start_time < teacher.info.end_time
     assert teacher.data.metrics["best/validation/accuracy"] == done[1]["teacher"]["validation"]
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=home.tracking_uri("sqlite"))
     for one in by_phase["search"]:
         tags, params, metrics = one.data.tags, one.data.params, one.data.metrics
         assert tags["mlflow.parentRunId"] == parent.info.run_id
@@ -163,7 +163,7 @@ def test_the_best_students_are_kept_and_load_and_score_what_was_logged(
     done: tuple[Home, dict[str, Any], list[str]], tmp_path: Path
 ) -> None:
     home, report, _ = done
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=home.tracking_uri("sqlite"))
     kept: dict[str, set[int]] = {}
     for one in runs(home):
         if one.data.tags["kdsweep.sweep"] == "tiny" and client.list_artifacts(
@@ -213,7 +213,7 @@ def test_the_best_student_of_all_is_registered(
     done: tuple[Home, dict[str, Any], list[str]],
 ) -> None:
     home, report, _ = done
-    version = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}").get_model_version_by_alias(
+    version = MlflowClient(tracking_uri=home.tracking_uri("sqlite")).get_model_version_by_alias(
         "tiny", "best"
     )
     top = max(found["best"]["validation"] for found in report["strategies"].values())
@@ -316,7 +316,7 @@ def test_other_settings_are_refused_with_the_difference_and_fresh_keeps_the_old_
     run(space, home=tmp_path, assignments=(*one, "training.epochs=1"), fresh=True)
     home = Home(tmp_path)
     assert set(home.names()) == {"tiny", "tiny.1"}
-    assert set(optuna.get_all_study_names(f"sqlite:///{home.optuna_db}")) == {
+    assert set(optuna.get_all_study_names(home.storage_url("sqlite"))) == {
         "tiny/finetune",
         "tiny.1/finetune",
     }

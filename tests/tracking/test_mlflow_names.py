@@ -170,7 +170,7 @@ def test_a_sweep_with_a_column_that_mlflow_does_not_allow_has_all_its_params(
         "engine={type: inline}",
     )
     run(tiny_space, home=home.root, assignments=changed, observer=lines)
-    client = MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
+    client = MlflowClient(tracking_uri=home.tracking_uri("sqlite"))
     experiment = client.get_experiment_by_name("tiny")
     (sweep,) = client.search_runs([experiment.experiment_id], "tags.`kdsweep.phase` = 'sweep'")
     assert sweep.data.params[accepted_name("task.where.is it good?")] == "yes"

@@ -73,7 +73,7 @@ def assert_same_run(one: Run, other: Run, client: MlflowClient, other_client: Ml
 
 
 def client_of(home: Home) -> MlflowClient:
-    return MlflowClient(tracking_uri=f"sqlite:///{home.mlflow_db}")
+    return MlflowClient(tracking_uri=home.tracking_uri("sqlite"))
 
 
 @pytest.mark.slow

@@ -51,7 +51,8 @@ def teacher_logits(
     if by_fold:
         file = _fold_logits_file(teacher, rows, cache)
     lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    if split not in SPLITS:
+    # Where it is there already, its folder may be one that can only be read.
+    if split not in SPLITS and not file.exists():
         lock_file = file.with_suffix(".lock")
         lock = locked(lock_file, lambda: say(f"teacher's logits for {split}: waiting"))
     with lock:
