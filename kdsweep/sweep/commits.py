@@ -6,15 +6,16 @@ none: its models and rows are what the caches have.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from kdsweep.config import Plan, SearchSpace
 from kdsweep.config.teacher_values import TeacherValues
 from kdsweep.core.data.hub_dataset import fetch_dataset
 from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.hub.fetching import Progress, asked_commit, commit_of
-from kdsweep.core.hub.repository import MAIN, Repository, is_commit, short
+from kdsweep.core.hub.repository import MAIN, Repository, is_commit, model_named, short
 from kdsweep.core.hub.snapshots import may_ask, remember_commit
 from kdsweep.core.models.borrowed_code import borrowed_repositories
 from kdsweep.core.models.model_snapshot import model_folder
@@ -53,54 +54,56 @@ def named(repository: Repository) -> Repository:
     return repository
 
 
-def with_commits(plan: Plan, folder: SweepFolder, say: Say, *, fresh: bool = False) -> Plan:
+def with_commits(plan: Plan, kept: Commits | None, say: Say) -> Plan:
     """The plan with a commit for each repository: those that its sweep has kept, else those that
-    the Hub names now.
+    the Hub names now. kept: None for a sweep of an earlier version, which has none.
 
     Raises SettingsConflict where a revision in the space means another commit than the sweep uses,
     and HubUnreachable, DataError or ModelError where a commit isn't known.
     """
-    exists = folder.exists() and not fresh
-    kept = kept_commits(folder) if exists else {}
     if kept is None:
         return plan
     commits: dict[Repository, str] = {}
+    repositories = plan.space.repositories()
+    given_up = {one for one in kept if one not in map(named, repositories)}
     is_away = not may_ask()
-    for repository in plan.space.repositories():
+    for repository in repositories:
         stored = kept.get(named(repository))
         if stored is None:
             commit = commit_of(repository, key=_key(repository))
-            _check_same(repository, commit, kept, folder.name)
+            others = [kept[one] for one in given_up if _is_same(one, repository)]
+            if others and commit not in others:
+                raise _other_commit(repository, commit, others[0], plan.name)
             commits[repository] = commit
             continue
         commits[repository] = stored
         if is_away or is_commit(repository.revision):
             continue
-        try:
-            now = asked_commit(repository, key=_key(repository), patiently=False)
-        except (HubUnreachable, DataError, ModelError):
-            # The stored commit is on this machine, or is looked for where its files are fetched.
-            is_away = True
+        now = _commit_now(repository)
+        # The stored one is on this machine, or is looked for where its files are fetched.
+        is_away = now is None
+        if now is None or now == stored:
             continue
-        if now != stored and named(repository).revision is not None:
-            raise _other_commit(repository, now, stored, folder.name)
-        if now != stored:
-            say(
-                f"{repository.words}: {MAIN} has moved from {short(stored)} to {short(now)} since "
-                f"the sweep was started, which goes on with {short(stored)}"
-            )
+        if named(repository).revision is not None:
+            raise _other_commit(repository, now, stored, plan.name)
+        say(
+            f"{repository.words}: {MAIN} has moved from {short(stored)} to {short(now)} since "
+            f"the sweep was started, which goes on with {short(stored)}"
+        )
     return plan.with_commits(commits)
 
 
-def _check_same(repository: Repository, commit: str, kept: Commits, sweep: str) -> None:
-    """Raise SettingsConflict if the sweep uses another commit of this repository."""
-    others = [
-        stored
-        for one, stored in kept.items()
-        if (one.kind, one.name) == (repository.kind, repository.name)
-    ]
-    if others and commit not in others:
-        raise _other_commit(repository, commit, others[0], sweep)
+def _is_same(one: Repository, other: Repository) -> bool:
+    """Whether they differ in their revision at most."""
+    return (one.kind, one.name) == (other.kind, other.name)
+
+
+def _commit_now(repository: Repository) -> str | None:
+    """What the Hub says that the revision means; None if it can't say, or not at once."""
+    try:
+        return asked_commit(repository, key=_key(repository), patiently=False)
+    except (HubUnreachable, DataError, ModelError):
+        return None
 
 
 def _other_commit(repository: Repository, now: str, stored: str, sweep: str) -> SettingsConflict:
@@ -136,12 +139,12 @@ def revisions(space: SearchSpace) -> dict[str, str]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def fetch(plan: Plan, folder: SweepFolder, observer: Observer, *, weights: bool) -> Plan:
+def fetch(plan: Plan, kept: Commits | None, observer: Observer, *, weights: bool) -> Plan:
     """Have the files of every repository on this machine: rows, configs and tokenizers, and with
     `weights` these too. Returns the plan with commits of code that models take from elsewhere too.
 
-    Raises HubUnreachable, and DataError or ModelError for what the Hub doesn't give or what can't
-    be read.
+    Raises HubUnreachable, DataError or ModelError for what the Hub doesn't give or what can't be
+    read, and SettingsConflict where it hasn't the commit any more that the sweep uses.
     """
     progress = _Shown(observer)
     task = plan.space.task
@@ -150,23 +153,50 @@ def fetch(plan: Plan, folder: SweepFolder, observer: Observer, *, weights: bool)
         rows.append((more.dataset, more.subset, more.revision))
     for name, subset, revision in rows:
         if isinstance(name, str) and may_be_on_hub(name):
-            fetch_dataset(name, subset, revision, progress=progress)
-    trusted = {one.loads_from: one.trust_remote_code for one in plan.space.teachers()}
-    for student in plan.space.students():
-        source = student.loads_from
-        trusted[source] = trusted.get(source, False) or student.trust_remote_code
-    trusted |= {one.loads_from: False for one in plan.space.masked_lms()}
-    kept = kept_commits(folder) or {}
+            with _naming_both(Repository("dataset", name, revision), kept):
+                fetch_dataset(name, subset, revision, progress=progress)
     commits = dict(plan.space.commits)
-    for source, trust in trusted.items():
-        if source == "teacher":
-            continue
-        found = model_folder(source, weights=weights, trust_remote_code=trust, progress=progress)
-        for repository in borrowed_repositories(found) if trust else []:
-            if repository in kept:
+    for source, trust in _trusted(plan.space).items():
+        with _naming_both(model_named(source), kept):
+            folder = model_folder(
+                source, weights=weights, trust_remote_code=trust, progress=progress
+            )
+        for repository in borrowed_repositories(folder) if trust else []:
+            if kept is not None and repository in kept:
                 remember_commit(repository, kept[repository])
-            commits[repository] = commit_of(repository, key="model")
+            commits[repository] = (kept or {}).get(repository) or commit_of(repository, key="model")
     return plan.with_commits(commits)
+
+
+def _trusted(space: SearchSpace) -> dict[str, bool]:
+    """Each model of the space, and whether its own code may run."""
+    found = {one.loads_from: False for one in space.masked_lms()}
+    for teacher in space.teachers():
+        found[teacher.loads_from] = teacher.trust_remote_code
+    for student in space.students():
+        source = student.loads_from
+        found[source] = found.get(source, False) or student.trust_remote_code
+    # The student's layers are those of a teacher, which is in the list itself.
+    found.pop("teacher", None)
+    return found
+
+
+@contextlib.contextmanager
+def _naming_both(repository: Repository, kept: Commits | None) -> Iterator[None]:
+    """Let an error about a commit that the sweep uses name the one that there is now too."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        is_kept = repository.revision in (kept or {}).values()
+        if isinstance(error, HubUnreachable) or not is_kept:
+            raise
+        now = _commit_now(Repository(repository.kind, repository.name))
+        if now in (None, repository.revision):
+            raise
+        raise SettingsConflict(
+            f"{error}; the sweep uses commit {repository.revision} of it, and {MAIN} is {now} now: "
+            "start a new sweep (--fresh or --name)"
+        ) from error
 
 
 class _Shown(Progress):

@@ -19,7 +19,7 @@ from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
 from kdsweep.errors import KdsweepError, SettingsConflict, first_few
 from kdsweep.report.model import Report
-from kdsweep.sweep.commits import fetch, with_commits, with_kept_commits
+from kdsweep.sweep.commits import fetch, kept_commits, with_commits, with_kept_commits
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
@@ -143,10 +143,11 @@ def with_inputs(
     shared = isinstance(engine, RayEngine) and engine.address != "local"
     with looking_in(hub_cache(home.cache), shared=shared):
         folder = home.sweep(plan.name)
-        plan = with_commits(plan, folder, observer.say, fresh=fresh)
+        kept = kept_commits(folder) if folder.exists() and not fresh else {}
+        plan = with_commits(plan, kept, observer.say)
         # What is being fetched is of no sweep yet.
         with cache_in_use(home.cache, make=False):
-            plan = fetch(plan, folder, observer, weights=weights)
+            plan = fetch(plan, kept, observer, weights=weights)
         load_task(plan.space.task, home.cache, publish=False)
     return plan
 

@@ -156,6 +156,38 @@ def test_a_revision_that_means_another_commit_is_refused_with_both(
     assert kdsweep("run", f"student.revision={first}", "trials=2").exit_code == 0
 
 
+def test_a_stored_commit_that_is_gone_is_refused_with_both(
+    hub_with_two: Hub, kdsweep: Callable[..., Result], tmp_path: Path
+) -> None:
+    assert kdsweep("run").exit_code == 0
+    repository = hub_with_two.repository("someone/small")
+    hub_with_two.move_main("someone/small", "second")
+    # In the cache it is as good as on the Hub.
+    del repository.versions[repository.commits["first"]]
+    assert kdsweep("run", "trials=2").exit_code == 0
+    shutil.rmtree(tmp_path / "home" / "cache" / "hub")
+    refused = kdsweep("run", "trials=3")
+    assert refused.exit_code == 1
+    for version in ("first", "second"):
+        assert repository.commits[version] in refused.output
+
+
+def test_two_revisions_of_a_repository_are_two_models(
+    hub_with_two: Hub, kdsweep: Callable[..., Result], tmp_path: Path
+) -> None:
+    hub_with_two.tag("someone/small", "v2", "second")
+    teacher = "{model: someone/small, revision: v2, training: {learning_rate: 3.0e-3, epochs: 6}}"
+    added = f"strategies.distill={{alpha: 0.5, learning_rate: 1.0e-3, teacher: {teacher}}}"
+    for trials in (1, 2):
+        result = kdsweep("run", added, f"trials={trials}")
+        assert result.exit_code == 0, result.output
+    kept = [one["commit"] for one in facts(tmp_path)["commits"]]
+    assert len(kept) == len(set(kept)) == 3
+    trained = read_json(tmp_path / "home/sweeps/hub/trials/distill-1/settings.json")
+    assert trained["teacher"]["revision"] == hub_with_two.commit("someone/small", "second")
+    assert trained["student"]["revision"] == hub_with_two.commit("someone/small", "first")
+
+
 def test_a_hash_of_digits_alone_is_a_text(
     hub_here: Hub, files: dict[str, Path], kdsweep: Callable[..., Result], tmp_path: Path
 ) -> None:
