@@ -167,3 +167,53 @@ def write_ahead(connection: sqlite3.Connection, record: object = None) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+# --- damaged files ---
+
+# What SQLite says of a file that isn't whole, in the lower bits of its error number.
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether this error, or what caused it, says that an SQLite file is damaged."""
+    while error is not None:
+        number = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+        if number is not None and number & 0xFF in DAMAGED:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def damage_in(file: Path | None) -> str | None:
+    """What is damaged in the SQLite file, in SQLite's words; None if it is whole.
+
+    A file that isn't there or is empty is whole, and so is one that can't be opened now.
+    """
+    if file is None or not file.exists() or is_only_read(file):
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as connection:
+            found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.Error as error:
+        return str(error) if is_damage(error) else None
+    return None if found == "ok" else " ".join(found.replace("*", "").split())
+
+
+def set_aside(file: Path) -> Path | None:
+    """Rename a damaged SQLite file to FILE.damaged-N, with its log, and return that name.
+
+    Nothing is deleted: SQLite's own tools may still read it. None if another process has replaced
+    the file meanwhile.
+    """
+    with made_alone(sqlite_url(file)):
+        if damage_in(file) is None:
+            return None
+        number = 1
+        while (aside := file.with_name(f"{file.name}.damaged-{number}")).exists():
+            number += 1
+        for end in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                file.with_name(file.name + end).rename(aside.with_name(aside.name + end))
+        file.rename(aside)
+        return aside

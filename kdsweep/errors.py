@@ -9,6 +9,7 @@ KdsweepError                  exit status 1, one line for the user
 ├── SettingsConflict          a folder that holds another trial or another sweep
 ├── SweepLocked               another driver runs this sweep
 ├── UnknownSweep              no sweep of that name in this home
+├── DamagedFile               a file of home or of its cache that can't be read as what it is
 ├── FolderGone                home, or the sweep's folder, was removed or renamed under a sweep
 ├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
 ├── TrackingRefused           MLflow answers and will never take this; nothing sends it again
@@ -68,6 +69,10 @@ class SweepLocked(KdsweepError):
 
 class UnknownSweep(KdsweepError):
     """There is no sweep of that name."""
+
+
+class DamagedFile(KdsweepError):
+    """A file that is missing or cut short, or holds something else."""
 
 
 class FolderGone(KdsweepError):

@@ -34,6 +34,8 @@ ORDER = [
 # The files, or the packages (with a slash), that may import a third-party system.
 ONLY_IN = {
     "optuna": [
+        "sweep/drawn_values.py",
+        "sweep/restored_trials.py",
         "sweep/studies.py",
         "sweep/study_storage.py",
         "sweep/study_removal.py",

@@ -37,7 +37,7 @@ def status(name: str, home: Path, as_json: bool) -> None:
     from kdsweep.sweep.status import status as read_status
     from kdsweep.terminal.status import show_status
 
-    found = read_status(Home(home), name)
+    found = read_status(Home(home), name, lambda line: click.echo(line, err=True))
     if as_json:
         print_json(found.to_json())
     else:

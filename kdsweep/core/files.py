@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from kdsweep.core.standing import make_folder, writing_below
-from kdsweep.errors import KdsweepError, first_line
+from kdsweep.errors import DamagedFile, first_line
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int = 0o666) -> None:
@@ -64,13 +64,13 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """What the file holds. Raises KdsweepError if it is missing or damaged."""
+    """What the file holds. Raises DamagedFile if it is missing or damaged."""
     with whole(path):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
-    """What the file holds. Raises KdsweepError if it is missing or damaged."""
+    """What the file holds. Raises DamagedFile if it is missing or damaged."""
     with whole(path):
         found: np.ndarray = np.load(path, mmap_mode=mmap_mode)
         return found
@@ -78,7 +78,7 @@ def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[None]:
-    """Raises KdsweepError, which names the file, if what reads it inside finds it missing or cut
+    """Raises DamagedFile, which names the file, if what reads it inside finds it missing or cut
     short: a copy that ended early, a folder that was removed to make room.
     """
     try:
@@ -88,7 +88,7 @@ def whole(path: Path) -> Iterator[None]:
         reason = first_line(error)
         if isinstance(error, OSError):
             reason = error.strerror or reason
-        raise KdsweepError(
+        raise DamagedFile(
             f"{path} can't be read: {reason}; restore it (in the cache, delete it; a sweep can "
             "start over with --fresh)"
         ) from error

@@ -64,6 +64,14 @@ def keep_standing(*paths: Path) -> None:
             _STANDING[path] = _Kept(guarded, found.st_dev, found.st_ino, handle)
 
 
+def stands_anew(path: Path) -> None:
+    """From now on, what is at `path` is what has to stay, if anything had to."""
+    if (kept := _STANDING.pop(path, None)) is not None:
+        if kept.handle is not None:
+            os.close(kept.handle)
+        keep_standing(path)
+
+
 def check_standing(path: Path) -> None:
     """Raises FolderGone if what must stay for `path` to be written is gone, or another one."""
     for there, kept in list(_STANDING.items()):

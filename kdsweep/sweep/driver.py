@@ -106,7 +106,7 @@ class Driver:
         files = self.folder.stop_file, self.folder.lock_file
         try:
             with (
-                standing(*self.studies.files),
+                standing(*self.studies.database.files),
                 self.stop.listening(),
                 listening_for_stop(*files, self.stop.ask),
             ):
@@ -184,7 +184,10 @@ class Driver:
         self._update_clock()
         self.studies.write_ends()
         for work in started:
-            self._files(work).claim(work.settings)
+            files = self._files(work)
+            if isinstance(work, SearchTrial):
+                files.write_drawn(work.drawn.to_json())
+            files.claim(work.settings)
             self.tracking.update_trial(work.id)
             self._show_progress()
         self.engine.request_slots(self._useful_slots())

@@ -57,7 +57,7 @@ def open_sweep(
     clock = SweepClock(folder.clock, plan.sweep.budget)
     clock.start()
     _write_facts(plan, folder)
-    studies = open_studies(plan, home, observer.say)
+    studies = open_studies(plan, home, observer.say, runs=True)
     # MLflow imports much of itself when it opens a database.
     with without_collecting():
         sync = _open_tracking(plan, home, folder, observer, tracking)

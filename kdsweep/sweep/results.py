@@ -35,6 +35,7 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.study_storage import Access, StudyStorage
 from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
@@ -56,8 +57,20 @@ REPRODUCED_WITH = (
 Runs = dict[ConfirmRun, TrialResult]
 
 
-def open_studies(plan: Plan, home: Home, say: Callable[[str], None] = lambda line: None) -> Studies:
-    return Studies(home.storage_url(plan.sweep.storage), plan.name, plan.space, plan.sweep, say)
+def open_studies(
+    plan: Plan, home: Home, say: Callable[[str], None] = lambda line: None, *, runs: bool = False
+) -> Studies:
+    """The studies of the plan's sweep. runs: whether the caller runs it, and so may write."""
+    database = open_database(home, plan.sweep.storage, say, runs=runs)
+    return Studies(database, plan.name, plan.space, plan.sweep, home.sweep(plan.name))
+
+
+def open_database(
+    home: Home, storage: str, say: Callable[[str], None], *, runs: bool
+) -> StudyStorage:
+    """The database of a sweep with this `storage`. Only home's own file is ever replaced."""
+    writing: Access = "replace" if storage == "sqlite" else "write"
+    return StudyStorage(home.storage_url(storage), say, writing if runs else "read")
 
 
 # --- what was recorded ---------------------------------------------------------------------------
@@ -330,7 +343,7 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
     If rows or models have changed since, one line says so. A sweep of version 0.1 kept no labels:
     there it is the report that was written at the end of the sweep.
     """
-    plan, studies = recorded(home, name)
+    plan, studies = recorded(home, name, say)
     folder = home.sweep(name)
     if (changes := changed_inputs(home, folder, plan.space.task)) is not None:
         say(f"{name}: {changes}; {SHOWN_AS_STORED}")
@@ -360,10 +373,12 @@ def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
     return False
 
 
-def recorded(home: Home, name: str) -> tuple[Plan, Studies]:
+def recorded(
+    home: Home, name: str, say: Callable[[str], None] = lambda line: None
+) -> tuple[Plan, Studies]:
     """The plan and the studies of an existing sweep. Raises UnknownSweep."""
     folder = home.existing(name)
     resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
     plan = Plan(name, load_space(folder.space, is_stored=True), folder.read_config(), resolved)
     plan = with_kept_commits(plan, folder)
-    return plan, open_studies(plan, home)
+    return plan, open_studies(plan, home, say)

@@ -6,6 +6,7 @@ Mistakes are found, the cheapest first, before anything is written or torch is i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -120,7 +121,7 @@ def _run_checked(
         folder.check_not_removed()
         try:
             if fresh and folder.exists():
-                archived = archive(home, folder)
+                archived = archive(home, folder, observer.say)
                 observer.say(f"{plan.name}: the existing sweep is now called {archived}")
             return Driver(plan, home, observer, startup_timer).run()
         except OSError as error:
@@ -213,7 +214,7 @@ def _shown(value: object) -> str:
     return f"[{first_few(value)}]"
 
 
-def archive(home: Home, folder: SweepFolder) -> str:
+def archive(home: Home, folder: SweepFolder, say: Callable[[str], None] = lambda line: None) -> str:
     """Rename the sweep in `folder`, its studies and runs to NAME.1, or the next free name.
 
     Returns that name.
@@ -227,9 +228,11 @@ def archive(home: Home, folder: SweepFolder) -> str:
     config = folder.read_config()
     space = cast(dict[str, Plain], facts.identity["space"])
     strategies = cast(dict[str, Plain], space["strategies"])
+    from kdsweep.sweep.results import open_database
     from kdsweep.sweep.study_storage import rename_studies
 
-    rename_studies(home.storage_url(config.storage), folder.name, name, strategies)
+    database = open_database(home, config.storage, say, runs=True)
+    rename_studies(database, folder.name, name, strategies)
     from kdsweep.tracking.opening import open_tracking
 
     tracking = open_tracking(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -58,9 +59,9 @@ class SweepStatus:
         }
 
 
-def status(home: Home, name: str) -> SweepStatus:
+def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None) -> SweepStatus:
     """How far sweep `name` is. Raises UnknownSweep."""
-    plan, studies = recorded(home, name)
+    plan, studies = recorded(home, name, say)
     folder = home.existing(name)
     strategies: dict[str, StrategyStatus] = {}
     seconds: list[float] = []

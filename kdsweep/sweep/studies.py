@@ -9,34 +9,33 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import JsonValue
 
+from kdsweep import metric_names
 from kdsweep.config import SearchSpace, SweepConfig, trials_of
 from kdsweep.config.loading import Scalar
-from kdsweep.config.parameters import Parameter
 from kdsweep.core.settings import TrialSettings
-from kdsweep.databases import (
-    sqlite_file,
-)
+from kdsweep.sweep.drawn_values import Drawn, settle_drawing
+from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.restored_trials import STATE, RestoredTrial, TrialEnd
 from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
-from kdsweep.sweep.study_storage import open_storage, retrying
+from kdsweep.sweep.study_storage import StudyStorage
 from kdsweep.trial_id import TrialId
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-STATE = "kdsweep.state"
-REASON = "kdsweep.reason"
 # A sampler learns from the last trials and the best ones before them. TPE's good trials are at most
 # 25 (Optuna's default gamma).
 TRIALS_TO_LEARN_FROM = 250
@@ -44,17 +43,20 @@ BEST_TO_LEARN_FROM = 40
 TRIALS_TO_PRUNE_AGAINST = 1000
 TRIALS_FOR_IMPORTANCE = 5
 MOST_TRIALS_FOR_FANOVA = 150
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class SearchTrial:
-    """A trial that the sampler was asked for. params: what it drew."""
+    """A trial that the sampler was asked for."""
 
     id: TrialId
     settings: TrialSettings
-    params: dict[str, Scalar]
+    drawn: Drawn
     optuna_trial: optuna.Trial = field(repr=False)
+
+    @property
+    def params(self) -> Mapping[str, Scalar]:
+        return self.drawn.params
 
 
 @dataclass
@@ -62,12 +64,13 @@ class _Opened:
     """A strategy's study.
 
     memory, study: the copy in memory, which sampler and pruner work on. kept_id: its id in the
-    database. kept_trials: trial number -> the trial's id in the database.
+    database; None if it isn't there and nothing may be written. kept_trials: trial number -> the
+    trial's id in the database.
     """
 
     memory: WindowedStorage
     study: optuna.Study
-    kept_id: int
+    kept_id: int | None
     kept_trials: dict[int, int]
     progress: Progress
 
@@ -77,7 +80,9 @@ class _Opened:
 
 
 class Studies:
-    """The studies of one sweep. storage: an Optuna URL.
+    """The studies of one sweep.
+
+    folder: of the sweep, whose trials are added where the database lacks them.
 
     Sampler and pruner work on a copy in memory. Every change is also written to the database,
     and every write can be repeated; nobody else writes there while a sweep runs.
@@ -88,26 +93,24 @@ class Studies:
 
     def __init__(
         self,
-        storage: str,
+        database: StudyStorage,
         sweep_name: str,
         space: SearchSpace,
         config: SweepConfig,
-        say: Callable[[str], None] = lambda line: None,
+        folder: SweepFolder | None = None,
     ) -> None:
+        self.database = database
         self.sweep_name = sweep_name
         self.space = space
         self.config = config
-        self.say = say
-        self.url = storage
-        self.storage = open_storage(storage)
+        self.folder = folder
+        database.replaced = self._write_again
         self._studies: dict[str, _Opened] = {}
         self._unwritten_ends: list[Callable[[], None]] = []
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The file that is the database, if it is one."""
-        file = sqlite_file(self.url)
-        return () if file is None else (file,)
+    def storage(self) -> BaseStorage:
+        return self.database.storage
 
     def study_name(self, strategy: str) -> str:
         return f"{self.sweep_name}/{strategy}"
@@ -117,34 +120,104 @@ class Studies:
     def _opened(self, strategy: str) -> _Opened:
         """The strategy's study, created if needed, with its next `start_with` trials enqueued."""
         if strategy not in self._studies:
-            self._studies[strategy] = self._retrying(partial(self._open, strategy))
+            self._studies[strategy] = self.database.retrying(partial(self._open, strategy))
         return self._studies[strategy]
 
     def _open(self, strategy: str) -> _Opened:
-        name = self.study_name(strategy)
         memory = WindowedStorage()
-        others = [StudyDirection.MINIMIZE] * len(self.config.costs)
-        directions = [StudyDirection.MAXIMIZE, *others]
+        study = optuna.create_study(
+            storage=memory,
+            study_name=self.study_name(strategy),
+            directions=self._directions,
+            pruner=make_pruner(self.config, self.space, strategy),
+        )
+        kept_id = self._kept_id(strategy)
+        trials = [] if kept_id is None else self.storage.get_all_trials(kept_id, deepcopy=False)
+        study.add_trials(trials)
+        kept_trials = {trial.number: trial._trial_id for trial in trials}
+        opened = _Opened(memory, study, kept_id, kept_trials, _read_progress(trials))
+        if self._restore(strategy, opened):
+            opened.progress = _read_progress(study.get_trials(deepcopy=False))
+        for params in self.space.first_trials(strategy)[opened.progress.started :]:
+            study.enqueue_trial(cast(dict[str, Any], params))
+        return opened
+
+    def _kept_id(self, strategy: str) -> int | None:
+        """The study's id in the database. It is created, unless nothing may be written."""
+        name = self.study_name(strategy)
         try:
             # Nothing is written for a study that is there: the disk may be one to read only.
-            kept = optuna.load_study(storage=self.storage, study_name=name)
+            return self.storage.get_study_id_from_name(name)
         except KeyError:
-            kept = optuna.create_study(
-                storage=self.storage, study_name=name, directions=directions, load_if_exists=True
+            if self.database.access == "read":
+                return None
+            study = optuna.create_study(
+                storage=self.storage,
+                study_name=name,
+                directions=self._directions,
+                load_if_exists=True,
             )
-        pruner = make_pruner(self.config, self.space, strategy)
-        study = optuna.create_study(
-            storage=memory, study_name=name, directions=directions, pruner=pruner
-        )
-        trials = kept.get_trials(deepcopy=False)
-        study.add_trials(trials)
-        for params in self.space.first_trials(strategy)[len(trials) :]:
-            study.enqueue_trial(cast(dict[str, Any], params))
-        kept_trials = {trial.number: trial._trial_id for trial in trials}
-        return _Opened(memory, study, kept._study_id, kept_trials, _read_progress(trials))
+            return study._study_id
 
-    def _retrying(self, call: Callable[[], T]) -> T:
-        return retrying(call, self.url, self.say)
+    @property
+    def _directions(self) -> list[StudyDirection]:
+        others = [StudyDirection.MINIMIZE] * len(self.config.costs)
+        return [StudyDirection.MAXIMIZE, *others]
+
+    # --- a database that lacks trials ------------------------------------------------------------
+
+    def _restore(self, strategy: str, opened: _Opened) -> int:
+        """Add the trials that have a folder and aren't in the database; returns how many.
+
+        Where a folder was removed too, the sampler is asked for that number again.
+        """
+        known = len(opened.kept_trials)
+        lost = [number for number in self._with_folder(strategy) if number >= known]
+        for number in range(known, max(lost, default=-1) + 1):
+            if number in lost:
+                self._restore_trial(opened, TrialId(strategy, number))
+                continue
+            for params in self.space.first_trials(strategy)[number : number + 1]:
+                opened.study.enqueue_trial(cast(dict[str, Any], params))
+            opened.study.sampler = make_sampler(self.config, number)
+            self._settle(strategy, opened.study.ask())
+            self._write_trial(opened, number)
+        return len(lost)
+
+    def _with_folder(self, strategy: str) -> list[int]:
+        if self.folder is None:
+            return []
+        started = self.folder.started_trials()
+        return [one.number for one in started if (one.strategy, one.phase) == (strategy, "search")]
+
+    def _restore_trial(self, opened: _Opened, trial: TrialId) -> None:
+        assert self.folder is not None
+        metric = metric_names.validation(self.space.task.metric)
+        files = self.folder.trial(trial)
+        found = RestoredTrial.read(files, self.space, metric, self.config.costs)
+        template = found.frozen(trial.number)
+        number = opened.memory.create_new_trial(opened.study._study_id, template_trial=template)
+        opened.study.sampler = optuna.samplers.RandomSampler()
+        with opened.memory.showing(TRIALS_TO_PRUNE_AGAINST):
+            found.repeat(opened.study, optuna.Trial(opened.study, number))
+        self._write_trial(opened, trial.number, found.ended)
+
+    def _write_trial(self, opened: _Opened, number: int, ended: datetime | None = None) -> None:
+        """Write a trial that the database lacks, as it is in memory."""
+        if opened.kept_id is not None:
+            template = opened.memory.get_trial(opened.trial_id(number))
+            template.datetime_complete = ended or template.datetime_complete
+            kept = self.storage.create_new_trial(opened.kept_id, template_trial=template)
+            opened.kept_trials[number] = kept
+
+    def _write_again(self) -> None:
+        """Write all that is in memory to a new database."""
+        for strategy, opened in self._studies.items():
+            opened.kept_id = self._kept_id(strategy)
+            opened.kept_trials = {}
+            for trial in opened.study.get_trials(deepcopy=False):
+                if trial.state != TrialState.WAITING:
+                    self._write_trial(opened, trial.number)
 
     # --- ask -------------------------------------------------------------------------------------
 
@@ -155,7 +228,7 @@ class Studies:
         with opened.memory.showing(last, best=lambda: opened.progress.order[:BEST_TO_LEARN_FROM]):
             opened.study.sampler = make_sampler(self.config, opened.progress.started)
             trial = self._settle(strategy, opened.study.ask())
-        self._retrying(lambda: self._write_asked(opened, trial))
+        self.database.retrying(lambda: self._write_asked(opened, trial))
         opened.progress.running.add(trial.id.number)
         return trial
 
@@ -166,6 +239,7 @@ class Studies:
         """
         number = trial.id.number
         found: int | None = None
+        assert opened.kept_id is not None
         if number in opened.kept_trials:
             for one in self.storage.get_all_trials(opened.kept_id, deepcopy=False):
                 found = one._trial_id if one.number == number else found
@@ -183,25 +257,10 @@ class Studies:
         return self._settle(trial.strategy, optuna.Trial(opened.study, trial_id))
 
     def _settle(self, strategy: str, trial: optuna.Trial) -> SearchTrial:
-        def suggest(parameter: Parameter) -> Scalar:
-            domain = parameter.domain
-            if isinstance(domain, tuple):
-                return trial.suggest_categorical(parameter.name, domain)
-            if parameter.whole:
-                return trial.suggest_int(
-                    parameter.name,
-                    round(domain.low),
-                    round(domain.last),
-                    step=round(domain.step or 1),
-                    log=domain.log,
-                )
-            return trial.suggest_float(
-                parameter.name, domain.low, domain.last, step=domain.step, log=domain.log
-            )
-
         seed = derived_seed("trial", self.config.sampler.seed, trial.number)
-        settings = self.space.settle(strategy, suggest, seed)
-        return SearchTrial(TrialId(strategy, trial.number), settings, trial.params, trial)
+        settings = settle_drawing(self.space, strategy, trial, seed)
+        drawn = Drawn(trial.params, trial.distributions)
+        return SearchTrial(TrialId(strategy, trial.number), settings, drawn, trial)
 
     # --- report and tell -------------------------------------------------------------------------
 
@@ -212,12 +271,14 @@ class Studies:
             return False
         opened = self._opened(trial.id.strategy)
         trial_id = trial.optuna_trial._trial_id
-        kept_id = opened.kept_trials[trial.id.number]
+        number = trial.id.number
         before = opened.memory.get_trial(trial_id)
         if evaluation not in before.intermediate_values:
             trial.optuna_trial.report(value, evaluation)
-            self._retrying(
-                lambda: self.storage.set_trial_intermediate_value(kept_id, evaluation, value)
+            self.database.retrying(
+                lambda: self.storage.set_trial_intermediate_value(
+                    opened.kept_trials[number], evaluation, value
+                )
             )
         with opened.memory.showing(TRIALS_TO_PRUNE_AGAINST):
             prune = trial.optuna_trial.should_prune()
@@ -225,9 +286,11 @@ class Studies:
         after = opened.memory.get_trial(trial_id).system_attrs
         for name, attribute in after.items():
             if before.system_attrs.get(name) != attribute:
-                keep = partial(self.storage.set_trial_system_attr, kept_id, name, attribute)
-                self._retrying(keep)
+                self.database.retrying(partial(self._keep_note, opened, number, name, attribute))
         return prune
+
+    def _keep_note(self, opened: _Opened, number: int, name: str, note: JsonValue) -> None:
+        self.storage.set_trial_system_attr(opened.kept_trials[number], name, note)
 
     def tell(
         self,
@@ -242,24 +305,17 @@ class Studies:
         The caller calls `write_ends` soon afterwards.
 
         costs: of a complete trial, in the order of the sweep's other objectives.
-
-        A diverged trial is PRUNED for Optuna, not FAILED: samplers ignore failed trials, and would
-        draw the same values again.
         """
         opened = self._opened(trial.id.strategy)
-        optuna_state = {"complete": TrialState.COMPLETE, "failed": TrialState.FAIL}.get(
-            state, TrialState.PRUNED
-        )
-        attributes = {STATE: state} | ({REASON: reason} if reason else {})
-        for name, text in attributes.items():
+        end = TrialEnd.of(state, value, reason, costs)
+        for name, text in end.attributes.items():
             trial.optuna_trial.set_user_attr(name, text)
-        values = [value, *costs] if state == "complete" and value is not None else None
-        opened.study.tell(trial.optuna_trial, values, optuna_state)
+        opened.study.tell(trial.optuna_trial, end.values, end.state)
         ended = opened.memory.get_trial(trial.optuna_trial._trial_id)
 
         def write() -> None:
             kept_id = opened.kept_trials[trial.id.number]
-            for name, text in attributes.items():
+            for name, text in end.attributes.items():
                 self.storage.set_trial_user_attr(kept_id, name, text)
             self.storage.set_trial_state_values(kept_id, ended.state, ended.values)
 
@@ -274,7 +330,7 @@ class Studies:
         while self._unwritten_ends:
             # The error means: it was written, and then the database's answer was lost.
             with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                self._retrying(self._unwritten_ends[0])
+                self.database.retrying(self._unwritten_ends[0])
             self._unwritten_ends.pop(0)
 
     # --- what the studies know -------------------------------------------------------------------

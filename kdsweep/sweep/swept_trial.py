@@ -34,6 +34,7 @@ class Tracked:
 class SweptTrial(TrialFolder):
     """The files of one trial, in addition to those of `TrialFolder`:
 
+    drawn.json     what the sampler drew for the trial
     tracked.json   what the tracker has of the trial
     lost.json      when and how workers died that ran it
     error.txt      the stack trace of the error that made it fail
@@ -42,9 +43,21 @@ class SweptTrial(TrialFolder):
     def __init__(self, root: Path, id: TrialId) -> None:
         super().__init__(root)
         self.id = id
+        self.drawn = root / "drawn.json"
         self.tracked = root / "tracked.json"
         self.lost = root / "lost.json"
         self.error = root / "error.txt"
+
+    def read_drawn(self) -> dict[str, Any] | None:
+        """None for a run of confirm, and for a trial of version 0.1.0."""
+        if not self.drawn.exists():
+            return None
+        with whole(self.drawn):
+            found: dict[str, Any] = read_json(self.drawn)
+            return {key: found[key] for key in ("params", "distributions")}
+
+    def write_drawn(self, drawn: dict[str, object]) -> None:
+        write_json(self.drawn, drawn)
 
     def read_tracked(self) -> Tracked:
         if not self.tracked.exists():

@@ -23,6 +23,7 @@ from kdsweep.config import Plan, load
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import TrialFolder
 from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.study_storage import StudyStorage
 from kdsweep.trial_id import TrialId
 
 # Learning rates over two orders of magnitude, as in a first search.
@@ -86,7 +87,10 @@ def record(folder: Path, space: Path, settings: int) -> dict[str, list[Curve]]:
 def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator[tuple[int, Curve]]:
     plan = load(space, assignments=("sampler={type: random}",))
     studies = Studies(
-        f"sqlite:///{folder / 'drawn.db'}", f"{space.stem}-{strategy}", plan.space, plan.sweep
+        StudyStorage(f"sqlite:///{folder / 'drawn.db'}"),
+        f"{space.stem}-{strategy}",
+        plan.space,
+        plan.sweep,
     )
     for number in range(settings):
         file = folder / f"{space.stem}-{strategy}-{number}.json"
@@ -154,7 +158,7 @@ class Replayed:
 
 def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Replayed:
     """One study to its end, as the driver runs it on one slot."""
-    studies = Studies(f"sqlite:///{database}", plan.name, plan.space, plan.sweep)
+    studies = Studies(StudyStorage(f"sqlite:///{database}"), plan.name, plan.space, plan.sweep)
     out = Replayed()
     while studies.trials_left(strategy):
         trial = studies.ask(strategy)

@@ -12,6 +12,7 @@ import pytest
 from kdsweep.config import SweepConfig
 from kdsweep.config.space_loading import load_space
 from kdsweep.sweep.studies import SearchTrial, Studies
+from kdsweep.sweep.study_storage import StudyStorage
 
 SPACE = """\
 name: small
@@ -40,7 +41,10 @@ def studies(tmp_path: Path) -> Studies:
         {"trials": 400, "sampler": {"type": "random"}, "pruner": {"type": "none"}}
     )
     return Studies(
-        f"sqlite:///{tmp_path}/optuna.db", "small", load_space(tmp_path / "space.yaml"), config
+        StudyStorage(f"sqlite:///{tmp_path}/optuna.db"),
+        "small",
+        load_space(tmp_path / "space.yaml"),
+        config,
     )
 
 

@@ -16,6 +16,7 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.study_storage import StudyStorage
 from kdsweep.terminal.report import show_report
 from kdsweep.trial_id import TrialId
 
@@ -86,7 +87,9 @@ def test_every_sampler_works_after_trials_of_each_state(
     plan = load(tiny_space, assignments=(BOTH, f"sampler={{type: {sampler}{startup}}}"))
 
     def opened() -> Studies:
-        return Studies(f"sqlite:///{tmp_path / 'optuna.db'}", plan.name, plan.space, plan.sweep)
+        return Studies(
+            StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"), plan.name, plan.space, plan.sweep
+        )
 
     studies = opened()
     for i, state in enumerate(

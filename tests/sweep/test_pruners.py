@@ -8,6 +8,7 @@ import pytest
 
 from kdsweep.config import load
 from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.study_storage import StudyStorage
 
 SPACE = """\
 name: pruned
@@ -26,7 +27,9 @@ def test_median_prunes_at_no_evaluation_of_its_warmup_and_at_the_next_one(
         tmp_path / "space.yaml",
         assignments=(f"pruner={{type: median, startup_trials: 1, warmup_evaluations: {warmup}}}",),
     )
-    studies = Studies(f"sqlite:///{tmp_path / 'optuna.db'}", plan.name, plan.space, plan.sweep)
+    studies = Studies(
+        StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"), plan.name, plan.space, plan.sweep
+    )
     good, bad = studies.ask("finetune"), studies.ask("finetune")
     for evaluation in (1, 2, 3, 4):
         studies.report(good, evaluation, 0.9)
