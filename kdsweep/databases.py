@@ -179,14 +179,19 @@ def is_damage(error: BaseException | None) -> bool:
     """Whether this error, or what caused it, says that an SQLite file is damaged."""
     while error is not None:
         number = getattr(getattr(error, "orig", error), "sqlite_errorcode", None)
+        if number == sqlite3.SQLITE_IOERR_SHORT_READ:
+            # The file ends early.
+            return True
         if number is not None and number & 0xFF in DAMAGED:
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-def damage_in(file: Path | None) -> str | None:
+def damage_in(file: Path | None, *, read_all: bool = True) -> str | None:
     """What is damaged in the SQLite file, in SQLite's words; None if it is whole.
+
+    read_all: takes a second for each gigabyte. Otherwise only the names of its tables are read.
 
     A file that isn't there or is empty is whole, and so is one that can't be opened now.
     """
@@ -194,6 +199,9 @@ def damage_in(file: Path | None) -> str | None:
         return None
     try:
         with contextlib.closing(sqlite3.connect(file)) as connection:
+            if not read_all:
+                connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+                return None
             found = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.Error as error:
         return str(error) if is_damage(error) else None

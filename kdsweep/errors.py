@@ -12,6 +12,7 @@ KdsweepError                  exit status 1, one line for the user
 ├── DamagedFile               a file of home or of its cache that can't be read as what it is
 ├── FolderGone                home, or the sweep's folder, was removed or renamed under a sweep
 ├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
+├── TrackingDamaged           MLflow's database is damaged; the next run starts a new one
 ├── TrackingRefused           MLflow answers and will never take this; nothing sends it again
 ├── TrialDiverged             a loss that is not finite; ends one trial
 ├── OutOfMemory               a step doesn't fit into memory in any micro-batch; ends one trial
@@ -81,6 +82,10 @@ class FolderGone(KdsweepError):
 
 class TrackingUnreachable(KdsweepError):
     """MLflow doesn't answer now."""
+
+
+class TrackingDamaged(KdsweepError):
+    """The tracker's database is damaged. Asking again is of no use before another one is there."""
 
 
 class TrackingRefused(KdsweepError):

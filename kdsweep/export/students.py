@@ -97,7 +97,8 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
             # A sweep that is running may have moved it to the tracker meanwhile.
             if files.student.exists():
                 raise
-    if not files.read_tracked().has_student:
+    tracked = files.read_tracked()
+    if not tracked.has_student:
         name = student.id.name
         raise KdsweepError(
             f"the student of {name} wasn't kept; {_kept_words(folder)}; "
@@ -110,7 +111,7 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
         sweep=folder.name,
         artifacts=home.artifacts,
     )
-    tracking.students.fetch(RunKey.of(student.id), into)
+    tracking.students.fetch(RunKey.of(student.id), into, tracked.run_id)
 
 
 def _kept_words(folder: SweepFolder) -> str:

@@ -119,6 +119,7 @@ def _open_tracking(
         experiment=plan.experiment,
         sweep=plan.name,
         artifacts=home.artifacts,
+        say=observer.say,
     )
     facts = folder.read_facts()
     if not facts.connected:
@@ -132,6 +133,7 @@ def _open_tracking(
         tracking.runs.prepare_views(plan.space.task.metric)
 
     sync.send_once("sweep", start_run)
+    sync.send_lost_runs()
     return sync
 
 

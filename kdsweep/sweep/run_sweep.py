@@ -169,11 +169,20 @@ def _finished_report(plan: Plan, home: Home) -> Report | None:
     if as_trained(facts.identity) != as_trained(plan.identity) or not facts.tracked:
         return None
     report = Report.read(folder.report)
-    if report.state != "done":
+    if report.state != "done" or _tracker_lacks_runs(plan, home):
         return None
     from kdsweep.sweep.results import is_open, open_studies
 
     return None if is_open(plan, home, open_studies(plan, home)) else report
+
+
+def _tracker_lacks_runs(plan: Plan, home: Home) -> bool:
+    """Whether the tracker's database is another one than the sweep's runs were sent to."""
+    from kdsweep.tracking.home_database import lacks_runs
+
+    folder = home.sweep(plan.name)
+    sent = [folder.trial(trial).read_tracked().run_id for trial in folder.started_trials()]
+    return lacks_runs(home.tracking_uri(plan.sweep.tracking), {one for one in sent if one})
 
 
 def _check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
@@ -240,6 +249,7 @@ def archive(home: Home, folder: SweepFolder, say: Callable[[str], None] = lambda
         experiment=facts.experiment,
         sweep=folder.name,
         artifacts=home.artifacts,
+        say=say,
     )
     tracking.runs.rename_sweep(name)
     # The folder itself is locked and stays; what is in it moves.

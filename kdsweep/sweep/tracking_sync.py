@@ -15,10 +15,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
-from kdsweep.errors import FolderGone, TrackingRefused, TrackingUnreachable, first_line
+from kdsweep.errors import (
+    FolderGone,
+    KdsweepError,
+    TrackingDamaged,
+    TrackingRefused,
+    TrackingUnreachable,
+    first_line,
+)
+from kdsweep.formatting import count
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.run_updates import trial_update
-from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.sweep.swept_trial import SweptTrial, Tracked
 from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
 from kdsweep.trial_id import Phase, TrialId
 
@@ -108,6 +116,29 @@ class TrackingSync:
         """Call `send`, again if the tracker didn't answer."""
         self._put(Other(name), send)
 
+    def send_lost_runs(self) -> None:
+        """Send again the runs that the tracker had and lacks now: its database is another one."""
+        self.send_once("lost runs", self._send_lost_runs)
+
+    def _send_lost_runs(self) -> None:
+        lost = [
+            trial
+            for trial in self._folder.started_trials()
+            if self._is_lost(trial, self._folder.trial(trial).read_tracked())
+        ]
+        if lost:
+            self._say(
+                f"tracking: {self.tracking.runs.name} lacks {count(len(lost), 'run')} that it "
+                "had; sending again"
+            )
+        # Before anything that is already waiting, such as the best student's registration.
+        for trial in lost:
+            self._send_trial(trial)
+
+    def _is_lost(self, trial: TrialId, before: Tracked) -> bool:
+        """Whether the tracker had the trial's run and doesn't have it now."""
+        return before.run_id not in (None, self.tracking.runs.find(RunKey.of(trial)))
+
     def pause(self, trials: frozenset[TrialId]) -> None:
         """The sweep stops before these trials have ended: show their runs as paused."""
         self._paused = trials
@@ -180,6 +211,10 @@ class TrackingSync:
                 # The driver finds that out at its own next write, and stops.
                 self._put_back(item, send)
                 self._over = True
+            except TrackingDamaged as error:
+                self._put_back(item, send)
+                self._over = True
+                self._say(f"{error}. Training continues without it")
             except TrackingUnreachable as error:
                 self._put_back(item, send)
                 self._wait_for_tracker(error)
@@ -233,10 +268,10 @@ class TrackingSync:
 
     def _refuse(self, item: Item, error: Exception) -> None:
         if not self._refused:
-            self._say(
-                f"tracking: {self.tracking.runs.name} refused {item.name}: {first_line(error)}; "
-                "the next `kdsweep run` tries again"
-            )
+            said = f"tracking: {self.tracking.runs.name} refused {item.name}: {first_line(error)}"
+            if isinstance(error, KdsweepError):
+                said = str(error)
+            self._say(f"{said}; the next `kdsweep run` tries again")
         self._refused.add(item)
 
     def _say_refused(self, error: TrackingRefused) -> None:
@@ -261,9 +296,30 @@ class TrackingSync:
             # The sampler was asked for it, but it was not started.
             return
         paused = trial in self._paused
-        update, tracked = trial_update(files, files.read_tracked(), paused=paused)
+        before = files.read_tracked()
+        is_lost = self._is_lost(trial, before)
+        known = Tracked() if is_lost else before
+        update, tracked = trial_update(files, known, paused=paused)
         run_id = self.update_run(RunKey.of(trial), update)
+        if is_lost and before.has_student and self._send_student_again(trial, before, files):
+            tracked = replace(tracked, student="kept")
         files.write_tracked(replace(tracked, run_id=run_id))
+
+    def _send_student_again(self, trial: TrialId, before: Tracked, files: SweptTrial) -> bool:
+        """Copy the student of a run that the tracker has lost to the one that replaces it.
+
+        Returns whether the student is still there.
+        """
+        assert before.run_id is not None
+        folder = self.tracking.students.left_behind(before.run_id)
+        if folder is None:
+            self._say(
+                f"{trial.name}: its student is gone with its run; `kdsweep replay "
+                f"{self._folder.name} {trial.name}` makes it again"
+            )
+            return False
+        self.tracking.students.keep(RunKey.of(trial), folder, files.read_settings())
+        return True
 
     def update_run(self, run: RunKey, update: RunUpdate) -> str:
         """The tracker's own id of the run, also if it refused a part of the update.

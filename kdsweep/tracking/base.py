@@ -2,7 +2,8 @@
 
 Another one is a class for each protocol, and a line in `opening.py`. Every call may raise
 TrackingUnreachable; the caller then repeats it later. A call that is repeated must change nothing.
-A call may also raise TrackingRefused; the caller then says so once and never repeats it.
+A call may also raise TrackingRefused; the caller then says so once and never repeats it. And it may
+raise TrackingDamaged; nothing more is sent then until the sweep runs again.
 """
 
 from __future__ import annotations
@@ -104,10 +105,14 @@ class Tracker(Protocol):
 
     def update(self, run: RunKey, update: RunUpdate) -> str:
         """Start the run unless it exists, log what is new, and pause or end it as `state` says.
+        A run that a user has deleted, and the tracker can restore, is restored.
 
         Returns the tracker's own id of the run, which is shown to users. Raises TrackingRefused
         with that id if the tracker took all but what the error names.
         """
+
+    def find(self, run: RunKey) -> str | None:
+        """Its own id of the run, also if a user deleted it there; None where it has none."""
 
     def prepare_views(self, metric: str) -> None:
         """Set up how the tracker shows this sweep's runs, best `metric` first. May do nothing."""
@@ -142,8 +147,14 @@ class StudentStore(Protocol):
         settings: of its trial; they say which columns and how much of a row the student reads.
         """
 
-    def fetch(self, run: RunKey, folder: Path) -> None:
-        """Copy a kept student into `folder`. Raises KdsweepError where the store has none."""
+    def fetch(self, run: RunKey, folder: Path, run_id: str | None = None) -> None:
+        """Copy a kept student into `folder`. Raises KdsweepError where the store has none.
+
+        run_id: what `update` returned, by which the student may be found without asking.
+        """
+
+    def left_behind(self, run_id: str) -> Path | None:
+        """Where the student of a run lies that the tracker has lost; None if that isn't known."""
 
     def drop(self, run: RunKey) -> Literal["removed", "registered"]:
         """Remove a kept student. `registered`: it stays, because it has been published."""

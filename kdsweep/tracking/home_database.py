@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
-from kdsweep.databases import is_only_read, sqlite_file
+from kdsweep.databases import damage_in, is_only_read, sqlite_file
 
 # Where MLflow keeps the path of a run's files, by the run's id.
 PATHS_OF_RUNS = (
@@ -40,6 +41,22 @@ def follow_home(uri: str, artifacts: Path) -> None:
                 (now, before),
             )
             _move_runs(connection, before, artifacts)
+
+
+def lacks_runs(uri: str, run_ids: Collection[str]) -> bool:
+    """Whether the SQLite file at `uri` lacks one of these runs, for good: it is damaged, gone or
+    another one. False for a server, which would have to be asked.
+    """
+    file = sqlite_file(uri)
+    if file is None or is_only_read(file):
+        return False
+    if not file.exists() or damage_in(file) is not None:
+        return True
+    with contextlib.closing(sqlite3.connect(file)) as connection:
+        if "run_uuid" not in _columns(connection, "runs"):
+            return True
+        found = {one for (one,) in connection.execute("SELECT run_uuid FROM runs")}
+    return not found.issuperset(run_ids)
 
 
 def _is_other_home(location: str | None, now: str) -> bool:

@@ -8,7 +8,7 @@ import logging
 import re
 import sqlite3
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -23,8 +23,11 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 
 from kdsweep.core.standing import check_standing
 from kdsweep.databases import (
+    damage_in,
+    is_damage,
     made_alone,
     may_write_ahead,
+    set_aside,
     shown_database,
     sqlite_file,
     url_to_open,
@@ -32,6 +35,7 @@ from kdsweep.databases import (
 )
 from kdsweep.errors import (
     KdsweepError,
+    TrackingDamaged,
     TrackingRefused,
     TrackingUnreachable,
     first_line,
@@ -44,7 +48,7 @@ warnings.filterwarnings("ignore", module="mlflow")
 # It logs each table that it creates, and a stack trace for each error that it raises as well.
 logging.getLogger("mlflow.store.db").setLevel(logging.CRITICAL)
 
-MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError)
+MLFLOW_ERRORS = (MlflowException, OSError, SQLAlchemyError, sqlite3.Error)
 # MLflow's codes for what it will refuse again.
 REFUSED = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "MALFORMED_REQUEST")
 
@@ -75,10 +79,16 @@ class RunTags(NamedTuple):
 
 @dataclass
 class KnownRun:
-    """What is known of a run without asking MLflow. `status` is MLflow's word."""
+    """What is known of a run without asking MLflow. `status` is MLflow's word. is_deleted: by a
+    user, in MLflow's UI; it can be restored."""
 
     run_id: str
     status: str
+    is_deleted: bool = False
+
+    @classmethod
+    def of(cls, run: Run) -> KnownRun:
+        return cls(run.info.run_id, run.info.status, run.info.lifecycle_stage == "deleted")
 
 
 class MlflowConnection:
@@ -95,7 +105,9 @@ class MlflowConnection:
         self.runs: dict[RunTags, KnownRun] = {}
         # Where the files of runs are; None where a server knows.
         self.artifacts = artifacts if _is_database(uri) else None
+        self.say: Callable[[str], None] = lambda line: None
         self._experiment_id: str | None = None
+        self._was_found = False
         if (file := sqlite_file(uri)) is not None:
             _write_ahead(file)
 
@@ -131,15 +143,21 @@ class MlflowConnection:
     def client(self) -> Iterator[MlflowClient]:
         """The client, with the experiment and this sweep's runs found.
 
-        Raises TrackingUnreachable where MLflow doesn't answer, in the block too, and
-        TrackingRefused where it refuses what it was sent.
+        Raises TrackingUnreachable where MLflow doesn't answer, in the block too, TrackingRefused
+        where it refuses what it was sent, and TrackingDamaged where its database is damaged.
         """
         self.check_home()
+        # MLflow would try for 100 seconds to open another connection to a damaged file.
+        damage = damage_in(sqlite_file(self.uri), read_all=False) if self._was_found else None
+        if damage is not None:
+            raise self._damaged(damage)
         try:
             if self._experiment_id is None:
                 self._connect()
             yield self._client
         except MLFLOW_ERRORS as error:
+            if (damage := self._damage(error)) is not None:
+                raise self._damaged(damage) from error
             if is_refused(error):
                 raise TrackingRefused(
                     f"tracking: {self.name} refuses it: {shown_error(error)}"
@@ -159,6 +177,8 @@ class MlflowConnection:
         if database is not None and not database.exists():
             # MLflow would create an empty one.
             raise KdsweepError(f"tracking: there is no MLflow database {database}")
+        if (damage := damage_in(database)) is not None:
+            raise self._damaged(damage)
         try:
             check_database_server(self.uri)
             uri = url_to_open(self.uri)
@@ -170,19 +190,58 @@ class MlflowConnection:
                 f"tracking: {self.name} doesn't answer: {shown_error(error)}"
             ) from error
 
+    def _damage(self, error: Exception) -> str | None:
+        """What is damaged in the database after this error; None if nothing is."""
+        if (found := damage_in(sqlite_file(self.uri))) is not None:
+            return found
+        return shown_error(error) if is_damage(error) else None
+
+    def _damaged(self, damage: str) -> TrackingDamaged:
+        what = "repair it, or move it away; the next `kdsweep run` sends everything"
+        if self._is_of_home:
+            what = (
+                "repair it, or leave it: the next `kdsweep run` gives it another name and sends "
+                "everything to a new one"
+            )
+        shown = shown_database(self.uri)
+        return TrackingDamaged(f"tracking: {shown} is damaged ({damage}); {what}")
+
+    @property
+    def _is_of_home(self) -> bool:
+        """Whether the database is home's own, which lies beside the folder for files."""
+        file = sqlite_file(self.uri)
+        if file is None or self.artifacts is None:
+            return False
+        return file.absolute().parent == self.artifacts.parent
+
+    def _check_database(self) -> None:
+        """Give home's damaged database another name, unless it was whole when the sweep started."""
+        file = sqlite_file(self.uri)
+        if file is None or (damage := damage_in(file)) is None:
+            return
+        if self._was_found or not self._is_of_home:
+            raise self._damaged(damage)
+        if (aside := set_aside(file)) is not None:
+            self.say(
+                f"tracking: {file} was damaged ({damage}) and is now called {aside.name}; a new "
+                "one gets all runs of this sweep, and those of each other sweep once it runs again"
+            )
+
     def _connect(self) -> None:
         check_database_server(self.uri)
+        self._check_database()
         with made_alone(self.uri):
             if self.artifacts is not None:
                 follow_home(self.uri, self.artifacts)
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             experiment_id = self._find_or_create_experiment().experiment_id
         tag = f"tags.`kdsweep.sweep` = '{self.sweep}'"
-        self.runs = {
-            RunTags.of_run(run): KnownRun(run.info.run_id, run.info.status)
-            for run in search_runs(self._client, experiment_id, tag)
-        }
+        found = search_runs(self._client, experiment_id, tag)
+        # Of two, the one that isn't deleted.
+        found.sort(key=lambda run: run.info.lifecycle_stage != "deleted")
+        self.runs = {RunTags.of_run(run): KnownRun.of(run) for run in found}
         self._experiment_id = experiment_id
+        self._was_found = True
 
     def _find_or_create_experiment(self) -> Experiment:
         found = self._client.get_experiment_by_name(self.experiment_name)
@@ -195,20 +254,15 @@ class MlflowConnection:
         return found
 
 
-def search_runs(
-    client: MlflowClient,
-    experiment_id: str,
-    query: str,
-    view: int = ViewType.ACTIVE_ONLY,
-) -> list[Run]:
-    """All runs that MLflow's search finds, page by page."""
+def search_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
+    """All runs that MLflow's search finds, page by page; deleted ones that can be restored too."""
     runs: list[Run] = []
     token = None
     while True:
         page = client.search_runs(
             [experiment_id],
             filter_string=query,
-            run_view_type=view,
+            run_view_type=ViewType.ALL,
             max_results=1000,
             page_token=token,
         )
@@ -229,7 +283,7 @@ def is_unreachable(error: BaseException | None) -> bool:
         if isinstance(error, requests.exceptions.RequestException):
             # A ValueError among them is a URL that can't be one.
             return not isinstance(error, ValueError | requests.exceptions.SSLError)
-        if isinstance(error, OperationalError | InterfaceError):
+        if isinstance(error, OperationalError | InterfaceError | sqlite3.OperationalError):
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -237,7 +291,7 @@ def is_unreachable(error: BaseException | None) -> bool:
 
 def is_refused(error: BaseException) -> bool:
     """Whether MLflow will never accept what was sent, such as a name that it doesn't allow."""
-    return getattr(error, "error_code", None) in REFUSED
+    return getattr(error, "error_code", None) in REFUSED and not is_damage(error)
 
 
 def shown_error(error: Exception) -> str:

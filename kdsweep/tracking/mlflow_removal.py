@@ -125,7 +125,7 @@ def _find(connection: MlflowConnection, client: MlflowClient, made_here: MadeHer
     experiment = client.get_experiment_by_name(connection.experiment_name)
     if experiment is None:
         return _Found(None, False, "", False, (), 0, ())
-    found = search_runs(client, experiment.experiment_id, "", ViewType.ALL)
+    found = search_runs(client, experiment.experiment_id, "")
     of_sweep = [run for run in found if run.data.tags.get("kdsweep.sweep") == connection.sweep]
     foreign = [run for run in of_sweep if _is_foreign(run, made_here)]
     own: list[Run] = []
@@ -222,5 +222,5 @@ def experiments_of(uri: str, sweep: str) -> list[str]:
         return [
             one.name
             for one in client.search_experiments(view_type=ViewType.ALL)
-            if search_runs(client, one.experiment_id, query, ViewType.ALL)
+            if search_runs(client, one.experiment_id, query)
         ]

@@ -54,7 +54,10 @@ class MlflowStudents:
                 client.log_artifacts(run_id, part, STUDENT)
             client.log_batch(run_id, tags=[RunTag(STATE, "kept")])
 
-    def fetch(self, run: RunKey, folder: Path) -> None:
+    def fetch(self, run: RunKey, folder: Path, run_id: str | None = None) -> None:
+        if run_id is not None and (kept := self._in_home(run_id)) is not None:
+            shutil.copytree(kept, folder, dirs_exist_ok=True)
+            return
         try:
             with self._connection.reader() as client:
                 run_id = self._find(client, run)
@@ -77,6 +80,9 @@ class MlflowStudents:
             return None
         folder = self._connection.artifacts / run_id / "artifacts" / STUDENT
         return folder if folder.is_dir() else None
+
+    def left_behind(self, run_id: str) -> Path | None:
+        return self._in_home(run_id)
 
     def drop(self, run: RunKey) -> Literal["removed", "registered"]:
         """A student that is a version of a registered model keeps its files."""
@@ -144,6 +150,7 @@ class MlflowStudents:
                 f"tracking: {self._connection.name} has no run {run.name} of sweep "
                 f"{self._connection.sweep!r}"
             )
+        found.sort(key=lambda one: one.info.lifecycle_stage == "deleted")
         return str(found[0].info.run_id)
 
     def _find_or_create_version(

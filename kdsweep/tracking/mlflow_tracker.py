@@ -80,6 +80,11 @@ class MlflowTracker:
             )
         return known.run_id
 
+    def find(self, run: RunKey) -> str | None:
+        with self._connection.client():
+            known = self._connection.runs.get(RunTags.of(run))
+            return None if known is None else known.run_id
+
     def prepare_views(self, metric: str) -> None:
         with self._connection.client() as client:
             save_views(client, self._connection.experiment_id, self._connection.sweep, metric)
@@ -98,6 +103,8 @@ class MlflowTracker:
     def rename_sweep(self, name: str) -> None:
         with self._connection.client() as client:
             for tags, known in self._connection.runs.items():
+                if known.is_deleted:
+                    continue
                 client.set_tag(known.run_id, "kdsweep.sweep", name)
                 if tags.phase == "sweep":
                     client.update_run(known.run_id, name=name)
@@ -116,6 +123,13 @@ class MlflowTracker:
     def _find_or_create(self, client: MlflowClient, run: RunKey, started: int | None) -> KnownRun:
         tags = RunTags.of(run)
         if (known := self._connection.runs.get(tags)) is not None:
+            if known.is_deleted:
+                client.restore_run(known.run_id)
+                known.is_deleted = False
+                self._connection.say(
+                    f"tracking: the run {run.name} was deleted in {self.name}; it is restored, "
+                    "since the sweep still writes to it"
+                )
             return known
         created = client.create_run(
             self._connection.experiment_id,

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 
 from kdsweep import metric_names
 from kdsweep.core.files import fingerprint
-from kdsweep.databases import shown_database, url_to_open
+from kdsweep.databases import damage_in, shown_database, sqlite_file, url_to_open
 from kdsweep.errors import KdsweepError
 from kdsweep.tracking.mlflow_connection import MLFLOW_ERRORS, check_database_server, shown_error
 from kdsweep.tracking.mlflow_names import accepted_name
@@ -48,12 +48,17 @@ def view_links(tracking_uri: str, experiment: str, sweep: str) -> dict[str, str]
 
     Raises KdsweepError where the store can't be read.
     """
+    shown = shown_database(tracking_uri)
+    if (damage := damage_in(sqlite_file(tracking_uri))) is not None:
+        raise KdsweepError(
+            f"tracking: {shown} is damaged ({damage}); repair it, or run the sweep again: it then "
+            "sends everything to a new one"
+        )
     try:
         check_database_server(tracking_uri)
         client = MlflowClient(tracking_uri=url_to_open(tracking_uri))
         found = client.get_experiment_by_name(experiment)
     except MLFLOW_ERRORS as error:
-        shown = shown_database(tracking_uri)
         raise KdsweepError(
             f"tracking: MLflow at {shown} doesn't answer: {shown_error(error)}"
         ) from error

@@ -57,6 +57,10 @@ class PlainFiles:
         file.write_text(json.dumps(new))
         return run.name
 
+    def find(self, run: RunKey) -> str | None:
+        self._reach()
+        return run.name if (self._run(run) / "run.json").exists() else None
+
     def prepare_views(self, metric: str) -> None:
         self._reach()
 
@@ -88,11 +92,14 @@ class PlainFiles:
         self._reach()
         shutil.copytree(folder, self._student(run), dirs_exist_ok=True)
 
-    def fetch(self, run: RunKey, folder: Path) -> None:
+    def fetch(self, run: RunKey, folder: Path, run_id: str | None = None) -> None:
         self._reach()
         if not self._student(run).exists():
             raise KdsweepError(f"tracking: {self.name} has no student of {run.name}")
         shutil.copytree(self._student(run), folder, dirs_exist_ok=True)
+
+    def left_behind(self, run_id: str) -> Path | None:
+        return None
 
     def drop(self, run: RunKey) -> Literal["removed", "registered"]:
         self._reach()
