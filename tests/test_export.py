@@ -295,7 +295,10 @@ def test_unreachable_mlflow_is_one_line_without_its_password_and_a_local_student
     assert "secret" not in line
     facts["sweep"]["tracking"] = f"sqlite:///{tmp_path}/none.db"
     write_json(folder.facts, facts)
+    # Where the run's files are in home, they are found without MLflow.
+    away = copied.artifacts.rename(copied.root / "away")
     assert "there is no MLflow database" in refused(copied, tmp_path / "x")
+    away.rename(copied.artifacts)
     assert not (tmp_path / "none.db").exists()
     winner = read_json(folder.report)["winner"]
     export(Home(copied.root), "tiny", tmp_path / "there", trial=_put_back(copied, winner))
@@ -316,13 +319,14 @@ def _put_back(home: Home, winner: dict[str, Any]) -> str:
     return made.trial.name
 
 
-def test_a_student_that_mlflow_lost_is_one_line(copied: Home, tmp_path: Path) -> None:
+def test_a_student_whose_run_was_deleted_is_still_exported(copied: Home, tmp_path: Path) -> None:
     winner = read_json(copied.sweep("tiny").report)["winner"]
     trial = copied.sweep("tiny").trial(
         TrialId(winner["strategy"], winner["trial"], winner["seed_index"])
     )
     MlflowClient(tracking_uri=copied.tracking_uri("sqlite")).delete_run(trial.read_tracked().run_id)
-    assert f"has no run {trial.id.name} of sweep 'tiny'" in refused(copied, tmp_path / "x")
+    export(copied, "tiny", tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").exists()
 
 
 def test_changed_rows_refuse_only_what_must_be_checked_on_them(

@@ -158,7 +158,7 @@ def fill(folder: Path, home: Home, trials: int) -> None:
     plan = make_plan(
         folder, f"trials={trials}", "sampler={type: random}", "pruner={type: hyperband}"
     )
-    studies = open_studies(plan, home)
+    studies = open_studies(plan, home, runs=True)
     for number in range(trials):
         trial = studies.ask("finetune")
         # Less than null trials reach, because the best trial needs a folder.
