@@ -145,15 +145,19 @@ def _data_files(
                 f"parquet, text): {_short(error)}"
             ) from error
         found = builder.config.data_files or {}
-        root = folder.resolve()
-        names = [
-            Path(path).relative_to(root).as_posix()
-            if Path(path).is_relative_to(root)
-            else Path(path).relative_to(folder).as_posix()
-            for paths in found.values()
-            for path in paths
-        ]
-    return list(dict.fromkeys(names))
+        every = dict.fromkeys(path for paths in found.values() for path in paths)
+        return [_name_in(repository, folder, path) for path in every]
+
+
+def _name_in(repository: Repository, folder: Path, path: str) -> str:
+    """The name in the repository of a file in the folder that `datasets` was shown."""
+    for root in (folder, folder.resolve()):
+        if Path(path).is_relative_to(root):
+            return Path(path).relative_to(root).as_posix()
+    raise DataError(
+        f"{KEY}: the card of {repository.name} names {path}, which is no file of the repository; "
+        "download it and name the folder"
+    )
 
 
 def _check_no_script(repository: Repository, listing: Listing) -> None:

@@ -215,6 +215,14 @@ dataset_info:
     assert "task.revision" in line
 
 
+def test_a_card_that_names_files_elsewhere_is_told(hub_here: Hub, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text(ROWS)
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {tmp_path}/rows.csv\n---\n"
+    hub_here.add_dataset("someone/films", {"README.md": card, "train.csv": ROWS})
+    line = refused(lambda: rows_of(subset=None))
+    assert "rows.csv, which is no file of the repository" in line
+
+
 def test_a_file_that_is_no_parquet_is_named(hub_here: Hub) -> None:
     hub_here.add_dataset("someone/films", {"data/train-00000-of-00001.parquet": b"PAR1 no PAR1"})
     line = refused(lambda: rows_of(subset=None))
