@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -21,7 +22,8 @@ from conftest import sentences, write_csv
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from kdsweep.cli import main
-from kdsweep.cli.options import print_any_character, print_json
+from kdsweep.cli.options import print_json
+from kdsweep.cli.output import flush_output, open_output
 
 COMMANDS = sorted(main.commands)
 
@@ -256,13 +258,50 @@ def test_a_model_or_column_that_cannot_be_used_is_one_line(
 
 
 def test_letters_that_the_terminal_does_not_have_are_shown_as_well_as_can_be(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="latin-1"))
-    print_json({"label": "高評価 é"})
-    print_any_character()
-    sys.stdout.write("高評価 é")
-    sys.stdout.flush()
-    as_json, text = written.getvalue().decode("latin-1").rsplit("\n", 1)
+    with (tmp_path / "written").open("w", encoding="latin-1") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        print_json({"label": "高評価 é"})
+        open_output()
+        sys.stdout.write("高評価 é")
+        assert flush_output() is None
+    as_json, text = (tmp_path / "written").read_text("latin-1").rsplit("\n", 1)
     assert json.loads(as_json) == {"label": "高評価 é"} and text == "??? é"
+
+
+def printed_to(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command with `target` in the shell behind it."""
+    command = shlex.join([sys.executable, "-m", "kdsweep", *arguments])
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f"{command} {target}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("arguments", [("completion", "bash"), ("list", "--json"), ("--help",)])
+def test_a_full_output_ends_a_command_that_only_prints_in_one_line(
+    arguments: tuple[str, ...],
+) -> None:
+    done = printed_to("> /dev/full", *arguments)
+    assert done.returncode == 1
+    assert done.stderr == "error: output: No space left on device\n"
+    # Who closes a pipe is told nothing.
+    assert printed_to("| true", *arguments).stderr == ""
+    # There is no place for a line.
+    assert printed_to("> /dev/full 2> /dev/full", *arguments).returncode == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["> /dev/full", "2> /dev/full", "| head -n 1", ">&- 2>&-"])
+def test_a_sweep_goes_on_where_nothing_can_be_printed(
+    target: str, space: Path, tmp_path: Path
+) -> None:
+    sets = ("trials=1", "confirm={seeds: 0}", "engine={type: inline}", "training.epochs=1")
+    options = [part for one in sets for part in ("--set", one)]
+    done = printed_to(target, "run", str(space), "--home", str(tmp_path), *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "sweeps" / "tiny" / "report.json").exists()

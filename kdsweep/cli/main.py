@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
@@ -13,9 +14,9 @@ from kdsweep.cli.housekeeping_commands import clean, list_command, remove, stop
 from kdsweep.cli.options import (
     json_option,
     one_line_errors,
-    print_any_character,
     print_json,
 )
+from kdsweep.cli.output import flush_output, go_on_without_output, open_output
 from kdsweep.cli.passwords import hide_passwords
 from kdsweep.cli.result_commands import compare, replay, status, ui
 from kdsweep.cli.sweep_commands import plan, run, worker
@@ -72,5 +73,16 @@ for command in (list_command, stop, remove, clean):
 def command_line() -> None:
     """What `kdsweep` runs in a shell."""
     hide_passwords()
-    print_any_character()
-    main(prog_name="kdsweep")
+    open_output()
+    try:
+        main(prog_name="kdsweep")
+    # Of Click's own pages, such as --help.
+    except OSError as error:
+        print(f"error: output: {error.strerror or error}", file=sys.stderr)
+        go_on_without_output()
+        sys.exit(1)
+    finally:
+        if (problem := flush_output()) is not None:
+            if problem:
+                print(f"error: {problem}", file=sys.stderr)
+            sys.exit(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -61,13 +60,6 @@ def print_json(facts: object) -> None:
     except UnicodeEncodeError:
         text = json.dumps(facts, indent=2)
     sys.stdout.write(f"{text}\n")
-
-
-def print_any_character() -> None:
-    """Show `?` for what the terminal's encoding doesn't have, instead of an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
 
 
 home_option = click.option(

@@ -14,6 +14,7 @@ from kdsweep.cli.options import (
     one_line_errors,
     print_json,
 )
+from kdsweep.cli.output import go_on_without_output
 
 
 @click.command()
@@ -114,6 +115,7 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
     from kdsweep.replay import replay as train_again
     from kdsweep.terminal.progress import observing
 
+    go_on_without_output()
     with observing(stderr=as_json) as observer:
         found = train_again(Home(home), name, trial, observer)
     if as_json:
@@ -149,4 +151,5 @@ def ui(name: str | None, port: int | None, open_browser: bool, home: Path) -> No
     folder = found.existing(name or (names[0] if names else "any"))
     from kdsweep.ui import serve
 
+    go_on_without_output()
     serve(found, folder, port, say=lambda line: click.echo(line), open_browser=open_browser)

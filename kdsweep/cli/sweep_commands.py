@@ -15,6 +15,7 @@ from kdsweep.cli.options import (
     plan_options,
     print_json,
 )
+from kdsweep.cli.output import go_on_without_output
 from kdsweep.errors import KdsweepError
 
 
@@ -49,6 +50,7 @@ def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
         from kdsweep.terminal.progress import observing
         from kdsweep.terminal.report import show_report
 
+    go_on_without_output()
     with observing(stderr=as_json) as observer:
         report = run_plan(
             plan, Home(home), fresh=fresh, observer=observer, startup_timer=startup_timer
@@ -118,6 +120,7 @@ def worker(
     from kdsweep.sweep.engines.join import join
     from kdsweep.sweep.folders import Home
 
+    go_on_without_output()
     join(
         Home(home).sweep(plan.name),
         gpus=gpus,

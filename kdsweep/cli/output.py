@@ -1,0 +1,81 @@
+"""Standard output and errors that a full disk, a closed pipe or a letter doesn't stop."""
+
+from __future__ import annotations
+
+import errno
+import io
+import sys
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Descriptor(io.FileIO):
+    """One that can go on without what can't be written."""
+
+    goes_on = False
+    has_failed = False
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        size = memoryview(data).nbytes
+        if self.has_failed and self.goes_on:
+            return size
+        try:
+            # Less than all of it may be written.
+            return super().write(data) or 0
+        except OSError:
+            self.has_failed = True
+            if not self.goes_on:
+                raise
+            return size
+
+
+class _Output(io.TextIOWrapper):
+    """Shows `?` for what the terminal's encoding doesn't have, instead of an error."""
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        self.descriptor = _Descriptor(stream.fileno(), "w", closefd=False)
+        super().__init__(
+            io.BufferedWriter(self.descriptor),
+            encoding=stream.encoding,
+            errors="replace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+
+
+def open_output() -> None:
+    """Let this process print through `_Output`. Errors that can't be shown stop nothing."""
+    sys.stdout, sys.stderr = _opened(sys.stdout), _opened(sys.stderr)
+    if isinstance(sys.stderr, _Output):
+        sys.stderr.descriptor.goes_on = True
+
+
+def go_on_without_output() -> None:
+    """From now on, what can't be printed is left out: work goes on that is worth more."""
+    if isinstance(sys.stdout, _Output):
+        sys.stdout.descriptor.goes_on = True
+
+
+def flush_output() -> str | None:
+    """Print what is left. Returns why that can't be done, unless that has been said already."""
+    if isinstance(sys.stdout, _Output) and sys.stdout.descriptor.has_failed:
+        # Python tries once more at its end.
+        go_on_without_output()
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        go_on_without_output()
+        # Who closes a pipe wants no more of it.
+        return "" if error.errno == errno.EPIPE else f"output: {error.strerror or error}"
+    return None
+
+
+def _opened(stream: IO[str]) -> IO[str]:
+    # Tests and notebooks have streams of their own; there is none after `>&-`.
+    if type(stream) is not io.TextIOWrapper:
+        return stream
+    stream.flush()
+    return _Output(stream)
