@@ -25,7 +25,7 @@ from kdsweep.core.files import locked, only_read
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
-from kdsweep.errors import Interrupted, KdsweepError, TrialDiverged
+from kdsweep.errors import DamagedFile, Interrupted, KdsweepError, TrialDiverged
 from kdsweep.formatting import count
 from kdsweep.report.model import Report
 from kdsweep.sweep.engines.slots import settle_engine
@@ -345,7 +345,10 @@ def reasons(
     """What may explain a difference, as far as it was recorded; certain reasons come first."""
     faults = _faults(folder, recorded, cache)
     found = [f"{fault}, which is mended now" for fault in faults]
-    report = Report.read(folder.report) if folder.report.exists() else None
+    report = None
+    if folder.report.exists():
+        with contextlib.suppress(DamagedFile):
+            report = Report.read(folder.report)
     then = dict(report.reproduce.versions) if report and report.reproduce else {}
     then["kdsweep"] = folder.read_facts().kdsweep
     now = {name: version(name) for name in COMPARED_VERSIONS} | {"kdsweep": __version__}

@@ -63,35 +63,44 @@ def write_private(path: Path, text: str) -> None:
     write_atomically(path, lambda file: file.write(text.encode()), mode=0o600)
 
 
-def read_json(path: Path) -> Any:
+# In a folder of the cache the name of which is a hash, one file is of no use alone.
+RESTORE = (
+    "restore it from a copy (in the cache, delete it with the folder of its key, and it is made "
+    "again; a sweep can start over with --fresh)"
+)
+
+
+def read_json(path: Path, todo: str = RESTORE) -> Any:
     """What the file holds. Raises DamagedFile if it is missing or damaged."""
-    with whole(path):
+    with whole(path, todo):
         return json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_array(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+def read_array(
+    path: Path, mmap_mode: Literal["r"] | None = None, todo: str = RESTORE
+) -> np.ndarray:
     """What the file holds. Raises DamagedFile if it is missing or damaged."""
-    with whole(path):
+    with whole(path, todo):
         found: np.ndarray = np.load(path, mmap_mode=mmap_mode)
         return found
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[None]:
+def whole(path: Path, todo: str = RESTORE) -> Iterator[None]:
     """Raises DamagedFile, which names the file, if what reads it inside finds it missing or cut
-    short: a copy that ended early, a folder that was removed to make room.
+    short, or holding something else: a copy that ended early, a folder that was removed to make
+    room. todo: what a user can do.
     """
     try:
         yield
+    except DamagedFile:
+        raise
     # A validation error of pydantic is a ValueError.
-    except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError) as error:
         reason = first_line(error)
         if isinstance(error, OSError):
             reason = error.strerror or reason
-        raise DamagedFile(
-            f"{path} can't be read: {reason}; restore it (in the cache, delete it; a sweep can "
-            "start over with --fresh)"
-        ) from error
+        raise DamagedFile(f"{path} can't be read: {reason}; {todo}") from error
 
 
 @contextlib.contextmanager

@@ -78,6 +78,8 @@ def _run(
 ) -> Generator[Evaluation, None, TrialResult]:
     task, on_step, say = settings.task, callbacks.on_step, callbacks.say
     data = load_task(task, cache, say=say)
+    if folder.drop_damaged_checkpoint():
+        say(f"{folder.root.name}: its checkpoint can't be read; it starts over")
     # Before the teachers, because other rows would ask for other ones.
     folder.check_same_rows(task_keys(data))
     teachers = tuple(

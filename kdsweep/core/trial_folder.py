@@ -15,6 +15,7 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO, NotRequired, TypedDict
 
 import numpy as np
@@ -154,7 +155,7 @@ class TrialFolder:
     def read_evaluations(self) -> list[Evaluation]:
         if not self.metrics.exists():
             return []
-        with whole(self.metrics):
+        with whole(self.metrics, "delete it: this trial's curve is then not shown"):
             return [
                 Evaluation(**json.loads(line))
                 for line in self.metrics.read_text(encoding="utf-8").splitlines()
@@ -172,6 +173,18 @@ class TrialFolder:
             return None
         state: SavedState = torch.load(self.state, map_location="cpu", weights_only=True)
         return state
+
+    def drop_damaged_checkpoint(self) -> bool:
+        """Remove a checkpoint that can't be read; returns whether there was one."""
+        if not self.state.exists():
+            return False
+        try:
+            # Mapped: a file that was cut short has no table of contents.
+            torch.load(self.state, map_location="cpu", weights_only=True, mmap=True)["data"]
+        except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError):
+            self.drop_checkpoint()
+            return True
+        return False
 
     def check_same_rows(self, keys: dict[str, str]) -> None:
         """Raise SettingsConflict if the trial was saved with other rows in one of these splits."""
@@ -199,7 +212,8 @@ class TrialFolder:
 
     def read_test_logits(self) -> np.ndarray:
         """The student's logits for the test split, fp32 [rows, classes]."""
-        return read_array(self.test_logits)
+        todo = f"delete {self.root} and run the same command again: that run is trained again"
+        return read_array(self.test_logits, todo=todo)
 
     def write_validation_predictions(self, found: Predicted) -> None:
         write_predictions(self.validation_predictions, found)
@@ -234,7 +248,7 @@ def read_predictions(file: Path) -> Predicted | None:
     """What `write_predictions` wrote; None if there is no such file."""
     if not file.exists():
         return None
-    both = read_array(file)
+    both = read_array(file, todo="delete it: what it tells is then left out of the report")
     # A metric may subtract, and a small integer would overflow.
     wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
     return Predicted(wide[0], wide[1])

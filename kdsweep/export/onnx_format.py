@@ -23,7 +23,7 @@ from kdsweep.core.data.tokenize import TokenizedSplit
 from kdsweep.core.evaluation.latency import timed, typical
 from kdsweep.core.evaluation.predict import TOKENS_A_BATCH
 from kdsweep.core.models.inputs import reads_token_types
-from kdsweep.errors import LONGEST_REASON, KdsweepError, first_line
+from kdsweep.errors import KdsweepError, first_line
 from kdsweep.export.facts import FileCosts, LogitDifference
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -98,7 +98,7 @@ def _reason(error: BaseException) -> str:
     """
     while error.__cause__ is not None:
         error = error.__cause__
-    return first_line(error)[:LONGEST_REASON]
+    return first_line(error)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdsweep.core.files import nearest_existing, read_json, write_json, write_private
+from kdsweep.core.files import nearest_existing, read_json, whole, write_json, write_private
 from kdsweep.core.standing import make_folder
 from kdsweep.errors import KdsweepError, SweepLocked, UnknownSweep, did_you_mean, first_few
 from kdsweep.sweep.sweep_lock import Doing, Held, Holder, hold, holder_of
@@ -226,10 +226,12 @@ class SweepFolder:
         """What `sweep.json` holds."""
         from kdsweep.sweep.facts import SweepFacts
 
-        try:
-            return SweepFacts.from_json(read_json(self.facts))
-        except (TypeError, ValueError) as error:
-            raise KdsweepError(f"{self.facts} can't be read: {error}") from error
+        todo = (
+            "restore it from a copy, or delete it and run the same command again: finished trials "
+            "are kept"
+        )
+        with whole(self.facts, todo):
+            return SweepFacts.from_json(read_json(self.facts, todo))
 
     def write_facts(self, facts: SweepFacts) -> None:
         """Replace `sweep.json`. Only for the driver, which holds the lock."""

@@ -18,7 +18,7 @@ from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
-from kdsweep.errors import KdsweepError, SettingsConflict, first_few
+from kdsweep.errors import DamagedFile, KdsweepError, SettingsConflict, first_few
 from kdsweep.report.model import Report
 from kdsweep.sweep.commits import fetch, kept_commits, with_commits, with_kept_commits
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -168,7 +168,11 @@ def _finished_report(plan: Plan, home: Home) -> Report | None:
     facts = folder.read_facts()
     if as_trained(facts.identity) != as_trained(plan.identity) or not facts.tracked:
         return None
-    report = Report.read(folder.report)
+    try:
+        report = Report.read(folder.report)
+    except DamagedFile:
+        # It is written again.
+        return None
     if report.state != "done" or _tracker_lacks_runs(plan, home):
         return None
     from kdsweep.sweep.results import is_open, open_studies

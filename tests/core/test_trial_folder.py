@@ -165,3 +165,17 @@ def test_a_conflict_of_rows_names_the_split(changed: str, named: str, tmp_path: 
     now = {name: "x" if changed in (name, "both") else key for name, key in saved.items()}
     with pytest.raises(SettingsConflict, match=f"other rows: {named} since"):
         folder.check_same_rows(now)
+
+
+def test_a_trial_with_a_broken_checkpoint_starts_over(
+    tmp_path: Path, settings: TrialSettings
+) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    first = next(iter(train(settings, folder.root, cache=tmp_path / "cache")))
+    file = folder.state
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    lines: list[str] = []
+    again = list(train(settings, folder.root, cache=tmp_path / "cache", say=lines.append))
+    assert "trial: its checkpoint can't be read; it starts over" in lines
+    assert again[0].metrics == first.metrics
+    assert folder.is_over

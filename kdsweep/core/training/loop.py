@@ -52,6 +52,8 @@ def run_trial(
     folder.claim(settings)
     if folder.is_over:
         return (yield from finished_trial(folder))
+    if folder.drop_damaged_checkpoint():
+        callbacks.say(f"{folder.root.name}: its checkpoint can't be read; it starts over")
     trial = prepare(settings, folder, inputs, cache, callbacks.say, stopwatch)
     state = TrainingState(trial, stopwatch)
     state.restore()

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 from kdsweep.core.evaluation.latency_figures import MeasuredShapes
 from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.errors import (
+    DamagedFile,
     DataError,
     FolderGone,
     Interrupted,
+    KdsweepError,
     SettingsConflict,
     TeacherError,
     TrialDiverged,
@@ -94,10 +96,12 @@ def perform(
         yield ended("dropped")
     except TrialDiverged as diverged:
         yield ended("diverged", str(diverged))
-    except (DataError, FolderGone, TeacherError, SettingsConflict, OSError) as error:
+    except (DataError, DamagedFile, FolderGone, TeacherError, SettingsConflict, OSError) as error:
         yield ended("fatal", str(error), error=error)
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
+        if isinstance(error, KdsweepError):
+            reason = str(error)
         yield ended("failed", reason, trace=traceback.format_exc())
 
 
