@@ -166,7 +166,8 @@ def clean(yes: bool, everything: bool, home: Path, as_json: bool) -> None:
     elif found.removed_bytes is not None:
         click.echo(f"removed {file_size(found.removed_bytes)}")
     elif found.unused_bytes:
-        click.echo("kdsweep clean --yes removes what is unused")
+        options = "--all --yes" if everything else "--yes"
+        click.echo(f"kdsweep clean {options} removes what is unused")
 
 
 def ask_or_end(question: str, *, err: bool) -> None:

@@ -8,7 +8,7 @@ sweep.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -44,9 +44,10 @@ class Uses:
 
     rows: hashes of their splits. teachers: keys of theirs, as far as they are known.
     unknown_teachers: hashes of the train split of sweeps that don't know theirs. kept: the same, of
-    sweeps of version 0.1, which have no copy of their teacher's logits. names: the text of every
-    `sweep.json`. unread: sweeps that can't be read; what they use isn't known, so no teacher counts
-    as unused.
+    sweeps of version 0.1, which have no copy of their teacher's logits. commits: the folders of
+    repositories of the Hub, each with the commit that a sweep uses. names: the text of each
+    `sweep.json` that doesn't know its commits. unread: sweeps that can't be read; what they use
+    isn't known, so no teacher and nothing of the Hub counts as unused.
     """
 
     sweeps: int = 0
@@ -54,6 +55,7 @@ class Uses:
     teachers: set[str] = field(default_factory=set)
     unknown_teachers: set[str] = field(default_factory=set)
     kept: set[str] = field(default_factory=set)
+    commits: set[tuple[str, str]] = field(default_factory=set)
     names: str = ""
     unread: list[str] = field(default_factory=list)
 
@@ -74,7 +76,10 @@ def _add_uses(uses: Uses, folder: SweepFolder) -> None:
     keys = {name: split.key for name, split in facts.pins.splits.items()}
     uses.sweeps += 1
     uses.rows |= set(keys.values())
-    uses.names += folder.facts.read_text(encoding="utf-8")
+    if facts.commits is None:
+        uses.names += folder.facts.read_text(encoding="utf-8")
+    for repository, commit in (facts.commits or {}).items():
+        uses.commits.add((repository.folder, commit))
     known = [key for one in facts.teachers for key in one.keys or ()]
     uses.teachers |= set(known)
     train = {keys["train"]} if "train" in keys else set()
@@ -202,20 +207,72 @@ def _stem(teacher: str, rows: str) -> str:
 
 
 def _hub(cache: Path, uses: Uses) -> Iterator[Entry]:
-    for folder in _folders(cache / "hub"):
-        kind, _, name = folder.name.partition("--")
-        if kind in ("models", "datasets", "spaces"):
-            is_used = bool(uses.unread) or name.replace("--", "/") in uses.names
-            yield _entry("hub", folder, cache / "hub" / "listings" / folder.name, is_used=is_used)
+    """Repositories of the Hub. Of one that a sweep uses, each version that none uses is an entry of
+    its own, before all the rest of it.
+    """
+    for folder in _repositories(cache / "hub"):
+        listings = cache / "hub" / "listings" / folder.name
+        name = folder.name.partition("--")[2].replace("--", "/")
+        is_wholly_used = bool(uses.unread) or name in uses.names
+        used = {commit for of, commit in uses.commits if of == folder.name}
+        blobs = _blobs_of_versions(folder)
+        needed = {blob for commit in used for blob in blobs.get(commit, ())}
+        apart = sum(map(bytes_of, _half_brought(folder, blobs)))
+        for commit in sorted(blobs) if used and not is_wholly_used else ():
+            if commit in used:
+                continue
+            own = blobs[commit] - needed
+            # Two versions share a file: it goes with the first one of them.
+            needed |= own
+            refs = [file for file in folder.glob("refs/**/*") if _is_ref_to(commit, file)]
+            version = folder / "snapshots" / commit
+            listing = listings / f"{commit}.json"
+            entry = _entry("hub", version, *sorted(own), *refs, listing, is_used=False)
+            apart += entry.bytes
+            yield entry
+        paths = (folder, listings, cache / "hub" / ".locks" / folder.name)
+        size = max(0, sum(map(bytes_of, paths)) - apart)
+        yield Entry("hub", paths, size, is_used=is_wholly_used or bool(used))
+
+
+def _repositories(hub: Path) -> list[Path]:
+    kinds = ("models--", "datasets--", "spaces--")
+    return [folder for folder in _folders(hub) if folder.name.startswith(kinds)]
+
+
+def _blobs_of_versions(folder: Path) -> dict[str, set[Path]]:
+    """The files to which each version in a repository's folder links. Some are no links."""
+    return {
+        version.name: {file.resolve() for file in version.rglob("*") if file.is_symlink()}
+        for version in _folders(folder / "snapshots")
+    }
+
+
+def _half_brought(folder: Path, blobs: Mapping[str, Collection[Path]]) -> Iterator[Path]:
+    """Files of a repository that belong to no version: half a download, half a removal."""
+    linked = {blob for one in blobs.values() for blob in one}
+    for file in folder.glob("blobs/*"):
+        if file.resolve() not in linked:
+            yield file
+
+
+def _is_ref_to(commit: str, file: Path) -> bool:
+    try:
+        return file.is_file() and file.read_text(encoding="utf-8").strip() == commit
+    except (OSError, ValueError):
+        return False
 
 
 def _leftovers(home: Home) -> Iterator[Entry]:
     """What a killed process was writing, and what an interrupted removal was removing."""
     for path in home.sweeps.glob(".*.tmp"):
         yield _entry("leftovers", path, is_used=False)
-    for pattern in (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/*/.*.tmp"):
-        for path in home.cache.glob(pattern):
-            yield _entry("leftovers", path, is_used=_is_changing(path))
+    patterns = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp", "*/*/*/.*.tmp", "hub/.reading-*")
+    found = [path for pattern in patterns for path in home.cache.glob(pattern)]
+    for folder in _repositories(home.cache / "hub"):
+        found += _half_brought(folder, _blobs_of_versions(folder))
+    for path in found:
+        yield _entry("leftovers", path, is_used=_is_changing(path))
 
 
 def _is_changing(path: Path) -> bool:

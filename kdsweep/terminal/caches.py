@@ -26,4 +26,7 @@ def show_caches(found: Cleaning) -> None:
     if found.running:
         console.print(f"{first_few(found.running)} run now, so nothing can be removed")
     if found.unread:
-        console.print(f"{first_few(found.unread)} can't be read, so no teacher counts as unused")
+        console.print(
+            f"{first_few(found.unread)} can't be read, so no teacher and nothing of the Hub counts "
+            "as unused"
+        )

@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hub.server import Hub
 from sweep_processes import PLAIN, metrics_of, trials_of
 
 from kdsweep.cli import main
 from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.files import fingerprint, write_array, write_json
+from kdsweep.core.hub.fetching import commit_of, snapshot_with
+from kdsweep.core.hub.fetching import files_of as files_of_version
+from kdsweep.core.hub.repository import Repository
+from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.export import export
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
@@ -100,6 +105,61 @@ def test_rows_tokens_and_views_are_known_by_the_rows_that_they_are_of(tmp_path: 
         "models--org--used",
         "of an earlier version",
     }
+
+
+def test_of_a_repository_of_the_hub_the_versions_that_no_sweep_uses_go(
+    tmp_path: Path, hub_here: Hub
+) -> None:
+    home = Home(tmp_path / "home")
+    cache = hub_cache(home.cache)
+    files = {"config.json": "{}", "vocab.txt": "same in each"}
+    for version in ("first", "second", "third"):
+        weights = version.encode() * 1000
+        hub_here.add_model("a/b", {**files, "model.safetensors": weights}, commit=version)
+    hub_here.add_model("a/other", {**files, "model.safetensors": b"other"})
+    with looking_in(cache):
+        for version in ("first", "second", "third"):
+            hub_here.move_main("a/b", version)
+            _bring(Repository("model", "a/b"))
+        _bring(Repository("model", "a/other"))
+    folder = cache / "models--a--b"
+    half = folder / "blobs" / "0123.incomplete"
+    half.write_text("half")
+    fresh = cache / ".reading-1234"
+    fresh.mkdir()
+    facts = {"kdsweep": "0.2.0", "identity": {}, "experiment": "e", "sweep": {}}
+    of = {"kind": "model", "name": "a/b", "revision": None}
+    used = {"of": of, "commit": hub_here.commit("a/b", "second")}
+    write_json(home.sweep("one").facts, facts | {"commits": [used]})
+
+    assert unused(home) == {"hub": 3}
+    assert clean(home, "--yes").exit_code == 0
+    assert (half.exists(), fresh.exists()) == (True, True)
+    for path in (half, fresh):
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert unused(home) == {"leftovers": 2}
+    done = json.loads(clean(home, "--yes", "--json").stdout)
+    assert done["removed_bytes"] == 4
+    left = {path.relative_to(cache).as_posix() for path in files_of(cache)}
+    version = folder / "snapshots" / used["commit"]
+    blobs = {path.resolve().relative_to(cache).as_posix() for path in version.iterdir()}
+    assert len(blobs) == 3
+    names = {f"models--a--b/snapshots/{version.name}/{path.name}" for path in version.iterdir()}
+    listing = f"listings/models--a--b/{version.name}.json"
+    assert left - {"CACHEDIR.TAG"} == {*blobs, *names, listing}
+    assert (version / "model.safetensors").read_bytes() == b"second" * 1000
+
+    assert unused(home, "--all") == {"hub": 1}
+    assert "--all --yes removes" in clean(home, "--all").stdout
+    clean(home, "--all", "--yes")
+    assert {path.name for path in files_of(cache)} == {"CACHEDIR.TAG"}
+
+
+def _bring(repository: Repository) -> None:
+    commit = commit_of(repository, key="model")
+    listing = files_of_version(repository, commit, key="model")
+    assert listing is not None
+    snapshot_with(repository, commit, list(listing), key="model")
 
 
 def test_of_several_teachers_on_the_same_rows_the_recorded_one_is_used(tmp_path: Path) -> None:
