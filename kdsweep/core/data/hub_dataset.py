@@ -18,12 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kdsweep.core.hub.client import unreachable
 from kdsweep.core.hub.fetching import Progress, commit_of, files_of, snapshot_with
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.hub.snapshots import Listing, place_for_downloads, snapshots_of
 from kdsweep.core.standing import make_folder
-from kdsweep.errors import LONGEST_REASON, DataError, did_you_mean, first_few
+from kdsweep.errors import LONGEST_REASON, DataError, HubUnreachable, did_you_mean, first_few
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -86,9 +85,12 @@ def _files_of_subset(
 ) -> dict[str, Path]:
     """name in the repository -> file on this machine, for all files of the subset."""
     commit = commit_of(repository, key=KEY)
-    listing = files_of(repository, commit, key=KEY)
-    if listing is None:
-        return _files_as_they_are(repository, commit)
+    try:
+        listing = files_of(repository, commit, key=KEY)
+    except HubUnreachable:
+        if (found := _files_as_they_are(repository, commit)) is None:
+            raise
+        return found
     about = [name for name in ABOUT if name in listing]
     _check_no_script(repository, listing)
     files: dict[str, Path | None] = dict.fromkeys(listing)
@@ -108,14 +110,13 @@ def _files_of_subset(
     return {name: file for name, file in files.items() if file is not None}
 
 
-def _files_as_they_are(repository: Repository, commit: str) -> dict[str, Path]:
+def _files_as_they_are(repository: Repository, commit: str) -> dict[str, Path] | None:
     """All files of a snapshot, where nobody can tell what it consists of."""
     for folder in snapshots_of(repository, commit):
         found = sorted(file for file in folder.rglob("*") if file.is_file())
         if any(file.name not in ABOUT for file in found):
             return {file.relative_to(folder).as_posix(): file for file in found}
-    fault = "can't be asked now (its files aren't here)"
-    raise unreachable(repository, fault, key=KEY, is_away=True)
+    return None
 
 
 class _NeedsArchives(Exception):

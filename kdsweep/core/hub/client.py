@@ -99,18 +99,31 @@ def _check_answer(request: Any, response: Any, started: float) -> None:
     """Raise HubFault where the answer isn't the Hub's, or has been `busy` for too long."""
     status, headers = response.status_code, response.headers
     if status in BUSY:
-        wait = headers.get("Retry-After", "")
-        fault = f"doesn't answer properly (HTTP {status}); try again later"
-        seconds = float(wait) if wait.isdigit() else 0.0
-        _PATIENCE.failed(started, fault, is_away=False, wait=seconds)
+        _PATIENCE.failed(started, busy(status), is_away=False, wait=_wish(headers))
         return
     _PATIENCE.answered()
-    if request.url.path.startswith("/api/") and request.method == "GET":
+    is_api = request.url.path.startswith("/api/") and request.method == "GET"
+    if is_api and "html" in headers.get("Content-Type", ""):
+        raise HubFault(not_the_hub(f"HTTP {status}, a web page"))
+    if (is_api or "/resolve/" in request.url.path) and status in (401, 403, 404):
         says_why = "X-Error-Code" in headers or "X-Error-Message" in headers
-        if "html" in headers.get("Content-Type", ""):
-            raise HubFault(not_the_hub(f"HTTP {status}, a web page"))
-        if status in (401, 403, 404) and not says_why and not _is_json(headers):
+        if not says_why and not _is_json(headers):
             raise HubFault(not_the_hub(f"HTTP {status} without a reason"))
+
+
+def _wish(headers: Any) -> float:
+    """How many seconds a busy server wants to be left alone; huggingface_hub sleeps that long."""
+    from huggingface_hub.utils._http import parse_ratelimit_headers
+
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
+    wait = headers.get("Retry-After", "")
+    return float(wait) if wait.isdigit() else 0.0
+
+
+def busy(status: int) -> str:
+    return f"doesn't answer properly (HTTP {status}); try again later"
 
 
 def not_the_hub(what: str) -> str:
@@ -259,7 +272,10 @@ def _refusal(repository: Repository, error: Any) -> str:
     if isinstance(error, errors.DisabledRepoError):
         return f"the Hub has disabled the {kind} {name}"
     if response.status_code in BUSY:
-        return f"the Hub doesn't answer properly (HTTP {response.status_code}); try again later"
+        return f"the Hub {busy(response.status_code)}"
+    asked = response.request.url
+    if not message and asked.host not in endpoint():
+        message = f"{asked.host} sends {asked.path.rpartition('/')[2]}, or a proxy in between"
     return f"the Hub doesn't give {name} (HTTP {response.status_code}: {message or 'no reason'})"
 
 

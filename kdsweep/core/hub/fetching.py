@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from kdsweep.core.hub.client import (
     NOT_ASKED,
     HubFault,
     asking,
+    busy,
     is_offline,
     unreachable,
 )
@@ -112,30 +114,30 @@ def _not_asked() -> str:
     return NOT_ASKED if is_offline() else "isn't asked while a sweep runs"
 
 
-def files_of(repository: Repository, commit: str, *, key: str) -> Listing | None:
-    """What this version consists of; None if only the Hub knows and it can't be used now."""
+def files_of(repository: Repository, commit: str, *, key: str) -> Listing:
+    """What this version consists of.
+
+    Raises HubUnreachable if only the Hub knows and it can't be used now, and what `asking` raises.
+    """
     if (found := listing_here(repository, commit)) is not None:
         return found
     if not may_ask() or is_offline():
-        return None
-    try:
-        with asking(repository, key=key) as api:
-            from huggingface_hub.hf_api import RepoFile
+        raise unreachable(repository.at(commit), _not_asked(), key=key, is_away=True)
+    with asking(repository.at(commit), key=key) as api:
+        from huggingface_hub.hf_api import RepoFile
 
-            tree = _again_and_again(
-                lambda: list(
-                    api.list_repo_tree(
-                        repository.name, repo_type=repository.kind, revision=commit, recursive=True
-                    )
+        tree = _again_and_again(
+            lambda: list(
+                api.list_repo_tree(
+                    repository.name, repo_type=repository.kind, revision=commit, recursive=True
                 )
             )
-            listing = {
-                one.path: HubFile(one.size, one.lfs.sha256 if one.lfs is not None else None)
-                for one in tree
-                if isinstance(one, RepoFile)
-            }
-    except HubUnreachable:
-        return None
+        )
+        listing = {
+            one.path: HubFile(one.size, one.lfs.sha256 if one.lfs else None, one.blob_id)
+            for one in tree
+            if isinstance(one, RepoFile)
+        }
     remember_listing(repository, commit, listing)
     return listing
 
@@ -213,9 +215,11 @@ def _download(
     sizes = [listing[name].size for name in files if name in listing]
     at_commit = repository.at(commit)
     progress.start(at_commit.words, len(files), sum(sizes))
+    stop = threading.Event()
 
     def bring(name: str) -> None:
-        _download_file(at_commit, name, cache, listing.get(name), progress.advance)
+        arrival = _Arrival(progress.advance, stop)
+        _download_file(at_commit, name, cache, listing.get(name), arrival)
 
     try:
         # The first file alone: it finds out whether the rest can be had, in one error.
@@ -225,38 +229,65 @@ def _download(
                 for _ in pool.map(bring, files[1:]):
                     pass
             except BaseException:
+                # Ctrl-C must not wait until the files that are on their way have arrived.
+                stop.set()
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     finally:
         progress.end()
 
 
+class _Arrival:
+    """How far a file has come. Only what wasn't here before counts: not a page that is sent in its
+    place each time, nor a file that starts anew after each break.
+    """
+
+    def __init__(self, advance: Callable[[int], None], stop: threading.Event) -> None:
+        self._advance, self._stop = advance, stop
+        self._at = self._farthest = 0
+        self._since = time.monotonic()
+
+    def start(self, at: int) -> None:
+        """A try begins, with so many bytes that are here."""
+        self._at = 0
+        self.add(at)
+
+    def add(self, count: int) -> None:
+        if self._stop.is_set():
+            raise HubFault("isn't asked any more")
+        self._at += count
+        if self._at > self._farthest:
+            self._advance(self._at - self._farthest)
+            self._farthest, self._since = self._at, time.monotonic()
+
+    def wait_after(self, error: Exception, name: str) -> None:
+        """Wait before the next try. Raises HubFault if nothing has arrived for too long."""
+        if time.monotonic() - self._since > BUSY_SECONDS:
+            raise HubFault(_lasting(error, name))
+        if self._stop.wait(SECONDS_BETWEEN_TRIES):
+            raise HubFault("isn't asked any more")
+
+
+def _lasting(error: Exception, name: str) -> str:
+    """What is wrong with a Hub that gives this error again and again."""
+    if (response := getattr(error, "response", None)) is not None:
+        return busy(response.status_code)
+    # huggingface_hub says so of a file that has another size, without a number.
+    if isinstance(error, OSError):
+        return f"sends {name} with another size than it says; try again later"
+    return f"breaks {name} off again and again ({first_line(error)[:120]})"
+
+
 def _download_file(
-    repository: Repository,
-    name: str,
-    cache: Path,
-    facts: HubFile | None,
-    advance: Callable[[int], None],
+    repository: Repository, name: str, cache: Path, facts: HubFile | None, arrival: _Arrival
 ) -> None:
     """One file. A fault that passes is waited for, as long as bytes arrive now and then."""
     import httpx2
     from huggingface_hub import errors, hf_hub_download
 
-    arrived = time.monotonic()
-
-    def count(size: int) -> None:
-        nonlocal arrived
-        arrived = time.monotonic()
-        advance(size)
-
-    def waits_for(error: Exception) -> bool:
-        if time.monotonic() - arrived > BUSY_SECONDS:
-            raise HubFault(f"breaks {name} off again and again ({first_line(error)[:120]})")
-        response = getattr(error, "response", None)
-        return response is None or response.status_code in BUSY
-
     for _ in range(MOST_DAMAGED):
         while True:
+            fault: Exception
             try:
                 path = hf_hub_download(
                     repository.name,
@@ -264,22 +295,24 @@ def _download_file(
                     repo_type=repository.kind,
                     revision=repository.revision,
                     cache_dir=cache,
-                    tqdm_class=_counter(count),
+                    tqdm_class=_counter(arrival),
                 )
                 break
             except (httpx2.TransportError, errors.HfHubHTTPError) as error:
-                if not waits_for(error):
-                    raise
+                fault = error
             except errors.LocalEntryNotFoundError as error:
                 cause = error.__cause__
                 if not isinstance(cause, httpx2.TransportError | errors.HfHubHTTPError):
                     raise
-                waits_for(cause)
+                fault = cause
             except OSError as error:
-                # huggingface_hub says so of a file that is too short, without a number.
-                if error.errno is not None or not waits_for(error):
+                if error.errno is not None:
                     raise
-            time.sleep(SECONDS_BETWEEN_TRIES)
+                fault = error
+            response = getattr(fault, "response", None)
+            if response is not None and response.status_code not in BUSY:
+                raise fault
+            arrival.wait_after(fault, name)
         if _is_whole(Path(path), facts):
             return
     raise HubFault(f"sends {name} with another content than it says; try again later")
@@ -287,24 +320,36 @@ def _download_file(
 
 def _is_whole(file: Path, facts: HubFile | None) -> bool:
     """Whether its content is what the Hub says; a file that isn't is removed."""
-    if facts is None or facts.sha256 is None:
+    if facts is None or _has_content(file, facts):
         return True
-    with file.open("rb") as stream:
-        if hashlib.file_digest(stream, "sha256").hexdigest() == facts.sha256:
-            return True
     file.resolve().unlink(missing_ok=True)
     file.unlink(missing_ok=True)
     return False
 
 
-def _counter(advance: Callable[[int], None]) -> Any:
+def _has_content(file: Path, facts: HubFile) -> bool:
+    if facts.sha256 is not None:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest() == facts.sha256
+    # Of a large file this names the pointer to it, and a hash of another length isn't a SHA-1.
+    if facts.git is not None and is_commit(facts.git):
+        content = file.read_bytes()
+        header = b"blob %d\0" % len(content)
+        return hashlib.sha1(header + content, usedforsecurity=False).hexdigest() == facts.git
+    return True
+
+
+def _counter(arrival: _Arrival) -> Any:
     """What huggingface_hub takes for a progress bar."""
 
     class Counter:
-        def __init__(self, iterable: Iterable[Any] | None = None, **_: Any) -> None: ...
+        def __init__(
+            self, iterable: Iterable[Any] | None = None, *, initial: int = 0, **_: Any
+        ) -> None:
+            arrival.start(initial)
 
         def update(self, count: float | None = 1) -> None:
-            advance(int(count or 0))
+            arrival.add(int(count or 0))
 
         def __enter__(self) -> Counter:
             return self

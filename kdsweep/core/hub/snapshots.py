@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from kdsweep.core.files import only_read, write_atomically, write_json
@@ -22,10 +22,13 @@ Listing = Mapping[str, "HubFile"]
 
 @dataclass(frozen=True)
 class HubFile:
-    """size: in bytes. sha256: of its content, where the Hub knows it."""
+    """size: in bytes. sha256: of its content, for large files. git: the name that git gives the
+    content of all others, a SHA-1.
+    """
 
     size: int
     sha256: str | None = None
+    git: str | None = None
 
 
 @dataclass
@@ -149,7 +152,7 @@ def remember_listing(repository: Repository, commit: str, listing: Listing) -> N
     if _SCOPE.own and not only_read(_SCOPE.own[0].parent):
         file = _listing_file(_SCOPE.own[0], repository, commit)
         make_folder(file.parent)
-        write_json(file, {name: [one.size, one.sha256] for name, one in listing.items()})
+        write_json(file, {name: astuple(one) for name, one in listing.items()})
 
 
 def listing_here(repository: Repository, commit: str) -> Listing | None:
@@ -160,7 +163,7 @@ def listing_here(repository: Repository, commit: str) -> Listing | None:
         with contextlib.suppress(OSError, ValueError, TypeError):
             file = _listing_file(cache, repository, commit)
             facts = json.loads(file.read_text(encoding="utf-8"))
-            return {name: HubFile(size, sha256) for name, (size, sha256) in facts.items()}
+            return {name: HubFile(*one) for name, one in facts.items()}
     return None
 
 

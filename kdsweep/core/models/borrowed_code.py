@@ -87,17 +87,19 @@ def _references(folder: Path) -> Iterator[tuple[str, str]]:
 def _snapshot(source: str, other: str, file: str) -> Path:
     """The folder of the repository's version, with its code."""
     repository = Repository("model", other)
+    reason = f"it has no {file}"
     try:
         commit = commit_of(repository, key="model")
-        listing = files_of(repository, commit, key="model")
-        if listing is not None:
+        try:
+            listing = files_of(repository, commit, key="model")
             code = sorted(name for name in listing if name.endswith(".py"))
             if file in code:
                 return snapshot_with(repository, commit, code, key="model")
+        except HubUnreachable as error:
+            reason = str(error)
         for folder in snapshots_of(repository, commit):
             if (folder / file).is_file():
                 return folder
-        reason = f"it has no {file}"
     except (HubUnreachable, ModelError) as error:
         raise ModelError(_not_there(source, other, f" ({error})")) from error
     raise ModelError(_not_there(source, other, f" ({reason})"))

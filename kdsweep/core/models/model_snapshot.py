@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from kdsweep.core.data.sources import local_path, looks_like_a_path
-from kdsweep.core.hub.client import unreachable
 from kdsweep.core.hub.fetching import Progress, commit_of, files_of, snapshot_with, where_all_see_it
 from kdsweep.core.hub.repository import Repository, model_named
 from kdsweep.core.hub.snapshots import Listing, snapshots_of
-from kdsweep.errors import ModelError
+from kdsweep.errors import HubUnreachable, ModelError
 
 KEY = "model"
 WEIGHTS = "model.safetensors"
@@ -43,9 +42,12 @@ def model_folder(
         raise ModelError(f"model: there is no folder {source!r}; check the path")
     repository = model_named(source)
     commit = commit_of(repository, key=KEY)
-    listing = files_of(repository, commit, key=KEY)
-    if listing is None:
-        return _complete_as_it_is(repository, commit, weights=weights)
+    try:
+        listing = files_of(repository, commit, key=KEY)
+    except HubUnreachable:
+        if (found := _complete_as_it_is(repository, commit, weights=weights)) is None:
+            raise
+        return found
     small, heavy = _check_listing(repository, listing)
     wanted = [*small, *(_code(listing) if trust_remote_code else [])]
     folder = snapshot_with(repository, commit, wanted, key=KEY, progress=progress)
@@ -111,15 +113,14 @@ def _shards(folder: Path) -> Sequence[str]:
         ) from error
 
 
-def _complete_as_it_is(repository: Repository, commit: str, *, weights: bool) -> Path:
+def _complete_as_it_is(repository: Repository, commit: str, *, weights: bool) -> Path | None:
     """A snapshot that looks complete, where nobody can tell what it consists of."""
     for folder in snapshots_of(repository, commit):
         if not (folder / "config.json").is_file():
             continue
         if not weights or _has_weights(folder):
             return where_all_see_it(folder, [one.name for one in folder.iterdir()])
-    missing = "its weights aren't here" if weights else "its files aren't here"
-    raise unreachable(repository, f"can't be asked now ({missing})", key=KEY, is_away=True)
+    return None
 
 
 def _has_weights(folder: Path) -> bool:

@@ -68,11 +68,26 @@ def test_a_hub_that_stays_busy_is_told_as_that(films: Hub, status: int) -> None:
     assert re.search(rf"doesn't answer properly \(HTTP {status}\); try again later$", line)
 
 
-def test_a_long_rate_limit_is_not_waited_for(films: Hub) -> None:
-    films.fail(".", 429, headers={"Retry-After": "120"})
+@pytest.mark.parametrize("header", ["Retry-After: 120", 'RateLimit: "api";r=0;t=120'])
+@pytest.mark.parametrize("asked", [".", "/tree/", "HEAD .*train.csv", "GET .*train.csv"])
+def test_a_long_rate_limit_is_not_waited_for(films: Hub, header: str, asked: str) -> None:
+    name, _, value = header.partition(": ")
+    films.fail(asked, 429, headers={name: value})
     started = time.monotonic()
-    assert "HTTP 429" in refused(rows_of, HubUnreachable)
+    line = refused(rows_of, HubUnreachable)
+    assert "doesn't answer properly (HTTP 429); try again later" in line
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("asked", ["/tree/", "HEAD .*train.csv", "GET .*train.csv"])
+def test_what_is_wrong_is_told_whatever_was_asked_for(films: Hub, asked: str) -> None:
+    films.fail(asked, 503)
+    assert "doesn't answer properly (HTTP 503)" in refused(rows_of, HubUnreachable)
+    films.heal()
+    films.fail(asked, 404, body="<html>not here</html>", headers={"Content-Type": "text/html"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "_PATIENCE", client._Patience())
+        assert "isn't what answers there (HTTP 404" in refused(rows_of, HubUnreachable)
 
 
 @pytest.mark.parametrize("asked", ["GET /api", "HEAD .*resolve", "GET .*short/train.csv"])
@@ -272,6 +287,34 @@ def test_a_download_with_other_content_than_the_hub_says_is_fetched_again(
     assert "sends train.parquet with another content than it says" in line
 
 
+@pytest.mark.parametrize("times", [1, 9])
+def test_a_small_file_that_was_changed_on_its_way_is_no_file(films: Hub, times: int) -> None:
+    films.flip("GET .*README.md", times=times)
+    if times == 1:
+        assert len(rows_of()) == 20
+    else:
+        line = refused(rows_of, HubUnreachable)
+        assert "sends README.md with another content than it says" in line
+
+
+def test_a_short_page_in_a_files_place_is_not_asked_for_without_end(
+    hub_here: Hub, review_parquet: bytes
+) -> None:
+    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
+    hub_here.fail("GET /_cdn.*train.parquet", 200, body="<html>log in</html>")
+    line = refused(lambda: rows_of(subset=None), HubUnreachable)
+    assert "sends train.parquet with another size than it says" in line
+
+
+def test_a_proxy_that_refuses_the_host_of_large_files_is_named(
+    hub_here: Hub, review_parquet: bytes
+) -> None:
+    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
+    hub_here.fail("GET /_cdn.*train.parquet", 403, body="<html>blocked</html>")
+    line = refused(lambda: rows_of(subset=None))
+    assert "doesn't give someone/films (HTTP 403: localhost sends train.parquet" in line
+
+
 def test_a_connection_that_always_breaks_is_told(hub_here: Hub, review_parquet: bytes) -> None:
     hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
     hub_here.drop_after("GET .*train.parquet", 10)
@@ -280,3 +323,14 @@ def test_a_connection_that_always_breaks_is_told(hub_here: Hub, review_parquet: 
         patch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
         line = refused(lambda: rows_of(subset=None), HubUnreachable)
     assert "breaks train.parquet off again and again" in line
+
+
+def test_what_arrived_before_a_connection_broke_is_not_asked_for_again(
+    hub_here: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    rows = "text,label\n" + "".join(f"{'long ' * 100}{i},{i % 2}\n" for i in range(4000))
+    hub_here.add_dataset("someone/films", {"train.csv": rows})
+    hub_here.drop_after("GET .*train.csv", 600_000)
+    assert len(rows_of(subset=None)) == 4000
+    assert len(hub_here.asked("GET .*train.csv")) == 4
