@@ -76,6 +76,7 @@ def _make_client() -> Any:
     class Client(httpx2.Client):
         def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
             started = time.monotonic()
+            _never_wait_forever(request)
             try:
                 response = super().send(request, **kwargs)
             except httpx2.TransportError as error:
@@ -93,6 +94,17 @@ def _make_client() -> Any:
         follow_redirects=True,
         timeout=httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
     )
+
+
+def _never_wait_forever(request: Any) -> None:
+    """For most questions huggingface_hub sets no time limit. HF_HUB_DOWNLOAD_TIMEOUT may be longer
+    than ours."""
+    limits = request.extensions.get("timeout", {})
+    theirs = limits.get("read") or 0.0
+    request.extensions["timeout"] = limits | {
+        "connect": CONNECT_SECONDS,
+        "read": max(theirs, READ_SECONDS),
+    }
 
 
 def _check_answer(request: Any, response: Any, started: float) -> None:

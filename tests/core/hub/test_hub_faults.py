@@ -123,6 +123,17 @@ def test_a_login_page_in_place_of_a_file_is_no_file(films: Hub) -> None:
     assert "isn't what answers there" in refused(rows_of, HubUnreachable)
 
 
+@pytest.mark.parametrize("asked", ["/api/datasets/[^/]*/films$", "/tree/"])
+def test_a_hub_that_takes_a_question_and_stays_silent_is_not_waited_for(
+    films: Hub, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "READ_SECONDS", 0.3)
+    films.delay(asked, 2.0)
+    started = time.monotonic()
+    assert "can't be reached from here" in refused(rows_of, HubUnreachable)
+    assert time.monotonic() - started < 2.0
+
+
 def test_a_hub_that_is_gone_is_told_with_what_to_do(films: Hub) -> None:
     films.stop()
     line = refused(rows_of, HubUnreachable)
