@@ -25,6 +25,8 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     # The connection ends after so many bytes of the body.
     drop_after: int | None = None
+    # And stays open for so many seconds first.
+    stall: float = 0.0
     # A byte in the middle of the body is another one.
     flip: bool = False
 

@@ -132,6 +132,10 @@ class Hub:
         """Ends the connection after `size` bytes of the answer's body."""
         self.fail(match, None, drop_after=size, **more)
 
+    def stall_after(self, match: str, size: int, seconds: float = 5.0, **more: Any) -> None:
+        """Sends nothing more for so long after `size` bytes, and ends the connection then."""
+        self.fail(match, None, drop_after=size, stall=seconds, **more)
+
     def flip(self, match: str, **more: Any) -> None:
         """Changes a byte in the middle of the answer's body."""
         self.fail(match, None, flip=True, **more)
@@ -248,6 +252,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.wfile.write(body[: fault.drop_after])
         if fault.drop_after is not None and fault.drop_after < len(body):
+            threading.Event().wait(fault.stall)
             self._end()
 
     def _end(self) -> None:

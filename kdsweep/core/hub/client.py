@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from logging import CRITICAL
 from typing import Any
 
@@ -64,6 +64,7 @@ class _Patience:
 
 
 _PATIENCE = _Patience()
+_CHECKS = threading.local()
 _READY = threading.Lock()
 _IS_READY = False
 
@@ -77,6 +78,8 @@ def _make_client() -> Any:
         def send(self, request: httpx2.Request, **kwargs: Any) -> httpx2.Response:
             started = time.monotonic()
             _never_wait_forever(request)
+            for check in getattr(_CHECKS, "of_thread", ()):
+                check()
             try:
                 response = super().send(request, **kwargs)
             except httpx2.TransportError as error:
@@ -181,6 +184,18 @@ def get_ready() -> None:
         disable_progress_bars()
         huggingface_hub.set_client_factory(_make_client)
         _IS_READY = True
+
+
+@contextlib.contextmanager
+def checking(check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before each request of this thread: also where huggingface_hub tries again on
+    its own. It raises HubFault to end that."""
+    before = getattr(_CHECKS, "of_thread", ())
+    _CHECKS.of_thread = (*before, check)
+    try:
+        yield
+    finally:
+        _CHECKS.of_thread = before
 
 
 def endpoint() -> str:

@@ -20,6 +20,7 @@ from kdsweep.core.hub.client import (
     HubFault,
     asking,
     busy,
+    checking,
     is_offline,
     unreachable,
 )
@@ -218,8 +219,9 @@ def _download(
     stop = threading.Event()
 
     def bring(name: str) -> None:
-        arrival = _Arrival(progress.advance, stop)
-        _download_file(at_commit, name, cache, listing.get(name), arrival)
+        arrival = _Arrival(name, progress.advance, stop)
+        with checking(arrival.check):
+            _download_file(at_commit, name, cache, listing.get(name), arrival)
 
     try:
         # The first file alone: it finds out whether the rest can be had, in one error.
@@ -242,29 +244,43 @@ class _Arrival:
     place each time, nor a file that starts anew after each break.
     """
 
-    def __init__(self, advance: Callable[[int], None], stop: threading.Event) -> None:
-        self._advance, self._stop = advance, stop
+    def __init__(self, name: str, advance: Callable[[int], None], stop: threading.Event) -> None:
+        self._name, self._advance, self._stop = name, advance, stop
         self._at = self._farthest = 0
         self._since = time.monotonic()
+        self._is_coming = False
 
     def start(self, at: int) -> None:
-        """A try begins, with so many bytes that are here."""
-        self._at = 0
+        """The answer has begun, with so many bytes that are here."""
+        self._at, self._is_coming = 0, True
         self.add(at)
 
     def add(self, count: int) -> None:
-        if self._stop.is_set():
-            raise HubFault("isn't asked any more")
+        self._check_not_stopped()
         self._at += count
         if self._at > self._farthest:
             self._advance(self._at - self._farthest)
             self._farthest, self._since = self._at, time.monotonic()
 
-    def wait_after(self, error: Exception, name: str) -> None:
+    def check(self) -> None:
+        """Raise HubFault if the answer has begun, and nothing of it has arrived for too long."""
+        self._check_not_stopped()
+        if self._is_coming and self._is_over():
+            raise HubFault(f"breaks {self._name} off again and again; try again later")
+
+    def wait_after(self, error: Exception) -> None:
         """Wait before the next try. Raises HubFault if nothing has arrived for too long."""
-        if time.monotonic() - self._since > BUSY_SECONDS:
-            raise HubFault(_lasting(error, name))
-        if self._stop.wait(SECONDS_BETWEEN_TRIES):
+        self._check_not_stopped()
+        if self._is_over():
+            raise HubFault(_lasting(error, self._name))
+        self._is_coming = False
+        self._stop.wait(SECONDS_BETWEEN_TRIES)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() - self._since > BUSY_SECONDS
+
+    def _check_not_stopped(self) -> None:
+        if self._stop.is_set():
             raise HubFault("isn't asked any more")
 
 
@@ -312,7 +328,7 @@ def _download_file(
             response = getattr(fault, "response", None)
             if response is not None and response.status_code not in BUSY:
                 raise fault
-            arrival.wait_after(fault, name)
+            arrival.wait_after(fault)
         if _is_whole(Path(path), facts):
             return
     raise HubFault(f"sends {name} with another content than it says; try again later")

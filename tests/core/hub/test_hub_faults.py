@@ -345,3 +345,17 @@ def test_what_arrived_before_a_connection_broke_is_not_asked_for_again(
     hub_here.drop_after("GET .*train.csv", 600_000)
     assert len(rows_of(subset=None)) == 4000
     assert len(hub_here.asked("GET .*train.csv")) == 4
+
+
+def test_a_download_that_stalls_is_told(
+    hub_here: Hub, review_parquet: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "READ_SECONDS", 0.3)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
+    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
+    hub_here.stall_after("GET .*train.parquet", 100)
+    started = time.monotonic()
+    line = refused(lambda: rows_of(subset=None), HubUnreachable)
+    assert "breaks train.parquet off again and again" in line
+    assert time.monotonic() - started < 1.5
