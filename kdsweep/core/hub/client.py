@@ -117,6 +117,8 @@ def _check_answer(request: Any, response: Any, started: float) -> None:
         _PATIENCE.failed(started, busy(status), is_away=False, wait=_wish(headers))
         return
     _PATIENCE.answered()
+    if status == 407:
+        raise HubFault("can't be reached: the proxy asks for a user and a password (HTTP 407)")
     is_api = request.url.path.startswith("/api/") and request.method == "GET"
     if is_api and "html" in headers.get("Content-Type", ""):
         raise HubFault(not_the_hub(f"HTTP {status}, a web page"))
@@ -236,6 +238,10 @@ def asking(repository: Repository, *, key: str) -> Iterator[Any]:
         ) from error
     except errors.HfHubHTTPError as error:
         raise kind(f"{key}: {_refusal(repository, error)}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        # What huggingface_hub raises where an answer isn't the Hub's JSON.
+        fault = not_the_hub("an answer that nobody can read")
+        raise unreachable(repository, fault, key=key) from error
     except (httpx2.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError) as error:
         cause = error.__cause__ or error
         if isinstance(cause, errors.FileMetadataError):

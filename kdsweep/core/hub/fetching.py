@@ -22,6 +22,7 @@ from kdsweep.core.hub.client import (
     busy,
     checking,
     is_offline,
+    not_the_hub,
     unreachable,
 )
 from kdsweep.core.hub.repository import Repository, is_commit
@@ -139,6 +140,8 @@ def files_of(repository: Repository, commit: str, *, key: str) -> Listing:
             for one in tree
             if isinstance(one, RepoFile)
         }
+        if not listing:
+            raise HubFault(not_the_hub("a version without files"))
     remember_listing(repository, commit, listing)
     return listing
 

@@ -118,6 +118,15 @@ def test_what_answers_in_the_hubs_place_is_not_taken_for_the_hub(
     assert "has no dataset" not in line
 
 
+@pytest.mark.parametrize("asked", ["/api/datasets/[^/]*/films$", "/tree/"])
+@pytest.mark.parametrize("body", ['{"id": ', "{}", "[]", "null", "[[]]"])
+def test_an_answer_that_is_not_the_hubs_is_told_as_that(films: Hub, asked: str, body: str) -> None:
+    films.fail(asked, 200, body=body, headers={"Content-Type": "application/json"})
+    assert "isn't what answers there" in refused(rows_of, HubUnreachable)
+    films.heal()
+    assert len(rows_of()) == 20
+
+
 def test_a_login_page_in_place_of_a_file_is_no_file(films: Hub) -> None:
     films.fail("resolve", 200, body="<html>log in</html>", headers={"Content-Type": "text/html"})
     assert "isn't what answers there" in refused(rows_of, HubUnreachable)
