@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from kdsweep.core.hub.fetching import Progress, commit_of, files_of, snapshot_with
 from kdsweep.core.hub.repository import Repository
-from kdsweep.core.hub.snapshots import Listing, place_for_downloads, snapshots_of
+from kdsweep.core.hub.snapshots import READING, Listing, place_for_downloads, snapshots_of
 from kdsweep.core.standing import make_folder
 from kdsweep.errors import LONGEST_REASON, DataError, HubUnreachable, did_you_mean, first_few
 
@@ -36,6 +36,7 @@ ROW_COUNTS = re.compile(
     r"'expected': SplitInfo\(name='([^']*)'.*?num_examples=(\d+).*?"
     r"'recorded': SplitInfo\(.*?num_examples=(\d+)"
 )
+SHARD = re.compile(r"(.*)-\d{5}-of-(\d{5})(.*)")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ARCHIVES = {".zip", ".tar", ".tgz", ".7z", ".rar"}
 Made = TypeVar("Made")
@@ -88,7 +89,8 @@ def _files_of_subset(
     try:
         listing = files_of(repository, commit, key=KEY)
     except HubUnreachable:
-        if (found := _files_as_they_are(repository, commit)) is None:
+        found = _files_as_they_are(repository, commit)
+        if found is None or not _has_all_shards(found, _data_files(repository, found, subset)):
             raise
         return found
     about = [name for name in ABOUT if name in listing]
@@ -117,6 +119,16 @@ def _files_as_they_are(repository: Repository, commit: str) -> dict[str, Path] |
         if any(file.name not in ABOUT for file in found):
             return {file.relative_to(folder).as_posix(): file for file in found}
     return None
+
+
+def _has_all_shards(files: Mapping[str, Path], wanted: list[str]) -> bool:
+    """Whether no file is missing that the names of others tell of: `train-00000-of-00002`."""
+    for shard in filter(None, map(SHARD.fullmatch, wanted)):
+        before, count, after = shard.groups()
+        names = (f"{before}-{number:05}-of-{count}{after}" for number in range(int(count)))
+        if any(name not in files for name in names):
+            return False
+    return True
 
 
 class _NeedsArchives(Exception):
@@ -183,7 +195,7 @@ def _view(
     """A folder with these files, empty where they aren't here, and the name of its subset."""
     place = place_for_downloads()
     make_folder(place)
-    with tempfile.TemporaryDirectory(prefix=".reading-", dir=place) as made:
+    with tempfile.TemporaryDirectory(prefix=READING, dir=place) as made:
         folder = Path(made) / repository.name.rpartition("/")[2]
         folder.mkdir()
         for name, file in files.items():

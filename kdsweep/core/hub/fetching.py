@@ -36,6 +36,7 @@ from kdsweep.core.hub.snapshots import (
     place_for_downloads,
     remember_commit,
     remember_listing,
+    remove_leftovers,
     snapshots_of,
 )
 from kdsweep.core.standing import make_folder
@@ -215,6 +216,7 @@ def _download(
     key: str,
     progress: Progress,
 ) -> None:
+    remove_leftovers()
     listing = listing_here(repository, commit) or {}
     sizes = [listing[name].size for name in files if name in listing]
     at_commit = repository.at(commit)

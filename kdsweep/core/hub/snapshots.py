@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -17,6 +19,9 @@ from kdsweep.core.files import only_read, write_atomically, write_json
 from kdsweep.core.hub.repository import MAIN, Repository, is_commit
 from kdsweep.core.standing import make_folder
 
+# A folder in a cache that `datasets` is shown.
+READING = ".reading-"
+LEFT_SECONDS = 3600.0
 Listing = Mapping[str, "HubFile"]
 
 
@@ -102,6 +107,21 @@ def is_shared() -> bool:
 def place_for_downloads() -> Path:
     """The cache that gets what isn't here yet."""
     return caches()[0]
+
+
+def remove_leftovers() -> None:
+    """Remove what killed processes left in the cache of this home: parts of files, and folders of
+    links. Young ones may be another process's."""
+    if not _SCOPE.own:
+        return
+    cache = _SCOPE.own[0]
+    for one in [*cache.glob("*/blobs/*.incomplete"), *cache.glob(f"{READING}*")]:
+        with contextlib.suppress(OSError):
+            if time.time() - one.stat().st_mtime > LEFT_SECONDS:
+                if one.is_dir():
+                    shutil.rmtree(one)
+                else:
+                    one.unlink()
 
 
 # --- versions ------------------------------------------------------------------------------------

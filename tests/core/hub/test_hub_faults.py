@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from hub.fixtures import make_certificate, use_here
 from hub.server import EXPIRED, READER, Hub
 
 from kdsweep.core.data.hub_dataset import fetch_dataset, open_dataset
-from kdsweep.core.hub import client, fetching
+from kdsweep.core.hub import client, fetching, snapshots
 from kdsweep.core.hub.fetching import commit_of
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.models.model_snapshot import model_folder
@@ -368,3 +369,42 @@ def test_a_download_that_stalls_is_told(
     line = refused(lambda: rows_of(subset=None), HubUnreachable)
     assert "breaks train.parquet off again and again" in line
     assert time.monotonic() - started < 1.5
+
+
+def test_a_part_of_the_shards_is_not_taken_for_all_rows(
+    hub_here: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"data/train-0000{number}-of-00002.csv" for number in range(2)]
+    hub_here.add_dataset("someone/films", dict.fromkeys(names, ROWS))
+    commit = hub_here.commit("someone/films")
+
+    def rows() -> int:
+        # As `datasets` leaves it: files without a list of what there is.
+        monkeypatch.setattr(snapshots, "_SCOPE", snapshots._Scope())
+        return open_dataset("someone/films", None, commit, lambda found: len(found["train"]))
+
+    assert rows() == 40
+    hub_here.stop()
+    assert rows() == 40
+    (file,) = snapshots.users_cache().rglob(f"snapshots/*/{names[1]}")
+    file.unlink()
+    assert "is not complete on this machine" in refused(rows, HubUnreachable)
+
+
+def test_what_a_killed_download_left_is_removed_later(hub_here: Hub, tmp_path: Path) -> None:
+    hub_here.add_dataset("someone/films", {"train.csv": ROWS})
+    own = tmp_path / "hub"
+    with snapshots.looking_in(own):
+        assert rows_of(subset=None)
+        blobs = own / "datasets--someone--films" / "blobs"
+        old, new, view = blobs / "a.1.incomplete", blobs / "b.2.incomplete", own / ".reading-1"
+        (view / "films").mkdir(parents=True)
+        old.touch()
+        new.touch()
+        os.utime(old, (0, 0))
+        os.utime(view, (0, 0))
+        next(blobs.parent.rglob("train.csv")).unlink()
+        assert rows_of(subset=None)
+    assert not old.exists()
+    assert not view.exists()
+    assert new.exists(), "another process may be writing it"
