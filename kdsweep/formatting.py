@@ -1,8 +1,11 @@
-"""How numbers are written for a person: in tables, charts, sentences and messages."""
+"""How numbers are written for a person, in tables, charts, sentences and messages, and how any
+text is written in Markdown, so that a name is never markup.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 MISSING = "–"
@@ -94,3 +97,32 @@ def joined(names: Sequence[str]) -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+# --- Markdown (CommonMark, with the tables of GitHub) ---
+
+
+def in_markdown(text: object) -> str:
+    """The text on one line, to be read as it is. In a cell of a table `|` is left to be escaped."""
+    line = " ".join(str(text).split())
+    line = re.sub(r"[\\`*\[\]<>~]|&(?=#?\w+;)", lambda found: f"\\{found[0]}", line)
+    # Inside of a word an underscore is none of Markdown's.
+    return re.sub(r"(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\_", line)
+
+
+def code_span(text: object) -> str:
+    """The text as code. Its fence is longer than any run of backticks in it (CommonMark 6.1)."""
+    line = " ".join(str(text).split())
+    fence = "`" * (_longest_run(line) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{fence}{space}{line}{space}{fence}"
+
+
+def code_block(text: str, language: str = "") -> str:
+    """The lines as a block of code."""
+    fence = "`" * max(3, _longest_run(text) + 1)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _longest_run(text: str) -> int:
+    return max((len(run) for run in re.findall("`+", text)), default=0)

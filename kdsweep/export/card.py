@@ -16,7 +16,17 @@ from kdsweep.errors import first_few, without_password
 from kdsweep.export.facts import ExportFacts
 from kdsweep.export.hub_metadata import base_model, front_matter, short_name
 from kdsweep.export.students import Student
-from kdsweep.formatting import count, latencies, megabytes, percent, score, score_range
+from kdsweep.formatting import (
+    code_block,
+    code_span,
+    count,
+    in_markdown,
+    latencies,
+    megabytes,
+    percent,
+    score,
+    score_range,
+)
 from kdsweep.report.model import Measured, Report
 from kdsweep.report.schedules import in_words
 from kdsweep.report.settings_words import settings_in_words
@@ -45,8 +55,8 @@ def write_card(
 def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFacts) -> str:
     settings = student.settings
     task = settings.task
-    labels = first_few([f"`{label}`" for label in facts.labels])
-    base = short_name(base_model(settings))
+    labels = first_few([code_span(label) for label in facts.labels])
+    base = in_markdown(short_name(base_model(settings)))
     sections = [
         f"# {facts.sweep}: {student.id.name}",
         f"{task.kind.describe_model(labels)}, trained by kdsweep {__version__}: a student of "
@@ -133,7 +143,7 @@ def _notes(student: Student, report: Report, facts: ExportFacts) -> str:
             "its result there is optimistic; test played no part in the choice"
         )
     if settings := settings_in_words(report).get(student.id.strategy):
-        notes.append(settings)
+        notes.append(in_markdown(settings))
     others = [
         f"{name} {score(value)}"
         for name, value in (student.result.test or {}).items()
@@ -161,7 +171,7 @@ def _sizes(report: Report, facts: ExportFacts) -> str:
         if found is not None:
             costs = found.costs
             latency = latencies(costs.latency_ms, costs.latency_p95_ms)
-            rows.append((f"{name}: `{found.file}`", "", megabytes(costs.size_mb), latency))
+            rows.append((f"{name}: {code_span(found.file)}", "", megabytes(costs.size_mb), latency))
     if report.teacher is not None:
         rows.append(_costs("the teacher", report.teacher))
     return _table(("", "parameters", "size", "latency p50/p95, one text of median length"), rows)
@@ -193,40 +203,41 @@ def _costs(name: str, model: Measured | None) -> Row:
 def _task(task: TaskSettings, hashes: dict[str, str]) -> str:
     rows: list[Row] = [("dataset", _dataset_words(task))]
     if task.subset:
-        rows.append(("subset", task.subset))
+        rows.append(("subset", in_markdown(task.subset)))
     if task.revision:
-        rows.append(("revision", task.revision))
+        rows.append(("revision", in_markdown(task.revision)))
     if task.where:
-        where = [f"{column} = {value}" for column, value in task.where.items()]
-        rows.append(("rows where", ", ".join(where)))
-    rows.append(("text", ", ".join(task.text)))
-    rows.append(("label", first_few(task.label_columns)))
+        where = ", ".join(f"{column} = {value}" for column, value in task.where.items())
+        rows.append(("rows where", in_markdown(where)))
+    rows.append(("text", in_markdown(", ".join(task.text))))
+    rows.append(("label", in_markdown(first_few(task.label_columns))))
     rows.append(("metric", task.metric))
     if task.truncation != "head":
         rows.append(("kept of a long text", task.truncation))
     splits = ", ".join(f"{name}: {value}" for name, value in task.splits.named.items())
-    rows.append(("splits", f"{splits}; others are held out of train"))
+    rows.append(("splits", f"{in_markdown(splits)}; others are held out of train"))
     limits = {name: value for name, value in task.limit.model_dump().items() if value is not None}
     if limits:
         words = ", ".join(f"{value} rows of {name}" for name, value in limits.items())
         rows.append(("at most", words))
     if task.unlabelled:
-        rows.append(("unlabeled text", short_name(task.unlabelled.dataset)))
+        rows.append(("unlabeled text", in_markdown(short_name(task.unlabelled.dataset))))
     rows += [(f"content hash of {name}", f"`{key}`") for name, key in hashes.items()]
     return _table(("", ""), rows)
 
 
 def _dataset_words(task: TaskSettings) -> str:
     if isinstance(task.dataset, str):
-        return short_name(task.dataset)
-    return ", ".join(f"{split}: {short_name(source)}" for split, source in task.dataset.items())
+        return in_markdown(short_name(task.dataset))
+    files = (f"{split}: {short_name(source)}" for split, source in task.dataset.items())
+    return in_markdown(", ".join(files))
 
 
 def _models(settings: TrialSettings) -> str:
     student = at_revision(short_name(base_model(settings)), settings.student.revision)
     if settings.student.model == "teacher":
         student += " (the fine-tuned teacher's weights)"
-    rows: list[Row] = [("student", student + settings.student.shape)]
+    rows: list[Row] = [("student", in_markdown(student) + settings.student.shape)]
     if not settings.teachers:
         rows.append(("teacher", "none: trained on the labels only"))
     several = len(settings.teachers) > 1
@@ -245,7 +256,7 @@ def _teacher_words(teacher: TeacherSettings, several: bool) -> str:
     chosen = teacher.words.removeprefix(teacher.source)
     weight = f", weight {teacher.weight:g}" if several else ""
     source = at_revision(short_name(teacher.source), teacher.revision)
-    return f"{source}, {tuned}{chosen}{weight}"
+    return f"{in_markdown(source)}, {tuned}{chosen}{weight}"
 
 
 def _settings(settings: TrialSettings) -> str:
@@ -284,10 +295,10 @@ def _reproduce(folder: SweepFolder, student: Student, report: Report, facts: Exp
     dumped = json.dumps(_without_folders(student.settings), indent=2, ensure_ascii=False)
     return _section(
         "How to make it again",
-        "\n".join(["```", *commands, "```"]),
+        code_block("\n".join(commands)),
         *lines,
         "All settings of the trial:",
-        f"```json\n{dumped}\n```",
+        code_block(dumped, "json"),
     )
 
 
@@ -323,7 +334,7 @@ def _section(title: str, *parts: str) -> str:
 
 
 def _python(*lines: str) -> str:
-    return "\n".join(["```python", *lines, "```"])
+    return code_block("\n".join(lines), "python")
 
 
 def _table(header: Sequence[str], rows: Iterable[Row]) -> str:

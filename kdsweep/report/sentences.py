@@ -9,7 +9,7 @@ import numpy as np
 from kdsweep.compare.families import Family
 from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate
 from kdsweep.compare.verdicts import in_points, points_range, undecided_in_words
-from kdsweep.formatting import count, joined, percent
+from kdsweep.formatting import count, in_markdown, joined, percent
 from kdsweep.report.model import ConfirmResult, Recommendation, Report, TeacherFacts
 from kdsweep.report.settings_words import settings_said_once
 
@@ -197,7 +197,7 @@ def as_markdown(report: Report) -> str:
     """The verdict and the table of strategies, for MLflow's description of the experiment."""
     metric = report.metric
     lines = [
-        f"**{report.verdict}**",
+        f"**{in_markdown(report.verdict)}**",
         "",
         f"| strategy | search: validation {metric} | test {metric} (95%) | of the teacher |",
         "|---|---|---|---|",
@@ -213,12 +213,13 @@ def as_markdown(report: Report) -> str:
         lines.append(f"| {name} | {searched} | {tested} | {kept} |")
     if report.more_tests:
         lines.append("")
-        lines += [f"On {split}: {words}." for split, words in more_tests_in_words(report).items()]
+        more_tests = more_tests_in_words(report).items()
+        lines += [f"On {split}: {in_markdown(words)}." for split, words in more_tests]
     if settings := settings_said_once(report):
         lines.append("")
-        lines += [f"- Settings: {words}." for words in settings]
+        lines += [f"- Settings: {in_markdown(words)}." for words in settings]
     for what, words in costs_in_words(report):
-        lines += ["", f"{what}: {words}."]
+        lines += ["", f"{what}: {in_markdown(words)}."]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."
     return "\n".join([*lines, "", end])
 
@@ -227,7 +228,8 @@ def _teacher_row(name: str, teacher: TeacherFacts) -> str:
     tested = ""
     if teacher.test is not None:
         tested = _teacher_score(teacher.test, teacher.ci95)
-    return f"| {name} | {teacher.validation:.4f} | {tested} | |"
+    cell = in_markdown(name).replace("|", "\\|")
+    return f"| {cell} | {teacher.validation:.4f} | {tested} | |"
 
 
 def _confirmed_cells(confirm: ConfirmResult | None) -> tuple[str, str]:

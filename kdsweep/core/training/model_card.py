@@ -6,6 +6,7 @@ from kdsweep import __version__, metric_names
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.tasks.label_scale import PLAIN, LabelScale
 from kdsweep.core.trial_folder import Evaluation
+from kdsweep.formatting import code_block, in_markdown
 
 
 def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PLAIN) -> str:
@@ -27,9 +28,9 @@ def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PL
         "tags: [kdsweep, distillation]\n"
         "---\n"
         f"# A student trained by kdsweep {__version__}\n\n"
-        f"- dataset: {task.dataset}{subset}\n"
-        f"- student: {settings.student.model}{settings.student.shape}\n"
-        f"- teacher: {teacher}\n"
+        f"- dataset: {in_markdown(task.dataset)}{in_markdown(subset)}\n"
+        f"- student: {in_markdown(settings.student.model)}{settings.student.shape}\n"
+        f"- teacher: {in_markdown(teacher)}\n"
         f"- validation {task.metric}: {reached:.4f} (step {best.step})\n{unit}\n"
-        f"## Settings\n\n```json\n{settings.model_dump_json(indent=2)}\n```\n"
+        f"## Settings\n\n{code_block(settings.model_dump_json(indent=2), 'json')}\n"
     )
