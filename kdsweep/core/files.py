@@ -77,11 +77,22 @@ def read_json(path: Path, todo: str = RESTORE) -> Any:
 
 
 def read_array(
-    path: Path, mmap_mode: Literal["r"] | None = None, todo: str = RESTORE
+    path: Path,
+    mmap_mode: Literal["r"] | None = None,
+    todo: str = RESTORE,
+    *,
+    like: np.ndarray | None = None,
 ) -> np.ndarray:
-    """What the file holds. Raises DamagedFile if it is missing or damaged."""
+    """What the file holds. Raises DamagedFile if it is missing or damaged.
+
+    like: an array of the shape that it must have, and of a type that its numbers fit.
+    """
     with whole(path, todo):
         found: np.ndarray = np.load(path, mmap_mode=mmap_mode)
+        if like is not None and found.shape != like.shape:
+            raise ValueError(f"its shape is {found.shape}, not {like.shape}")
+        if like is not None and not np.can_cast(found.dtype, like.dtype, "same_kind"):
+            raise ValueError(f"it holds {found.dtype}, not {like.dtype}")
         return found
 
 

@@ -210,17 +210,17 @@ class TrialFolder:
     def write_test_logits(self, logits: np.ndarray) -> None:
         write_array(self.test_logits, logits)
 
-    def read_test_logits(self) -> np.ndarray:
-        """The student's logits for the test split, fp32 [rows, classes]."""
+    def read_test_logits(self, like: np.ndarray | None = None) -> np.ndarray:
+        """The student's logits for the test split, fp32 [rows, classes]. like: see `read_array`."""
         todo = f"delete {self.root} and run the same command again: that run is trained again"
-        return read_array(self.test_logits, todo=todo)
+        return read_array(self.test_logits, todo=todo, like=like)
 
     def write_validation_predictions(self, found: Predicted) -> None:
         write_predictions(self.validation_predictions, found)
 
-    def read_validation_predictions(self) -> Predicted | None:
+    def read_validation_predictions(self, like: np.ndarray | None = None) -> Predicted | None:
         """What the student of `best` predicts; None for a trial of version 0.1.0."""
-        return read_predictions(self.validation_predictions)
+        return read_predictions(self.validation_predictions, like)
 
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
@@ -244,11 +244,12 @@ def write_predictions(file: Path, found: Predicted) -> None:
     write_array(file, _smallest(found))
 
 
-def read_predictions(file: Path) -> Predicted | None:
-    """What `write_predictions` wrote; None if there is no such file."""
+def read_predictions(file: Path, like: np.ndarray | None = None) -> Predicted | None:
+    """What `write_predictions` wrote; None if there is no such file. like: see `read_array`."""
     if not file.exists():
         return None
-    both = read_array(file, todo="delete it: what it tells is then left out of the report")
+    todo = "delete it: what it tells is then left out of the report"
+    both = read_array(file, todo=todo, like=like)
     # A metric may subtract, and a small integer would overflow.
     wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
     return Predicted(wide[0], wide[1])

@@ -5,34 +5,29 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 from pydantic import JsonValue
 
 from kdsweep import metric_names
 from kdsweep.compare.findings import SettingsComparison
-from kdsweep.compare.records import SearchPredictions, TestLogits, TrialRecord
+from kdsweep.compare.records import TrialRecord
 from kdsweep.config import Plan
 from kdsweep.config.loading import Plain
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
-from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import Say, TaskData
-from kdsweep.core.files import fingerprint, read_array
-from kdsweep.core.teachers.logits import stored_logits
-from kdsweep.core.teachers.selection import made_teachers
-from kdsweep.core.trial_folder import TrialResult, read_predictions
+from kdsweep.core.data.rows import Say
+from kdsweep.core.files import fingerprint
 from kdsweep.errors import DataError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.commits import revisions, with_kept_commits
-from kdsweep.sweep.confirm import ConfirmRun, confirmations, finished, not_shown
-from kdsweep.sweep.earlier_rows import check_same_test_rows, not_known
+from kdsweep.sweep.confirm import confirmations, finished, not_shown
+from kdsweep.sweep.earlier_rows import not_known
 from kdsweep.sweep.folders import Home, SweepFolder
-from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_pinned
+from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs
+from kdsweep.sweep.kept_logits import read_search_predictions, read_test_logits
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import Access, StudyStorage
@@ -54,7 +49,6 @@ REPRODUCED_WITH = (
     "numpy",
     "scikit-learn",
 )
-Runs = dict[ConfirmRun, TrialResult]
 
 
 def open_studies(
@@ -107,101 +101,6 @@ def _record(folder: SweepFolder, trial: TrialId, params: Mapping[str, JsonValue]
     )
 
 
-def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestLogits | None:
-    """What the confirmed students and the teachers put out for the test split.
-
-    None where no student was judged on it.
-    """
-    folder = home.sweep(plan.name)
-    students = {
-        strategy: {
-            run.id.seed_index or 0: folder.trial(run.id).read_test_logits()
-            for run, result in runs.items()
-            if result.test
-        }
-        for strategy, runs in confirmed.items()
-    }
-    if not any(students.values()):
-        return None
-
-    @cache
-    def data() -> TaskData:
-        return _same_data(plan, home)
-
-    labels, teachers = _test_labels(folder, data), _teachers_test_logits(plan, home, data)
-    on_more_tests = {
-        split: found
-        for split in plan.space.task.splits.more_tests
-        if (found := read_predictions(folder.teacher_predictions(split))) is not None
-    }
-    test = TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
-    check_same_test_rows(folder.read_facts(), plan.space.task.metric, confirmed, test)
-    return test
-
-
-def _test_labels(folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:
-    """The labels that the sweep's students were judged by, whatever the data holds now."""
-    if folder.test_labels.exists():
-        return read_array(folder.test_labels)
-    # Sweeps of version 0.1 have a hash of the rows alone.
-    return data().test.labels
-
-
-def _same_data(plan: Plan, home: Home) -> TaskData:
-    """The task's rows. Raises DataError if they aren't those that the sweep ran with."""
-    folder = home.sweep(plan.name)
-    task, facts = plan.space.task, folder.read_facts()
-    check_pinned(
-        facts.pins,
-        task,
-        (),
-        home.cache,
-        sweep=folder.name,
-        what_to_do="restore it to compare students",
-        ran_with=facts.kdsweep,
-    )
-    return load_task(task, home.cache, publish=False)
-
-
-def _teachers_test_logits(
-    plan: Plan, home: Home, data: Callable[[], TaskData]
-) -> tuple[np.ndarray | None, ...]:
-    """As many as `sweep.json` has teachers, in its order."""
-    folder = home.sweep(plan.name)
-    number_of_teachers = len(folder.read_facts().teachers)
-    files = [folder.teacher_test_logits(number) for number in range(number_of_teachers)]
-    if any(file.exists() for file in files):
-        return tuple(read_array(file) if file.exists() else None for file in files)
-    # Sweeps of version 0.1 have them in the cache alone.
-    made = made_teachers(plan.space.task, plan.space.teachers(), home.cache)
-    if len(made) != number_of_teachers:
-        return (None,) * number_of_teachers
-    return tuple(stored_logits(teacher, data(), cache=home.cache) for _, teacher in made)
-
-
-def read_search_predictions(
-    folder: SweepFolder, strategy: str, records: Iterable[TrialRecord]
-) -> SearchPredictions:
-    """What the strategy's complete trials and runs of confirm predict for validation."""
-    labels: np.ndarray | None = None
-    students: dict[TrialId, np.ndarray] = {}
-    complete = [
-        one.id for one in records if one.id.strategy == strategy and one.state == "complete"
-    ]
-    for trial in complete:
-        found = folder.trial(trial).read_validation_predictions()
-        if found is not None:
-            labels, students[trial] = found.labels, found.predictions
-    return SearchPredictions(
-        complete=sum(trial.phase == "search" for trial in complete),
-        labels=labels,
-        trials={one.number: found for one, found in students.items() if one.phase == "search"},
-        confirmed={
-            one.seed_index: found for one, found in students.items() if one.seed_index is not None
-        },
-    )
-
-
 # --- the report ----------------------------------------------------------------------------------
 
 
@@ -222,7 +121,7 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
     settings = compare_settings(
         metric,
         {
-            strategy: read_search_predictions(folder, strategy, records)
+            strategy: read_search_predictions(plan, folder, strategy, records)
             for strategy in plan.space.strategies
         },
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from servers import SIX, Lines
 
@@ -75,3 +77,70 @@ def test_a_sweep_without_its_facts_keeps_its_trials(space: Path, home: Home) -> 
     lines = Lines()
     assert run(space, home=home.root, assignments=SIX, observer=lines).state == "done"
     assert not any(": complete" in line for line in lines.lines)
+
+
+@pytest.fixture(scope="module")
+def with_confirm(space: Path, six_trials: Home, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The sweep of six trials, whose best ones were confirmed too."""
+    home = Home(tmp_path_factory.mktemp("confirmed") / "home")
+    shutil.copytree(six_trials.root, home.root)
+    run(space, home=home.root, assignments=(*SIX, "confirm={seeds: 1}"))
+    return home
+
+
+@pytest.fixture
+def confirmed(tmp_path: Path, with_confirm: Home) -> Home:
+    copied = Home(tmp_path / "confirmed")
+    shutil.copytree(with_confirm.root, copied.root)
+    return copied
+
+
+def other_shape(file: Path) -> None:
+    np.save(file, np.zeros((3, 3)))
+
+
+def other_type(file: Path) -> None:
+    np.save(file, np.full(np.load(file).shape, "x"))
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-5])
+
+
+ARRAY_DAMAGES: tuple[Callable[[Path], None], ...] = (other_shape, other_type, cut_short)
+
+
+@pytest.mark.parametrize("damage", [*ARRAY_DAMAGES, Path.unlink])
+@pytest.mark.parametrize("name", ["test_labels.npy", "teachers/0.npy"])
+def test_labels_and_teachers_logits_are_made_again_from_the_cache(
+    confirmed: Home, name: str, damage: Callable[[Path], None]
+) -> None:
+    file = confirmed.sweep("tiny").root / name
+    held, reported = np.load(file), report(confirmed, "tiny").to_json()
+    damage(file)
+    assert report(confirmed, "tiny").to_json() == reported
+    np.testing.assert_array_equal(np.load(file), held, strict=True)
+
+
+@pytest.mark.parametrize("damage", ARRAY_DAMAGES)
+@pytest.mark.parametrize(
+    ("name", "what_to_do"),
+    [
+        ("teachers/0.npy", "delete it: students are then compared without this teacher"),
+        ("trials/*/validation_predictions.npy", "delete it: what it tells is then left"),
+        ("confirm/*/test_logits.npy", "and run the same command again: that run is trained again"),
+    ],
+)
+def test_an_array_that_cannot_be_made_again_is_one_line(
+    confirmed: Home, name: str, what_to_do: str, damage: Callable[[Path], None]
+) -> None:
+    shutil.rmtree(confirmed.cache / "logits")
+    file = min(confirmed.sweep("tiny").root.glob(name))
+    damage(file)
+    with pytest.raises(DamagedFile, match="can't be read: ") as caught:
+        report(confirmed, "tiny")
+    assert str(file) in str(caught.value)
+    assert what_to_do in str(caught.value)
+    if what_to_do.startswith("delete it:"):
+        file.unlink()
+        report(confirmed, "tiny")
