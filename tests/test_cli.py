@@ -295,6 +295,21 @@ def test_a_full_output_ends_a_command_that_only_prints_in_one_line(
     assert printed_to("> /dev/full 2> /dev/full", *arguments).returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("target", "arguments"),
+    [(">&- 2>&-", ("list", "--json")), ("<&-", ("clean",)), ("<&-", ("remove", "name"))],
+)
+def test_a_stream_that_is_closed_is_like_one_that_nobody_reads(
+    target: str, arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "sweeps" / "name").mkdir(parents=True)
+    done = printed_to(target, *arguments, "--home", str(tmp_path))
+    asks = arguments[0] == "remove"
+    line = "error: nothing was removed: nobody answered; add --yes"
+    assert done.stderr.strip() == line * asks
+    assert done.returncode == int(asks)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["> /dev/full", "2> /dev/full", "| head -n 1", ">&- 2>&-"])
 def test_a_sweep_goes_on_where_nothing_can_be_printed(

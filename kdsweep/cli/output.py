@@ -1,9 +1,12 @@
-"""Standard output and errors that a full disk, a closed pipe or a letter doesn't stop."""
+"""Standard output and errors that a full disk, a closed pipe or a letter doesn't stop, and that
+are there.
+"""
 
 from __future__ import annotations
 
 import errno
 import io
+import os
 import sys
 from typing import IO, TYPE_CHECKING
 
@@ -47,9 +50,25 @@ class _Output(io.TextIOWrapper):
 
 def open_output() -> None:
     """Let this process print through `_Output`. Errors that can't be shown stop nothing."""
+    _replace_closed()
     sys.stdout, sys.stderr = _opened(sys.stdout), _opened(sys.stderr)
     if isinstance(sys.stderr, _Output):
         sys.stderr.descriptor.goes_on = True
+
+
+def _replace_closed() -> None:
+    """After `>&-`, `2>&-` or `<&-` there is no stream, and the next file that is opened, such as a
+    database, would get its number: what a library prints would be written into that file.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one. What this process starts has it too.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def go_on_without_output() -> None:
@@ -74,7 +93,7 @@ def flush_output() -> str | None:
 
 
 def _opened(stream: IO[str]) -> IO[str]:
-    # Tests and notebooks have streams of their own; there is none after `>&-`.
+    # Tests and notebooks have streams of their own.
     if type(stream) is not io.TextIOWrapper:
         return stream
     stream.flush()
