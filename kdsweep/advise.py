@@ -9,6 +9,7 @@ efficiency.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, ne
 from kdsweep.core.models.loading import load_config, with_labels
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks.base import TaskKind
-from kdsweep.errors import ModelError
+from kdsweep.errors import ModelError, NewerFiles
 from kdsweep.formatting import joined
 from kdsweep.formatting import parameters as parameters_in_words
 from kdsweep.report.model import Report
@@ -346,12 +347,14 @@ def _is_rising_step(option: ScheduleValue) -> bool:
 
 def sweeps_of(plan: Plan, home: Home) -> list[str]:
     """The sweeps of this space in home that have a report, the last used first."""
-    return [
-        name
-        for name in home.names()
-        if home.sweep(name).report.exists()
-        and home.sweep(name).read_facts().experiment == plan.experiment
-    ]
+    found: list[str] = []
+    for name in home.names():
+        folder = home.sweep(name)
+        # What another version wrote is no evidence that this one can read.
+        with contextlib.suppress(NewerFiles):
+            if folder.report.exists() and folder.read_facts().experiment == plan.experiment:
+                found.append(name)
+    return found
 
 
 def evidence(

@@ -10,6 +10,7 @@ KdsweepError                  exit status 1, one line for the user
 ├── SweepLocked               another driver runs this sweep
 ├── UnknownSweep              no sweep of that name in this home
 ├── DamagedFile               a file of home or of its cache that can't be read as what it is
+├── NewerFiles                files that a newer version of kdsweep wrote
 ├── FolderGone                home, or the sweep's folder, was removed or renamed under a sweep
 ├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
 ├── TrackingDamaged           MLflow's database is damaged; the next run starts a new one
@@ -74,6 +75,10 @@ class UnknownSweep(KdsweepError):
 
 class DamagedFile(KdsweepError):
     """A file that is missing or cut short, or holds something else."""
+
+
+class NewerFiles(KdsweepError):
+    """A newer version of kdsweep wrote what this one doesn't know."""
 
 
 class FolderGone(KdsweepError):

@@ -16,7 +16,7 @@ from typing import Literal
 
 import torch
 
-from kdsweep import __version__, metric_names
+from kdsweep import metric_names
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.cache_lock import cache_in_use
@@ -25,6 +25,7 @@ from kdsweep.core.files import locked, only_read
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
+from kdsweep.core.versions import PACKAGES, Versions, of_package
 from kdsweep.errors import DamagedFile, Interrupted, KdsweepError, TrialDiverged
 from kdsweep.formatting import count
 from kdsweep.report.model import Report
@@ -34,8 +35,8 @@ from kdsweep.sweep.input_check import check_pinned, models_of_trial
 from kdsweep.sweep.mended_faults import FAULTS, EarlierSweep, touching_faults
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.swept_trial import SweptTrial
+from kdsweep.sweep.trained_by import versions_of
 
-COMPARED_VERSIONS = ("torch", "transformers", "numpy")
 RUN_TO_THEIR_END = ("complete", "diverged")
 Verdict = Literal["identical", "different"]
 
@@ -80,8 +81,9 @@ class Replay:
     """A trial that was trained again.
 
     state: how the trial had ended. evaluations, replayed: how many were recorded, and how many the
-    replay has. numbers: how many were compared. why: what may explain a difference. folder: the
-    replay's files. student: its folder, if the trial was complete.
+    replay has. numbers: how many were compared. why: what may explain a difference.
+    other_versions: of packages that trained the trial, in words; None where they are the same.
+    folder: the replay's files. student: its folder, if the trial was complete.
     """
 
     sweep: str
@@ -92,6 +94,7 @@ class Replay:
     numbers: int
     differences: tuple[Difference, ...]
     why: tuple[str, ...]
+    other_versions: str | None
     device: str
     threads: int
     folder: Path
@@ -110,7 +113,8 @@ class Replay:
         """The verdict in one line."""
         if self.largest is None:
             evaluations = count(self.evaluations, "evaluation")
-            return f"{self.trial}: the same numbers, bit for bit ({evaluations})"
+            despite = f", despite {self.other_versions}" if self.other_versions else ""
+            return f"{self.trial}: the same numbers, bit for bit ({evaluations}){despite}"
         why = "; ".join(self.why)
         return f"{self.trial}: not the same numbers; {self.largest.words}; possible reasons: {why}"
 
@@ -125,6 +129,7 @@ class Replay:
             "differences": len(self.differences),
             "largest": self.largest.to_json() if self.largest else None,
             "why": list(self.why),
+            "other_versions": self.other_versions,
             "device": self.device,
             "threads": self.threads,
             "folder": str(self.folder),
@@ -136,9 +141,8 @@ class Replay:
 def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None) -> Replay:
     """Train the trial again, as far as it went, and compare each metric of each evaluation.
 
-    The replay's files stay under sweeps/NAME/replays until the next replay of the trial (of a home
-    that can only be read, in a folder for temporary files). Raises
-    UnknownSweep, KdsweepError where nothing was recorded, and Interrupted.
+    Its files stay in sweeps/NAME/replays until the next one, or in a temporary folder where home
+    can't be written. Raises UnknownSweep, Interrupted, KdsweepError where nothing was recorded.
     """
     observer = observer or Observer()
     folder = home.existing(sweep)
@@ -188,6 +192,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
         numbers=sum(len(one.metrics) for one in evaluations) + len(_test(result)),
         differences=tuple(differences),
         why=tuple(why),
+        other_versions=other_versions(folder, recorded),
         device=device,
         threads=threads,
         folder=target.root,
@@ -339,26 +344,41 @@ def _faults(folder: SweepFolder, recorded: SweptTrial, cache: Path) -> list[str]
     return list(touching_faults(EarlierSweep(folder, alone, check_models(alone, cache))))
 
 
+def other_versions(folder: SweepFolder, recorded: SweptTrial) -> str | None:
+    """`other versions: kdsweep 0.1.0, now 0.2.0`, as far as it is known what trained the trial."""
+    facts = folder.read_facts()
+    report = None
+    if folder.report.exists():
+        with contextlib.suppress(DamagedFile):
+            report = Report.read(folder.report)
+    # The report's versions are the last run's. They are this trial's too if kdsweep hasn't changed.
+    of_last_run = report.reproduce.versions if report and report.reproduce else {}
+    if facts.unversioned is not None:
+        of_last_run = {}
+    trained, now = versions_of(recorded, facts), [Versions.now()]
+    then = {
+        name: of_package(name, trained) or tuple(filter(None, [of_last_run.get(name)]))
+        for name in PACKAGES
+    }
+    current = {name: of_package(name, now) for name in PACKAGES}
+    if "numpy" in of_last_run:
+        then["numpy"], current["numpy"] = (of_last_run["numpy"],), (version("numpy"),)
+    others = [
+        f"{name} {', then '.join(found)}, now {current[name][0]}"
+        for name, found in then.items()
+        if found and found != current[name]
+    ]
+    return f"other versions: {'; '.join(others)}" if others else None
+
+
 def reasons(
     folder: SweepFolder, recorded: SweptTrial, device: str, threads: int, cache: Path
 ) -> list[str]:
     """What may explain a difference, as far as it was recorded; certain reasons come first."""
     faults = _faults(folder, recorded, cache)
     found = [f"{fault}, which is mended now" for fault in faults]
-    report = None
-    if folder.report.exists():
-        with contextlib.suppress(DamagedFile):
-            report = Report.read(folder.report)
-    then = dict(report.reproduce.versions) if report and report.reproduce else {}
-    then["kdsweep"] = folder.read_facts().kdsweep
-    now = {name: version(name) for name in COMPARED_VERSIONS} | {"kdsweep": __version__}
-    others = [
-        f"{name} {then[name]}, now {now[name]}"
-        for name in now
-        if then.get(name, now[name]) != now[name]
-    ]
-    if others:
-        found.append(f"other versions: {'; '.join(others)}")
+    if (others := other_versions(folder, recorded)) is not None:
+        found.append(others)
     result = recorded.read_result()
     if result is not None and result.micro_batch is not None:
         found.append(

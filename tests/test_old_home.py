@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 from this_machine import machine
 
 from kdsweep.cli import main
+from kdsweep.core.versions import Versions
 
 FINISHED = ("reviews", "scores", "scores-kl", "scores-either", "tags")
 # What a later driver may change in a trial that has ended: what MLflow has of it, and its student.
@@ -235,6 +236,32 @@ def test_a_sweep_that_was_killed_is_resumed_to_its_end(old_home: Path) -> None:
     for folder in folders:
         numbers = evaluations(old_home / "expected" / folder)
         assert_same_numbers(old_home, evaluations(sweep / folder), numbers)
+    assert_versions_are_told(old_home, earlier=len(ended))
+
+
+def assert_versions_are_told(old: Path, earlier: int) -> None:
+    """Of `stopped`, once it is resumed: in the report, and by a replay of the resumed trial.
+
+    earlier: the trials that had ended with 0.1.0.
+    """
+    sweep = old / "home" / "sweeps" / "stopped"
+    now = Versions.now().kdsweep
+    report = json.loads((sweep / "report.json").read_text(encoding="utf-8"))
+    groups = {
+        tuple(version["kdsweep"] for version in group["versions"]): group["trials"]
+        for group in report["reproduce"]["trained_by"]
+    }
+    assert (groups["0.1.0",], groups["0.1.0", now]) == (earlier, 1)
+    shown = kdsweep(old, "compare", "stopped").stdout
+    assert "Versions: " in shown
+    assert f"1 trial by kdsweep 0.1.0, then {now}" in " ".join(shown.split())
+    assert "kdsweep 0.1.0, then" in (sweep / "report.html").read_text(encoding="utf-8")
+    # Its numbers are the same only on the machine that made the home.
+    replayed = json.loads(kdsweep(old, "replay", "stopped", "distill-1", "--json").stdout)
+    assert replayed["other_versions"] == f"other versions: kdsweep 0.1.0, then {now}, now {now}"
+    assert replayed["other_versions"] in replayed["says"]
+    # A report of one version names none.
+    assert "Versions: " not in kdsweep(old, "compare", "reviews").stdout
 
 
 def test_the_runs_of_the_home_are_in_mlflow(old_home: Path) -> None:

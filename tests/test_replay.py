@@ -140,11 +140,11 @@ def _changed(evaluation: Evaluation, name: str, by: float) -> Evaluation:
 
 def test_other_versions_come_first_among_the_reasons(copied: Home) -> None:
     folder = copied.sweep("tiny")
-    report = read_json(folder.report)
-    report["reproduce"]["versions"]["torch"] = "1.0"
-    write_json(folder.report, report)
+    trial = folder.trial(TrialId("finetune", 0))
+    noted = read_json(trial.versions)
+    write_json(trial.versions, [one | {"torch": "1.0"} for one in noted])
     rewrite(
-        folder.trial(TrialId("finetune", 0)),
+        trial,
         lambda evaluations: [_changed(one, "validation/accuracy", 0.5) for one in evaluations],
     )
     why = replay(copied, "tiny", "finetune-0").why

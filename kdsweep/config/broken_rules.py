@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from kdsweep.config.loading import Document, KeyPath, Plain, dotted, show
+from kdsweep.core.strict_model import of_newer_version
 from kdsweep.errors import SpaceError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -17,10 +18,14 @@ Model = TypeVar("Model", bound=BaseModel)
 def validate(model: type[Model], document: Document) -> Model:
     """The document as `model`.
 
-    Raises SpaceError for the first broken rule by line, with the lines of the others.
+    Raises SpaceError for the first broken rule by line, with the lines of the others, and
+    NewerFiles where a sweep stored keys that this version doesn't know.
     """
     try:
-        return model.model_validate(document.data)
+        if not document.is_stored:
+            return model.model_validate(document.data)
+        with of_newer_version(f"{document.file} has"):
+            return model.model_validate(document.data)
     except ValidationError as error:
         # A default that wasn't made is the consequence of another mistake.
         broken = [

@@ -5,9 +5,10 @@ And the types of their fields. No torch here.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import (
@@ -18,14 +19,16 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    ValidationError,
     model_validator,
 )
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from kdsweep import __version__
 from kdsweep.core.objective.divergences import DIVERGENCES, known_divergences
 from kdsweep.core.tasks import KINDS, kind_named
 from kdsweep.core.tasks.base import TaskKind
-from kdsweep.errors import did_you_mean
+from kdsweep.errors import NewerFiles, did_you_mean, first_few
 
 
 class Strict(BaseModel):
@@ -51,6 +54,28 @@ def unknown_key(key: object, known: list[str]) -> PydanticCustomError:
     return PydanticCustomError(
         "unknown_key", "unknown key {key}{hint}", {"key": repr(key), "hint": hint, "name": str(key)}
     )
+
+
+@contextlib.contextmanager
+def of_newer_version(what_has: str, writer: str = "a newer version") -> Iterator[None]:
+    """Raises NewerFiles where values that kdsweep itself stored have keys unknown to this version.
+
+    what_has: begins the message, as in `FILE has`. writer: the version that wrote them.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        unknown = [
+            ".".join(str(part) for part in (*one["loc"], one["ctx"]["name"]))
+            for one in error.errors()
+            if one["type"] == "unknown_key"
+        ]
+        if not unknown:
+            raise
+        raise NewerFiles(
+            f"{what_has} {first_few(unknown)}, which kdsweep {__version__} doesn't know; {writer} "
+            "wrote it: upgrade kdsweep"
+        ) from error
 
 
 # pydantic's own signatures return Any for a default, so this one does too.

@@ -1,6 +1,7 @@
 """A trial's folder: what is in it, and how it is written and read.
 
 settings.json     the trial's settings, written first
+versions.json     which versions of kdsweep, torch and transformers trained it, in this order
 metrics.jsonl     one evaluation per line
 checkpoint/       state.pt: everything that the next step depends on; removed when the trial ends
 test_logits.npy   the student's logits for the test split, if the settings ask for them
@@ -11,12 +12,14 @@ result.json       written last: a trial that has it is over
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, BinaryIO, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, BinaryIO, NotRequired, TypedDict
 
 import numpy as np
 import torch
@@ -34,7 +37,12 @@ from kdsweep.core.files import (
 )
 from kdsweep.core.models.loading import save_model
 from kdsweep.core.settings import TrialSettings
-from kdsweep.errors import SettingsConflict
+from kdsweep.core.strict_model import of_newer_version
+from kdsweep.core.versions import Versions
+from kdsweep.errors import DamagedFile, SettingsConflict
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 LARGEST_CLASS = 2**31
 
@@ -114,6 +122,7 @@ class TrialFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.settings = root / "settings.json"
+        self.versions = root / "versions.json"
         self.metrics = root / "metrics.jsonl"
         self.state = root / "checkpoint" / "state.pt"
         self.student = root / "student"
@@ -125,14 +134,37 @@ class TrialFolder:
         """Make the folder this trial's. Raises SettingsConflict if it is another trial's."""
         if not self.settings.exists():
             write_json(self.settings, settings.model_dump(mode="json"))
-        elif not settings.trains_as(read_json(self.settings)):
+            return
+        with of_newer_version(f"{self.settings} has"):
+            is_same = settings.trains_as(read_json(self.settings))
+        if not is_same:
             raise SettingsConflict(
                 f"{self.root} holds a trial with other settings; give each trial its own folder"
             )
 
     def read_settings(self) -> TrialSettings:
-        with whole(self.settings):
+        with whole(self.settings), of_newer_version(f"{self.settings} has"):
             return TrialSettings.model_validate_json(self.settings.read_text(encoding="utf-8"))
+
+    def note_versions(self) -> None:
+        """Note what trains the trial from here on, after what trained it up to its checkpoint."""
+        before: tuple[Versions, ...] = ()
+        if self.state.exists():
+            with contextlib.suppress(DamagedFile):
+                before = self.read_versions()
+            # Version 0.1.0 noted none.
+            before = before or (Versions(),)
+        now = Versions.now()
+        if before[-1:] != (now,):
+            write_json(self.versions, [asdict(one) for one in (*before, now)])
+
+    def read_versions(self) -> tuple[Versions, ...]:
+        """What trained the trial, the first version first; empty if that wasn't noted."""
+        if not self.versions.exists():
+            return ()
+        todo = "delete it: the report then doesn't say which versions trained this trial"
+        with whole(self.versions, todo):
+            return tuple(Versions(**known(Versions, one)) for one in read_json(self.versions, todo))
 
     @property
     def is_over(self) -> bool:
@@ -145,8 +177,8 @@ class TrialFolder:
         with whole(self.result):
             found = read_json(self.result)
             if found["best"] is not None:
-                found["best"] = Evaluation(**found["best"])
-            return TrialResult(**found)
+                found["best"] = Evaluation(**known(Evaluation, found["best"]))
+            return TrialResult(**known(TrialResult, found))
 
     def write_result(self, result: TrialResult) -> None:
         write_json(self.result, asdict(result))
@@ -157,7 +189,7 @@ class TrialFolder:
             return []
         with whole(self.metrics, "delete it: this trial's curve is then not shown"):
             return [
-                Evaluation(**json.loads(line))
+                Evaluation(**known(Evaluation, json.loads(line)))
                 for line in self.metrics.read_text(encoding="utf-8").splitlines()
             ]
 
@@ -224,6 +256,12 @@ class TrialFolder:
 
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
+
+
+def known(stored: type[DataclassInstance], found: Mapping[str, object]) -> dict[str, Any]:
+    """The values that this version knows. A newer one may have written more of them."""
+    names = {one.name for one in fields(stored)}
+    return {name: value for name, value in found.items() if name in names}
 
 
 def _save_tensors(state: SavedState, file: BinaryIO) -> None:

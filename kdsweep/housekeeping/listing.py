@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -156,7 +156,7 @@ def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: in
     facts = folder.read_facts()
     # `on_done` is shown without its address. Whoever lists a home may not read its passwords.
     shown = {key: value for key, value in facts.sweep.items() if key != "on_done"}
-    config = SweepConfig.model_validate(shown)
+    config = replace(facts, sweep=shown).config(folder.name, {})
     space = cast(dict[str, Any], facts.identity["space"])
     metric = str(space["task"]["metric"])
     trials = _read_trials(folder, list(space["strategies"]), metric)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from kdsweep.config import SweepConfig, checked_name
 from kdsweep.core.files import read_json
-from kdsweep.errors import KdsweepError, SpaceError, UnknownSweep, did_you_mean, first_line
+from kdsweep.errors import (
+    KdsweepError,
+    NewerFiles,
+    SpaceError,
+    UnknownSweep,
+    did_you_mean,
+    first_line,
+)
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
 
@@ -55,7 +63,7 @@ class Remains:
         if self.facts is None:
             return SweepConfig()
         secrets = read_json(self.folder.secrets) if self.folder.secrets.exists() else {}
-        return _config_of(self.facts.sweep | secrets)
+        return _config_of(self.facts, self.folder.name, secrets)
 
     @property
     def is_name_of_sweep(self) -> bool:
@@ -81,7 +89,10 @@ class Remains:
 
 
 def read_remains(home: Home, name: str) -> Remains:
-    """What there is of sweep `name`. Raises UnknownSweep where there is nothing."""
+    """What there is of sweep `name`. Raises UnknownSweep where there is nothing.
+
+    Raises NewerFiles where a newer version of kdsweep wrote its files.
+    """
     home.check_usable()
     entries = {root.name: root for root in home.sweeps.iterdir()} if home.sweeps.is_dir() else {}
     folder = home.sweep(name)
@@ -101,12 +112,15 @@ def _read_facts(folder: SweepFolder) -> tuple[SweepFacts | None, str | None]:
     if not file.exists():
         return None, f"{file} is missing"
     try:
-        facts = SweepFacts.from_json(read_json(file))
-        _config_of(facts.sweep)
+        facts = SweepFacts.from_json(read_json(file), folder.name)
+        _config_of(facts, folder.name, {})
         return facts, None
+    except NewerFiles:
+        # What belongs to the sweep isn't known here, and a removal would leave a part of it.
+        raise
     except (KdsweepError, LookupError, TypeError, ValueError, AttributeError) as error:
         return None, f"{file} can't be read: {first_line(error)}"
 
 
-def _config_of(values: dict[str, Any]) -> SweepConfig:
-    return SweepConfig.model_validate({**values, "on_done": None})
+def _config_of(facts: SweepFacts, sweep: str, secrets: Mapping[str, object]) -> SweepConfig:
+    return facts.config(sweep, {**secrets, "on_done": None})

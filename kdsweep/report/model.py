@@ -25,6 +25,7 @@ from kdsweep.compare.findings import (
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.core.files import read_json, whole
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.versions import Versions
 from kdsweep.trial_id import TrialId
 
 Json = dict[str, JsonValue]
@@ -211,16 +212,29 @@ class SlotUse(_Part):
     lost: float = 0.0
 
 
+class TrainedBy(_Part):
+    """How many trials and runs of confirm these versions trained.
+
+    versions: more than one where trials were resumed with another version, in this order.
+    """
+
+    versions: tuple[Versions, ...]
+    trials: int
+    confirm_runs: int
+
+
 class Reproduction(_Part):
     """How to run the sweep again: the command, versions of packages, hashes of sweep and data.
 
-    commits: of what it has from the Hub, by the path of its page there.
+    commits: of what it has from the Hub, by the path of its page there. trained_by: empty where no
+    trial has noted it.
     """
 
     command: str
     versions: dict[str, str]
     hashes: dict[str, str | dict[str, str] | None]
     commits: dict[str, str] = Field(default={}, exclude_if=lambda found: not found)
+    trained_by: tuple[TrainedBy, ...] = Field(default=(), exclude_if=lambda found: not found)
 
 
 def _winner_from_json(data: object) -> object:

@@ -12,6 +12,7 @@ from kdsweep.compare.verdicts import in_points, points_range, undecided_in_words
 from kdsweep.formatting import count, in_markdown, joined, percent
 from kdsweep.report.model import ConfirmResult, Recommendation, Report, TeacherFacts
 from kdsweep.report.settings_words import settings_said_once
+from kdsweep.report.versions_words import versions_in_words
 
 
 def more_tests_in_words(report: Report) -> dict[str, str]:
@@ -218,7 +219,7 @@ def as_markdown(report: Report) -> str:
     if settings := settings_said_once(report):
         lines.append("")
         lines += [f"- Settings: {in_markdown(words)}." for words in settings]
-    for what, words in costs_in_words(report):
+    for what, words in (*costs_in_words(report), *versions_in_words(report)):
         lines += ["", f"{what}: {in_markdown(words)}."]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."
     return "\n".join([*lines, "", end])

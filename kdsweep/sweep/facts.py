@@ -6,10 +6,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self
 
+from kdsweep import __version__
 from kdsweep.compare.teacher_record import TeacherRecord
+from kdsweep.config import SweepConfig
 from kdsweep.config.loading import Plain
 from kdsweep.core.hub.repository import Repository
+from kdsweep.core.strict_model import of_newer_version
+from kdsweep.errors import NewerFiles
 from kdsweep.sweep.pins import Pins
+
+# Raised when earlier versions would misread a sweep's files, or continue it wrongly. They refuse a
+# higher number than their own. A key that they can ignore, or refuse by its name, needs none.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class SweepFacts:
     mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
     plugins: metric or divergence -> the installed package that adds it, and its version.
     commits: of each repository of the Hub; None if an earlier version started the sweep.
+    unversioned: the version that trained the trials of which none was noted; None where there is no
+    such trial, or if no other version has run the sweep since.
+    format: of the sweep's files. 1 isn't written, because the first versions had no such number.
     unknown: keys that a newer version wrote; they are kept.
     """
 
@@ -46,6 +57,8 @@ class SweepFacts:
     mended: tuple[str, ...] = ()
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     commits: Mapping[Repository, str] | None = None
+    unversioned: str | None = None
+    format: int = 1
     unknown: dict[str, Plain] = field(default_factory=dict)
 
     @property
@@ -53,9 +66,25 @@ class SweepFacts:
         """The content hash of each split's rows; None before the rows were read."""
         return {name: split.key for name, split in self.pins.splits.items()} or None
 
+    def config(self, sweep: str, more: Mapping[str, object]) -> SweepConfig:
+        """The sweep's configuration as last run. more: values that `sweep.json` doesn't hold.
+
+        Raises NewerFiles where it has keys that this version doesn't know.
+        """
+        with of_newer_version(f"sweep {sweep!r} has", f"kdsweep {self.kdsweep}"):
+            return SweepConfig.model_validate({**self.sweep, **more})
+
     @classmethod
-    def from_json(cls, found: dict[str, Any]) -> Self:
-        """What `to_json` wrote, in this version or another one."""
+    def from_json(cls, found: dict[str, Any], sweep: str) -> Self:
+        """What `to_json` wrote, in this version or another one. sweep: its name.
+
+        Raises NewerFiles where the sweep's files have a higher format number than this version's.
+        """
+        if found.get("format", 1) > FORMAT:
+            raise NewerFiles(
+                f"sweep {sweep!r} was written by kdsweep {found.get('kdsweep')}, which kdsweep "
+                f"{__version__} can't read: upgrade kdsweep"
+            )
         names = {one.name for one in fields(cls)} - {
             "teachers",
             "plugins",
@@ -99,6 +128,8 @@ class SweepFacts:
             "teachers_found": self.teachers_found,
             "notified": self.notified,
             "latency": self.latency if self.latency == "once" else None,
+            "unversioned": self.unversioned,
+            "format": self.format if self.format > 1 else None,
         }
         if self.mended:
             values["mended"] = list(self.mended)

@@ -223,7 +223,7 @@ class SweepFolder:
     # --- sweep.json and its secrets --------------------------------------------------------------
 
     def read_facts(self) -> SweepFacts:
-        """What `sweep.json` holds."""
+        """What `sweep.json` holds. Raises NewerFiles where a newer version wrote it."""
         from kdsweep.sweep.facts import SweepFacts
 
         todo = (
@@ -231,7 +231,7 @@ class SweepFolder:
             "are kept"
         )
         with whole(self.facts, todo):
-            return SweepFacts.from_json(read_json(self.facts, todo))
+            return SweepFacts.from_json(read_json(self.facts, todo), self.name)
 
     def write_facts(self, facts: SweepFacts) -> None:
         """Replace `sweep.json`. Only for the driver, which holds the lock."""
@@ -239,10 +239,8 @@ class SweepFolder:
 
     def read_config(self) -> SweepConfig:
         """The sweep's configuration as it was last run, with its passwords."""
-        from kdsweep.config import SweepConfig
-
         secrets = read_json(self.secrets) if self.secrets.exists() else {}
-        return SweepConfig.model_validate(self.read_facts().sweep | secrets)
+        return self.read_facts().config(self.name, secrets)
 
     def write_secrets(self, secrets: dict[str, object]) -> None:
         if secrets:

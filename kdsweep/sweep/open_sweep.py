@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from ruamel.yaml import YAML
 
-from kdsweep import __version__, metric_names
+from kdsweep import metric_names
 from kdsweep.config import Plan
 from kdsweep.config.loading import Plain
 from kdsweep.core.files import write_atomically
 from kdsweep.core.hub.repository import Repository
+from kdsweep.core.versions import Versions
 from kdsweep.errors import without_password
 from kdsweep.sweep.budget import SweepClock
 from kdsweep.sweep.commits import named
@@ -22,6 +23,7 @@ from kdsweep.sweep.results import open_studies
 from kdsweep.sweep.startup_timer import without_collecting
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.tracking_sync import TrackingSync
+from kdsweep.sweep.trained_by import unversioned
 from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
 from kdsweep.tracking.opening import open_tracking
 from kdsweep.tracking.params import flat
@@ -79,8 +81,10 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
     folder.write_secrets(secrets)
     write_atomically(folder.space, lambda file: YAML().dump(plan.resolved, file))
     plugins = plan.space.plugins()
+    own = Versions.now().kdsweep
+    assert own is not None
     facts = SweepFacts(
-        __version__,
+        own,
         plan.identity,
         plan.experiment,
         shown,
@@ -100,6 +104,7 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
             mended=mended_now(folder, before.mended),
             plugins=facts.plugins,
             commits=None if before.commits is None else {**before.commits, **_kept(plan)},
+            unversioned=before.unversioned or unversioned(folder, before, own),
             tracked=False,
         )
     folder.write_facts(facts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
 
+import kdsweep
 from kdsweep import metric_names
 from kdsweep.compare.findings import SettingsComparison
 from kdsweep.compare.records import TrialRecord
@@ -31,6 +32,7 @@ from kdsweep.sweep.kept_logits import read_search_predictions, read_test_logits
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import Access, StudyStorage
+from kdsweep.sweep.trained_by import trained_by
 from kdsweep.trial_id import TrialId
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from kdsweep.sweep.facts import SweepFacts
 
 REPRODUCED_WITH = (
-    "kdsweep",
     "torch",
     "transformers",
     "datasets",
@@ -143,7 +144,7 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
             importance={name: studies.importance(name) for name in plan.space.strategies},
             slots=use_of_slots(spent),
             teacher_seconds=spent.teacher_seconds,
-            reproduce=_reproduce(plan, home, facts),
+            reproduce=_reproduce(plan, home, facts, records),
             state=state,
         ),
     )
@@ -216,7 +217,10 @@ def _best_trial(
     )
 
 
-def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:
+def _reproduce(
+    plan: Plan, home: Home, facts: SweepFacts, records: Sequence[TrialRecord]
+) -> Reproduction:
+    others = {name: version(name) for name in REPRODUCED_WITH}
     sweep = plan.sweep.model_dump(mode="json")
     sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
     sets += [f"{key}={commit}" for key, commit in revisions(plan.space).items()]
@@ -230,9 +234,10 @@ def _reproduce(plan: Plan, home: Home, facts: SweepFacts) -> Reproduction:
     ]
     return Reproduction(
         command=shlex.join([*command, "--home", "ANOTHER_HOME"]),
-        versions={name: version(name) for name in REPRODUCED_WITH},
+        versions={"kdsweep": kdsweep.__version__, **others},
         hashes={"sweep": fingerprint(facts.identity), "data": facts.data},
         commits={one.page: commit for one, commit in (facts.commits or {}).items()},
+        trained_by=trained_by(home.sweep(plan.name), facts, [one.id for one in records]),
     )
 
 

@@ -68,6 +68,9 @@ def run_plan(
     startup_timer = startup_timer or StartupTimer()
     folder = home.sweep(plan.name)
     folder.check_not_removed()
+    if folder.exists():
+        # Files of a newer version are refused before anything is read or locked.
+        folder.read_facts()
     if not fresh:
         plan = with_sweeps_rules(plan, folder)
         if (report := _finished_report(plan, home)) is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdsweep.core.files import read_json, whole, write_atomically, write_json
-from kdsweep.core.trial_folder import TrialFolder
+from kdsweep.core.trial_folder import TrialFolder, known
 from kdsweep.trial_id import TrialId
 
 
@@ -64,7 +64,7 @@ class SweptTrial(TrialFolder):
             return Tracked()
         todo = "delete it: the next run sends this trial again"
         with whole(self.tracked, todo):
-            return Tracked(**read_json(self.tracked, todo))
+            return Tracked(**known(Tracked, read_json(self.tracked, todo)))
 
     def write_tracked(self, tracked: Tracked) -> None:
         write_json(self.tracked, asdict(tracked))

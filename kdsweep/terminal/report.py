@@ -16,6 +16,7 @@ from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult
 from kdsweep.report.schedules import settled_values
 from kdsweep.report.sentences import costs_in_words, more_tests_in_words, teachers_in_words
 from kdsweep.report.settings_words import settings_said_once
+from kdsweep.report.versions_words import versions_in_words
 from kdsweep.terminal.console import open_console
 
 
@@ -32,6 +33,8 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
     for what, words in teachers_in_words(report):
         console.print(f"{what}: {words}.")
     for what, words in costs_in_words(report):
+        console.print(f"{what}: {words}.")
+    for what, words in versions_in_words(report):
         console.print(f"{what}: {words}.")
     for words in settings_said_once(report):
         console.print(f"Settings: {words}.")
@@ -199,7 +202,7 @@ def show_reports(reports: Sequence[Report], ranks: Ranks) -> None:
     console.print(f"Ranks: {words}")
     for report in reports:
         console.print(f"{report.sweep}: {report.verdict}")
-        for what, words in costs_in_words(report):
+        for what, words in (*costs_in_words(report), *versions_in_words(report)):
             console.print(f"{report.sweep}: {what}: {words}.")
 
 

@@ -87,6 +87,6 @@ def changed_numbers(trial: SweptTrial) -> None:
 
 def test_facts_keep_what_is_mended() -> None:
     facts = SweepFacts("0.2.0", {}, "tiny", {}, mended=("padding",))
-    assert SweepFacts.from_json(json.loads(json.dumps(facts.to_json()))) == facts
+    assert SweepFacts.from_json(json.loads(json.dumps(facts.to_json())), "tiny") == facts
     without: dict[str, Any] = {"kdsweep": "0.1.0", "identity": {}, "experiment": "x", "sweep": {}}
-    assert SweepFacts.from_json(without).mended == ()
+    assert SweepFacts.from_json(without, "tiny").mended == ()

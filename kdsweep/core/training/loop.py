@@ -54,6 +54,7 @@ def run_trial(
         return (yield from finished_trial(folder))
     if folder.drop_damaged_checkpoint():
         callbacks.say(f"{folder.root.name}: its checkpoint can't be read; it starts over")
+    folder.note_versions()
     trial = prepare(settings, folder, inputs, cache, callbacks.say, stopwatch)
     state = TrainingState(trial, stopwatch)
     state.restore()

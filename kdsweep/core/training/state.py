@@ -12,7 +12,7 @@ from kdsweep import metric_names
 from kdsweep.core.device import random_state, restore_random_state
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.prepare import PreparedTrial
-from kdsweep.core.trial_folder import Evaluation, SavedState
+from kdsweep.core.trial_folder import Evaluation, SavedState, known
 
 
 class TrainingState:
@@ -141,7 +141,9 @@ class TrainingState:
         # Version 0.1.0 and earlier measured fewer quantities.
         self.sums[: len(saved["sums"])] = saved["sums"].to(trial.device)
         self.summed_steps = saved["summed"]
-        self.evaluations = [Evaluation(**evaluation) for evaluation in saved["evaluations"]]
+        self.evaluations = [
+            Evaluation(**known(Evaluation, evaluation)) for evaluation in saved["evaluations"]
+        ]
         self.best_index = saved["best_index"]
         self.best_weights = saved["best_weights"]
         predictions = saved.get("best_predictions")
