@@ -357,4 +357,6 @@ def _damage(repository: Repository, file: Path) -> str | None:
 
 
 def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+    # The folder that `datasets` is shown has the repository's name.
+    text = re.sub(rf"/\S*/{re.escape(READING)}[^/\s]+/", "", str(error))
+    return " ".join(text.split())[:LONGEST_REASON] or type(error).__name__

@@ -334,9 +334,16 @@ def _download_file(
             if response is not None and response.status_code not in BUSY:
                 raise fault
             arrival.wait_after(fault)
+        _check_version(repository, Path(path))
         if _is_whole(Path(path), facts):
             return
     raise HubFault(f"sends {name} with another content than it says; try again later")
+
+
+def _check_version(repository: Repository, path: Path) -> None:
+    """Raise HubFault if the file is of another version than was asked for."""
+    if repository.revision not in path.parts:
+        raise HubFault(not_the_hub("files of another version"))
 
 
 def _is_whole(file: Path, facts: HubFile | None) -> bool:

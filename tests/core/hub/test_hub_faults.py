@@ -233,6 +233,13 @@ def test_only_the_files_of_the_subset_are_fetched(films: Hub) -> None:
     assert len(rows_of()) == 20
 
 
+def test_a_dataset_without_rows_is_named_and_no_folder_of_ours(hub_here: Hub) -> None:
+    hub_here.add_dataset("someone/films", {"README.md": "# films"})
+    line = refused(lambda: rows_of(subset=None))
+    assert "someone/films holds no files that can be read as rows" in line
+    assert ".reading" not in line
+
+
 def test_a_script_is_refused_and_not_run(hub_here: Hub) -> None:
     hub_here.add_dataset("someone/films", {"films.py": "raise SystemExit", "README.md": "# films"})
     assert "is a script (films.py), which is never run" in refused(lambda: rows_of(subset=None))
