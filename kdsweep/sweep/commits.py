@@ -16,8 +16,8 @@ from kdsweep.core.data.hub_dataset import fetch_dataset
 from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.hub.fetching import Progress, asked_commit, commit_of
 from kdsweep.core.hub.repository import MAIN, Repository, is_commit, model_named, short
-from kdsweep.core.hub.snapshots import may_ask, remember_commit
-from kdsweep.core.models.borrowed_code import borrowed_repositories
+from kdsweep.core.hub.snapshots import may_ask
+from kdsweep.core.models.borrowed_code import fetch_borrowed_code
 from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict
 from kdsweep.sweep.folders import SweepFolder
@@ -161,10 +161,8 @@ def fetch(plan: Plan, kept: Commits | None, observer: Observer, *, weights: bool
             folder = model_folder(
                 source, weights=weights, trust_remote_code=trust, progress=progress
             )
-        for repository in borrowed_repositories(folder) if trust else []:
-            if kept is not None and repository in kept:
-                remember_commit(repository, kept[repository])
-            commits[repository] = (kept or {}).get(repository) or commit_of(repository, key="model")
+        if trust:
+            commits |= fetch_borrowed_code(source, folder, kept or {})
     return plan.with_commits(commits)
 
 

@@ -7,12 +7,12 @@ or a folder. Such code is no file of the model's own folder.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from kdsweep.core.hub.fetching import commit_of, files_of, snapshot_with
-from kdsweep.core.hub.repository import Repository
-from kdsweep.core.hub.snapshots import snapshots_of
+from kdsweep.core.hub.repository import Repository, model_named
+from kdsweep.core.hub.snapshots import remember_commit, snapshots_of
 from kdsweep.errors import HubUnreachable, ModelError
 
 CONFIGS = ("config.json", "tokenizer_config.json")
@@ -28,7 +28,7 @@ def borrowed_code(source: str, folder: Path) -> tuple[dict[str, Path], dict[str,
     files: dict[str, Path] = {}
     commits: dict[str, str] = {}
     for other, module in _references(folder):
-        if other in (source, str(folder)):
+        if _is_own(source, other) or other == str(folder):
             continue
         # transformers too reads a folder of that name first.
         if Path(other).is_dir():
@@ -39,10 +39,22 @@ def borrowed_code(source: str, folder: Path) -> tuple[dict[str, Path], dict[str,
     return files, commits
 
 
-def borrowed_repositories(folder: Path) -> list[Repository]:
-    """The repositories that the model in this folder takes code from."""
-    others = [other for other, _ in _references(folder) if not Path(other).is_dir()]
-    return [Repository("model", other) for other in dict.fromkeys(others)]
+def fetch_borrowed_code(
+    source: str, folder: Path, kept: Mapping[Repository, str]
+) -> dict[Repository, str]:
+    """Bring the code that the model in this folder takes from repositories of the Hub, its own too,
+    to this machine. Returns the commits of the other ones, which are those in `kept` if it has
+    them."""
+    commits: dict[Repository, str] = {}
+    for other, module in _references(folder):
+        if Path(other).is_dir():
+            continue
+        repository = _repository(source, other)
+        snapshot = _snapshot(source, other, f"{module}.py", kept.get(repository))
+        if not _is_own(source, other):
+            commits[repository] = snapshot.name
+            remember_commit(repository, snapshot.name)
+    return commits
 
 
 def where_code_is(source: str, folder: Path) -> dict[str, str]:
@@ -54,13 +66,17 @@ def where_code_is(source: str, folder: Path) -> dict[str, str]:
     modules = {
         other: f"{module}.py" for other, module in _references(folder) if not Path(other).is_dir()
     }
-    modules.pop(source, None)
     if len(modules) != 1:
         return {}
     ((other, file),) = modules.items()
     snapshot = _snapshot(source, other, file)
     # CACHE/models--OWNER--NAME/snapshots/COMMIT
     return {"cache_dir": str(snapshot.parents[2]), "code_revision": snapshot.name}
+
+
+def _is_own(source: str, other: str) -> bool:
+    """Whether the repository is the model's own: its code then is of the model's version."""
+    return model_named(source).name == other
 
 
 def _references(folder: Path) -> Iterator[tuple[str, str]]:
@@ -84,12 +100,17 @@ def _references(folder: Path) -> Iterator[tuple[str, str]]:
                     yield other, name_in_it.rpartition(".")[0]
 
 
-def _snapshot(source: str, other: str, file: str) -> Path:
-    """The folder of the repository's version, with its code."""
-    repository = Repository("model", other)
+def _repository(source: str, other: str) -> Repository:
+    return model_named(source) if _is_own(source, other) else Repository("model", other)
+
+
+def _snapshot(source: str, other: str, file: str, commit: str | None = None) -> Path:
+    """The folder of the repository's version, with its code. commit: None means the one that its
+    revision has now."""
+    repository = _repository(source, other)
     reason = f"it has no {file}"
     try:
-        commit = commit_of(repository, key="model")
+        commit = commit or commit_of(repository, key="model")
         try:
             listing = files_of(repository, commit, key="model")
             code = sorted(name for name in listing if name.endswith(".py"))

@@ -12,10 +12,13 @@ from conftest import copy_model
 from hub.server import Hub
 from test_serving import OWN_CODE
 
+from kdsweep.core.hub.repository import Repository
 from kdsweep.core.hub.snapshots import looking_in, snapshots_only
+from kdsweep.core.models.borrowed_code import fetch_borrowed_code
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_classifier
 from kdsweep.core.models.model_files import model_files, model_stamps
+from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.errors import ModelError
 
 COMMITS = ("1" * 40, "2" * 40)
@@ -96,3 +99,27 @@ def test_code_of_another_repository_is_pinned_by_its_commit(
         keys.append(model_fingerprint(source, trust_remote_code=True))
     assert stamps[0] != stamps[1]
     assert keys[0] != keys[1]
+
+
+@pytest.mark.parametrize("other", ["some/code", "someone/own"])
+def test_code_is_brought_before_a_sweep_and_of_the_version_that_it_keeps(
+    hub_here: Hub, tiny: Callable[..., str], tmp_path: Path, other: str
+) -> None:
+    model = borrowing(tiny("bert", labels=2), tmp_path / "model", other)
+    (tmp_path / "model" / "own.py").write_text(OWN_CODE)
+    own = hub_here.add_model("someone/own", Path(model))
+    code = own
+    if other == "some/code":
+        code = hub_here.add_model("some/code", {"own.py": OWN_CODE})
+    hub_here.add_model(other, {"own.py": "raise SystemExit"}, commit="second")
+    hub_here.move_main(other, "second")
+    source = f"someone/own@{own}"
+    repository = Repository("model", other)
+    with looking_in(tmp_path / "home"):
+        folder = model_folder(source, weights=True, trust_remote_code=True)
+        commits = fetch_borrowed_code(source, folder, {repository: code})
+    assert commits == ({repository: code} if other == "some/code" else {})
+    hub_here.stop()
+    with snapshots_only(tmp_path / "home"):
+        loaded = load_classifier(source, ("a", "b"), trust_remote_code=True)
+    assert type(loaded).__name__ == "OwnClassifier"
