@@ -138,6 +138,17 @@ def test_a_replay_tells_what_trained_this_trial_not_the_last_run(
     assert not other_versions(folder, trial)
 
 
+def test_a_card_names_the_versions_that_trained_its_student(old_home: Path) -> None:
+    home, folder = old_home / "home", Home(old_home / "home").sweep("reviews")
+    write_json(folder.facts, read_json(folder.facts) | {"unversioned": "0.1.0"})
+    trial = folder.trial(TrialId("distill", 0))
+    write_json(trial.versions, [asdict(Versions()), asdict(NEW)])
+    student = old_home / "student"
+    assert run(home, "export", "reviews", str(student), "--trial", "distill-0")[0] == 0
+    card = (student / "README.md").read_text(encoding="utf-8")
+    assert "versions: kdsweep 0.1.0, then 9.0.0, torch 2.13.0, transformers 5.1.0, " in card
+
+
 # --- files of a newer version --------------------------------------------------------------------
 
 

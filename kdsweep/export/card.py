@@ -12,6 +12,7 @@ from typing import Any
 from kdsweep import __version__
 from kdsweep.core.hub.repository import at_revision
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
+from kdsweep.core.versions import PACKAGES, of_package
 from kdsweep.errors import first_few, without_password
 from kdsweep.export.facts import ExportFacts
 from kdsweep.export.hub_metadata import base_model, front_matter, short_name
@@ -31,6 +32,7 @@ from kdsweep.report.model import Measured, Report
 from kdsweep.report.schedules import in_words
 from kdsweep.report.settings_words import settings_in_words
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.trained_by import versions_of
 
 Row = Sequence[object]
 # What usage says for a model that has no name on the Hub.
@@ -282,13 +284,18 @@ def _reproduce(folder: SweepFolder, student: Student, report: Report, facts: Exp
         f"kdsweep replay {sweep} {name}    # train this trial again and compare its numbers",
         f"kdsweep export {sweep} FOLDER --trial {name}",
     ]
-    versions = known.versions if known else {}
+    versions = dict(known.versions) if known else {}
     hashes: dict[str, str] = {}
     if known:
         commands.insert(0, _without_home(known.command, folder))
         hashes = {name: key for name, key in known.hashes.items() if isinstance(key, str)}
     if not versions:
         versions = {name: version(name) for name in ("kdsweep", "torch", "transformers")}
+    # The others are those of the last run.
+    trained = versions_of(folder.trial(student.id), folder.read_facts())
+    for name in PACKAGES:
+        if own := of_package(name, trained):
+            versions[name] = ", then ".join(own)
     lines = [f"versions: {', '.join(f'{name} {value}' for name, value in versions.items())}"]
     if hashes:
         lines.append(f"hashes: {', '.join(f'{name} `{key}`' for name, key in hashes.items())}")
