@@ -74,7 +74,14 @@ class UnknownSweep(KdsweepError):
 
 
 class DamagedFile(KdsweepError):
-    """A file that is missing or cut short, or holds something else."""
+    """A file that is missing or cut short, or holds something else.
+
+    what: which file it is, and what is wrong with it. todo: what a user can do.
+    """
+
+    def __init__(self, what: str, todo: str) -> None:
+        self.what = what
+        super().__init__(f"{what}; {todo}")
 
 
 class NewerFiles(KdsweepError):

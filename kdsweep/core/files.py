@@ -34,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int 
         with path.open("wb") as stream:
             write(stream)
         return
-    beside = _beside(path)
+    beside = name_beside(path)
     try:
         with writing_below(path.parent):
             with open(beside, "xb", opener=functools.partial(os.open, mode=mode)) as file:
@@ -111,7 +111,9 @@ def whole(path: Path, todo: str = RESTORE) -> Iterator[None]:
         reason = first_line(error)
         if isinstance(error, OSError):
             reason = error.strerror or reason
-        raise DamagedFile(f"{path} can't be read: {reason}; {todo}") from error
+        if isinstance(error, PermissionError):
+            todo = "ask its owner for the right to read it"
+        raise DamagedFile(f"{path} can't be read: {reason}", todo) from error
 
 
 @contextlib.contextmanager
@@ -120,7 +122,7 @@ def publishing(folder: Path) -> Iterator[Path]:
 
     If another process published the same folder meanwhile, that one stays.
     """
-    beside = _beside(folder)
+    beside = name_beside(folder)
     try:
         with writing_below(folder.parent):
             beside.mkdir()
@@ -192,7 +194,7 @@ def file_fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
 
 
-def _beside(path: Path) -> Path:
+def name_beside(path: Path) -> Path:
     """A name for what becomes `path`, in the same folder."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 

@@ -16,9 +16,10 @@ from kdsweep.core.augment_settings import AugmentSettings
 from kdsweep.core.augmentation.word_edits import choose_words, draws, edit_text
 from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split
-from kdsweep.core.files import fingerprint, locked
+from kdsweep.core.files import fingerprint, whole
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.loading import load_masked_lm
+from kdsweep.core.shared_entry import SharedEntry
 from kdsweep.errors import ModelError
 
 if TYPE_CHECKING:
@@ -46,21 +47,25 @@ def cached_view(
     """View `number` (from 0) of every row with its label. It is made if the cache lacks it."""
     folder = cache / "views" / _view_key(train, settings, number, mask_token)
     name = f"view {number + 1}"
-    if not folder.is_dir():
-        with locked(
-            folder.with_suffix(".lock"),
-            lambda: say(f"{name}: waiting for another process that makes it"),
-        ):
-            if not folder.is_dir():
-                say(f"{name}: making it from {len(train):,} rows")
-                words = _masked_words(settings)
-                columns = tuple(
-                    _EditedColumn(train, column, settings, number, mask_token, words)
-                    for column in range(len(train.texts))
-                )
-                publish_texts(columns, (), folder, of=train.key)
-    texts, key, _ = map_texts(folder)
-    return Split(name, texts, train.labels, key, is_view=True)
+
+    def read() -> Split:
+        texts, key, _ = map_texts(folder)
+        with whole(folder / "meta.json"):
+            if len(texts) != len(train.texts) or len(texts[0]) != len(train):
+                raise ValueError("it isn't a view of these rows")
+        return Split(name, texts, train.labels, key, is_view=True)
+
+    def make() -> None:
+        say(f"{name}: making it from {len(train):,} rows")
+        words = _masked_words(settings)
+        columns = tuple(
+            _EditedColumn(train, column, settings, number, mask_token, words)
+            for column in range(len(train.texts))
+        )
+        publish_texts(columns, (), folder, of=train.key)
+
+    waiting = f"{name}: waiting for another process that makes it"
+    return SharedEntry(folder, read, make, waiting, say).get()
 
 
 def _view_key(train: Split, settings: AugmentSettings, number: int, mask_token: str) -> str:

@@ -9,16 +9,18 @@ import numpy as np
 
 from kdsweep.core.data.data_source import DataSource, Stamps, find_source
 from kdsweep.core.data.label_names import by_names_of_train, notes_of_names, with_booleans
+from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.overlapping_labels import FEWEST_TEXTS
 from kdsweep.core.data.raw_rows import RawRows, clean_rows, raw_labels
 from kdsweep.core.data.readers import Frame, read_splits
 from kdsweep.core.data.row_store import map_rows, publish_rows
 from kdsweep.core.data.rows import Say, Split, TaskData
 from kdsweep.core.data.splits import check_has_rows, fold_numbers, hold_out, limit_rows, rule_of
-from kdsweep.core.files import fingerprint, locked, only_read
+from kdsweep.core.files import fingerprint, only_read
 from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.core.settings import TaskSettings
-from kdsweep.errors import first_few
+from kdsweep.core.shared_entry import SharedEntry
+from kdsweep.errors import DamagedFile, first_few
 
 # Part of the key of rows in the cache. Raise it when what is written there changes.
 ROWS_FORMAT = 2
@@ -59,22 +61,29 @@ def _in_cache(
     task: TaskSettings, settings: str, source: DataSource, cache: Path, *, publish: bool, say: Say
 ) -> TaskData:
     folder = cache_folder(cache, settings, source)
-    if not folder.is_dir():
-        if not publish or only_read(folder.parent):
+
+    def make() -> TaskData | None:
+        data = _in_memory(task, settings, source)
+        # If a file changed meanwhile, nobody knows which version was read.
+        if find_source(task) != source:
+            return data
+        publish_rows(data, folder)
+        return None
+
+    if publish and not only_read(folder.parent):
+        waiting = "data: waiting for another process that reads the rows"
+        rows = SharedEntry(folder, lambda: map_rows(folder, task), make, waiting, say).get()
+    else:
+        try:
+            rows = map_rows(folder, task)
+        except DamagedFile:
+            # Or they aren't there yet.
             return _in_memory(task, settings, source)
-        with locked(
-            folder.with_suffix(".lock"),
-            lambda: say("data: waiting for another process that reads the rows"),
-        ):
-            if not folder.is_dir():
-                data = _in_memory(task, settings, source)
-                # If a file changed meanwhile, nobody knows which version was read.
-                if find_source(task) != source:
-                    return data
-                publish_rows(data, folder)
+    if not isinstance(rows.train.texts[0], MappedTexts):
+        return rows
     # The mapped rows replace those in memory, or this process would hold the texts until its end.
     _LOADED.pop((settings, source.stamps, None), None)
-    return _remember(settings, source.stamps, cache, map_rows(folder, task))
+    return _remember(settings, source.stamps, cache, rows)
 
 
 def _in_memory(task: TaskSettings, settings: str, source: DataSource) -> TaskData:

@@ -12,7 +12,8 @@ from typing import BinaryIO, overload
 import numpy as np
 import numpy.typing as npt
 
-from kdsweep.core.files import read_array
+from kdsweep.core.files import RESTORE, read_array, whole
+from kdsweep.errors import DamagedFile
 
 
 class GrowingArray:
@@ -65,6 +66,13 @@ def map_array(path: Path) -> np.ndarray:
     return read_array(path, mmap_mode="r").view(np.ndarray)
 
 
+def check_offsets(offsets: np.ndarray, length: int) -> None:
+    """Raise ValueError unless these offsets cut something of this length into rows."""
+    fits = offsets.ndim == 1 and offsets.dtype == np.int64 and len(offsets) > 0
+    if not fits or offsets[0] != 0 or offsets[-1] != length:
+        raise ValueError("it doesn't fit the file next to it")
+
+
 def joined_arrays(arrays: Sequence[np.ndarray]) -> np.ndarray:
     """The rows of all arrays, one after the other.
 
@@ -79,8 +87,12 @@ class MappedTexts(Sequence[str]):
     ROWS_AT_ONCE = 4096
 
     def __init__(self, path: Path) -> None:
+        """Raises DamagedFile if the two files aren't whole, or don't fit each other."""
+        self._path = path
         self._bytes = map_array(path)
         self._offsets = map_array(_offsets_file(path))
+        with whole(_offsets_file(path)):
+            check_offsets(self._offsets, len(self._bytes))
 
     @staticmethod
     def write(path: Path, texts: Sequence[str]) -> None:
@@ -122,7 +134,10 @@ class MappedTexts(Sequence[str]):
         offsets = self._offsets[start : end + 1].tolist()
         first = offsets[0]
         data = self._bytes[first : offsets[-1]].tobytes()
-        return [data[one - first : other - first].decode() for one, other in pairwise(offsets)]
+        try:
+            return [data[one - first : other - first].decode() for one, other in pairwise(offsets)]
+        except UnicodeDecodeError as error:
+            raise DamagedFile(f"{self._path} holds something else than text", RESTORE) from error
 
 
 def _offsets_file(path: Path) -> Path:

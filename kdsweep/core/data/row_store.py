@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kdsweep.core.data.mapped_arrays import MappedTexts, map_array
+from kdsweep.core.data.mapped_arrays import MappedTexts
 from kdsweep.core.data.rows import Split, TaskData, texts_key
 from kdsweep.core.data.splits import rule_of
-from kdsweep.core.files import publishing, read_json, write_json
+from kdsweep.core.files import publishing, read_array, read_json, whole, write_json
 from kdsweep.core.settings import TaskSettings
 
 
@@ -31,13 +31,19 @@ def publish_rows(data: TaskData, folder: Path) -> None:
 
 def map_rows(folder: Path, task: TaskSettings) -> TaskData:
     """The rows that `publish_rows` wrote; labels and texts stay in their files."""
-    meta = read_json(folder / "meta.json")
-    splits = {}
-    for name, facts in meta["splits"].items():
-        texts = _map_texts(folder, name, facts["columns"])
-        splits[name] = Split(name, texts, map_array(_labels_file(folder, name)), facts["key"])
-    names, notes = tuple(meta["label_names"]), tuple(meta["notes"])
-    return TaskData(task.kind, names, splits, notes, rule_of(task))
+    with whole(folder / "meta.json"):
+        meta = read_json(folder / "meta.json")
+        names, notes = tuple(meta["label_names"]), tuple(meta["notes"])
+        splits = {}
+        for name, facts in meta["splits"].items():
+            texts = _map_texts(folder, name, facts["columns"])
+            labels = _map_labels(folder, name, task.kind.empty_labels(len(texts[0]), len(names)))
+            splits[name] = Split(name, texts, labels, facts["key"])
+        return TaskData(task.kind, names, splits, notes, rule_of(task))
+
+
+def _map_labels(folder: Path, split: str, like: np.ndarray) -> np.ndarray:
+    return read_array(_labels_file(folder, split), mmap_mode="r", like=like).view(np.ndarray)
 
 
 def publish_texts(
@@ -61,13 +67,18 @@ def publish_texts(
 
 def map_texts(folder: Path) -> tuple[tuple[MappedTexts, ...], str, tuple[str, ...]]:
     """The text columns that `publish_texts` wrote, their content hash, and their notes."""
-    meta = read_json(folder / "meta.json")
-    texts = _map_texts(folder, "rows", meta["columns"])
-    return texts, meta["key"], tuple(meta["notes"])
+    with whole(folder / "meta.json"):
+        meta = read_json(folder / "meta.json")
+        texts = _map_texts(folder, "rows", meta["columns"])
+        return texts, meta["key"], tuple(meta["notes"])
 
 
 def _map_texts(folder: Path, split: str, columns: int) -> tuple[MappedTexts, ...]:
-    return tuple(MappedTexts(_texts_file(folder, split, number)) for number in range(columns))
+    """The columns. Raises ValueError if they have different numbers of rows."""
+    found = tuple(MappedTexts(_texts_file(folder, split, number)) for number in range(columns))
+    if len({len(column) for column in found}) != 1:
+        raise ValueError(f"the columns of {split} don't have the same number of rows")
+    return found
 
 
 def _labels_file(folder: Path, split: str) -> Path:

@@ -19,9 +19,10 @@ from kdsweep.core.data.encode import (
     has_small_ids,
     tokenizer_fingerprint,
 )
-from kdsweep.core.data.mapped_arrays import GrowingArray, map_array
+from kdsweep.core.data.mapped_arrays import GrowingArray, check_offsets, map_array
 from kdsweep.core.data.rows import Say, Split
-from kdsweep.core.files import fingerprint, locked, publishing, read_array, read_json, write_json
+from kdsweep.core.files import fingerprint, publishing, read_array, read_json, whole, write_json
+from kdsweep.core.shared_entry import SharedEntry
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -148,28 +149,48 @@ def tokenize_split(
     """
     key = _tokens_key(split, tokenizer, input_format)
     folder = cache / "tokens" / key
-    if not folder.is_dir():
-        with locked(
-            cache / "tokens" / f"{key}.lock",
-            lambda: say(f"tokenizing {split.name}: waiting for another process that does it"),
-        ):
-            if not folder.is_dir():
-                say(f"tokenizing {split.name}: {len(split):,} rows")
-                with publishing(folder) as beside:
-                    _tokenize_into(beside, split, tokenizer, input_format, say)
+
+    def read() -> TokenizedSplit:
+        padding = input_format.padding or Padding.of_tokenizer(tokenizer)
+        return _map_tokens(folder, split, padding, has_types=input_format.token_types)
+
+    def make() -> None:
+        say(f"tokenizing {split.name}: {len(split):,} rows")
+        with publishing(folder) as beside:
+            _tokenize_into(beside, split, tokenizer, input_format, say)
+
+    waiting = f"tokenizing {split.name}: waiting for another process that does it"
+    return SharedEntry(folder, read, make, waiting, say).get()
+
+
+def _map_tokens(folder: Path, split: Split, padding: Padding, *, has_types: bool) -> TokenizedSplit:
+    """The tokens that `_tokenize_into` wrote. Raises DamagedFile."""
+    with whole(folder / "meta.json"):
+        truncated = int(read_json(folder / "meta.json")["truncated"])
+    ids = read_array(folder / "input_ids.npy", mmap_mode="r")
+    offsets = map_array(folder / "offsets.npy")
+    with whole(folder / "offsets.npy"):
+        check_offsets(offsets, len(ids))
+        if len(offsets) != len(split) + 1:
+            raise ValueError(f"it is of {len(offsets) - 1:,} rows, not of {len(split):,}")
     types = None
-    if input_format.token_types:
-        types = read_array(folder / "token_type_ids.npy", mmap_mode="r")
-    lengths = folder / "lengths.npy"
+    if has_types:
+        like = np.broadcast_to(np.int8(0), ids.shape)
+        types = read_array(folder / "token_type_ids.npy", mmap_mode="r", like=like)
+    lengths = None
+    # Early versions kept none.
+    if (file := folder / "lengths.npy").exists():
+        like = np.broadcast_to(np.int32(0), (len(split),))
+        lengths = read_array(file, mmap_mode="r", like=like).view(np.ndarray)
     return TokenizedSplit(
-        input_ids=read_array(folder / "input_ids.npy", mmap_mode="r"),
+        input_ids=ids,
         token_type_ids=types,
-        offsets=map_array(folder / "offsets.npy"),
+        offsets=offsets,
         labels=split.labels,
-        padding=input_format.padding or Padding.of_tokenizer(tokenizer),
-        truncated=read_json(folder / "meta.json")["truncated"],
-        key=key,
-        kept_lengths=map_array(lengths) if lengths.exists() else None,
+        padding=padding,
+        truncated=truncated,
+        key=folder.name,
+        kept_lengths=lengths,
     )
 
 

@@ -16,9 +16,10 @@ from kdsweep.core.data.row_store import map_texts, publish_texts
 from kdsweep.core.data.rows import Say, Split, TaskData, texts_key
 from kdsweep.core.data.splits import SPLIT, rows_of_lowest_hash
 from kdsweep.core.data.text_hashes import text_hashes
-from kdsweep.core.files import fingerprint, locked
+from kdsweep.core.files import fingerprint
 from kdsweep.core.settings import SplitNames, TaskSettings
-from kdsweep.errors import DataError
+from kdsweep.core.shared_entry import SharedEntry
+from kdsweep.errors import DamagedFile, DataError
 
 # Part of the key of these rows in the cache. Raise it when what is written there changes.
 UNLABELLED_FORMAT = 2
@@ -52,22 +53,29 @@ def load_unlabelled(
                 _LOADED_UNLABELLED[folder.name] = _read_unlabelled(limit, text_task, source, data)
             return _LOADED_UNLABELLED[folder.name]
 
-        if cache is None or (not publish and not folder.is_dir()):
+        def mapped() -> tuple[Split, tuple[str, ...]]:
+            texts, key, notes = map_texts(folder)
+            _LOADED_UNLABELLED.pop(folder.name, None)
+            return Split("unlabelled", texts, data.empty_labels(len(texts[0])), key), notes
+
+        def make() -> tuple[Split, tuple[str, ...]] | None:
+            rows, notes = read()
+            # If a file changed meanwhile, nobody knows which version was read.
+            if find_source(text_task) != source:
+                return rows, notes
+            publish_texts(rows.texts, notes, folder)
+            return None
+
+        if cache is None:
             return read()
-        if not folder.is_dir():
-            with locked(
-                folder.with_suffix(".lock"),
-                lambda: say("data: waiting for another process that reads the unlabeled rows"),
-            ):
-                if not folder.is_dir():
-                    rows, notes = read()
-                    # If a file changed meanwhile, nobody knows which version was read.
-                    if find_source(text_task) != source:
-                        return rows, notes
-                    publish_texts(rows.texts, notes, folder)
-    _LOADED_UNLABELLED.pop(folder.name, None)
-    texts, key, notes = map_texts(folder)
-    return Split("unlabelled", texts, data.empty_labels(len(texts[0])), key), notes
+        if publish:
+            waiting = "data: waiting for another process that reads the unlabeled rows"
+            return SharedEntry(folder, mapped, make, waiting, say).get()
+        try:
+            return mapped()
+        except DamagedFile:
+            # Or they aren't there yet.
+            return read()
 
 
 def _as_task(task: TaskSettings) -> TaskSettings:

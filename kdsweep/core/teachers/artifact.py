@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from kdsweep.core.data.encode import Padding
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.device import pick_device
-from kdsweep.core.files import fingerprint, only_read, read_json, write_json
+from kdsweep.core.files import fingerprint, only_read, read_json, whole, write_json
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
 from kdsweep.core.settings import TaskSettings, TeacherSettings, Truncation
 from kdsweep.core.tasks.base import TaskKind
+from kdsweep.errors import DamagedFile, first_line
 
 
 @dataclass(frozen=True)
@@ -85,10 +89,11 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
 def find_teacher(folder: Path) -> Teacher | None:
     """The teacher of a folder in the cache, or None.
 
-    One that 0.1.0 trained with a padding that changed its logits isn't found: it is made again.
+    One that 0.1.0 trained with a padding that changed its logits isn't found: it is made again, and
+    so is one that is damaged.
     """
     facts = folder / "teacher.json"
-    if not facts.exists():
+    if not facts.exists() or damage_of_teacher(folder) is not None:
         return None
     found = read_json(facts)
     if "padding" not in found:
@@ -101,6 +106,31 @@ def find_teacher(folder: Path) -> Teacher | None:
     if found["training_folder"] is not None:
         found["training_folder"] = Path(found["training_folder"])
     return Teacher(folder=folder, **found)
+
+
+def damage_of_teacher(folder: Path) -> DamagedFile | None:
+    """What is damaged in a teacher's folder. Of its weights the table of contents is read alone."""
+    try:
+        with whole(folder / "teacher.json"):
+            Teacher(folder=folder, **{"training_folder": None} | read_json(folder / "teacher.json"))
+        read_json(folder / "config.json")
+        for file in sorted(folder.glob("tokenizer*.json")):
+            read_json(file)
+        for file in sorted(folder.glob("*.safetensors")) or [folder / "model.safetensors"]:
+            with whole(file), _safetensors_errors(), safe_open(file, framework="pt"):
+                pass
+    except DamagedFile as damage:
+        return damage
+    return None
+
+
+@contextlib.contextmanager
+def _safetensors_errors() -> Iterator[None]:
+    """Its own error, such as for a file that ends early, has no class that says so."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise ValueError(first_line(error)) from error
 
 
 def _padding_of(folder: Path, max_length: int) -> Padding:

@@ -20,14 +20,15 @@ from kdsweep.core.settings import (
     TrainingSettings,
     TrialSettings,
 )
-from kdsweep.core.teachers.artifact import Teacher, find_teacher, teacher_key
+from kdsweep.core.shared_entry import set_aside
+from kdsweep.core.teachers.artifact import Teacher, damage_of_teacher, find_teacher, teacher_key
 from kdsweep.core.teachers.publishing import Candidate, publish_teacher
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks
 from kdsweep.core.training.loop import run_trial
 from kdsweep.core.training.trial_inputs import TrialInputs
 from kdsweep.core.trial_folder import TrialFolder
-from kdsweep.errors import TrialDiverged
+from kdsweep.errors import DamagedFile, TrialDiverged
 
 
 def make_teacher(
@@ -52,6 +53,8 @@ def make_teacher(
     ):
         if (found := find_teacher(folder)) is not None:
             return found
+        if folder.exists() and (damage := damage_of_teacher(folder)) is not None:
+            set_aside(folder, damage, callbacks.say)
         if teacher.checkpoint is not None:
             candidate = Candidate(key, teacher.loads_from, task, teacher, data)
             return publish_teacher(candidate, cache)
@@ -99,7 +102,15 @@ class FineTuning:
         """
         if self.folder.is_over and not self.weights.exists():
             shutil.rmtree(self.folder.root)
-        seconds = self._train()
+        try:
+            if self.folder.drop_damaged_checkpoint():
+                self.callbacks.say("teacher: its checkpoint can't be read; it starts over")
+            seconds = self._train()
+        except DamagedFile as damage:
+            if not damage.what.startswith(str(self.folder.root)):
+                raise
+            set_aside(self.folder.root, damage, self.callbacks.say)
+            seconds = self._train()
         if not self.weights.exists():
             shutil.rmtree(self.folder.root)
             seconds = self._train()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from pathlib import Path
 
@@ -19,16 +18,17 @@ from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import (
     file_fingerprint,
     fingerprint,
-    locked,
     read_array,
     read_json,
+    whole,
     write_array,
     write_json,
 )
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.settings import SPLITS
+from kdsweep.core.shared_entry import SharedEntry
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, tokenizer_of
-from kdsweep.errors import TeacherError
+from kdsweep.errors import DamagedFile, TeacherError
 
 
 def teacher_logits(
@@ -50,20 +50,22 @@ def teacher_logits(
     file = logits_file(teacher.key, rows, cache)
     if by_fold:
         file = _fold_logits_file(teacher, rows, cache)
-    lock: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-    # Where it is there already, its folder may be one that can only be read.
-    if split not in SPLITS and not file.exists():
-        lock_file = file.with_suffix(".lock")
-        lock = locked(lock_file, lambda: say(f"teacher's logits for {split}: waiting"))
-    with lock:
-        if not file.exists():
-            say(f"teacher's logits: computing for {len(rows):,} rows of {split}")
-            if by_fold:
-                logits = _answers_by_fold(teacher, data, rows, cache, say)
-            else:
-                logits = _answers_of(teacher, data, rows, cache, say)
-            write_logits(file, logits)
-    return check_logits(read_array(file, mmap_mode="r"), data, file, split)
+
+    def read() -> np.ndarray:
+        return check_logits(read_array(file, mmap_mode="r"), data, file, split)
+
+    def make() -> None:
+        say(f"teacher's logits: computing for {len(rows):,} rows of {split}")
+        if by_fold:
+            logits = _answers_by_fold(teacher, data, rows, cache, say)
+        else:
+            logits = _answers_of(teacher, data, rows, cache, say)
+        write_logits(file, logits)
+
+    # Those of a teacher's own splits are a part of the teacher.
+    lock = cache / "teachers" / f"{teacher.key}.lock" if split in SPLITS else None
+    waiting = f"teacher's logits for {split}: waiting"
+    return SharedEntry(file, read, make, waiting, say, lock).get()
 
 
 def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say: Say) -> np.ndarray:
@@ -142,9 +144,10 @@ def stored_logits(
     teacher: Teacher, data: TaskData, *, cache: Path, split: str = "test"
 ) -> np.ndarray | None:
     """The teacher's logits for a split, or None if they were never computed."""
-    if not logits_file(teacher.key, data.splits[split], cache).exists():
+    file = logits_file(teacher.key, data.splits[split], cache)
+    if not file.exists():
         return None
-    return teacher_logits(teacher, data, cache=cache, split=split)
+    return check_logits(read_array(file, mmap_mode="r"), data, file, split)
 
 
 def logits_file(teacher_key: str, rows: Split, cache: Path) -> Path:
@@ -167,27 +170,35 @@ def answers_of_model(
     return predict(model, tokens, resolve_precision("auto", model.device))
 
 
+REMOVE = "remove the file and run again"
 # Checked in parts, because a mask of all rows would be another large array.
 ROWS_PER_CHECK = 1 << 16
+
+
+def _hash_of(file: Path) -> str | None:
+    """The hash that was written with this file; None if there is none, or it is damaged itself."""
+    check = _hash_file(file)
+    if not check.exists():
+        return None
+    try:
+        with whole(check):
+            return str(read_json(check)["hash"])
+    except DamagedFile:
+        return None
 
 
 def check_logits(
     logits: np.ndarray, data: TaskData, file: Path, split: str = "train"
 ) -> np.ndarray:
-    """The logits. Raises TeacherError if they have another shape, aren't finite or changed."""
+    """The logits. Raises DamagedFile if they have another shape, aren't finite or changed."""
     expected = (len(data.splits[split]), len(data.label_names))
     starts = range(0, len(logits), ROWS_PER_CHECK)
     finite = all(np.isfinite(logits[i : i + ROWS_PER_CHECK]).all() for i in starts)
     if logits.shape != expected or not finite:
-        raise TeacherError(
-            f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}; "
-            "remove the file and run again"
+        raise DamagedFile(
+            f"{file} holds logits of shape {logits.shape}, not finite ones of {expected}", REMOVE
         )
     # Early versions wrote no hash.
-    check = _hash_file(file)
-    if check.exists() and read_json(check)["hash"] != file_fingerprint(file):
-        raise TeacherError(
-            f"{file} was changed after it was written: its hash differs; "
-            "remove the file and run again"
-        )
+    if _hash_of(file) not in (None, file_fingerprint(file)):
+        raise DamagedFile(f"{file} was changed after it was written: its hash differs", REMOVE)
     return logits

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +18,13 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Say, TaskData
 from kdsweep.core.data.splits import fold_numbers
 from kdsweep.core.evaluation.fidelity import sureness
-from kdsweep.core.files import read_json, write_json
+from kdsweep.core.files import read_json, whole, write_json
 from kdsweep.core.settings import Fold, TaskSettings, TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, teacher_key
 from kdsweep.core.teachers.fine_tuning import make_teacher
 from kdsweep.core.teachers.logits import drop_fold_logits, teacher_logits
 from kdsweep.core.training.callbacks import Callbacks, OnStep, be_quiet, never_stop
-from kdsweep.errors import TeacherError, TrialDiverged
+from kdsweep.errors import DamagedFile, TeacherError, TrialDiverged
 
 
 def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
@@ -50,7 +51,15 @@ def _cached(key: str, teacher: TeacherSettings, folder: Path) -> Teacher | None:
     record = folder / f"{key}.json"
     if not record.exists():
         return None
-    facts = read_json(record)
+    try:
+        with whole(record):
+            return _as_recorded(read_json(record), folder)
+    except DamagedFile:
+        # It is written again, from the teachers that it is about.
+        return None
+
+
+def _as_recorded(facts: dict[str, Any], folder: Path) -> Teacher | None:
     found = find_teacher(folder / facts["teacher"])
     if found is None or any(find_teacher(folder / fold) is None for fold in facts["folds"]):
         return None  # the user removed one: it is made again

@@ -19,7 +19,6 @@ from kdsweep.core.evaluation.metrics import score_logits
 from kdsweep.core.settings import TaskSettings, TeacherSettings
 from kdsweep.core.teachers.logits import drop_fold_logits, teacher_logits, teacher_test
 from kdsweep.core.teachers.selection import prepare_teacher
-from kdsweep.errors import TeacherError
 
 
 def test_logits_are_the_teachers_own_and_computed_once(
@@ -38,17 +37,22 @@ def test_logits_are_the_teachers_own_and_computed_once(
     assert sum("teacher's logits: computing" in line for line in said) == 1
 
 
-def test_a_file_with_other_logits_is_refused(fine_tuned: FineTuned, tmp_path: Path) -> None:
+def test_other_logits_are_computed_again(fine_tuned: FineTuned, tmp_path: Path) -> None:
     data = load_task(fine_tuned.task)
-    teacher_logits(fine_tuned.teacher, data, cache=tmp_path)
+    first = np.array(teacher_logits(fine_tuned.teacher, data, cache=tmp_path))
     [file] = (tmp_path / "logits").iterdir()
     for wrong in (
         np.zeros((3, 2), dtype=np.float32),
         np.full((len(data.train), 2), np.nan, dtype=np.float32),
     ):
         np.save(file, wrong)
-        with pytest.raises(TeacherError, match="remove the file and run again"):
-            teacher_logits(fine_tuned.teacher, data, cache=tmp_path)
+        said: list[str] = []
+        again = teacher_logits(fine_tuned.teacher, data, cache=tmp_path, say=said.append)
+        np.testing.assert_array_equal(again, first)
+        assert [line for line in said if line.startswith("cache: ")] == [
+            f"cache: {file} holds logits of shape {wrong.shape}, not finite ones of "
+            f"{first.shape}; it is made again"
+        ]
 
 
 def test_logits_of_validation_and_test_are_kept_apart_and_judged(
@@ -121,7 +125,7 @@ def test_a_view_is_labelled_by_the_teacher_that_was_trained_without_its_row(
     assert not list(stored.glob("*/*.npy"))
 
 
-def test_logits_that_were_changed_since_they_were_written_are_refused(
+def test_logits_that_were_changed_since_they_were_written_are_computed_again(
     review_task: TaskSettings, quick_teacher: Callable[..., TeacherSettings], tmp_path: Path
 ) -> None:
     made = prepare_teacher(review_task, quick_teacher(), tmp_path)
@@ -129,8 +133,10 @@ def test_logits_that_were_changed_since_they_were_written_are_refused(
     [file] = (tmp_path / "logits").iterdir()
     whole = np.load(file)
     np.save(file, whole[::-1])  # as many, as finite, of other rows
-    with pytest.raises(TeacherError, match="its hash differs; remove the file and run again"):
-        teacher_logits(made, data, cache=tmp_path)
+    said: list[str] = []
+    again = teacher_logits(made, data, cache=tmp_path, say=said.append)
+    assert any(line.endswith("its hash differs; it is made again") for line in said)
+    np.testing.assert_allclose(again, whole, atol=1e-5)
     file.unlink()
     np.testing.assert_allclose(teacher_logits(made, data, cache=tmp_path), whole, atol=1e-5)
     [check] = (tmp_path / "logits-hashes").iterdir()
