@@ -17,7 +17,6 @@ from typing import Literal
 import torch
 
 from kdsweep import metric_names
-from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.device import pick_device
@@ -34,6 +33,7 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned, models_of_trial
 from kdsweep.sweep.mended_faults import FAULTS, EarlierSweep, touching_faults
 from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.results import stored_space
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.sweep.trained_by import versions_of
 
@@ -333,7 +333,7 @@ def _same(recorded: float, replayed: float | None) -> bool:
 
 def _faults(folder: SweepFolder, recorded: SweptTrial, cache: Path) -> list[str]:
     """The mended faults that touched the trial's strategy."""
-    space = load_space(folder.space, is_stored=True)
+    space = stored_space(folder)
     strategy = recorded.id.strategy
     if set(FAULTS) <= set(folder.read_facts().mended) or strategy not in space.strategies:
         return []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
-from kdsweep.errors import KdsweepError, did_you_mean
+from kdsweep.errors import KdsweepError, TrackingDamaged, TrackingUnreachable, did_you_mean
 from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.kept_students import confirmed_students
@@ -98,20 +98,32 @@ def fetch(home: Home, folder: SweepFolder, student: Student, into: Path) -> None
             if files.student.exists():
                 raise
     tracked = files.read_tracked()
-    if not tracked.has_student:
-        name = student.id.name
-        raise KdsweepError(
-            f"the student of {name} wasn't kept; {_kept_words(folder)}; "
-            f"`kdsweep replay {folder.name} {name}` makes it again; "
-            "`keep: {students: N}` in the sweep keeps more"
-        )
+    if tracked.student == "removed":
+        raise _not_kept(folder, student)
     tracking = open_tracking(
         home.tracking_uri(folder.read_config().tracking),
         experiment=folder.read_facts().experiment,
         sweep=folder.name,
         artifacts=home.artifacts,
     )
-    tracking.students.fetch(RunKey.of(student.id), into, tracked.run_id)
+    try:
+        tracking.students.fetch(RunKey.of(student.id), into, tracked.run_id)
+    except (TrackingUnreachable, TrackingDamaged):
+        raise
+    except KdsweepError as error:
+        # What the tracker has of the trial isn't known where `tracked.json` was damaged.
+        if tracked.has_student:
+            raise
+        raise _not_kept(folder, student) from error
+
+
+def _not_kept(folder: SweepFolder, student: Student) -> KdsweepError:
+    name = student.id.name
+    return KdsweepError(
+        f"the student of {name} wasn't kept; {_kept_words(folder)}; "
+        f"`kdsweep replay {folder.name} {name}` makes it again; "
+        "`keep: {students: N}` in the sweep keeps more"
+    )
 
 
 def _kept_words(folder: SweepFolder) -> str:

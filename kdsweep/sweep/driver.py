@@ -33,6 +33,7 @@ from kdsweep.sweep.finish import RunEnd, finish
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.kept_students import keep_students
 from kdsweep.sweep.latency_stage import LatencyStage
+from kdsweep.sweep.mended_results import mend_trials
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
 from kdsweep.sweep.signals import StopRequest
@@ -417,6 +418,7 @@ class Driver:
     def _resume(self) -> None:
         """Pick up what an earlier driver left: open trials, and what the tracker is missing."""
         self.folder.remove_half_written()
+        mend_trials(self.sweep)
         for strategy in self.plan.space.strategies:
             for trial in self.studies.open_trials(strategy):
                 self._resume_trial(self.studies.resume(trial))

@@ -9,18 +9,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, cast
 
 from pydantic import JsonValue
+from ruamel.yaml import YAML
 
 import kdsweep
 from kdsweep import metric_names
 from kdsweep.compare.findings import SettingsComparison
 from kdsweep.compare.records import TrialRecord
-from kdsweep.config import Plan
+from kdsweep.config import Plan, SearchSpace
 from kdsweep.config.loading import Plain
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.rows import Say
-from kdsweep.core.files import fingerprint
-from kdsweep.errors import DataError
+from kdsweep.core.files import fingerprint, only_read, write_atomically
+from kdsweep.errors import DataError, SpaceError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.commits import revisions, with_kept_commits
@@ -277,12 +278,24 @@ def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
     return False
 
 
+def stored_space(folder: SweepFolder) -> SearchSpace:
+    """The sweep's space. A broken `space.yaml` is written again from `sweep.json`."""
+    try:
+        return load_space(folder.space, is_stored=True)
+    except SpaceError:
+        if only_read(folder.root):
+            raise
+        space = folder.read_facts().identity["space"]
+        write_atomically(folder.space, lambda file: YAML().dump(space, file))
+        return load_space(folder.space, is_stored=True)
+
+
 def recorded(
     home: Home, name: str, say: Callable[[str], None] = lambda line: None
 ) -> tuple[Plan, Studies]:
     """The plan and the studies of an existing sweep. Raises UnknownSweep."""
     folder = home.existing(name)
     resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
-    plan = Plan(name, load_space(folder.space, is_stored=True), folder.read_config(), resolved)
+    plan = Plan(name, stored_space(folder), folder.read_config(), resolved)
     plan = with_kept_commits(plan, folder)
     return plan, open_studies(plan, home, say)

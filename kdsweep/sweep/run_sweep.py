@@ -16,6 +16,7 @@ from kdsweep.config.older_spaces import as_trained
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.files import only_read
 from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
 from kdsweep.errors import DamagedFile, KdsweepError, SettingsConflict, first_few
@@ -178,9 +179,16 @@ def _finished_report(plan: Plan, home: Home) -> Report | None:
         return None
     if report.state != "done" or _tracker_lacks_runs(plan, home):
         return None
+    from kdsweep.sweep.mended_results import broken_trials
     from kdsweep.sweep.results import is_open, open_studies
 
-    return None if is_open(plan, home, open_studies(plan, home)) else report
+    studies = open_studies(plan, home)
+    if not only_read(home.root) and (
+        studies.database.stands_in or broken_trials(folder, studies, plan.space.strategies)
+    ):
+        # The driver makes them again.
+        return None
+    return None if is_open(plan, home, studies) else report
 
 
 def _tracker_lacks_runs(plan: Plan, home: Home) -> bool:

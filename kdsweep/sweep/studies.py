@@ -28,7 +28,7 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.drawn_values import Drawn, settle_drawing
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.progress import Progress
-from kdsweep.sweep.restored_trials import STATE, RestoredTrial, TrialEnd
+from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
 from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.study_storage import StudyStorage
@@ -349,6 +349,15 @@ class Studies:
     def open_trials(self, strategy: str) -> list[TrialId]:
         """Trials whose end the study doesn't know. If no driver is running, one died."""
         return [TrialId(strategy, number) for number in sorted(self.progress(strategy).running)]
+
+    def end_of(self, trial: TrialId) -> tuple[str, float | None, str | None]:
+        """How an ended trial ended: its state, its value if it is complete, and the reason."""
+        opened = self._opened(trial.strategy)
+        one = opened.memory.get_trial(opened.trial_id(trial.number))
+        states = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}
+        state = str(one.user_attrs.get(STATE, states.get(one.state, "pruned")))
+        value = _metric(one) if one.state == TrialState.COMPLETE else None
+        return state, value, one.user_attrs.get(REASON)
 
     def params(self, trial: TrialId) -> dict[str, JsonValue]:
         """What the sampler drew for the trial, or for the one that a confirm run repeats."""

@@ -67,6 +67,11 @@ class StudyStorage:
         self._times_replaced = 0
         self.storage = self._open()
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether the database itself is damaged or gone, and nothing may be written."""
+        return isinstance(self.storage, InMemoryStorage)
+
     def _open(self) -> BaseStorage:
         file = sqlite_file(self._url)
         if self.access == "read" and file is not None and not file.exists():

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from kdsweep.core.files import read_json, whole, write_atomically, write_json
 from kdsweep.core.trial_folder import TrialFolder, known
+from kdsweep.errors import DamagedFile
 from kdsweep.trial_id import TrialId
 
 
@@ -60,11 +61,14 @@ class SweptTrial(TrialFolder):
         write_json(self.drawn, drawn)
 
     def read_tracked(self) -> Tracked:
+        """A file that can't be read says nothing; the next run sends the trial again."""
         if not self.tracked.exists():
             return Tracked()
-        todo = "delete it: the next run sends this trial again"
-        with whole(self.tracked, todo):
-            return Tracked(**known(Tracked, read_json(self.tracked, todo)))
+        try:
+            with whole(self.tracked):
+                return Tracked(**known(Tracked, read_json(self.tracked)))
+        except DamagedFile:
+            return Tracked()
 
     def write_tracked(self, tracked: Tracked) -> None:
         write_json(self.tracked, asdict(tracked))

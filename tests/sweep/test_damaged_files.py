@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import others_slow
 from servers import SIX, Lines
 
-from kdsweep.errors import DamagedFile
+from kdsweep.errors import DamagedFile, KdsweepError, NewerFiles
+from kdsweep.export import export
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import report
+from kdsweep.sweep.study_removal import studies_of
 
 TEXTS = ("", "[]", '{"new": 1}', '{"kdsweep": ')
 
@@ -61,6 +65,9 @@ def test_a_broken_file_is_one_line_that_says_what_to_do(
         assert str(error).startswith(f"{file} can't be read: ")
         assert what_to_do in str(error)
         assert "\n" not in str(error)
+    except NewerFiles:
+        # Keys that this version doesn't know are a newer one's.
+        assert (file.name, text) == ("settings.json", TEXTS[2])
     else:
         # A clock without known keys is one of another version; no evaluation is none.
         assert (name, text) in (
@@ -144,3 +151,66 @@ def test_an_array_that_cannot_be_made_again_is_one_line(
     if what_to_do.startswith("delete it:"):
         file.unlink()
         report(confirmed, "tiny")
+
+
+@pytest.mark.parametrize("text", others_slow(["{", None]))
+@pytest.mark.parametrize("name", ["settings.json", "result.json"])
+def test_a_broken_file_of_an_ended_trial_is_made_again(
+    space: Path, home: Home, name: str, text: str | None
+) -> None:
+    file = home.sweep("tiny").trials / "distill-1" / name
+    before = json.loads(file.read_text())
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    lines = Lines()
+    assert run(space, home=home.root, assignments=SIX, observer=lines).state == "done"
+    assert [line for line in lines.lines if line.startswith(f"distill-1: {file} ")]
+    assert not any(": complete" in line for line in lines.lines)
+    after = json.loads(file.read_text())
+    if name == "result.json":
+        # When the trial ended isn't known any more.
+        assert after.pop("seconds") <= before.pop("seconds")
+    assert after == before
+    assert "nothing to run" in again(space, home)[0]
+
+
+def again(space: Path, home: Home) -> list[str]:
+    lines = Lines()
+    run(space, home=home.root, assignments=SIX, observer=lines)
+    return lines.lines
+
+
+@pytest.mark.parametrize("text", ["", "[]", "name: [", None])
+def test_a_broken_space_is_written_again(home: Home, text: str | None) -> None:
+    file = home.sweep("tiny").space
+    before, reported = file.read_bytes(), report(home, "tiny").to_json()
+    if text is None:
+        file.unlink()
+    else:
+        file.write_text(text)
+    assert report(home, "tiny").to_json() == reported
+    assert file.read_bytes() == before
+
+
+def test_a_broken_record_of_the_tracker_costs_nothing(
+    space: Path, home: Home, tmp_path: Path
+) -> None:
+    for file in home.sweep("tiny").trials.glob("*/tracked.json"):
+        file.write_text("{")
+    export(home, "tiny", tmp_path / "exported")
+    assert (tmp_path / "exported" / "model.safetensors").exists()
+    assert not any(": complete" in line for line in again(space, home))
+
+
+def test_studies_in_a_damaged_database_are_one_line_for_who_removes_them(home: Home) -> None:
+    overwrite(home.optuna_db)
+    with pytest.raises(KdsweepError, match=r"^storage: .*optuna\.db can't be (opened|used)"):
+        studies_of(home.storage_url("sqlite"), "tiny")
+
+
+def overwrite(file: Path) -> None:
+    for log in file.parent.glob(f"{file.name}-*"):
+        log.unlink()
+    file.write_bytes(b"\xa5" * file.stat().st_size)

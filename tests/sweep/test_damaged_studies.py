@@ -245,6 +245,9 @@ def test_a_finished_sweep_stays_finished_and_is_shown_without_its_database(
     assert found.state == "done"
     assert metrics_of(home) == metrics_of(six_trials)
     assert not any(": complete" in line for line in lines.lines)
+    assert (home.root / "optuna.db.damaged-1").exists()
+    with contextlib.closing(sqlite3.connect(home.optuna_db)) as connection:
+        assert connection.execute("SELECT count(*) FROM trials").fetchone() == (6,)
 
 
 def test_a_sweep_goes_on_with_exactly_the_trials_that_are_missing(

@@ -112,7 +112,7 @@ def damage_of_teacher(folder: Path) -> DamagedFile | None:
     """What is damaged in a teacher's folder. Of its weights the table of contents is read alone."""
     try:
         with whole(folder / "teacher.json"):
-            Teacher(folder=folder, **{"training_folder": None} | read_json(folder / "teacher.json"))
+            Teacher(folder=folder, **read_json(folder / "teacher.json"))
         read_json(folder / "config.json")
         for file in sorted(folder.glob("tokenizer*.json")):
             read_json(file)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -53,13 +52,14 @@ def _cached(key: str, teacher: TeacherSettings, folder: Path) -> Teacher | None:
         return None
     try:
         with whole(record):
-            return _as_recorded(read_json(record), folder)
+            return _as_recorded(record, folder)
     except DamagedFile:
         # It is written again, from the teachers that it is about.
         return None
 
 
-def _as_recorded(facts: dict[str, Any], folder: Path) -> Teacher | None:
+def _as_recorded(record: Path, folder: Path) -> Teacher | None:
+    facts = read_json(record)
     found = find_teacher(folder / facts["teacher"])
     if found is None or any(find_teacher(folder / fold) is None for fold in facts["folds"]):
         return None  # the user removed one: it is made again
