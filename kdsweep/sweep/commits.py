@@ -16,7 +16,7 @@ from kdsweep.core.data.hub_dataset import fetch_dataset
 from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.hub.fetching import Progress, asked_commit, commit_of
 from kdsweep.core.hub.repository import MAIN, Repository, is_commit, model_named, short
-from kdsweep.core.hub.snapshots import may_ask
+from kdsweep.core.hub.snapshots import may_ask, settle_on_users_commit
 from kdsweep.core.models.borrowed_code import fetch_borrowed_code
 from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict
@@ -62,6 +62,8 @@ def with_commits(plan: Plan, kept: Commits | None, say: Say) -> Plan:
     and HubUnreachable, DataError or ModelError where a commit isn't known.
     """
     if kept is None:
+        for repository in plan.space.repositories():
+            settle_on_users_commit(repository)
         return plan
     commits: dict[Repository, str] = {}
     repositories = plan.space.repositories()

@@ -22,7 +22,7 @@ from kdsweep.core.hub.fetching import Progress, commit_of, files_of, snapshot_wi
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.hub.snapshots import READING, Listing, place_for_downloads, snapshots_of
 from kdsweep.core.standing import make_folder
-from kdsweep.errors import LONGEST_REASON, DataError, HubUnreachable, did_you_mean, first_few
+from kdsweep.errors import LONGEST_REASON, DataError, did_you_mean, first_few
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -88,7 +88,8 @@ def _files_of_subset(
     commit = commit_of(repository, key=KEY)
     try:
         listing = files_of(repository, commit, key=KEY)
-    except HubUnreachable:
+    except DataError:
+        # A version that the Hub has no more may be here whole.
         found = _files_as_they_are(repository, commit)
         if found is None or not _has_all_shards(found, _data_files(repository, found, subset)):
             raise

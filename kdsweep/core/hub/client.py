@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from logging import CRITICAL
 from typing import Any
@@ -183,6 +184,7 @@ def get_ready() -> None:
         constants.DOWNLOAD_CHUNK_SIZE = CHUNK
         # What it has to say is in its errors, which we put into our own words.
         logging.set_verbosity(CRITICAL)
+        warnings.filterwarnings("ignore", module=r"huggingface_hub\.")
         disable_progress_bars()
         huggingface_hub.set_client_factory(_make_client)
         _IS_READY = True

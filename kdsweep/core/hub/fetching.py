@@ -30,6 +30,7 @@ from kdsweep.core.hub.snapshots import (
     HubFile,
     Listing,
     commit_here,
+    is_settled,
     is_shared,
     listing_here,
     may_ask,
@@ -40,7 +41,7 @@ from kdsweep.core.hub.snapshots import (
     snapshots_of,
 )
 from kdsweep.core.standing import make_folder
-from kdsweep.errors import DataError, HubUnreachable, first_few, first_line
+from kdsweep.errors import DataError, HubUnreachable, KdsweepError, first_few, first_line
 
 Made = TypeVar("Made")
 AT_ONCE = 4
@@ -80,7 +81,8 @@ def commit_of(repository: Repository, *, key: str) -> str:
     what `asking` raises.
     """
     known = commit_here(repository)
-    if known is not None and (is_commit(repository.revision) or not may_ask()):
+    is_final = is_commit(repository.revision) or is_settled(repository) or not may_ask()
+    if known is not None and is_final:
         return known
     try:
         return asked_commit(repository, key=key)
@@ -179,17 +181,31 @@ def snapshot_with(
 
     Raises HubUnreachable if some can't be, and what `asking` raises.
     """
+    listing = listing_here(repository, commit) or {}
     for folder in snapshots_of(repository, commit):
-        if all((folder / name).is_file() for name in files):
+        if all(_is_here(folder / name, listing.get(name)) for name in files):
             return where_all_see_it(folder, files)
     cache = place_for_downloads()
     folder = cache / repository.folder / "snapshots" / commit
-    missing = [name for name in files if not (folder / name).is_file()]
+    missing = [name for name in files if not _is_here(folder / name, listing.get(name))]
     if not may_ask() or is_offline():
         fault = f"{_not_asked()}; {first_few(missing, 3)} missing"
         raise unreachable(repository, fault, key=key, is_away=True)
+    for name in missing:
+        # One that is too short would be taken for the whole.
+        _remove(folder / name)
     _download(repository, commit, missing, cache, key=key, progress=progress or NoProgress())
     return folder
+
+
+def _is_here(file: Path, facts: HubFile | None) -> bool:
+    return file.is_file() and (facts is None or file.stat().st_size == facts.size)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file of a cache, which is a link to its content or the content itself."""
+    file.resolve().unlink(missing_ok=True)
+    file.unlink(missing_ok=True)
 
 
 def where_all_see_it(folder: Path, files: Iterable[str]) -> Path:
@@ -328,7 +344,10 @@ def _download_file(
                 fault = cause
             except OSError as error:
                 if error.errno is not None:
-                    raise
+                    raise KdsweepError(
+                        f"{cache}: {error.strerror}; {name} of {repository.words} can't be kept "
+                        "there: fix this and run the same command again"
+                    ) from error
                 fault = error
             response = getattr(fault, "response", None)
             if response is not None and response.status_code not in BUSY:
@@ -350,8 +369,7 @@ def _is_whole(file: Path, facts: HubFile | None) -> bool:
     """Whether its content is what the Hub says; a file that isn't is removed."""
     if facts is None or _has_content(file, facts):
         return True
-    file.resolve().unlink(missing_ok=True)
-    file.unlink(missing_ok=True)
+    _remove(file)
     return False
 
 

@@ -40,13 +40,14 @@ class HubFile:
 class _Scope:
     """Where this process looks. own: the caches beside the user's, the first one first.
     local: how many `snapshots_only` are open. shared: whether other machines need the files.
-    commits: what was asked of the Hub in this process.
+    commits: what was asked of the Hub in this process. settled: for which nothing is asked.
     """
 
     own: list[Path] = field(default_factory=list)
     local: int = 0
     shared: bool = False
     commits: dict[Repository, str] = field(default_factory=dict)
+    settled: set[Repository] = field(default_factory=set)
     listings: dict[Repository, Listing] = field(default_factory=dict)
 
 
@@ -147,10 +148,30 @@ def commit_here(repository: Repository) -> str | None:
     if (asked := _SCOPE.commits.get(repository)) is not None:
         return asked
     for cache in caches():
-        with contextlib.suppress(OSError):
-            commit = _ref(cache, repository).read_text(encoding="utf-8").strip()
-            if is_commit(commit):
-                return commit
+        if (commit := _commit_in(cache, repository)) is not None:
+            return commit
+    return None
+
+
+def settle_on_users_commit(repository: Repository) -> None:
+    """Let the revision mean what the user's own cache says, if that says anything, and no longer
+    what the Hub says."""
+    for cache in reversed(caches()):
+        if (commit := _commit_in(cache, repository)) is not None:
+            remember_commit(repository, commit)
+            _SCOPE.settled.add(repository)
+            return
+
+
+def is_settled(repository: Repository) -> bool:
+    return repository in _SCOPE.settled
+
+
+def _commit_in(cache: Path, repository: Repository) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        commit = _ref(cache, repository).read_text(encoding="utf-8").strip()
+        if is_commit(commit):
+            return commit
     return None
 
 

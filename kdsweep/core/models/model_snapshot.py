@@ -44,7 +44,8 @@ def model_folder(
     commit = commit_of(repository, key=KEY)
     try:
         listing = files_of(repository, commit, key=KEY)
-    except HubUnreachable:
+    except (HubUnreachable, ModelError):
+        # A version that the Hub has no more may be here whole.
         if (found := _complete_as_it_is(repository, commit, weights=weights)) is None:
             raise
         return found

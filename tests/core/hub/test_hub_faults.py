@@ -2,62 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hub.fixtures import make_certificate, use_here
+from hub.reading_rows import ROWS, refused, rows_of
 from hub.server import EXPIRED, READER, Hub
 
-from kdsweep.core.data.hub_dataset import fetch_dataset, open_dataset
-from kdsweep.core.hub import client, fetching, snapshots
+from kdsweep.core.data.hub_dataset import fetch_dataset
+from kdsweep.core.hub import client, fetching
 from kdsweep.core.hub.fetching import commit_of
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.models.model_snapshot import model_folder
-from kdsweep.errors import DataError, HubUnreachable, KdsweepError, ModelError
-
-ROWS = "text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(20))
-TWO_SUBSETS = """---
-configs:
-- config_name: long
-  data_files: long/*.csv
-- config_name: short
-  data_files: short/*.csv
----
-"""
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits are as long as they are for a user, but a test has no time for that."""
-    monkeypatch.setattr(client, "BUSY_SECONDS", 0.4)
-    monkeypatch.setattr(client, "AWAY_SECONDS", 0.2)
-    monkeypatch.setattr(fetching, "BUSY_SECONDS", 0.4)
-    monkeypatch.setattr(fetching, "SECONDS_BETWEEN_TRIES", 0.05)
-
-
-@pytest.fixture
-def films(hub_here: Hub) -> Hub:
-    files = {"README.md": TWO_SUBSETS, "long/train.csv": ROWS, "short/train.csv": ROWS}
-    hub_here.add_dataset("someone/films", files)
-    return hub_here
-
-
-def rows_of(name: str = "someone/films", subset: str | None = "short") -> list[str]:
-    return open_dataset(name, subset, None, lambda found: list(found["train"]["text"]))
-
-
-def refused(act: Callable[[], object], kind: type[KdsweepError] = DataError) -> str:
-    """The one line of the error."""
-    with pytest.raises(KdsweepError) as caught:
-        act()
-    assert isinstance(caught.value, kind), caught.value
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
+from kdsweep.errors import HubUnreachable, ModelError
 
 # --- the Hub as a whole --------------------------------------------------------------------------
 
@@ -288,130 +247,3 @@ def test_a_file_that_was_damaged_in_the_cache_is_named(
     file.resolve().unlink()
     file.unlink()
     assert rows_of(subset=None)
-
-
-@pytest.fixture
-def review_parquet(tmp_path: Path) -> bytes:
-    import pyarrow
-    import pyarrow.parquet
-
-    table = pyarrow.table({"text": [f"text {i}" for i in range(50)], "label": [0, 1] * 25})
-    pyarrow.parquet.write_table(table, tmp_path / "rows.parquet")
-    return (tmp_path / "rows.parquet").read_bytes()
-
-
-# --- downloads -----------------------------------------------------------------------------------
-
-
-def test_a_download_with_other_content_than_the_hub_says_is_fetched_again(
-    hub_here: Hub, review_parquet: bytes
-) -> None:
-    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
-    hub_here.flip("GET /_cdn.*train.parquet", times=1)
-    assert rows_of(subset=None)
-    hub_here.add_dataset("someone/others", {"train.parquet": review_parquet})
-    hub_here.flip("GET /_cdn.*train.parquet")
-    line = refused(lambda: rows_of("someone/others", None), HubUnreachable)
-    assert "sends train.parquet with another content than it says" in line
-
-
-@pytest.mark.parametrize("times", [1, 9])
-def test_a_small_file_that_was_changed_on_its_way_is_no_file(films: Hub, times: int) -> None:
-    films.flip("GET .*README.md", times=times)
-    if times == 1:
-        assert len(rows_of()) == 20
-    else:
-        line = refused(rows_of, HubUnreachable)
-        assert "sends README.md with another content than it says" in line
-
-
-def test_a_short_page_in_a_files_place_is_not_asked_for_without_end(
-    hub_here: Hub, review_parquet: bytes
-) -> None:
-    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
-    hub_here.fail("GET /_cdn.*train.parquet", 200, body="<html>log in</html>")
-    line = refused(lambda: rows_of(subset=None), HubUnreachable)
-    assert "sends train.parquet with another size than it says" in line
-
-
-def test_a_proxy_that_refuses_the_host_of_large_files_is_named(
-    hub_here: Hub, review_parquet: bytes
-) -> None:
-    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
-    hub_here.fail("GET /_cdn.*train.parquet", 403, body="<html>blocked</html>")
-    line = refused(lambda: rows_of(subset=None))
-    assert "doesn't give someone/films (HTTP 403: localhost sends train.parquet" in line
-
-
-def test_a_connection_that_always_breaks_is_told(hub_here: Hub, review_parquet: bytes) -> None:
-    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
-    hub_here.drop_after("GET .*train.parquet", 10)
-    with pytest.MonkeyPatch.context() as patch:
-        # huggingface_hub waits a second before each try of its own.
-        patch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-        line = refused(lambda: rows_of(subset=None), HubUnreachable)
-    assert "breaks train.parquet off again and again" in line
-
-
-def test_what_arrived_before_a_connection_broke_is_not_asked_for_again(
-    hub_here: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    rows = "text,label\n" + "".join(f"{'long ' * 100}{i},{i % 2}\n" for i in range(4000))
-    hub_here.add_dataset("someone/films", {"train.csv": rows})
-    hub_here.drop_after("GET .*train.csv", 600_000)
-    assert len(rows_of(subset=None)) == 4000
-    assert len(hub_here.asked("GET .*train.csv")) == 4
-
-
-def test_a_download_that_stalls_is_told(
-    hub_here: Hub, review_parquet: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "READ_SECONDS", 0.3)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
-    hub_here.add_dataset("someone/films", {"train.parquet": review_parquet})
-    hub_here.stall_after("GET .*train.parquet", 100)
-    started = time.monotonic()
-    line = refused(lambda: rows_of(subset=None), HubUnreachable)
-    assert "breaks train.parquet off again and again" in line
-    assert time.monotonic() - started < 1.5
-
-
-def test_a_part_of_the_shards_is_not_taken_for_all_rows(
-    hub_here: Hub, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    names = [f"data/train-0000{number}-of-00002.csv" for number in range(2)]
-    hub_here.add_dataset("someone/films", dict.fromkeys(names, ROWS))
-    commit = hub_here.commit("someone/films")
-
-    def rows() -> int:
-        # As `datasets` leaves it: files without a list of what there is.
-        monkeypatch.setattr(snapshots, "_SCOPE", snapshots._Scope())
-        return open_dataset("someone/films", None, commit, lambda found: len(found["train"]))
-
-    assert rows() == 40
-    hub_here.stop()
-    assert rows() == 40
-    (file,) = snapshots.users_cache().rglob(f"snapshots/*/{names[1]}")
-    file.unlink()
-    assert "is not complete on this machine" in refused(rows, HubUnreachable)
-
-
-def test_what_a_killed_download_left_is_removed_later(hub_here: Hub, tmp_path: Path) -> None:
-    hub_here.add_dataset("someone/films", {"train.csv": ROWS})
-    own = tmp_path / "hub"
-    with snapshots.looking_in(own):
-        assert rows_of(subset=None)
-        blobs = own / "datasets--someone--films" / "blobs"
-        old, new, view = blobs / "a.1.incomplete", blobs / "b.2.incomplete", own / ".reading-1"
-        (view / "films").mkdir(parents=True)
-        old.touch()
-        new.touch()
-        os.utime(old, (0, 0))
-        os.utime(view, (0, 0))
-        next(blobs.parent.rglob("train.csv")).unlink()
-        assert rows_of(subset=None)
-    assert not old.exists()
-    assert not view.exists()
-    assert new.exists(), "another process may be writing it"
