@@ -153,7 +153,13 @@ LONGEST_REASON = 200
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of another library's error, or the error's name if it has no text."""
+    """The first line of another library's error, or the error's name if it has no text.
+
+    Of pydantic's it is the first mistake, with its place: the first line alone only counts them.
+    """
+    if type(error).__name__ == "ValidationError" and callable(getattr(error, "errors", None)):
+        first = error.errors()[0]  # type: ignore[attr-defined]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -85,6 +85,10 @@ class Home:
                 known = f"; there are {', '.join(names)}" if names else "; there are none yet"
             if name in [root.name for root in self.sweeps.glob("*")]:
                 self.sweep(name).check_not_removed()
+                raise UnknownSweep(
+                    f"{self.sweep(name).facts} is missing; run the sweep's command again to start "
+                    f"it, or remove the rest (kdsweep remove {name})"
+                )
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
 

@@ -181,3 +181,18 @@ def test_a_hundred_sweeps_are_listed_within_seconds_and_without_torch(tmp_path: 
         "assert not {'torch', 'optuna', 'mlflow', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_a_sweep_without_its_file_and_one_with_an_unknown_key_are_told_as_that(
+    old_home: Path,
+) -> None:
+    home = Home(old_home / "home")
+    (home.sweeps / "half").mkdir()
+    for command in ("stop", "status"):
+        done = CliRunner().invoke(main, [command, "half", "--home", str(home.root)])
+        assert done.exit_code == 1
+        assert "half/sweep.json is missing; run the sweep's command again" in done.stderr
+    facts = json.loads(home.sweep("tags").facts.read_text())
+    facts["sweep"]["of_a_newer_version"] = 1
+    home.sweep("tags").facts.write_text(json.dumps(facts))
+    assert "of_a_newer_version: Extra inputs" in listed(home.root)["tags"]["problem"]
