@@ -106,8 +106,9 @@ def is_shared() -> bool:
 
 
 def place_for_downloads() -> Path:
-    """The cache that gets what isn't here yet."""
-    return caches()[0]
+    """The cache that gets what isn't here yet: the first one that can be written to. A plan for a
+    home that can only be read still needs a place."""
+    return next((one for one in caches() if not only_read(one)), caches()[0])
 
 
 def remove_leftovers() -> None:

@@ -187,3 +187,15 @@ def test_a_file_that_is_too_short_is_brought_again(
         (file,) = snapshots.place_for_downloads().rglob("snapshots/*/train.csv")
         file.resolve().write_text(ROWS[:60])
         assert len(rows_of(subset=None)) == 20
+
+
+def test_rows_are_read_for_a_home_that_can_only_be_read(
+    films: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    # Permissions don't bind the superuser.
+    monkeypatch.setattr(snapshots, "only_read", lambda folder: folder.is_relative_to(home))
+    with snapshots.looking_in(home / "cache" / "hub"):
+        assert len(rows_of()) == 20
+    assert not list(home.iterdir())
