@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 from kdsweep.config import Plan, SearchSpace
 from kdsweep.config.teacher_values import TeacherValues
@@ -24,6 +25,7 @@ from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.observer import Observer
 
 Commits = Mapping[Repository, str]
+Kind = Literal["dataset", "model"]
 Say = Callable[[str], None]
 
 
@@ -54,19 +56,19 @@ def named(repository: Repository) -> Repository:
     return repository
 
 
-def with_commits(plan: Plan, kept: Commits | None, say: Say) -> Plan:
-    """The plan with a commit for each repository: those that its sweep has kept, else those that
-    the Hub names now. kept: None for a sweep of an earlier version, which has none.
+def with_commits(plan: Plan, kept: Commits | None, say: Say, kind: Kind) -> Plan:
+    """The plan with a commit for each dataset, or each model: those that its sweep has kept, else
+    those that the Hub names now. kept: None for a sweep of an earlier version, which has none.
 
     Raises SettingsConflict where a revision in the space means another commit than the sweep uses,
     and HubUnreachable, DataError or ModelError where a commit isn't known.
     """
+    repositories = [one for one in plan.space.repositories() if one.kind == kind]
     if kept is None:
-        for repository in plan.space.repositories():
+        for repository in repositories:
             settle_on_users_commit(repository)
         return plan
-    commits: dict[Repository, str] = {}
-    repositories = plan.space.repositories()
+    commits = dict(plan.space.commits)
     given_up = {one for one in kept if one not in map(named, repositories)}
     is_away = not may_ask()
     for repository in repositories:
@@ -141,12 +143,11 @@ def revisions(space: SearchSpace) -> dict[str, str]:
 # --- files ---------------------------------------------------------------------------------------
 
 
-def fetch(plan: Plan, kept: Commits | None, observer: Observer, *, weights: bool) -> Plan:
-    """Have the files of every repository on this machine: rows, configs and tokenizers, and with
-    `weights` these too. Returns the plan with commits of code that models take from elsewhere too.
+def fetch_rows(plan: Plan, kept: Commits | None, observer: Observer) -> None:
+    """Have the files of the plan's datasets on this machine.
 
-    Raises HubUnreachable, DataError or ModelError for what the Hub doesn't give or what can't be
-    read, and SettingsConflict where it hasn't the commit any more that the sweep uses.
+    Raises HubUnreachable or DataError for what the Hub doesn't give or what can't be read, and
+    SettingsConflict where it hasn't the commit any more that the sweep uses.
     """
     progress = _Shown(observer)
     task = plan.space.task
@@ -157,6 +158,15 @@ def fetch(plan: Plan, kept: Commits | None, observer: Observer, *, weights: bool
         if isinstance(name, str) and may_be_on_hub(name):
             with _naming_both(Repository("dataset", name, revision), kept):
                 fetch_dataset(name, subset, revision, progress=progress)
+
+
+def fetch_models(plan: Plan, kept: Commits | None, observer: Observer, *, weights: bool) -> Plan:
+    """Have configs and tokenizers of the plan's models on this machine, and with `weights` these
+    too. Returns the plan with the commits of code that models take from elsewhere.
+
+    Raises what `fetch_rows` raises, with ModelError for DataError.
+    """
+    progress = _Shown(observer)
     commits = dict(plan.space.commits)
     for source, trust in _trusted(plan.space).items():
         with _naming_both(model_named(source), kept):

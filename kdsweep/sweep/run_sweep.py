@@ -21,7 +21,13 @@ from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
 from kdsweep.errors import DamagedFile, KdsweepError, SettingsConflict, first_few
 from kdsweep.report.model import Report
-from kdsweep.sweep.commits import fetch, kept_commits, with_commits, with_kept_commits
+from kdsweep.sweep.commits import (
+    fetch_models,
+    fetch_rows,
+    kept_commits,
+    with_commits,
+    with_kept_commits,
+)
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
@@ -142,19 +148,21 @@ def with_inputs(
     """The plan with its versions of what is on the Hub, once their files are on this machine and
     its rows can be read. Without `weights`, those are left where they are.
 
-    Raises what `with_commits`, `fetch` and `load_task` raise.
+    Raises what `with_commits`, `load_task`, `fetch_rows` and `fetch_models` raise.
     """
     engine = plan.sweep.engine
     shared = isinstance(engine, RayEngine) and engine.address != "local"
     with looking_in(hub_cache(home.cache), shared=shared):
         folder = home.sweep(plan.name)
         kept = kept_commits(folder) if folder.exists() and not fresh else {}
-        plan = with_commits(plan, kept, observer.say)
         # What is being fetched is of no sweep yet.
         with cache_in_use(home.cache, make=False):
-            plan = fetch(plan, kept, observer, weights=weights)
-        load_task(plan.space.task, home.cache, publish=False)
-    return plan
+            plan = with_commits(plan, kept, observer.say, "dataset")
+            fetch_rows(plan, kept, observer)
+            # Before models, which may be large: a mistake in the data needs none.
+            load_task(plan.space.task, home.cache, publish=False)
+            plan = with_commits(plan, kept, observer.say, "model")
+            return fetch_models(plan, kept, observer, weights=weights)
 
 
 def with_sweeps_rules(plan: Plan, folder: SweepFolder) -> Plan:
