@@ -289,8 +289,12 @@ def test_a_hub_that_is_away_or_silent_or_not_trusted_is_told_before_anything_is_
 ) -> None:
     end = "nothing was exported"
     monkeypatch.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
-    writer.delay("whoami", 0.6)
-    assert re.search(f"can't be reached, or the connection broke.*; {end}", refused(student, "m"))
+    for asked in ("whoami", "GET /api/models"):
+        writer.delay(asked, 0.6)
+        assert re.search(
+            f"can't be reached, or the connection broke.*; {end}", refused(student, "m")
+        )
+        writer.heal()
     writer.stop()
     assert re.search(f"can't be reached, or the connection broke.*; {end}", refused(student, "m"))
     writer.start()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import httpx2
 import huggingface_hub
 from huggingface_hub import (
     CommitOperationAdd,
@@ -302,9 +303,14 @@ def _talking_to_hub(repository: str, timeout: float, left: str) -> Iterator[HfAp
     uses_no_xet = constants.HF_HUB_DISABLE_XET
     others_factory = _http._GLOBAL_CLIENT_FACTORY
 
+    def limit(request: httpx2.Request) -> None:
+        # For most questions huggingface_hub sets no time limit.
+        waits = ("connect", "read", "write", "pool")
+        request.extensions["timeout"] = dict.fromkeys(waits, timeout)
+
     def client_with_timeout() -> Any:
         client = _http.default_client_factory()
-        client.timeout = timeout
+        client.event_hooks["request"].append(limit)
         return client
 
     huggingface_hub.logging.set_verbosity_error()
