@@ -139,6 +139,7 @@ def test_a_trial_resumes_bit_identically_when_there_is_room_again(
         "settings.json",
         "metrics.jsonl",
         "checkpoint",
+        "versions.json",
     }
     assert [
         evaluation.metrics for evaluation in train(settings, tmp_path / "parts", cache=cache)
