@@ -179,7 +179,8 @@ def _until_first_step(command: list[str], *, to_the_end: bool = False) -> tuple[
         if not to_the_end:
             process.send_signal(signal.SIGINT)
         process.communicate()
-    assert process.returncode == (0 if to_the_end else 130), "".join(lines)
+    # A sweep that is short may have ended meanwhile.
+    assert process.returncode in ((0,) if to_the_end else (0, 130)), "".join(lines)
     return passed, line
 
 
