@@ -66,31 +66,21 @@ def _train(
     if folder.is_over:
         return (yield from finished_trial(folder))
     with looking_in(hub_cache(cache)):
-        return (yield from _run(settings, folder, cache, callbacks, stopwatch))
-
-
-def _run(
-    settings: TrialSettings,
-    folder: TrialFolder,
-    cache: Path,
-    callbacks: Callbacks,
-    stopwatch: Stopwatch,
-) -> Generator[Evaluation, None, TrialResult]:
-    task, on_step, say = settings.task, callbacks.on_step, callbacks.say
-    data = load_task(task, cache, say=say)
-    if folder.drop_damaged_checkpoint():
-        say(f"{folder.root.name}: its checkpoint can't be read; it starts over")
-    # Before the teachers, because other rows would ask for other ones.
-    folder.check_same_rows(task_keys(data))
-    teachers = tuple(
-        prepare_teacher(task, teacher, cache, on_step=on_step, say=say)
-        for teacher in settings.teachers
-    )
-    unlabelled = None
-    if task.unlabelled is not None and settings.is_taught:
-        unlabelled, _ = load_unlabelled(task, data, cache, say=say)
-    inputs = TrialInputs(data, teachers, unlabelled)
-    return (yield from run_trial(settings, folder, inputs, cache, callbacks, stopwatch))
+        task, on_step, say = settings.task, callbacks.on_step, callbacks.say
+        data = load_task(task, cache, say=say)
+        if folder.drop_damaged_checkpoint():
+            say(f"{folder.root.name}: its checkpoint can't be read; it starts over")
+        # Before the teachers, because other rows would ask for other ones.
+        folder.check_same_rows(task_keys(data))
+        teachers = tuple(
+            prepare_teacher(task, teacher, cache, on_step=on_step, say=say)
+            for teacher in settings.teachers
+        )
+        unlabelled = None
+        if task.unlabelled is not None and settings.is_taught:
+            unlabelled, _ = load_unlabelled(task, data, cache, say=say)
+        inputs = TrialInputs(data, teachers, unlabelled)
+        return (yield from run_trial(settings, folder, inputs, cache, callbacks, stopwatch))
 
 
 def default_cache() -> Path:

@@ -217,7 +217,7 @@ class _Shown(Progress):
         self._lock = threading.Lock()
         self._what, self._done, self._size = "", 0, 0
 
-    def start(self, what: str, files: int, size: int) -> None:
+    def start(self, what: str, size: int) -> None:
         self._what, self._done, self._size = f"fetching {what}", 0, size
         self._observer.transfer(self._what, 0, size)
 

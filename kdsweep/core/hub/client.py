@@ -11,7 +11,7 @@ from logging import CRITICAL
 from typing import Any
 
 from kdsweep.core.hub.repository import Repository
-from kdsweep.errors import DataError, HubUnreachable, KdsweepError, ModelError, first_line
+from kdsweep.errors import DataError, HubUnreachable, ModelError, first_line
 
 # What a server answers that has too much to do, or is about to restart.
 BUSY = {408, 429, 500, 502, 503, 504}
@@ -312,8 +312,3 @@ def _refusal(repository: Repository, error: Any) -> str:
     if not message and asked.host not in endpoint():
         message = f"{asked.host} sends {asked.path.rpartition('/')[2]}, or a proxy in between"
     return f"the Hub doesn't give {name} (HTTP {response.status_code}: {message or 'no reason'})"
-
-
-def as_error_of(repository: Repository, message: str) -> KdsweepError:
-    """The error of its kind: DataError or ModelError."""
-    return DataError(message) if repository.kind == "dataset" else ModelError(message)

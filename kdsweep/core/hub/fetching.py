@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from kdsweep.core.files import write_atomically
 from kdsweep.core.hub.client import (
@@ -50,25 +50,17 @@ SECONDS_BETWEEN_TRIES = 1.0
 MOST_DAMAGED = 3
 
 
-class Progress(Protocol):
-    """Is told about downloads, from several threads."""
+class Progress:
+    """Is told about downloads, from several threads. This one ignores it; a subclass shows it."""
 
-    def start(self, what: str, files: int, size: int) -> None:
-        """`what` is fetched now: so many files, of `size` bytes together."""
+    def start(self, what: str, size: int) -> None:
+        """`what` is fetched now, `size` bytes."""
 
     def advance(self, count: int) -> None:
         """So many bytes have arrived."""
 
     def end(self) -> None:
         """All that was started is here, or has failed."""
-
-
-class NoProgress:
-    def start(self, what: str, files: int, size: int) -> None: ...
-
-    def advance(self, count: int) -> None: ...
-
-    def end(self) -> None: ...
 
 
 # --- which commit --------------------------------------------------------------------------------
@@ -194,7 +186,7 @@ def snapshot_with(
     for name in missing:
         # One that is too short would be taken for the whole.
         _remove(folder / name)
-    _download(repository, commit, missing, cache, key=key, progress=progress or NoProgress())
+    _download(repository, commit, missing, cache, key=key, progress=progress or Progress())
     return folder
 
 
@@ -236,7 +228,7 @@ def _download(
     listing = listing_here(repository, commit) or {}
     sizes = [listing[name].size for name in files if name in listing]
     at_commit = repository.at(commit)
-    progress.start(at_commit.words, len(files), sum(sizes))
+    progress.start(at_commit.words, sum(sizes))
     stop = threading.Event()
 
     def bring(name: str) -> None:

@@ -205,7 +205,9 @@ def listing_here(repository: Repository, commit: str) -> Listing | None:
         with contextlib.suppress(OSError, ValueError, TypeError):
             file = _listing_file(cache, repository, commit)
             facts = json.loads(file.read_text(encoding="utf-8"))
-            return {name: HubFile(*one) for name, one in facts.items()}
+            # A version never changes, so it is read once.
+            listing = {name: HubFile(*one) for name, one in facts.items()}
+            return _SCOPE.listings.setdefault(repository.at(commit), listing)
     return None
 
 
