@@ -171,7 +171,7 @@ def clean(yes: bool, everything: bool, home: Path, as_json: bool) -> None:
 
 
 def ask_or_end(question: str, *, err: bool) -> None:
-    """Go on only if the user says yes. Raises KdsweepError where nobody answers."""
+    """Ask. Raises KdsweepError unless the user says yes."""
     try:
         agreed = click.confirm(question, err=err)
     except click.Abort:

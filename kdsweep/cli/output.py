@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class _Descriptor(io.FileIO):
-    """One that can go on without what can't be written."""
+    """A file descriptor that may drop what can't be written."""
 
     goes_on = False
     has_failed = False
@@ -72,7 +72,7 @@ def _replace_closed() -> None:
 
 
 def go_on_without_output() -> None:
-    """From now on, what can't be printed is left out: work goes on that is worth more."""
+    """From now on, drop what can't be printed: the work is worth more."""
     if isinstance(sys.stdout, _Output):
         sys.stdout.descriptor.goes_on = True
 
