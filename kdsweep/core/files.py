@@ -138,6 +138,16 @@ def publishing(folder: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def remove_at_once(folder: Path) -> None:
+    """Remove a folder that others may be copying: they find all of it, or see that it is gone."""
+    beside = name_beside(folder)
+    try:
+        folder.rename(beside)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(beside, ignore_errors=True)
+
+
 def _finish(folder: Path) -> None:
     """Let its files be read by who may read the folder, and be safe on the disk."""
     readable = stat.S_IMODE(folder.stat().st_mode) & 0o666

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -32,13 +32,12 @@ from kdsweep.export.card import write_card
 from kdsweep.export.facts import ExportFacts, OnnxFile, OnnxFiles, QuantizedFile
 from kdsweep.export.onnx_format import OnnxModel
 from kdsweep.export.push import PushTo, check_target, push
-from kdsweep.export.students import Student, choose, fetch
+from kdsweep.export.students import Choice, Source, Student
 from kdsweep.report.model import ConfirmResult, ModelCosts, Report
 from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.results import report as report_of
 
 ONNX = "onnx/model.onnx"
 INT8 = "onnx/model_int8.onnx"
@@ -86,19 +85,17 @@ def export(
     target = None
     if push_to is not None:
         target = check_target(push_to, destination if is_there else None)
-    report = report_of(home, sweep, say)
-    student = choose(home, sweep, report, trial=trial, strategy=strategy)
-    source = _Source(home, folder, report, student)
+    choice = Choice(home, folder, trial, strategy, say)
     with contextlib.ExitStack() as stack:
         place = destination
         if place is None:
             temporary = tempfile.TemporaryDirectory(prefix="kdsweep-export-")
             place = Path(stack.enter_context(temporary)) / sweep
         if is_there:
-            facts = _already_exported(source, place, formats)
-            say(f"{place} holds the export of {student.id.name} already; it is uploaded as it is")
+            facts = _already_exported(choice.source(), place, formats)
+            say(f"{place} holds the export of {facts.trial.name} already; it is uploaded as it is")
         else:
-            facts = _write(source, place, formats, None if target is None else target.name, say)
+            facts = _write(choice, place, formats, None if target is None else target.name)
         if target is not None:
             left = "run the same command again"
             if destination is not None:
@@ -108,26 +105,17 @@ def export(
     return facts if destination is not None else replace(facts, folder=None)
 
 
-@dataclass(frozen=True)
-class _Source:
-    """What is exported, and what is known about it."""
-
-    home: Home
-    folder: SweepFolder
-    report: Report
-    student: Student
-
-
 def _write(
-    source: _Source, destination: Path, formats: Collection[Format], hub: str | None, say: Say
+    choice: Choice, destination: Path, formats: Collection[Format], hub: str | None
 ) -> ExportFacts:
     """hub: the name under which others will load the model."""
-    home, folder, student = source.home, source.folder, source.student
-    if formats:
-        _check_same_rows(home, folder, student)
+    home, folder, say = choice.home, choice.folder, choice.say
     try:
         with publishing(destination) as beside:
-            fetch(home, folder, student, beside)
+            source = choice.fetch(choice.source(), beside)
+            student = source.student
+            if formats:
+                _check_same_rows(home, folder, student)
             model = _settle(beside, student)
             files = OnnxFiles()
             if formats:
@@ -154,7 +142,7 @@ def _recorded(facts: ExportFacts) -> dict[str, Plain]:
 
 
 def _already_exported(
-    source: _Source, destination: Path, formats: Collection[Format]
+    source: Source, destination: Path, formats: Collection[Format]
 ) -> ExportFacts:
     """The facts of an export of this student, with all these formats, that is there already.
 
@@ -289,7 +277,7 @@ def _score(model: OnnxModel, tokens: TokenizedSplit, student: Student) -> float:
 
 
 def _facts(
-    source: _Source, destination: Path, labels: tuple[str, ...], files: OnnxFiles
+    source: Source, destination: Path, labels: tuple[str, ...], files: OnnxFiles
 ) -> ExportFacts:
     student = source.student
     metric = student.settings.task.metric

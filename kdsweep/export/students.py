@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from kdsweep.report.model import Report
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.kept_students import confirmed_students
 from kdsweep.sweep.results import recorded
+from kdsweep.sweep.results import report as report_of
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.base import RunKey
 from kdsweep.tracking.opening import open_tracking
@@ -30,6 +31,50 @@ class Student:
     files: SweptTrial
     settings: TrialSettings
     result: TrialResult
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported, and what is known about it."""
+
+    home: Home
+    folder: SweepFolder
+    report: Report
+    student: Student
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a user asks for: the student of a trial, the best one of a strategy, or the winner."""
+
+    home: Home
+    folder: SweepFolder
+    trial: str | None
+    strategy: str | None
+    say: Callable[[str], None]
+
+    def source(self) -> Source:
+        """What this means now: a sweep that runs may find a better student. Raises as `choose`."""
+        name = self.folder.name
+        report = report_of(self.home, name, self.say)
+        student = choose(self.home, name, report, trial=self.trial, strategy=self.strategy)
+        return Source(self.home, self.folder, report, student)
+
+    def fetch(self, source: Source, into: Path) -> Source:
+        """Copy the student's files into the folder `into`, and return what they are of: another
+        student where the sweep has replaced this one meanwhile. Raises as `fetch`."""
+        try:
+            fetch(self.home, self.folder, source.student, into)
+            return source
+        except (KdsweepError, OSError):
+            now = self.source()
+            if now.student.id == source.student.id:
+                raise
+        self.say(f"{source.student.id.name} was replaced meanwhile by {now.student.id.name}")
+        shutil.rmtree(into)
+        into.mkdir()
+        fetch(self.home, self.folder, now.student, into)
+        return now
 
 
 def choose(

@@ -8,13 +8,13 @@ answers again, or by the next run of the sweep, and never twice.
 from __future__ import annotations
 
 import functools
-import shutil
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
+from kdsweep.core.files import remove_at_once
 from kdsweep.errors import (
     FolderGone,
     KdsweepError,
@@ -375,7 +375,7 @@ class TrackingSync:
         if tracked.student == "kept":
             state = self.tracking.students.drop(RunKey.of(trial))
             files.write_tracked(replace(tracked, student=state))
-        shutil.rmtree(files.student, ignore_errors=True)
+        remove_at_once(files.student)
         with self._changed:
             self._held[students].discard(trial)
 
@@ -385,7 +385,7 @@ class TrackingSync:
         if files.student.exists() and tracked.state == "complete":
             self.tracking.students.keep(RunKey.of(trial), files.student, files.read_settings())
             files.write_tracked(replace(tracked, student="kept"))
-            shutil.rmtree(files.student)
+            remove_at_once(files.student)
 
     def _find_held(self) -> dict[Students, set[TrialId]]:
         held: dict[Students, set[TrialId]] = {}

@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from kdsweep.core.files import remove_at_once
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError
 from kdsweep.serving import write_settings
@@ -65,6 +66,8 @@ class MlflowStudents:
                     _copy(kept, folder)
                     return
                 found = Path(client.download_artifacts(run_id, STUDENT, str(folder)))
+                if client.get_run(run_id).data.tags.get(STATE) == "removed":
+                    raise KdsweepError(f"the student of {run.name} was removed meanwhile")
         except MLFLOW_ERRORS as error:
             raise KdsweepError(
                 f"tracking: {self._connection.name} has no student of {run.name}: "
@@ -89,12 +92,17 @@ class MlflowStudents:
         with self._connection.client() as client:
             run_id = self._connection.run_id(run)
             registered = bool(client.search_model_versions(f"run_id = '{run_id}'"))
-            if not registered:
+            state: Literal["removed", "registered"] = "registered" if registered else "removed"
+            # Before its files go, so that `fetch` knows whether it got all of them.
+            client.set_tag(run_id, STATE, state)
+            if registered:
+                return state
+            if (kept := self._in_home(run_id)) is not None:
+                remove_at_once(kept)
+            else:
                 uri = client.get_run(run_id).info.artifact_uri
                 files = get_artifact_repository(uri, tracking_uri=self._connection.uri)
                 files.delete_artifacts(STUDENT)
-            state: Literal["removed", "registered"] = "registered" if registered else "removed"
-            client.set_tag(run_id, STATE, state)
             return state
 
     def register_best(self, model: str, run: RunKey, metric: str, value: float) -> str:

@@ -14,7 +14,7 @@ from sweep_processes import runs_of
 
 from kdsweep.cli import main
 from kdsweep.errors import Interrupted
-from kdsweep.export.students import choose, fetch
+from kdsweep.export.students import Choice
 from kdsweep.report.model import Report
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
@@ -71,12 +71,14 @@ class Exporting(Lines):
 
 def export_student(home: Home, strategy: str, folder: Path) -> TrialId:
     """The trial whose student `--strategy` gives, after its files were copied."""
-    student = choose(home, "tiny", None, trial=None, strategy=strategy)  # type: ignore[arg-type]
+    choice = Choice(home, home.sweep("tiny"), None, strategy, print)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    fetch(home, home.sweep("tiny"), student, folder)
-    assert (folder / "model.safetensors").exists()
-    return student.id
+    found = choice.fetch(choice.source(), folder)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        file.name for file in folder.iterdir()
+    }
+    return found.student.id
 
 
 def stored(home: Home) -> set[str]:
@@ -174,3 +176,13 @@ def test_a_better_trial_replaces_it_once_its_own_student_is_stored_and_a_line_sa
         "better on validation, confirmed and stored"
         for strategy in STRATEGIES
     )
+    # A copy that began before its student was replaced is of the one that took its place.
+    lines: list[str] = []
+    old, new = (
+        Choice(home, home.sweep("tiny"), trial, strategy, lines.append)
+        for trial, strategy in ((earlier["again"], None), (None, "again"))
+    )
+    shutil.rmtree(tmp_path / "student")
+    (tmp_path / "student").mkdir()
+    assert new.fetch(old.source(), tmp_path / "student").student.id.name == now["again"]
+    assert lines == [f"{earlier['again']} was replaced meanwhile by {now['again']}"]

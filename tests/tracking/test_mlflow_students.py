@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -133,6 +134,29 @@ def test_students_are_kept_fetched_and_dropped_but_a_registered_one_stays(
     assert not left[1]
     with pytest.raises(KdsweepError, match="has no student of distill-1: "):
         tracking("one").students.fetch(runs[1], tmp_path)
+
+
+def test_a_student_whose_removal_begins_while_it_is_downloaded_is_not_taken_for_whole(
+    uri: str, tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(artifacts: Path) -> Tracking:
+        return open_tracking(uri, experiment="task", sweep="one", artifacts=artifacts)
+
+    store = opened(tmp_path / "artifacts")
+    key = RunKey.of(CONFIRMED)
+    store.runs.update(key, RunUpdate(state="complete"))
+    store.students.keep(key, Path(tiny("bert", labels=3)), SETTINGS)
+    download = MlflowClient.download_artifacts
+
+    def removed_meanwhile(*arguments: Any) -> str:
+        found = download(*arguments)
+        store.students.drop(key)
+        return found
+
+    monkeypatch.setattr(MlflowClient, "download_artifacts", removed_meanwhile)
+    # Another home: there it isn't a copy of files, but a download.
+    with pytest.raises(KdsweepError, match="distill-3-seed-1 was removed meanwhile"):
+        opened(tmp_path / "elsewhere").students.fetch(key, tmp_path)
 
 
 def test_a_run_that_mlflow_lacks_is_one_line(tracking: Callable[[str], Tracking]) -> None:
