@@ -35,7 +35,7 @@ def import_ray(*, many_machines: bool) -> Any:
     os.environ[MANY_MACHINES] = str(int(many_machines))
     try:
         import ray
-        from ray._private import ray_constants, worker
+        from ray._private import ray_constants, utils, worker
         from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
     except ImportError as error:
         raise KdsweepError("engine: ray isn't installed; pip install ray") from error
@@ -50,7 +50,13 @@ def import_ray(*, many_machines: bool) -> Any:
 
     # Ray prints what happens to processes that die. The driver reports that in its own words.
     worker.print_to_stdstream = log
+    # At SIGTERM Ray would end the process, also while it starts. The driver saves its trials.
+    utils.set_sigterm_handler = _ignore
     return ray
+
+
+def _ignore(handler: object) -> None:
+    """Takes the place of Ray's function that sets a signal handler."""
 
 
 class _Log(logging.FileHandler):

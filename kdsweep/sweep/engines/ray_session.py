@@ -8,8 +8,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import signal
-import threading
 import time
 from typing import Any
 
@@ -46,7 +44,6 @@ class RaySession:
 
     def open(self) -> None:
         """Connect. Raises KdsweepError where that fails."""
-        handler = signal.getsignal(signal.SIGTERM)
         self._environment = {name: os.environ.get(name) for name in RAY_VARIABLES}
         self._prepare()
         try:
@@ -65,10 +62,6 @@ class RaySession:
             raise KdsweepError(
                 f"engine: Ray at {self.config.address} can't be used: {one_line(error)}"
             ) from error
-        finally:
-            # ray.init has set its own SIGTERM handler meanwhile.
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, handler)
 
     def close(self) -> None:
         with contextlib.suppress(Exception):

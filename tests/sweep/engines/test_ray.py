@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from kdsweep.errors import KdsweepError
 from kdsweep.sweep.engines.events import Ended, Evaluated, Event
 from kdsweep.sweep.engines.jobs import TrialJob
 from kdsweep.sweep.engines.opening import open_engine
+from kdsweep.sweep.engines.ray_session import RaySession
 from kdsweep.sweep.folders import Home
 from kdsweep.trial_id import TrialId
 
@@ -100,6 +102,25 @@ def test_a_quarter_of_a_gpu_packs_four_trials_on_each(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_more_slots_than_the_sweep_says(tmp_path: Path) -> None:
     assert run_trials({"cpus": 8, "slots": 3}, 6, tmp_path, slots=3).slots == 3
+
+
+def test_a_sigterm_while_ray_starts_is_the_drivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    opened = RaySession._opened
+
+    def terminated(session: RaySession) -> None:
+        opened(session)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RaySession, "_opened", terminated)
+    try:
+        run_trials({"gpus": 0, "cpus": 1}, 1, tmp_path)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [signal.SIGTERM]
 
 
 @pytest.mark.parametrize(
