@@ -25,7 +25,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.core.models.describing import parameter_count
 from kdsweep.core.models.layers import keep_layers, kept_layers, layer_count, new_model
-from kdsweep.core.models.loading import load_config, with_labels
+from kdsweep.core.models.loading import consenting_to_code, load_config, with_labels
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError, NewerFiles
@@ -230,9 +230,10 @@ def _parameters(
         try:
             if shape.start == "scratch":
                 return parameter_count(new_model(shape, label_names, source, kind))
-            model = kind.model_class().from_config(
-                config, trust_remote_code=shape.trust_remote_code
-            )
+            with consenting_to_code(source, trust_remote_code=shape.trust_remote_code):
+                model = kind.model_class().from_config(
+                    config, trust_remote_code=shape.trust_remote_code
+                )
         except (ValueError, ImportError) as error:
             first_line = (str(error).strip().splitlines() or [""])[0]
             raise ModelError(f"model: {source} can't classify texts: {first_line}") from error

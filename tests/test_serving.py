@@ -334,14 +334,14 @@ def test_a_student_with_its_own_code_is_served_where_the_user_consented(
         },
     )
     (folder / "own.py").write_text(OWN_CODE)
-    with pytest.raises(ModelError, match="can't be loaded"):
+    with pytest.raises(ModelError, match="code of its own, which is not run"):
         load(folder)
     rows = ["the film was fine", "a dull plot"]
     expected = load(folder, trust_remote_code=True).predict(rows)
     # MLflow loads a student that a sweep made with consent, and no other one.
-    with pytest.raises(ModelError, match="can't be loaded"):
+    with pytest.raises(ModelError, match="code of its own, which is not run"):
         _load_pyfunc(str(folder))
     write_settings(folder, text=["text"], max_length=24, trust_remote_code=True)
     assert _load_pyfunc(str(folder)).predict(rows).equals(expected)
-    with pytest.raises(ModelError, match="can't be loaded"):
+    with pytest.raises(ModelError, match="code of its own, which is not run"):
         load(folder)

@@ -91,6 +91,7 @@ class MaskedWordsValues(Strict):
     revision: Text | None = None
     share: Value = 0.4
     candidates: Value = 15
+    trust_remote_code: bool = False
 
 
 class AugmentValues(Strict):

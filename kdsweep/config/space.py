@@ -163,14 +163,16 @@ class SearchSpace(Strict):
         )
 
     def _views(self, strategy: str, settled: dict[str, Plain]) -> AugmentSettings | None:
-        """The trial's views, with the version of the masked language model."""
+        """The trial's views, with the constants of the masked language model."""
         if not settled:
             return None
         views = AugmentSettings.model_validate(settled)
         own = self.strategies[strategy].augment
         if views.masked_lm is None or own is None or own.masked_lm is None:
             return views
-        words = views.masked_lm.model_copy(update={"revision": own.masked_lm.revision})
+        given = own.masked_lm
+        constants = {"revision": given.revision, "trust_remote_code": given.trust_remote_code}
+        words = views.masked_lm.model_copy(update=constants)
         return views.model_copy(update={"masked_lm": self.at_commit(words)})
 
     def first_trials(self, strategy: str) -> list[dict[str, Scalar]]:
@@ -353,8 +355,12 @@ class SearchSpace(Strict):
             if augment is None or (words := augment.masked_lm) is None:
                 continue
             for _, model in plain_values(words.model):
-                one = MaskedWordsSettings(model=str(model), revision=words.revision)
-                found.setdefault(one.loads_from, self.at_commit(one))
+                one = MaskedWordsSettings(
+                    model=str(model),
+                    revision=words.revision,
+                    trust_remote_code=words.trust_remote_code,
+                )
+                found.setdefault(one.model_dump_json(), self.at_commit(one))
         return list(found.values())
 
     # --- written out ---

@@ -17,13 +17,15 @@ class MaskedWordsSettings(Strict):
     """Words are replaced by what a masked language model would put there.
 
     It is sampled from its likeliest whole words, `candidates` of them. revision: of a model on the
-    Hub; a sweep's trials have its commit there.
+    Hub; a sweep's trials have its commit there. trust_remote_code: whether the code that comes with
+    it may run.
     """
 
     model: Text
     revision: Text | None = added_later(None)
     share: Share = 0.4
     candidates: Annotated[int, Field(ge=1)] = 15
+    trust_remote_code: bool = added_later(False)
 
     @property
     def loads_from(self) -> str:

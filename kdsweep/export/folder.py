@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from transformers import AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 
 from kdsweep import __version__, metric_names
 from kdsweep.config.loading import Plain
@@ -206,13 +206,13 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
     names, kind = own_labels(source, trust_remote_code=trust)
     model = load_classifier(source, names, kind=kind, trust_remote_code=trust)
     model.eval()
+    tokenizer = load_tokenizer(
+        source,
+        model_max_length=max_length,
+        model_input_names=onnx_format.input_names(model),
+        trust_remote_code=trust,
+    )
     with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(
-            source,
-            model_max_length=max_length,
-            model_input_names=onnx_format.input_names(model),
-            trust_remote_code=trust,
-        )
         tokenizer.save_pretrained(source)
     write_settings(
         folder,

@@ -22,6 +22,7 @@ from kdsweep.core.models.borrowed_code import fetch_borrowed_code
 from kdsweep.core.models.model_snapshot import model_folder
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.input_check import models_of_space
 from kdsweep.sweep.observer import Observer
 
 Commits = Mapping[Repository, str]
@@ -168,7 +169,7 @@ def fetch_models(plan: Plan, kept: Commits | None, observer: Observer, *, weight
     """
     progress = _Shown(observer)
     commits = dict(plan.space.commits)
-    for source, trust in _trusted(plan.space).items():
+    for source, trust in models_of_space(plan.space).items():
         with _naming_both(model_named(source), kept):
             folder = model_folder(
                 source, weights=weights, trust_remote_code=trust, progress=progress
@@ -176,19 +177,6 @@ def fetch_models(plan: Plan, kept: Commits | None, observer: Observer, *, weight
         if trust:
             commits |= fetch_borrowed_code(source, folder, kept or {})
     return plan.with_commits(commits)
-
-
-def _trusted(space: SearchSpace) -> dict[str, bool]:
-    """Each model of the space, and whether its own code may run."""
-    found = {one.loads_from: False for one in space.masked_lms()}
-    for teacher in space.teachers():
-        found[teacher.loads_from] = teacher.trust_remote_code
-    for student in space.students():
-        source = student.loads_from
-        found[source] = found.get(source, False) or student.trust_remote_code
-    # The student's layers are those of a teacher, which is in the list itself.
-    found.pop("teacher", None)
-    return found
 
 
 @contextlib.contextmanager

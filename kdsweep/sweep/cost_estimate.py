@@ -369,7 +369,9 @@ def _seconds_for_words(space: SearchSpace, strategy: str, data: TaskData) -> flo
     chosen = [choose_words(row, draw, share) for row, draw in zip(rows, draws, strict=True)]
     slowest = 0.0
     for words in space.masked_lms(strategy):
-        model, tokenizer = describe_masked_lm(words.loads_from)
+        model, tokenizer = describe_masked_lm(
+            words.loads_from, trust_remote_code=words.trust_remote_code
+        )
         if model.device.type == "meta":
             model = type(model)(model.config).eval()
         masked_words = MaskedWords(model, tokenizer, 1)

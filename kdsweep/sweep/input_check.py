@@ -8,12 +8,13 @@ from pathlib import Path
 
 from kdsweep import __version__
 from kdsweep.config import SearchSpace
+from kdsweep.core.augment_settings import MaskedWordsSettings
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.core.models.model_files import model_files, model_stamps
-from kdsweep.core.settings import TaskSettings, TrialSettings
+from kdsweep.core.settings import StudentSettings, TaskSettings, TeacherSettings, TrialSettings
 from kdsweep.errors import DataError, HubUnreachable, ModelError, SettingsConflict, first_few
 from kdsweep.formatting import joined
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -208,12 +209,11 @@ def _changed_files(source: str, pin: ModelPin) -> list[str]:
 
 def models_of_space(space: SearchSpace) -> dict[str, bool]:
     """Every model that a trial's numbers can rest on, and whether its own code may run."""
-    found = {one.loads_from: one.trust_remote_code for one in space.teachers()}
-    for student in space.students():
-        source = student.loads_from
-        found[source] = found.get(source, False) or student.trust_remote_code
-    for words in space.masked_lms():
-        found.setdefault(words.loads_from, False)
+    found: dict[str, bool] = {}
+    named: list[TeacherSettings | StudentSettings | MaskedWordsSettings]
+    named = [*space.teachers(), *space.students(), *space.masked_lms()]
+    for one in named:
+        found[one.loads_from] = found.get(one.loads_from, False) or one.trust_remote_code
     # The student's layers are those of a teacher, which is in the list itself.
     found.pop("teacher", None)
     return found

@@ -113,7 +113,8 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
         _check_masking(space, strategy, [*students, *teachers.values()], students)
     # Each is read once, however many strategies have it.
     for words in space.masked_lms():
-        offered_words(describe_masked_lm(words.loads_from)[1])
+        trusted = words.trust_remote_code
+        offered_words(describe_masked_lm(words.loads_from, trust_remote_code=trusted)[1])
     for precision in dict.fromkeys(_precisions(space)):
         resolve_precision(precision, pick_device())
     dropped = [name for name in space.strategies if _drops_maps(space, name, students)]

@@ -72,7 +72,8 @@ def _view_key(train: Split, settings: AugmentSettings, number: int, mask_token: 
     edits = settings.model_dump(mode="json", include={"mask", "ngram", "swap", "seed"})
     words = settings.masked_lm
     if words is not None:
-        edits["masked_lm"] = [model_fingerprint(words.loads_from), words.share, words.candidates]
+        model = model_fingerprint(words.loads_from, trust_remote_code=words.trust_remote_code)
+        edits["masked_lm"] = [model, words.share, words.candidates]
     return fingerprint(f"view {VIEW_FORMAT}", train.key, edits, number, mask_token)
 
 
@@ -82,7 +83,8 @@ def _masked_words(settings: AugmentSettings) -> MaskedWords | None:
         return None
     from kdsweep.core.augmentation.masked_lm import MaskedWords
 
-    return MaskedWords(*load_masked_lm(words.loads_from), words.candidates)
+    model, tokenizer = load_masked_lm(words.loads_from, trust_remote_code=words.trust_remote_code)
+    return MaskedWords(model, tokenizer, words.candidates)
 
 
 @dataclass(frozen=True, eq=False)

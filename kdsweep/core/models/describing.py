@@ -30,16 +30,19 @@ from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import ModelError
 
 
-def describe_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def describe_masked_lm(
+    source: str, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The same as `load_masked_lm`.
 
     If the weights aren't on this machine yet, the model has only its shape (on the meta device).
     """
-    if weights_are_here(source):
-        return load_masked_lm(source)
+    if trust_remote_code or weights_are_here(source):
+        return load_masked_lm(source, trust_remote_code=trust_remote_code)
     tokenizer, config = load_tokenizer(source), load_config(source)
     with loading_from(source), torch.device("meta"):
-        return AutoModelForMaskedLM.from_config(config).eval(), tokenizer
+        model = AutoModelForMaskedLM.from_config(config, trust_remote_code=False)
+    return model.eval(), tokenizer
 
 
 def describe_model(
@@ -66,7 +69,8 @@ def describe_model(
         return model, tokenizer, weights
     config = with_labels(load_config(source), label_names, kind)
     with loading_from(source), torch.device("meta"):
-        return kind.model_class().from_config(config), tokenizer, LoadedWeights()
+        model = kind.model_class().from_config(config, trust_remote_code=False)
+    return model, tokenizer, LoadedWeights()
 
 
 def parameter_count(model: nn.Module) -> int:

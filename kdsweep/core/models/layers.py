@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
-from kdsweep.core.models.loading import load_config, with_labels
+from kdsweep.core.models.loading import consenting_to_code, load_config, with_labels
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
@@ -67,9 +67,10 @@ def new_model(
     if student.width is not None:
         _set_width(config, student.width)
     try:
-        model = kind.model_class().from_config(
-            config, dtype=torch.float32, trust_remote_code=student.trust_remote_code
-        )
+        with consenting_to_code(source, trust_remote_code=student.trust_remote_code):
+            model = kind.model_class().from_config(
+                config, dtype=torch.float32, trust_remote_code=student.trust_remote_code
+            )
     except (ValueError, RuntimeError, AssertionError) as error:
         raise ModelError(
             f"student.width: a {config.model_type} model of width {student.width} can't be made: "

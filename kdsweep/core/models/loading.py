@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers.dynamic_module_utils
 from transformers import (
     AutoConfig,
     AutoModelForMaskedLM,
@@ -28,6 +29,10 @@ from kdsweep.core.models.weights import LoadedWeights, check_not_quantized, chec
 from kdsweep.core.tasks import DEFAULT_KIND, kind_of_problem
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import LONGEST_REASON, ModelError, first_line
+
+# transformers asks whether a model's own code may run where nobody told it, and "y" runs it. The
+# search space alone may say so: without time to wait for an answer, transformers raises.
+transformers.dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0
 
 
 @contextlib.contextmanager
@@ -76,7 +81,10 @@ def loading_from(
                 "pretrained_model_name_or_path": str(path),
                 "local_files_only": True,
             }
-            yield where | (where_code_is(source, path) if trust_remote_code else {})
+            with consenting_to_code(source, trust_remote_code=trust_remote_code):
+                yield where | (where_code_is(source, path) if trust_remote_code else {})
+    except ModelError:
+        raise
     except Exception as error:
         # The errors of safetensors and tokenizers have no common class; some are a bare Exception.
         reason = first_line(error)
@@ -86,14 +94,36 @@ def loading_from(
         raise ModelError(f"model: {shown(source)} can't be loaded: {reason}") from error
 
 
+@contextlib.contextmanager
+def consenting_to_code(source: str, *, trust_remote_code: bool) -> Iterator[None]:
+    """Raises ModelError where transformers would need code that comes with the model and may not
+    run it."""
+    try:
+        yield
+    except ValueError as error:
+        # transformers has no class of its own for it.
+        if trust_remote_code or "trust_remote_code" not in str(error):
+            raise
+        raise ModelError(
+            f"model: {shown(source)} comes with code of its own, which is not run; if you trust "
+            "it, set trust_remote_code: true beside the model in the search space, or pass "
+            "trust_remote_code=True in Python"
+        ) from error
+
+
 def load_config(source: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
     with loading_from(source, trust_remote_code=trust_remote_code) as where:
         return AutoConfig.from_pretrained(**where, trust_remote_code=trust_remote_code)
 
 
-def load_tokenizer(source: str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    source: str, *, trust_remote_code: bool = False, **changed: object
+) -> PreTrainedTokenizerBase:
+    """changed: settings of the tokenizer that are others than those that were saved."""
     with loading_from(source, trust_remote_code=trust_remote_code) as where:
-        tokenizer = AutoTokenizer.from_pretrained(**where, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            **where, **changed, trust_remote_code=trust_remote_code
+        )
     # From a folder without tokenizer files transformers makes a tokenizer with special tokens only.
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise ModelError(
@@ -149,15 +179,21 @@ def load_weights(
     return model, weights
 
 
-def load_masked_lm(source: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_masked_lm(
+    source: str, *, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A masked language model in eval mode, and its tokenizer.
 
     Raises ModelError if its weights have no head for masked words.
     """
-    tokenizer = load_tokenizer(source)
-    with loading_from(source, weights=True) as where:
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
+    with loading_from(source, weights=True, trust_remote_code=trust_remote_code) as where:
         model, info = AutoModelForMaskedLM.from_pretrained(
-            **where, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            **where,
+            dtype=torch.float32,
+            use_safetensors=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
         )
     if missing := info["missing_keys"]:
         raise ModelError(

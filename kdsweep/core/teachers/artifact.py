@@ -32,7 +32,7 @@ class Teacher:
     kdsweep that made the teacher did not measure it.
     `selected`: what each seed reached on validation, None for a seed that learned nothing, if the
     teacher is the best of several seeds.
-    `trust_remote_code`: whether the user consented to the teacher's own code.
+    `trust_remote_code`: whether the user consents to the teacher's own code.
     `padding`: how its batches were padded; None if 0.1.0 made it.
     `folds`: the keys of the teachers that label train fold by fold, if it doesn't do so itself.
     """
@@ -86,9 +86,10 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
     return fingerprint(key, chosen) if chosen else key
 
 
-def find_teacher(folder: Path) -> Teacher | None:
+def find_teacher(folder: Path, *, trust_remote_code: bool = False) -> Teacher | None:
     """The teacher of a folder in the cache, or None.
 
+    trust_remote_code: as the space says now; a folder doesn't consent to its own code.
     One that 0.1.0 trained with a padding that changed its logits isn't found: it is made again, and
     so is one that is damaged.
     """
@@ -105,6 +106,7 @@ def find_teacher(folder: Path) -> Teacher | None:
             write_json(facts, found)
     if found["training_folder"] is not None:
         found["training_folder"] = Path(found["training_folder"])
+    found["trust_remote_code"] = trust_remote_code
     return Teacher(folder=folder, **found)
 
 

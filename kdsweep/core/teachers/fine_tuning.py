@@ -44,14 +44,15 @@ def make_teacher(
     """
     key = teacher_key(task, teacher, data)
     folder = cache / "teachers" / key
-    if (found := find_teacher(folder)) is not None:
+    trusted = teacher.trust_remote_code
+    if (found := find_teacher(folder, trust_remote_code=trusted)) is not None:
         return found
     run = _run_name(task, teacher, data)
     with locked(
         cache / "teachers" / f"{run}.lock",
         lambda: callbacks.say("teacher: another process is making it; waiting"),
     ):
-        if (found := find_teacher(folder)) is not None:
+        if (found := find_teacher(folder, trust_remote_code=trusted)) is not None:
             return found
         if folder.exists() and (damage := damage_of_teacher(folder)) is not None:
             set_aside(folder, damage, callbacks.say)

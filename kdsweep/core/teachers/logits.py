@@ -82,9 +82,11 @@ def _answers_by_fold(
     numbers = fold_numbers(data.train, len(teacher.folds), data.kind, data.split_rule)
     logits = np.empty((len(rows), len(data.label_names)), dtype=np.float32)
     for fold, key in enumerate(teacher.folds):
-        if (without := find_teacher(cache / "teachers" / key)) is None:
+        folder = cache / "teachers" / key
+        without = find_teacher(folder, trust_remote_code=teacher.trust_remote_code)
+        if without is None:
             raise TeacherError(
-                f"{cache / 'teachers' / key}: the teacher of fold {fold} was removed from the "
+                f"{folder}: the teacher of fold {fold} was removed from the "
                 "cache; run again to make it again"
             )
         held = np.flatnonzero(numbers == fold)

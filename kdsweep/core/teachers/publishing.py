@@ -96,7 +96,8 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
     with publishing(cache / "teachers" / key) as beside:
         save_model(model, tokenizer, beside)
         write_json(beside / "teacher.json", facts)
-    found = find_teacher(cache / "teachers" / key)
+    trusted = candidate.teacher.trust_remote_code
+    found = find_teacher(cache / "teachers" / key, trust_remote_code=trusted)
     assert found is not None
     return found
 

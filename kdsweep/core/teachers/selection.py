@@ -46,22 +46,25 @@ def made_teachers(
 
 def _cached(key: str, teacher: TeacherSettings, folder: Path) -> Teacher | None:
     if teacher.folds is None and teacher.seeds == 1:
-        return find_teacher(folder / key)
+        return find_teacher(folder / key, trust_remote_code=teacher.trust_remote_code)
     record = folder / f"{key}.json"
     if not record.exists():
         return None
     try:
         with whole(record):
-            return _as_recorded(record, folder)
+            return _as_recorded(record, folder, trust_remote_code=teacher.trust_remote_code)
     except DamagedFile:
         # It is written again, from the teachers that it is about.
         return None
 
 
-def _as_recorded(record: Path, folder: Path) -> Teacher | None:
+def _as_recorded(record: Path, folder: Path, *, trust_remote_code: bool) -> Teacher | None:
     facts = read_json(record)
-    found = find_teacher(folder / facts["teacher"])
-    if found is None or any(find_teacher(folder / fold) is None for fold in facts["folds"]):
+    keys = [facts["teacher"], *facts["folds"]]
+    found, *folds = [
+        find_teacher(folder / key, trust_remote_code=trust_remote_code) for key in keys
+    ]
+    if found is None or None in folds:
         return None  # the user removed one: it is made again
     selected = facts["selected"]
     if selected is not None:
