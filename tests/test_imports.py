@@ -38,6 +38,7 @@ ONLY_IN = {
         "sweep/restored_trials.py",
         "sweep/studies.py",
         "sweep/study_storage.py",
+        "sweep/study_writer.py",
         "sweep/study_removal.py",
         "sweep/samplers_and_pruners.py",
     ],

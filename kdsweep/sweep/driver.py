@@ -6,7 +6,7 @@ exact, and there are no races.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
 
 from kdsweep.config import Plan
 from kdsweep.config.sweep import COSTS
@@ -26,7 +26,7 @@ from kdsweep.sweep.engines.events import (
     StepReached,
     WorkerLost,
 )
-from kdsweep.sweep.engines.jobs import Job, LatencyJob, TeacherJob, TrialJob
+from kdsweep.sweep.engines.jobs import LatencyJob, TeacherJob, TrialJob
 from kdsweep.sweep.engines.opening import open_engine
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.finish import RunEnd, finish
@@ -36,6 +36,7 @@ from kdsweep.sweep.latency_stage import LatencyStage
 from kdsweep.sweep.mended_results import mend_trials
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
+from kdsweep.sweep.running_jobs import RunningJob, RunningJobs
 from kdsweep.sweep.signals import StopRequest
 from kdsweep.sweep.startup_timer import StartupTimer
 from kdsweep.sweep.stop_file import listening_for_stop
@@ -46,26 +47,8 @@ from kdsweep.sweep.work_queue import Work, WorkQueue
 from kdsweep.tracking.base import Tracking
 from kdsweep.trial_id import TrialId
 
-
-@dataclass
-class _Running:
-    """A job on a slot at `place`.
-
-    work: the trial that it trains; None for other jobs. last: its last evaluation. pruned_at: the
-    evaluation after which it was pruned. It may run a few more steps before the stop arrives.
-    """
-
-    job: Job
-    place: Place
-    work: Work | None = None
-    evaluations: int = 0
-    last: Evaluation | None = None
-    pruned_at: Evaluation | None = None
-
-    def how_far(self) -> tuple[int, float]:
-        """(steps, seconds) at the evaluation that counts."""
-        at = self.pruned_at or self.last
-        return (at.step, at.seconds) if at else (0, 0.0)
+# Jobs that are asked for together start together; the first ones shouldn't wait for hundreds.
+MOST_ASKED_TOGETHER = 16
 
 
 class Driver:
@@ -98,7 +81,7 @@ class Driver:
         self.confirm = ConfirmQueue(plan, self.folder, self.studies)
         self.queue = WorkQueue(plan, self.studies, self.confirm, self.teachers)
         self.stop = StopRequest(observer.say)
-        self.running: dict[str, _Running] = {}
+        self.running = RunningJobs()
         self.error: Exception | None = None
         self.stopping = False
 
@@ -122,6 +105,7 @@ class Driver:
         try:
             self.startup_timer.enter("data")
             self.data = read_data(self.sweep, self.teachers)
+            self.pins = self.folder.read_facts().pins
             self._resume()
             if self.queue.left() or self.latency.is_left():
                 self.startup_timer.enter("slots")
@@ -176,75 +160,81 @@ class Driver:
         return self.queue.has_work() or self.latency.is_left(self.engine.free_places)
 
     def _fill_free_slots(self) -> None:
-        """Start a job on every free slot. Writing to the databases waits until then."""
+        """Start a job on every free slot."""
         started: list[Work] = []
-        while not self.stopping and (running := self._ask()) is not None:
-            self._start(running)
-            if running.work is not None:
-                started.append(running.work)
+        while not self.stopping and (asked := self._ask_together()):
+            # The database knows a trial before it starts.
+            self.studies.write()
+            for running in asked:
+                self._start(running)
+            started += [running.work for running in asked if running.work is not None]
         self._update_clock()
-        self.studies.write_ends()
+        self.studies.write()
         for work in started:
             files = self._files(work)
             if isinstance(work, SearchTrial):
                 files.write_drawn(work.drawn.to_json())
             files.claim(work.settings)
             self.tracking.update_trial(work.id)
+        if started:
             self._show_progress()
         self.engine.request_slots(self._useful_slots())
 
-    def _ask(self) -> _Running | None:
-        """The next job and its slot. None if no job can start now."""
-        for place in dict.fromkeys(self.engine.free_places):
-            if (running := self._ask_at(place)) is not None:
-                return running
-        return None
+    def _ask_together(self) -> list[RunningJob]:
+        """The next jobs and their slots. Empty if no job can start now."""
+        asked: list[RunningJob] = []
+        free = Counter(self.engine.free_places)
+        while free and len(asked) < MOST_ASKED_TOGETHER:
+            found = (self._ask_at(place) for place in list(free))
+            running = next((one for one in found if one is not None), None)
+            if running is None:
+                break
+            self.running.add(running)
+            asked.append(running)
+            free -= Counter([running.place])
+        return asked
 
-    def _ask_at(self, place: Place) -> _Running | None:
+    def _ask_at(self, place: Place) -> RunningJob | None:
         """The next job for a slot there: a measurement first, which needs the machine for itself,
         then the teachers, then a trial."""
-        there = [one for one in self.running.values() if one.place.host == place.host]
-        if any(isinstance(one.job, LatencyJob) for one in there):
+        if self.running.is_measuring(place.host):
             return None
         if self.latency.holds(place.device):
-            measuring = None if there else self.latency.job(place)
-            return None if measuring is None else _Running(measuring, place)
+            measuring = None if self.running.uses(place.host) else self.latency.job(place)
+            return None if measuring is None else RunningJob(measuring, place)
         if (job := self.teachers.first_job()) is not None:
-            return _Running(job, place)
+            return RunningJob(job, place)
         work = self.queue.next()
         if work is None:
             return self._ask_at_the_end(place)
         if isinstance(work, ConfirmRun) and (job := self.teachers.judging_job()) is not None:
             self.queue.waiting.append(work)
-            return _Running(job, place)
+            return RunningJob(job, place)
         if self.latency.is_needed_for(work.settings, place.device):
             self.queue.waiting.appendleft(work)
             return self._ask_at(place)
         return self._trial_at(place, work)
 
-    def _ask_at_the_end(self, place: Place) -> _Running | None:
+    def _ask_at_the_end(self, place: Place) -> RunningJob | None:
         """A measurement, once nothing else is left to do."""
         if self.running or self.queue.has_work():
             return None
         job = self.latency.last_job(place)
-        return None if job is None else _Running(job, place)
+        return None if job is None else RunningJob(job, place)
 
-    def _trial_at(self, place: Place, work: Work) -> _Running:
+    def _trial_at(self, place: Place, work: Work) -> RunningJob:
         latency = self.latency.costs(work.settings, place.device)
         folder, cache = self._files(work).root, self.sweep.home.cache
-        pins = self.folder.read_facts().pins
         job = TrialJob(
-            work.id, work.settings, folder, cache, latency, sweep=self.plan.name, pins=pins
+            work.id, work.settings, folder, cache, latency, sweep=self.plan.name, pins=self.pins
         )
-        return _Running(job, place, work)
+        return RunningJob(job, place, work)
 
-    def _start(self, running: _Running) -> None:
+    def _start(self, running: RunningJob) -> None:
         job = running.job
-        self.running[job.name] = running
         part = "first trial" if isinstance(job, TrialJob) else job.name.split()[0]
         self.startup_timer.enter(part)
         self.engine.start(job, running.place)
-        self._update_clock()
 
     def _useful_slots(self) -> int:
         if self.stopping:
@@ -290,21 +280,24 @@ class Driver:
                 assert isinstance(job, LatencyJob)
                 self.latency.add(job, event.measured)
             case Ended():
-                running = self.running.pop(event.name)
+                running = self._over(event.name)
                 self.clock.spend(event.spent)
                 of_teachers = event.spent.get("labelling", 0.0)
                 if isinstance(running.job, TeacherJob):
                     of_teachers = sum(event.spent.values())
                 self.clock.spend_on_teachers(of_teachers)
-                self.observer.over(event.name)
                 self._ended(running, event)
                 self._update_clock()
             case WorkerLost():
-                self.observer.over(event.name)
-                self._lost(self.running.pop(event.name), event.reason)
+                self._lost(self._over(event.name), event.reason)
                 self._update_clock()
 
-    def _evaluated(self, running: _Running, evaluation: Evaluation) -> None:
+    def _over(self, name: str) -> RunningJob:
+        """The job with this name, which doesn't run any more."""
+        self.observer.over(name)
+        return self.running.pop(name)
+
+    def _evaluated(self, running: RunningJob, evaluation: Evaluation) -> None:
         work = running.work
         assert work is not None
         if running.pruned_at is not None:
@@ -320,7 +313,7 @@ class Driver:
             running.pruned_at = evaluation
             self.engine.stop(work.id.name, save=False)
 
-    def _ended(self, running: _Running, event: Ended) -> None:
+    def _ended(self, running: RunningJob, event: Ended) -> None:
         if event.outcome == "fatal":
             self.error = self.error or event.error
             self._stop_if_asked()
@@ -347,7 +340,7 @@ class Driver:
                 files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
         self._tell(work)
 
-    def _lost(self, running: _Running, reason: str) -> None:
+    def _lost(self, running: RunningJob, reason: str) -> None:
         """The worker is gone. The job resumes on another, unless it has killed several."""
         if isinstance(running.job, TeacherJob):
             self.error = self.error or self.teachers.lost(running.job, reason)
@@ -422,7 +415,7 @@ class Driver:
         for strategy in self.plan.space.strategies:
             for trial in self.studies.open_trials(strategy):
                 self._resume_trial(self.studies.resume(trial))
-            self.studies.write_ends()
+            self.studies.write()
             ended = self.studies.progress(strategy).ended
             trials = [TrialId(strategy, number) for number in ended]
             # Those of an earlier confirm too: while the search is open again, nobody else asks.

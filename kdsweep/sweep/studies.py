@@ -6,10 +6,9 @@ that was stopped and resumed asks for the same trials as one that never stopped.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -32,6 +31,7 @@ from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
 from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.study_storage import StudyStorage
+from kdsweep.sweep.study_writer import KeptStudy, StudyWriter
 from kdsweep.trial_id import TrialId
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -63,15 +63,12 @@ class SearchTrial:
 class _Opened:
     """A strategy's study.
 
-    memory, study: the copy in memory, which sampler and pruner work on. kept_id: its id in the
-    database; None if it isn't there and nothing may be written. kept_trials: trial number -> the
-    trial's id in the database.
+    memory, study: the copy in memory, which sampler and pruner work on.
     """
 
     memory: WindowedStorage
     study: optuna.Study
-    kept_id: int | None
-    kept_trials: dict[int, int]
+    kept: KeptStudy
     progress: Progress
 
     def trial_id(self, number: int) -> int:
@@ -84,8 +81,8 @@ class Studies:
 
     folder: of the sweep, whose trials are added where the database lacks them.
 
-    Sampler and pruner work on a copy in memory. Every change is also written to the database,
-    and every write can be repeated; nobody else writes there while a sweep runs.
+    Sampler and pruner work on a copy in memory. `write` brings the changes of all trials to the
+    database, and can be repeated; nobody else writes there while a sweep runs.
     Working on the database through Optuna costs three times as much, and more with each trial.
 
     Raises KdsweepError if the database can't be opened.
@@ -106,7 +103,9 @@ class Studies:
         self.folder = folder
         database.replaced = self._write_again
         self._studies: dict[str, _Opened] = {}
-        self._unwritten_ends: list[Callable[[], None]] = []
+        # Counting the points of a grid takes time.
+        self._trials_for: dict[str, int] = {}
+        self._writer = StudyWriter(database)
 
     @property
     def storage(self) -> BaseStorage:
@@ -134,8 +133,8 @@ class Studies:
         kept_id = self._kept_id(strategy)
         trials = [] if kept_id is None else self.storage.get_all_trials(kept_id, deepcopy=False)
         study.add_trials(trials)
-        kept_trials = {trial.number: trial._trial_id for trial in trials}
-        opened = _Opened(memory, study, kept_id, kept_trials, _read_progress(trials))
+        kept = KeptStudy(kept_id, {trial.number: trial._trial_id for trial in trials})
+        opened = _Opened(memory, study, kept, _read_progress(trials))
         if self._restore(strategy, opened):
             opened.progress = _read_progress(study.get_trials(deepcopy=False))
         for params in self.space.first_trials(strategy)[opened.progress.started :]:
@@ -171,7 +170,7 @@ class Studies:
 
         Where a folder was removed too, the sampler is asked for that number again.
         """
-        known = len(opened.kept_trials)
+        known = len(opened.kept.trials)
         lost = [number for number in self._with_folder(strategy) if number >= known]
         for number in range(known, max(lost, default=-1) + 1):
             if number in lost:
@@ -204,17 +203,17 @@ class Studies:
 
     def _write_trial(self, opened: _Opened, number: int, ended: datetime | None = None) -> None:
         """Write a trial that the database lacks, as it is in memory."""
-        if opened.kept_id is not None:
+        if opened.kept.id is not None:
             template = opened.memory.get_trial(opened.trial_id(number))
             template.datetime_complete = ended or template.datetime_complete
-            kept = self.storage.create_new_trial(opened.kept_id, template_trial=template)
-            opened.kept_trials[number] = kept
+            kept = self.storage.create_new_trial(opened.kept.id, template_trial=template)
+            opened.kept.trials[number] = kept
 
     def _write_again(self) -> None:
         """Write all that is in memory to a new database."""
         for strategy, opened in self._studies.items():
-            opened.kept_id = self._kept_id(strategy)
-            opened.kept_trials = {}
+            opened.kept.id = self._kept_id(strategy)
+            opened.kept.trials.clear()
             for trial in opened.study.get_trials(deepcopy=False):
                 if trial.state != TrialState.WAITING:
                     self._write_trial(opened, trial.number)
@@ -222,32 +221,18 @@ class Studies:
     # --- ask -------------------------------------------------------------------------------------
 
     def ask(self, strategy: str) -> SearchTrial:
-        """A new trial."""
+        """A new trial. The caller calls `write` before it starts."""
         opened = self._opened(strategy)
         last = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
         with opened.memory.showing(last, best=lambda: opened.progress.order[:BEST_TO_LEARN_FROM]):
             opened.study.sampler = make_sampler(self.config, opened.progress.started)
             trial = self._settle(strategy, opened.study.ask())
-        self.database.retrying(lambda: self._write_asked(opened, trial))
-        opened.progress.running.add(trial.id.number)
-        return trial
-
-    def _write_asked(self, opened: _Opened, trial: SearchTrial) -> None:
-        """Write a new trial in one go.
-
-        If the database went away during an earlier attempt, look for the trial first.
-        """
         number = trial.id.number
-        found: int | None = None
-        assert opened.kept_id is not None
-        if number in opened.kept_trials:
-            for one in self.storage.get_all_trials(opened.kept_id, deepcopy=False):
-                found = one._trial_id if one.number == number else found
-        opened.kept_trials[number] = -1  # being written
-        if found is None:
-            template = opened.memory.get_trial(trial.optuna_trial._trial_id)
-            found = self.storage.create_new_trial(opened.kept_id, template_trial=template)
-        opened.kept_trials[number] = found
+        self._writer.of(opened.kept, number).new = opened.memory.get_trial(
+            trial.optuna_trial._trial_id
+        )
+        opened.progress.running.add(number)
+        return trial
 
     def resume(self, trial: TrialId) -> SearchTrial:
         """A trial that was asked for earlier, with the values that it had then."""
@@ -265,32 +250,28 @@ class Studies:
     # --- report and tell -------------------------------------------------------------------------
 
     def report(self, trial: SearchTrial, evaluation: int, value: float) -> bool:
-        """Whether to prune the trial, whose `evaluation`-th evaluation (from 1) reached `value`."""
+        """Whether to prune the trial, whose `evaluation`-th evaluation (from 1) reached `value`.
+
+        The caller calls `write` soon afterwards.
+        """
         # Optuna keeps no evaluations of a study with several objectives.
         if self.config.costs:
             return False
         opened = self._opened(trial.id.strategy)
         trial_id = trial.optuna_trial._trial_id
-        number = trial.id.number
+        unwritten = self._writer.of(opened.kept, trial.id.number)
         before = opened.memory.get_trial(trial_id)
         if evaluation not in before.intermediate_values:
             trial.optuna_trial.report(value, evaluation)
-            self.database.retrying(
-                lambda: self.storage.set_trial_intermediate_value(
-                    opened.kept_trials[number], evaluation, value
-                )
-            )
+            unwritten.values[evaluation] = value
         with opened.memory.showing(TRIALS_TO_PRUNE_AGAINST):
             prune = trial.optuna_trial.should_prune()
         # How far the pruner let the trial come.
         after = opened.memory.get_trial(trial_id).system_attrs
         for name, attribute in after.items():
             if before.system_attrs.get(name) != attribute:
-                self.database.retrying(partial(self._keep_note, opened, number, name, attribute))
+                unwritten.notes[name] = attribute
         return prune
-
-    def _keep_note(self, opened: _Opened, number: int, name: str, note: JsonValue) -> None:
-        self.storage.set_trial_system_attr(opened.kept_trials[number], name, note)
 
     def tell(
         self,
@@ -302,7 +283,7 @@ class Studies:
     ) -> None:
         """End a trial: `complete` with its value, `pruned`, `diverged` or `failed`.
 
-        The caller calls `write_ends` soon afterwards.
+        The caller calls `write` soon afterwards.
 
         costs: of a complete trial, in the order of the sweep's other objectives.
         """
@@ -311,27 +292,14 @@ class Studies:
         for name, text in end.attributes.items():
             trial.optuna_trial.set_user_attr(name, text)
         opened.study.tell(trial.optuna_trial, end.values, end.state)
-        ended = opened.memory.get_trial(trial.optuna_trial._trial_id)
-
-        def write() -> None:
-            kept_id = opened.kept_trials[trial.id.number]
-            for name, text in end.attributes.items():
-                self.storage.set_trial_user_attr(kept_id, name, text)
-            self.storage.set_trial_state_values(kept_id, ended.state, ended.values)
-
-        self._unwritten_ends.append(write)
+        unwritten = self._writer.of(opened.kept, trial.id.number)
+        unwritten.ended = opened.memory.get_trial(trial.optuna_trial._trial_id)
+        unwritten.attributes = end.attributes
         opened.progress.end(trial.id.number, state, value)
 
-    def write_ends(self) -> None:
-        """Write the ends that `tell` was given.
-
-        Separate from `tell`, so that a free slot gets its next trial before anything is written.
-        """
-        while self._unwritten_ends:
-            # The error means: it was written, and then the database's answer was lost.
-            with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
-                self.database.retrying(self._unwritten_ends[0])
-            self._unwritten_ends.pop(0)
+    def write(self) -> None:
+        """Write to the database what was asked, reported and told."""
+        self._writer.write()
 
     # --- what the studies know -------------------------------------------------------------------
 
@@ -339,7 +307,9 @@ class Studies:
         return self._opened(strategy).progress
 
     def trials_for(self, strategy: str) -> int:
-        return trials_of(self.space, self.config, strategy)
+        if strategy not in self._trials_for:
+            self._trials_for[strategy] = trials_of(self.space, self.config, strategy)
+        return self._trials_for[strategy]
 
     def trials_left(self, strategy: str) -> int:
         """How many more trials the strategy gets; none after `patience` trials without a gain."""

@@ -166,7 +166,7 @@ def fill(folder: Path, home: Home, trials: int) -> None:
         for evaluation in (1, 2, 3):
             studies.report(trial, evaluation, reached if evaluation == 3 else 0.4)
         studies.tell(trial, "complete", reached)
-        studies.write_ends()
+        studies.write()
 
 
 def trial(folder: Path, few: int = 100, many: int = 5000, counted: int = 100) -> list[Row]:

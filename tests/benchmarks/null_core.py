@@ -97,7 +97,6 @@ class NullCore:
         files = trial_files()
         stopwatch.switch("training")
         trial_folder = files.TrialFolder(folder)
-        rate = max(settings.learning_rate.values_taken())
         trial_folder.claim(settings)
         found: list[Any] = []
         for i in range(1, self.evaluations + 1):
@@ -105,20 +104,15 @@ class NullCore:
                 time.sleep(min(left, SECONDS_BETWEEN_STEPS))
                 on_step(i, self.evaluations)
             # All are equal until the last one, so that no trial is pruned before it.
-            reached = 0.5
-            if i == self.evaluations:
-                reached += rate * 1e5 % 1 / 2
+            reached = null_value(settings) if i == self.evaluations else 0.5
             seconds, now = time.monotonic() - start, time.time_ns() // 1_000_000
             found.append(files.Evaluation(i, float(i), null_metrics(reached), seconds, now))
             with stopwatch("saving"):
                 trial_folder.write_evaluations(found)
             if i < self.evaluations:
                 yield found[-1]
-        student = {"parameters": 1e6, "size_mb": 4.0, "latency_ms": 1.0}
-        seconds = time.monotonic() - start
-        result = files.TrialResult("complete", self.evaluations, seconds, found[-1], student)
         with stopwatch("saving"):
-            trial_folder.write_result(result)
+            trial_folder.write_result(null_result(found))
         yield found[-1]
         if self.log is not None:
             with (self.log / str(os.getpid())).open("a") as file:
@@ -139,6 +133,19 @@ def trial_files() -> Any:
         for name in stubs:
             del sys.modules[name]
     return files
+
+
+def null_value(settings: TrialSettings) -> float:
+    """What a trial reaches at last; it depends on what the sampler drew."""
+    rate: float = max(settings.learning_rate.values_taken())
+    return 0.5 + rate * 1e5 % 1 / 2
+
+
+def null_result(found: list[Any]) -> Any:
+    """The result of a trial with these evaluations."""
+    student = {"parameters": 1e6, "size_mb": 4.0, "latency_ms": 1.0}
+    last = found[-1]
+    return trial_files().TrialResult("complete", last.step, last.seconds, last, student)
 
 
 def null_metrics(reached: float) -> dict[str, float]:
@@ -172,6 +179,7 @@ class Swept(Observer):
     tracked: float = 0.0
     cpu: float = 0.0
     tracking: TrackingSync | None = None
+    driver: Driver | None = None
 
     def say(self, line: str) -> None:
         self.lines.append(line)
@@ -226,6 +234,12 @@ def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> 
     def opened(*arguments: Any, **options: Any) -> Any:
         return _Warm(open_engine(*arguments, train=core, **options), slots, swept)
 
+    return run_driver(plan, home, swept, opened)
+
+
+def run_driver(plan: Plan, home: Home, swept: Swept, opened: Callable[..., Any]) -> Any:
+    """Run the plan on the engine that `opened` returns. Returns the sweep's report."""
+
     class Watched(TrackingSync):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
@@ -242,4 +256,5 @@ def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> 
         patch("kdsweep.sweep.open_sweep.TrackingSync", Watched),
         folder.locked(),
     ):
-        return Driver(plan, home, swept).run()
+        swept.driver = Driver(plan, home, swept)
+        return swept.driver.run()

@@ -181,7 +181,7 @@ def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Re
             studies.tell(trial, "complete", reached)
             out.best = max(out.best, reached)
         out.steps += evaluations[(pruned_at or len(evaluations)) - 1][0]
-        studies.write_ends()
+        studies.write()
     return out
 
 

@@ -96,7 +96,7 @@ def test_no_trial_warns_and_a_study_that_was_written_before_goes_on(
         warnings.simplefilter("error")
         for _ in range(3):
             studies.tell(studies.ask("finetune"), "complete", 0.5)
-        studies.write_ends()
+        studies.write()
     trials = optuna.load_study(storage=storage, study_name="tiny/finetune").trials
     assert [trial.distributions for trial in trials] == [written] * 4
     assert {trial.params["learning_rate"] for trial in trials} <= {1e-4, 5e-4, 9e-4}

@@ -90,12 +90,13 @@ def train(home: Home, studies: Studies, trial: SearchTrial, state: str | None) -
     for n, value in enumerate(values, start=1):
         studies.report(trial, n, value)
     if state is None:
+        studies.write()
         return
     best = evaluations[1] if state == "complete" else None
     reason = None if state in ("complete", "pruned") else "a reason"
     files.write_result(TrialResult(state, 30, 4.5, best=best, reason=reason))
     studies.tell(trial, state, 0.6 if best else None, reason)
-    studies.write_ends()
+    studies.write()
 
 
 def known(studies: Studies, strategy: str) -> list[tuple[Any, ...]]:

@@ -103,7 +103,7 @@ def test_every_sampler_works_after_trials_of_each_state(
             0.5 + i / 100 if state == "complete" else None,
             costs=[10.0 - i] if state == "complete" else [],
         )
-        studies.write_ends()
+        studies.write()
     assert studies.progress("distill").best == (6, 0.56)
     assert opened().progress("distill").order == studies.progress("distill").order
     assert studies.importance("distill") is not None
