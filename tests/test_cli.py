@@ -145,6 +145,8 @@ def test_plan_describes_what_would_run_and_writes_nothing(tmp_path: Path, tiny_s
     assert shown.exit_code == 0
     assert "alpha.start" in shown.stdout
     assert "Questions: complete trials expected" in shown.stdout
+    assert "memory: about " in shown.stdout
+    assert 0 < facts["memory"]["a_slot"] < facts["memory"]["there"]
     several = len(os.sched_getaffinity(0)) > 1 and not torch.cuda.is_available()
     assert (
         "--set 'engine={type: ray, cpus_per_trial: 1}'" in " ".join(shown.stdout.split())

@@ -15,9 +15,11 @@ from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
 from kdsweep.errors import DataError, SettingsConflict
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
+from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.input_check import check_same_inputs
+from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.random_trials import random_settings
 
@@ -98,6 +100,7 @@ class PlanFacts:
     notes: list[str]
     studies: dict[str, StudyFacts]
     estimate: CostEstimate
+    memory: MemoryEstimate
     answers: ExpectedAnswers
 
     def to_json(self) -> dict[str, object]:
@@ -111,6 +114,7 @@ class PlanFacts:
             "notes": self.notes,
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
             "estimate": asdict(self.estimate),
+            "memory": asdict(self.memory),
             "answers": asdict(self.answers),
         }
 
@@ -164,6 +168,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
         notes=[*_changed(plan, Home(home)), *checked.model_notes, *checked.weight_notes],
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
         estimate=estimate,
+        memory=estimate_memory(checked, plan.sweep.engine, memory_limit()),
         answers=expected_answers(plan, estimate.slots),
     )
 

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from kdsweep.formatting import count, duration, megabytes, parameters
 from kdsweep.report.schedules import in_words as schedule_in_words
-from kdsweep.sweep.cost_estimate import CostEstimate, MoreRows
+from kdsweep.sweep.cost_estimate import MoreRows
 from kdsweep.sweep.expected_answers import in_words
 from kdsweep.sweep.plan_facts import ModelFacts, PlanFacts, SplitFacts, StudyFacts, TaskFacts
 from kdsweep.terminal.console import open_console
@@ -28,7 +28,7 @@ def show_plan(facts: PlanFacts) -> None:
     for strategy, study in facts.studies.items():
         console.print(f"\n{strategy}: {study.trials} trials", style="bold")
         _show_study(console, study, facts.estimate.more_rows.get(strategy))
-    _show_estimate(console, facts.estimate, facts.home)
+    _show_estimate(console, facts)
     trials = {strategy: study.trials for strategy, study in facts.studies.items()}
     for line in in_words(facts.answers, trials):
         console.print(f"Questions: {line}")
@@ -118,7 +118,8 @@ def _more_rows(extra: MoreRows) -> str:
     return f"{text}; {sets}: {words}{labels}, {extra.views_mb:,.0f} MB of cache"
 
 
-def _show_estimate(console: Console, estimate: CostEstimate, home: str) -> None:
+def _show_estimate(console: Console, facts: PlanFacts) -> None:
+    estimate = facts.estimate
     teacher = duration(estimate.seconds_for_the_teacher)
     spent = f"about {duration(estimate.seconds_a_trial)} for each trial, {teacher} for the teacher"
     for strategy, extra in estimate.seconds_for_the_teacher_in_each_step.items():
@@ -128,13 +129,14 @@ def _show_estimate(console: Console, estimate: CostEstimate, home: str) -> None:
         )
     slots = _slots(estimate.slots)
     total = f"{duration(estimate.seconds_without_pruning)} in all on {slots} if nothing is pruned"
-    disk = f"about {estimate.disk_mb:,} MB under {home}"
+    disk = f"about {estimate.disk_mb:,} MB under {facts.home}"
     console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}")
-    if estimate.slots_instead is not None:
+    console.print(facts.memory.words)
+    if (instead := estimate.slots_instead) is not None and facts.memory.fit(instead):
         console.print(
             "Running it again gives the same sweep. With many trials, "
-            f"{estimate.slots_instead} slots of one core each are faster; but each slot needs "
-            "memory of its own, and which trial comes next depends on which one ends first: "
+            f"{instead} slots of one core each are faster; but each slot needs memory of its own, "
+            "and which trial comes next depends on which one ends first: "
             "--set 'engine={type: ray, cpus_per_trial: 1}'",
         )
 
