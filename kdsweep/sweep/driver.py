@@ -126,7 +126,7 @@ class Driver:
             self.folder,
             self._on_event,
             self.observer.say,
-            packages=dict(self.plan.space.plugins().values()),
+            plugins=dict(self.plan.space.plugins().values()),
         )
 
     def _end(self) -> RunEnd:

@@ -117,6 +117,7 @@ class SweepFolder:
     clock.json    seconds spent so far, and on what
     latency.json  how long each architecture takes for one row
     cluster.json  where workers join
+    cluster-packages.json  the versions that they must have
     lock          held by the driver while it runs
     stop.json     whether somebody asks the driver to stop
     trials/       a folder for each trial of the search
@@ -137,6 +138,7 @@ class SweepFolder:
         self.clock = root / "clock.json"
         self.latency = root / "latency.json"
         self.cluster = root / "cluster.json"
+        self.cluster_packages = root / "cluster-packages.json"
         self.token = root / "cluster.token"
         self.ray_log = root / "ray.log"
         self.lock_file = root / "lock"

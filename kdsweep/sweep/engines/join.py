@@ -34,6 +34,7 @@ from kdsweep.sweep.engines.ray_runtime import (
 )
 from kdsweep.sweep.engines.slots import cpu_count
 from kdsweep.sweep.engines.worker import LEAVE_SIGNALS, LEAVING_FILE
+from kdsweep.sweep.engines.worker_check import check_this_machine
 from kdsweep.sweep.folders import SweepFolder
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -62,7 +63,7 @@ def join(
     gpus, cpus: what this machine gives; None for all that it has, or that Slurm gave.
 
     Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, when everything that ran here is saved, and
-    KdsweepError when no driver came.
+    KdsweepError when no driver came, or one with other packages than this machine has.
     """
     resources = Resources(
         gpus=_gpus_here() if gpus is None else gpus,
@@ -78,6 +79,7 @@ def join(
                 say(f"{folder.name}: over")
                 return
             if cluster is not None and cluster.state == "up":
+                check_this_machine(folder)
                 started = time.monotonic()
                 _work_for(cluster, folder, resources, stop, say)
                 said_waiting = False

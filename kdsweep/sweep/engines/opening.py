@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 
 from kdsweep.config.sweep import InlineEngine, SweepConfig
 from kdsweep.sweep.engines.base import Engine
@@ -11,7 +11,7 @@ from kdsweep.sweep.engines.inline import Inline
 from kdsweep.sweep.engines.perform import Train
 from kdsweep.sweep.engines.ray_engine import RaySlots
 from kdsweep.sweep.engines.slots import settle_engine
-from kdsweep.sweep.engines.worker_check import WorkerCheck
+from kdsweep.sweep.engines.worker_check import WorkerCheck, deciding_packages
 from kdsweep.sweep.folders import SweepFolder
 
 
@@ -21,15 +21,16 @@ def open_engine(
     on_event: OnEvent,
     say: Callable[[str], None],
     train: Train | None = None,
-    packages: Mapping[str, str] | None = None,
+    plugins: Collection[str] = (),
 ) -> Engine:
     """The sweep's engine. Its slots start when it is entered.
 
-    train: replaces `kdsweep.core.train` in tests and measurements. packages: name and version of
-    those that add something to kdsweep that this sweep uses; every worker must have them.
+    train: replaces `kdsweep.core.train` in tests and measurements. plugins: the
+    packages that add something to kdsweep that this sweep uses; every worker must have them.
     """
     config = settle_engine(sweep.engine)
     if isinstance(config, InlineEngine):
         return Inline(on_event, train)
-    check = WorkerCheck(folder, packages or {}, local_tracking=sweep.tracking == "sqlite")
+    wanted = deciding_packages(plugins, one_machine=config.address == "local")
+    check = WorkerCheck(folder, wanted, local_tracking=sweep.tracking == "sqlite")
     return RaySlots(config, folder, on_event, say, check, train)

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError, first_line
+from kdsweep.sweep.engines import worker_actor
 from kdsweep.sweep.engines.events import Ended, Event, OnEvent, WorkerLost
 from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Train
@@ -19,8 +20,9 @@ from kdsweep.sweep.engines.ray_cluster import ClusterHead
 from kdsweep.sweep.engines.ray_local import LocalRay
 from kdsweep.sweep.engines.ray_session import RaySession
 from kdsweep.sweep.engines.slots import slots_in
-from kdsweep.sweep.engines.worker import Worker, WorkerHost
-from kdsweep.sweep.engines.worker_check import WorkerCheck
+from kdsweep.sweep.engines.worker import WorkerHost
+from kdsweep.sweep.engines.worker_actor import WorkerActor
+from kdsweep.sweep.engines.worker_check import WorkerCheck, difference
 from kdsweep.sweep.folders import SweepFolder
 
 # Events arrive at once, but a signal is only noticed between two waits.
@@ -89,6 +91,8 @@ class RaySlots:
         self._slots: list[_Slot] = []
         self._requested = 0
         self._failures = 0
+        # Ray's names of machines with other packages than this one.
+        self._refused: set[str] = set()
         self._a_process_died = False
         self._said_waiting = False
 
@@ -102,13 +106,19 @@ class RaySlots:
         return tuple(place for place in places if place is not None)
 
     def __enter__(self) -> Self:
-        self._session.open()
-        self._ray = self._session.ray
+        # Before machines are told of the cluster: they look at it first.
+        self._check.write()
         try:
-            self.gpus_per_slot = self._session.gpus_per_slot()
-            self._check.write()
+            self._session.open()
+            self._ray = self._session.ray
+            self._ray.cloudpickle.register_pickle_by_value(worker_actor)
+            try:
+                self.gpus_per_slot = self._session.gpus_per_slot()
+            except BaseException:
+                self._session.close()
+                raise
         except BaseException:
-            self._session.close()
+            self._check.remove()
             raise
         return self
 
@@ -169,7 +179,7 @@ class RaySlots:
                 self._on_event(WorkerLost(slot.job, reason))
             return
         if slot.host is None:
-            self._add(slot, answer)
+            self._introduce(slot, *answer)
         else:
             self._report(slot, slot.host, answer)
 
@@ -216,12 +226,16 @@ class RaySlots:
 
     def _create_slot(self) -> _Slot:
         # Four calls run at once: `events`, which waits, and those that come meanwhile.
-        worker = self._ray.remote(Worker).options(
-            num_cpus=self._config.cpus_per_trial, num_gpus=self.gpus_per_slot, max_concurrency=4
+        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self._refused))})"}
+        worker = self._ray.remote(WorkerActor).options(
+            num_cpus=self._config.cpus_per_trial,
+            num_gpus=self.gpus_per_slot,
+            max_concurrency=4,
+            label_selector=elsewhere if self._refused else {},
         )
         actor = worker.remote(self._config.cpus_per_trial, self._train)
         check = self._check
-        reply = actor.hello.remote(check.file, check.content, list(check.packages))
+        reply = actor.introduce.remote(check.file, check.content, check.packages)
         return _Slot(actor, reply)
 
     def _room(self) -> int:
@@ -229,8 +243,33 @@ class RaySlots:
         return sum(
             slots_in(node["Resources"], self._config.cpus_per_trial, self.gpus_per_slot)
             for node in self._ray.nodes()
-            if node["Alive"]
+            if node["Alive"] and node["NodeID"] not in self._refused
         )
+
+    def _introduce(
+        self,
+        slot: _Slot,
+        machine: str,
+        node: str,
+        packages: dict[str, str | None],
+        host: WorkerHost | None,
+    ) -> None:
+        """Use the slot, or no slot of its machine if that has other packages.
+
+        Raises KdsweepError where the sweep can't go on without it.
+        """
+        if host is not None:
+            self._add(slot, host)
+            return
+        self._release(slot)
+        # A slot that was requested before may still come from there.
+        if node not in self._refused:
+            self._refused.add(node)
+            why = f"{machine} can't be used: {difference(self._check.packages, packages)}"
+            if self._config.address != "head" and self._room() == 0:
+                raise KdsweepError(f"engine: {why}")
+            self._say(why)
+        self._grow()
 
     def _add(self, slot: _Slot, host: WorkerHost) -> None:
         """Use the slot. Raises KdsweepError where its machine can't be used."""

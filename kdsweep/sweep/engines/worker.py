@@ -12,9 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -42,8 +40,7 @@ class WorkerHost:
     """Where a worker runs.
 
     gpus: CUDA_VISIBLE_DEVICES there. shares_home: whether it can read the driver's home; what it
-    writes there must still arrive at the driver. device: what its jobs compute on. packages: the
-    version there of each package that the driver asked for, None where it isn't installed.
+    writes there must still arrive at the driver. device: what its jobs compute on.
     """
 
     host: str
@@ -51,7 +48,6 @@ class WorkerHost:
     gpus: str
     shares_home: bool
     device: Device
-    packages: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def place(self) -> Place:
@@ -85,11 +81,8 @@ class Worker:
         if set(LEAVE_SIGNALS) <= signal.pthread_sigmask(signal.SIG_BLOCK, ()):
             threading.Thread(target=self._wait_for_signal, name="signals", daemon=True).start()
 
-    def hello(self, probe: Path, content: str, packages: Collection[str] = ()) -> WorkerHost:
-        """Say where this worker runs, after reading `probe` and writing an answer next to it.
-
-        packages: whose versions the driver wants to know.
-        """
+    def hello(self, probe: Path, content: str) -> WorkerHost:
+        """Say where this worker runs, after reading `probe` and writing an answer next to it."""
         while _machine_is_leaving():
             time.sleep(0.1)  # until this process ends with its machine
         host = socket.gethostname()
@@ -107,7 +100,6 @@ class Worker:
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             shares_home=shares_home,
             device=self._device(),
-            packages={name: _installed_version(name) for name in packages},
         )
 
     def _device(self) -> Device:
@@ -199,13 +191,6 @@ def _import_core(threads: int) -> None:
         import kdsweep.core.trial  # noqa: F401
 
     torch.set_num_threads(threads)
-
-
-def _installed_version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _machine_is_leaving() -> bool:

@@ -1,4 +1,4 @@
-"""Whether a worker can do its part: it shares the driver's home, and has the same packages.
+"""Whether a worker can do its part: it has the driver's packages, and shares its home.
 
 To show that it shares home, it reads a file there and writes another one next to it.
 """
@@ -8,50 +8,95 @@ from __future__ import annotations
 import socket
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kdsweep.core.files import write_atomically
+from kdsweep.core.files import read_json, write_atomically, write_json
 from kdsweep.errors import KdsweepError
+from kdsweep.formatting import joined
 from kdsweep.sweep.engines.worker import WorkerHost
+from kdsweep.sweep.engines.worker_actor import CODE, installed
 from kdsweep.sweep.folders import SweepFolder
 
 # A network file system shows a new file to other machines a little later.
 SECONDS_FOR_A_SHARED_FILE = 20.0
+# What decides a trial's numbers: tokenizers its tokens, numpy the order of its rows.
+DECIDING = ("kdsweep", "torch", "transformers", "tokenizers", "numpy")
+# Ray itself refuses others of these, with advice for its developers.
+OF_RAY = ("python", "ray")
 REMEDY = (
     "put home (--home, KDSWEEP_HOME) on a file system that all machines share, under the same path"
 )
+
+
+def deciding_packages(plugins: Iterable[str], *, one_machine: bool) -> dict[str, str | None]:
+    """The versions here of all packages that decide a trial's numbers.
+
+    plugins: those that add something to kdsweep that the sweep uses. one_machine: its code may be
+    edited while a sweep runs, so that only kdsweep's version counts.
+    """
+    return installed([*DECIDING, *plugins, *([] if one_machine else [CODE])])
+
+
+def check_this_machine(folder: SweepFolder) -> None:
+    """Raises KdsweepError where this machine has other packages than the driver of the cluster."""
+    if not folder.cluster_packages.exists():
+        # The driver is of an earlier version, or ends.
+        return
+    wanted = read_json(folder.cluster_packages)
+    if (why := difference(wanted, installed(wanted))) is not None:
+        raise KdsweepError(f"{folder.name}: {socket.gethostname()} can't be used: {why}")
+
+
+def difference(wanted: Mapping[str, str | None], found: Mapping[str, str | None]) -> str | None:
+    """Which packages of a machine are others than the sweep's, and what to do; None if none is."""
+    others = [name for name, version in wanted.items() if found.get(name) != version]
+    if not others:
+        return None
+    if others == [CODE]:
+        return (
+            f"its kdsweep {found['kdsweep']} has other code than the sweep's, which has the same "
+            "version; install the same kdsweep there"
+        )
+    others = [name for name in others if name != CODE]
+    there = joined([f"{name} {found.get(name) or 'not at all'}" for name in others])
+    here = joined([f"{name} {wanted[name]}" for name in others])
+    packages = " ".join(f"{name}=={wanted[name]}" for name in others if name != "python")
+    remedy = f"run `pip install {packages}` there" if packages else "use that Python there"
+    return f"it has {there}, and the sweep uses {here}; {remedy}"
 
 
 class WorkerCheck:
     """What the driver asks a worker, and whether its answer will do.
 
     file: in the sweep's folder, with a `content` that nobody can guess. packages: the version of
-    each package that the driver has and that a worker needs, such as those that add a metric.
-    local_tracking: whether runs are tracked in a file of the driver's machine.
+    each package that a worker must have too. local_tracking: whether runs are tracked in a file of
+    the driver's machine.
     """
 
     def __init__(
-        self, folder: SweepFolder, packages: Mapping[str, str], *, local_tracking: bool
+        self, folder: SweepFolder, packages: Mapping[str, str | None], *, local_tracking: bool
     ) -> None:
         self.file = folder.root / "probe"
         self.content = uuid.uuid4().hex
         self.packages = packages
+        self._for_machines = folder.cluster_packages
         self._home = folder.root.parent.parent
         self._local_tracking = local_tracking
 
     def write(self) -> None:
         write_atomically(self.file, lambda file: file.write(self.content.encode()))
+        write_json(self._for_machines, dict(self.packages) | installed(OF_RAY))
 
     def remove(self) -> None:
         """With the answers."""
+        self._for_machines.unlink(missing_ok=True)
         for file in self.file.parent.glob(f"{self.file.name}*"):
             file.unlink(missing_ok=True)
 
     def check(self, worker: WorkerHost) -> None:
         """Raises KdsweepError where a worker there can't do its part."""
         self._check_home(worker)
-        self._check_packages(worker)
         if self._local_tracking and worker.host != socket.gethostname():
             raise KdsweepError(
                 "tracking: sqlite works on one machine only, and a worker runs on "
@@ -70,16 +115,6 @@ class WorkerCheck:
                 f"home: what a worker on {worker.host} writes to {self._home} doesn't arrive "
                 f"here; {REMEDY}"
             )
-
-    def _check_packages(self, worker: WorkerHost) -> None:
-        for package, wanted in self.packages.items():
-            there = worker.packages.get(package)
-            if there != wanted:
-                found = "isn't installed" if there is None else f"has version {there}"
-                raise KdsweepError(
-                    f"packages: {package} {found} on {worker.host}, and the sweep uses {wanted}; "
-                    f"run `pip install {package}=={wanted}` there"
-                )
 
     def _has_arrived(self, answer: Path) -> bool:
         until = time.monotonic() + SECONDS_FOR_A_SHARED_FILE

@@ -23,13 +23,16 @@ from conftest import others_slow
 from servers import free_port
 from sweep_processes import ON_RAY, PLAIN, assert_same_sweep
 
+import kdsweep
 from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
 from kdsweep.sweep.engines.process_reaper import SESSION_VARIABLE, session_processes
 from kdsweep.sweep.engines.ray_session import CONNECTION_ATTEMPTS, RaySession
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.observer import Observer
 
+PACKAGE = Path(kdsweep.__file__).parent
 FEW = (*PLAIN, "trials=2", "strategies.combined=", "budget={patience: 5}")
 
 
@@ -59,7 +62,10 @@ class Cluster:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def join(self, name: str, within: list[str] | None = None, cpus: int = 2) -> None:
+    def join(
+        self, name: str, within: list[str] | None = None, cpus: int = 2, packages: str = ""
+    ) -> None:
+        """packages: a folder with packages that this machine has instead of ours."""
         options = {
             "--address": self.address,
             "--num-cpus": cpus,
@@ -67,19 +73,21 @@ class Cluster:
             "--min-worker-port": 0,
             "--max-worker-port": 0,
         }
-        self.start(name, within or [], *words(options))
+        self.start(name, within or [], *words(options), packages=packages)
 
-    def start(self, name: str, within: list[str], *options: str) -> None:
+    def start(self, name: str, within: list[str], *options: str, packages: str = "") -> None:
         command = [*within, sys.executable, "-m", "ray.scripts.scripts", "start", *options]
         command += ["--num-gpus", "0", "--block", "--disable-usage-stats"]
         log = self.root / f"{name}.log"
         session = str(self.root / name)
+        paths = [path for path in (packages, os.environ.get("PYTHONPATH", "")) if path]
+        python_path = {"PYTHONPATH": os.pathsep.join(paths)}
         with log.open("wb") as file:
             node = subprocess.Popen(
                 command,
                 stdout=file,
                 stderr=file,
-                env=os.environ | self.environment | {SESSION_VARIABLE: session},
+                env=os.environ | self.environment | {SESSION_VARIABLE: session} | python_path,
                 start_new_session=True,
             )
         self.nodes.append((session, node))
@@ -264,3 +272,59 @@ def test_a_cluster_asks_for_its_token(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
     with pytest.raises(KdsweepError, match=f"engine: Ray at {known.address} can't be used: "):
         run(space, home=tmp_path, assignments=(*FEW, engine(known.address)))
+
+
+# --- machines with other packages ---
+
+
+class Lines(Observer):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def other_transformers(folder: Path) -> str:
+    """A folder that gives a machine transformers 5.0.1."""
+    facts = folder / "transformers-5.0.1.dist-info"
+    facts.mkdir(parents=True)
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: transformers\nVersion: 5.0.1\n")
+    return str(folder)
+
+
+def other_kdsweep(folder: Path) -> str:
+    """A folder that gives a machine another commit of kdsweep, in which a driver's question to a
+    worker has another name."""
+    shutil.copytree(PACKAGE, folder / "kdsweep", ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "kdsweep" / "sweep" / "engines" / "worker.py"
+    file.write_text(file.read_text().replace("def hello(", "def who_are_you("))
+    return str(folder)
+
+
+@pytest.mark.slow
+def test_machines_with_other_packages_are_named_and_the_others_do_all_trials(
+    space: Path, local: Home, tmp_path: Path, known: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ray lets workers import from the folder that the driver runs in, if they see it.
+    monkeypatch.chdir(tmp_path)
+    sweep = (*FEW, engine(known.address))
+    known.join("other-transformers", packages=other_transformers(tmp_path / "a"))
+    try:
+        rule = "engine: .* has transformers 5.0.1, and the sweep uses .*pip install transformers=="
+        with pytest.raises(KdsweepError, match=rule):
+            run(space, home=tmp_path / "home", assignments=sweep)
+        known.join("other-kdsweep", packages=other_kdsweep(tmp_path / "b"))
+        known.join("same", cpus=1)
+        lines = Lines()
+        report = run(space, home=tmp_path / "home", assignments=sweep, observer=lines)
+    finally:
+        while len(known.nodes) > 1:
+            known.leave()
+    assert report.state == "done"
+    assert_same_sweep(Home(tmp_path / "home"), local)
+    refused = [line for line in lines.lines if "can't be used" in line]
+    assert len(refused) == 2, lines.lines
+    assert sum("it has transformers 5.0.1" in line for line in refused) == 1
+    assert sum("has other code than the sweep's" in line for line in refused) == 1
+    assert not [line for line in lines.lines if line.startswith("slot 2")]
