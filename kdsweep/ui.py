@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,14 +14,16 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 from kdsweep.core.files import only_read
 from kdsweep.databases import url_to_open
 from kdsweep.errors import KdsweepError
+from kdsweep.sweep.engines.process_reaper import SESSION_VARIABLE, ProcessReaper
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.signals import handling
 from kdsweep.tracking.home_database import follow_home
 
 HOST = "127.0.0.1"
@@ -37,7 +40,9 @@ def serve(
     say: Callable[[str], None],
     open_browser: bool,
 ) -> None:
-    """Serve until Ctrl-C. Where the sweep is tracked on a server, only print the links.
+    """Serve until Ctrl-C, or until the terminal closes.
+
+    Where the sweep is tracked on a server, only print the links.
 
     Raises KdsweepError if the server doesn't start or the port is in use.
     """
@@ -58,24 +63,20 @@ def serve(
     log = home.root / "ui.log"
     if only_read(home.root):
         log = Path(tempfile.mkdtemp(prefix="kdsweep-ui-")) / log.name
-    server = _start(url_to_open(uri), home, port, log)
-    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _wait_until_ready(server, port, log)
-        address = f"http://{HOST}:{port}"
-        _say_links(address, links, folder.name, say)
-        say("press Ctrl-C to stop")
-        if open_browser and sys.stdout.isatty():
-            webbrowser.open(address + links["table"])
-        server.wait()
-        raise KdsweepError(
-            f"MLflow's server has stopped (exit status {server.returncode}); see {log}"
-        )
+        with handling(_interrupt), _running(url_to_open(uri), home, port, log) as server:
+            _wait_until_ready(server, port, log)
+            address = f"http://{HOST}:{port}"
+            _say_links(address, links, folder.name, say)
+            say("press Ctrl-C to stop")
+            if open_browser and sys.stdout.isatty():
+                webbrowser.open(address + links["table"])
+            server.wait()
+            raise KdsweepError(
+                f"MLflow's server has stopped (exit status {server.returncode}); see {log}"
+            )
     except KeyboardInterrupt:
         say("stopped")
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        _stop(server)
 
 
 def _say_links(address: str, links: dict[str, str], name: str, say: Callable[[str], None]) -> None:
@@ -87,6 +88,22 @@ def _without_user(uri: str) -> str:
     """A link without user and password. The browser asks for them."""
     parts = urllib.parse.urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+@contextlib.contextmanager
+def _running(uri: str, home: Home, port: int, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """MLflow's server, which ends with this block, and also if this process is killed."""
+    reaper = ProcessReaper(Path(tempfile.mkdtemp(prefix="kdsweep-ui-")))
+    try:
+        server = _start(uri, home, port, log)
+        # The browser isn't part of it.
+        os.environ.pop(SESSION_VARIABLE)
+        try:
+            yield server
+        finally:
+            _stop(server)
+    finally:
+        reaper.release()
 
 
 def _start(uri: str, home: Home, port: int, log: Path) -> subprocess.Popen[bytes]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -295,6 +296,28 @@ def test_a_full_output_ends_a_command_that_only_prints_in_one_line(
     assert printed_to("| true", *arguments).stderr == ""
     # There is no place for a line.
     assert printed_to("> /dev/full 2> /dev/full", *arguments).returncode == 1
+
+
+def test_a_pipe_that_another_program_made_non_blocking_loses_no_letter() -> None:
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kdsweep", "completion", "bash"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+    )
+    # It is full from the start.
+    written = os.write(writing, bytes(4096))
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        found = pipe.read()
+    assert process.stderr is not None
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), errors) == (0, b"")
+    expected = CliRunner().invoke(main, ["completion", "bash"]).stdout
+    assert found[written:].decode() == expected
 
 
 @pytest.mark.parametrize(

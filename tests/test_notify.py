@@ -245,6 +245,22 @@ def test_one_end_is_notified_once_and_the_end_of_an_extended_sweep_again(tmp_pat
     notify_once(folder, None, stopped, lambda line: pytest.fail(line))
 
 
+def test_a_command_ends_with_all_that_it_started_when_a_signal_stops_the_driver(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "pid"
+    script = f"sleep 600 & echo $! > '{file}'; wait"
+    on_done = OnDone.model_validate({"command": ["sh", "-c", script]})
+    lines: list[str] = []
+    notify(on_done, REPORT, lines.append, lambda: file.exists() and file.read_text() != "")
+    assert lines == ["on_done: sh was stopped: a signal came"]
+    started = Path("/proc", file.read_text().strip(), "stat")
+    until = time.monotonic() + 60
+    while started.exists() and started.read_text().rpartition(")")[2].split()[0] not in "ZX":
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 # --- the sweep file ------------------------------------------------------------------------------
 
 

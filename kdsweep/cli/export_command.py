@@ -18,6 +18,7 @@ from kdsweep.cli.options import (
     one_line_errors,
     print_json,
 )
+from kdsweep.cli.output import go_on_without_output
 
 if TYPE_CHECKING:
     from kdsweep.export.folder import Format
@@ -131,6 +132,7 @@ def export(
     from kdsweep.export.facts import as_lines
     from kdsweep.terminal.progress import observing
 
+    go_on_without_output()
     with observing(stderr=as_json) as observer:
         facts = write_folder(
             Home(home),

@@ -9,6 +9,7 @@ import click
 
 from kdsweep.cli.completing import completing_folders, completing_sweeps
 from kdsweep.cli.options import home_option, json_option, one_line_errors, print_json
+from kdsweep.cli.output import go_on_without_output
 from kdsweep.errors import KdsweepError
 from kdsweep.formatting import file_size
 
@@ -111,6 +112,7 @@ def remove(name: str, yes: bool, leave_unreachable: bool, home: Path, as_json: b
         for line in found.lines():
             click.echo(f"  {line}", err=as_json)
         ask_or_end("remove it?", err=as_json)
+    go_on_without_output()
     removed = remove_sweep(
         Home(home),
         name,
@@ -160,6 +162,7 @@ def clean(yes: bool, everything: bool, home: Path, as_json: bool) -> None:
         ask_or_end(f"remove {file_size(found.unused_bytes)}?", err=False)
         yes = True
     if yes:
+        go_on_without_output()
         found = remove_unused(Home(home), everything=everything)
     if as_json:
         print_json(found.to_json())

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import IO, TYPE_CHECKING
 
@@ -25,8 +26,11 @@ class _Descriptor(io.FileIO):
         if self.has_failed and self.goes_on:
             return size
         try:
-            # Less than all of it may be written.
-            return super().write(data) or 0
+            # Less than all of it may be written, and nothing of it where another program that has
+            # the same pipe or terminal doesn't want to wait.
+            while (written := super().write(data)) is None:
+                select.select([], [self], [])
+            return written
         except OSError:
             self.has_failed = True
             if not self.goes_on:

@@ -101,8 +101,8 @@ def worker(
     """Let this machine run trials of a sweep that another machine drives.
 
     The sweep's engine is {type: ray, address: head}, and the driver runs with the same arguments.
-    Home must be on a file system that both machines share. SIGTERM, SIGUSR1 and Ctrl-C save the
-    running trials and end the worker.
+    Home must be on a file system that both machines share. SIGTERM, SIGUSR1, SIGHUP and
+    Ctrl-C save the running trials and end the worker.
 
     \b
     Example:

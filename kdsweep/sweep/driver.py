@@ -133,7 +133,7 @@ class Driver:
         waiting = [*self.queue.waiting, *self.confirm.started()]
         return RunEnd(
             error=self.error,
-            interrupted=self.stop.requested,
+            stop=self.stop,
             jobs_left=self.queue.left(),
             open_trials=frozenset(work.id for work in waiting),
         )

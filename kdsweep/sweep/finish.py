@@ -15,6 +15,7 @@ from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.results import build_report, read_records
 from kdsweep.sweep.run_updates import once
+from kdsweep.sweep.signals import StopRequest
 from kdsweep.tracking.base import RunKey, RunState, RunUpdate
 from kdsweep.trial_id import TrialId
 
@@ -23,12 +24,12 @@ from kdsweep.trial_id import TrialId
 class RunEnd:
     """How this run of the sweep ended.
 
-    interrupted: a signal stopped it. jobs_left: how many more trials there may be. open_trials:
+    stop: whether a signal stopped it. jobs_left: how many more trials there may be. open_trials:
     those that were started and have not ended.
     """
 
     error: Exception | None
-    interrupted: bool
+    stop: StopRequest
     jobs_left: int
     open_trials: frozenset[TrialId]
 
@@ -40,7 +41,7 @@ def finish(sweep: OpenSweep, end: RunEnd) -> Report:
     """
     report: Report | None = None
     error = end.error
-    if error is None and not end.interrupted:
+    if error is None and not end.stop.requested:
         try:
             report = _write_report(sweep, end)
         except KdsweepError as problem:
@@ -53,7 +54,8 @@ def finish(sweep: OpenSweep, end: RunEnd) -> Report:
         sweep.tracking.pause(end.open_trials)
     _send_everything(sweep, state, report)
     if report is not None and done:
-        notify_once(sweep.folder, sweep.plan.sweep.on_done, report, sweep.observer.say)
+        on_done, say = sweep.plan.sweep.on_done, sweep.observer.say
+        notify_once(sweep.folder, on_done, report, say, lambda: end.stop.requested)
     if error is not None:
         raise error
     if report is None:

@@ -6,6 +6,7 @@ If that fails, one line says so, and the sweep stays as it is.
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -27,15 +28,27 @@ from kdsweep.report.model import Report
 from kdsweep.sweep.folders import SweepFolder
 
 Say = Callable[[str], None]
+Asked = Callable[[], bool]
 WEBHOOK_SECONDS = 10.0
 WEBHOOK_ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 1.0
 COMMAND_SECONDS = 600.0
+SECONDS_BETWEEN_LOOKS = 0.1
 # HTTP statuses of failures that may pass.
 WORTH_ANOTHER_TRY = {408, 425, 429, 500, 502, 503, 504}
 
 
-def notify_once(folder: SweepFolder, on_done: OnDone | None, report: Report, say: Say) -> None:
+def _never() -> bool:
+    return False
+
+
+def notify_once(
+    folder: SweepFolder,
+    on_done: OnDone | None,
+    report: Report,
+    say: Say,
+    asked_to_stop: Asked = _never,
+) -> None:
     """Notify of the sweep's end, unless that was done already.
 
     It is noted before it is done, so that a command never runs twice. A sweep that is resumed with
@@ -49,11 +62,14 @@ def notify_once(folder: SweepFolder, on_done: OnDone | None, report: Report, say
     if facts.notified == end:
         return
     folder.write_facts(replace(facts, notified=end))
-    notify(on_done, report, say)
+    notify(on_done, report, say, asked_to_stop)
 
 
-def notify(on_done: OnDone, report: Report, say: Say) -> None:
-    """Run the command or post to the webhook; say in one line how that went. Raises nothing."""
+def notify(on_done: OnDone, report: Report, say: Say, asked_to_stop: Asked = _never) -> None:
+    """Run the command or post to the webhook; say in one line how that went. Raises nothing.
+
+    asked_to_stop: whether this process is to end, and the command with it.
+    """
     if on_done.webhook is not None:
         shown = without_path(on_done.webhook)
     else:
@@ -62,7 +78,7 @@ def notify(on_done: OnDone, report: Report, say: Say) -> None:
         if on_done.webhook is not None:
             line = _post(on_done.webhook, report)
         else:
-            line = _run(on_done.command or (), report)
+            line = _run(on_done.command or (), report, asked_to_stop)
         say(f"on_done: {shown} {line}")
     except (OSError, ValueError, subprocess.SubprocessError, http.client.HTTPException) as error:
         # The text of an error can contain the address, which is a secret.
@@ -75,10 +91,11 @@ def notify(on_done: OnDone, report: Report, say: Say) -> None:
 # --- a command -----------------------------------------------------------------------------------
 
 
-def _run(command: tuple[str, ...], report: Report) -> str:
+def _run(command: tuple[str, ...], report: Report, asked_to_stop: Asked) -> str:
     """Run the command with the report on its standard input; how it ended, in words.
 
-    It runs in a separate session, so that what it started ends with it if it takes too long.
+    It runs in a separate session, so that what it started ends with it if it takes too long or this
+    process is to end.
     """
     variables = {
         "KDSWEEP_SWEEP": report.sweep,
@@ -98,12 +115,12 @@ def _run(command: tuple[str, ...], report: Report) -> str:
             start_new_session=True,
         )
         try:
-            status = process.wait(COMMAND_SECONDS)
+            status = _wait(process, asked_to_stop)
         except BaseException as error:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            if isinstance(error, subprocess.TimeoutExpired):
-                return f"was stopped: it took more than {COMMAND_SECONDS:g} s"
+            if isinstance(error, _Stopped):
+                return f"was stopped: {error}"
             raise
         output.seek(0)
         last_line = output.read().decode(errors="replace").strip().rpartition("\n")[2][:200]
@@ -111,6 +128,20 @@ def _run(command: tuple[str, ...], report: Report) -> str:
         return "was run"
     how = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
     return f"{how}: {last_line}" if last_line else how
+
+
+class _Stopped(Exception):
+    """Why a command can't run any longer."""
+
+
+def _wait(process: subprocess.Popen[bytes], asked_to_stop: Asked) -> int:
+    until = time.monotonic() + COMMAND_SECONDS
+    while not asked_to_stop():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(SECONDS_BETWEEN_LOOKS)
+        if time.monotonic() > until:
+            raise _Stopped(f"it took more than {COMMAND_SECONDS:g} s")
+    raise _Stopped("a signal came")
 
 
 # --- a webhook -----------------------------------------------------------------------------------

@@ -22,9 +22,11 @@ import pytest
 from click.testing import CliRunner
 from conftest import SPACE
 from mlflow import MlflowClient
+from terminals import Terminal
 
 from kdsweep.cli import main
 from kdsweep.sweep import run
+from kdsweep.sweep.engines.process_reaper import session_processes
 from kdsweep.sweep.folders import Home
 
 CHANGES = (
@@ -249,3 +251,26 @@ def test_ui_serves_this_home_on_this_machine_alone_and_leaves_no_process(undistu
     assert not errors
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{address}/health", timeout=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["its terminal closes", "kill -9"])
+def test_ui_takes_its_server_with_it(how: str, undisturbed: Home) -> None:
+    command = [sys.executable, "-m", "kdsweep", "ui", "tiny", "--home", str(undisturbed.root)]
+    terminal = Terminal([*command, "--no-open"])
+    terminal.wait_for(lambda: "press Ctrl-C to stop" in terminal.text)
+    pid = terminal.process.pid
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = [Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0") for child in children]
+    session = next(one[-2].decode() for one in commands if b"kdsweep-ui-" in one[-2])
+    # MLflow's server starts another process.
+    assert len(session_processes(session)) >= 2
+    if how == "kill -9":
+        os.kill(pid, signal.SIGKILL)
+    else:
+        terminal.close()
+    terminal.end()
+    until = time.monotonic() + 60
+    while session_processes(session) or Path(session).exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)

@@ -1,8 +1,9 @@
 """`kdsweep worker`: a machine that joins a sweep's cluster (`engine.address: head`).
 
-It leaves when a scheduler wants it back or the sweep is over. The machine's part of Ray runs as
-`ray start` with SIGTERM and SIGUSR1 blocked, so that a scheduler that signals every process of a
-job ends none of them. The workers wait for these signals themselves (`Worker`), save, and leave.
+It leaves when a scheduler wants it back, its terminal closes or the sweep is over. The machine's
+part of Ray runs as `ray start` with SIGTERM, SIGUSR1 and SIGHUP blocked, so that a scheduler that
+signals every process of a job ends none of them. The workers wait for these signals themselves
+(`Worker`), save, and leave.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -33,9 +34,10 @@ from kdsweep.sweep.engines.ray_runtime import (
     token_variables,
 )
 from kdsweep.sweep.engines.slots import cpu_count
-from kdsweep.sweep.engines.worker import LEAVE_SIGNALS, LEAVING_FILE
+from kdsweep.sweep.engines.worker import LEAVING_FILE
 from kdsweep.sweep.engines.worker_check import check_this_machine
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.signals import LEAVE_SIGNALS, handling
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_ATTEMPTS = 5.0
@@ -62,15 +64,15 @@ def join(
     Waits up to `patience_minutes` for a driver, at first and again whenever one is gone.
     gpus, cpus: what this machine gives; None for all that it has, or that Slurm gave.
 
-    Raises Interrupted after SIGINT, SIGTERM or SIGUSR1, when everything that ran here is saved, and
-    KdsweepError when no driver came, or one with other packages than this machine has.
+    Raises Interrupted after a signal (SIGINT or one of LEAVE_SIGNALS), when everything that ran here
+    is saved, and KdsweepError when no driver came, or one with other packages than this machine has.
     """
     resources = Resources(
         gpus=_gpus_here() if gpus is None else gpus,
         cpus=_cpus_here() if cpus is None else cpus,
     )
     stop = _LeaveRequest()
-    with stop.listening():
+    with handling(stop.receive):
         last_seen = time.monotonic()
         said_waiting = False
         while not stop.requested:
@@ -209,27 +211,17 @@ def _workers(session: Path) -> list[int]:
 
 
 class _LeaveRequest:
-    """SIGINT, SIGTERM or SIGUSR1 asks to leave. A second Ctrl-C asks to leave at once."""
+    """A signal asks to leave. A second Ctrl-C asks to leave at once."""
 
     def __init__(self) -> None:
         self.requested = False
         self.at_once = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        numbers = (signal.SIGINT, *LEAVE_SIGNALS)
-        before = {number: signal.signal(number, self._receive) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def sleep(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while not self.requested and time.monotonic() < until:
             time.sleep(0.1)
 
-    def _receive(self, number: int, frame: FrameType | None) -> None:
+    def receive(self, number: int, frame: FrameType | None) -> None:
         self.at_once |= self.requested and number == signal.SIGINT
         self.requested = True

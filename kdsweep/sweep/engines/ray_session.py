@@ -21,8 +21,8 @@ from kdsweep.sweep.engines.ray_runtime import (
     one_line,
     shut_down,
 )
-from kdsweep.sweep.engines.worker import LEAVE_SIGNALS
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.signals import LEAVE_SIGNALS
 
 CONNECTION_ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 1.0
@@ -49,8 +49,8 @@ class RaySession:
         try:
             self.ray: Any = import_ray(many_machines=self.many_machines)
             log_to_file(self.folder.ray_log)
-            # A scheduler may signal every process of a job. With the signals blocked none of Ray's
-            # processes ends; workers wait for them and save.
+            # A scheduler may signal every process of a job, and so does a terminal that closes.
+            # With the signals blocked none of Ray's processes ends; workers wait for them and save.
             with blocked(LEAVE_SIGNALS):
                 self._connect()
             # ray.init has set its own log handlers meanwhile.

@@ -22,14 +22,13 @@ from kdsweep.sweep.engines.jobs import Job
 from kdsweep.sweep.engines.perform import Dropped, Train, perform
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.engines.process_reaper import SESSION_VARIABLE
+from kdsweep.sweep.signals import LEAVE_SIGNALS, heeded
 from kdsweep.sweep.startup_timer import without_collecting
 
 if TYPE_CHECKING:
     from kdsweep.core.evaluation.latency_figures import Device
 
 SECONDS_BETWEEN_STEP_EVENTS = 1.0
-# With these signals a cluster takes its machine back.
-LEAVE_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 # A file in a machine's session folder. It says that this machine leaves the sweep, so that no
 # worker starts there any more.
 LEAVING_FILE = "leaving"
@@ -57,7 +56,7 @@ class WorkerHost:
 class Worker:
     """One slot's process. `events` waits; the other methods return at once.
 
-    After SIGTERM or SIGUSR1 it saves its trial at the next step. Its last event is None: the
+    After one of LEAVE_SIGNALS it saves its trial at the next step. Its last event is None: the
     worker wants to leave.
     """
 
@@ -179,7 +178,8 @@ class Worker:
         return self._requested == "save" or self._leaving
 
     def _wait_for_signal(self) -> None:
-        signal.sigwait(LEAVE_SIGNALS)
+        # One that is ignored would arrive here too, since it is blocked.
+        signal.sigwait(heeded(LEAVE_SIGNALS))
         self.leave()
 
 

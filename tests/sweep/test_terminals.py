@@ -1,0 +1,78 @@
+"""Terminals that close, and output that nobody reads any more, while a sweep runs."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from sweep_processes import ON_RAY, PLAIN, processes_of, runs_of
+from terminals import Terminal
+
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.sweep_lock import holder_of
+
+LONG = (
+    *PLAIN,
+    "trials=2",
+    "strategies.combined=",
+    "training.epochs=8",
+    "training.evaluations_per_epoch=4",
+)
+# A shell that lives to write the command's status, in one that ends with its terminal.
+RUN = "(trap : HUP; {command}; echo $? > status)"
+ALONE, IN_A_PIPE, BOTH_IN_A_PIPE = f"{RUN}; :", f"{RUN} | cat; :", f"{RUN} 2>&1 | tee log; :"
+INLINE = "engine={type: inline}"
+
+
+def evaluations(home: Home) -> dict[str, int]:
+    files = home.sweep("tiny").trials.glob("*/metrics.jsonl")
+    return {file.parent.name: len(file.read_text().splitlines()) for file in files}
+
+
+def in_a_terminal(shell: str, space: Path, home: Home, *assignments: str) -> Terminal:
+    sets = [part for one in assignments for part in ("--set", one)]
+    command = [sys.executable, "-m", "kdsweep", "run", str(space), "--home", str(home.root), *sets]
+    line = shell.format(command=shlex.join(command))
+    return Terminal(["bash", "-c", f"cd {shlex.quote(str(home.root))}; {line}"])
+
+
+def status_of(home: Home, seconds: float = 120) -> int:
+    """The status of the command, once it has ended and left no process."""
+    until = time.monotonic() + seconds
+    file = home.root / "status"
+    while not file.exists() or not file.read_text() or processes_of(home.root):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert holder_of(home.sweep("tiny").lock_file) is None
+    status = int(file.read_text())
+    file.unlink()
+    return status
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_saves_and_stops_a_sweep_and_nohup_lets_it_go_on(
+    space: Path, tmp_path: Path
+) -> None:
+    home = Home(tmp_path)
+    before = 0
+    for shell, engine in ((IN_A_PIPE, INLINE), (ALONE, ON_RAY), (BOTH_IN_A_PIPE, ON_RAY)):
+        terminal = in_a_terminal(shell, space, home, *LONG, engine)
+        terminal.wait_for(lambda: sum(evaluations(home).values()) >= before + 3)
+        terminal.close()
+        assert status_of(home) == 130
+        terminal.end()
+        assert "RUNNING" not in {one.info.status for one in runs_of(home)}
+        assert list(home.sweep("tiny").trials.glob("*/checkpoint/state.pt"))
+        before = sum(evaluations(home).values())
+    terminal = in_a_terminal(ALONE.replace("{", "nohup {"), space, home, *LONG, ON_RAY)
+    terminal.wait_for(lambda: sum(evaluations(home).values()) >= before + 3)
+    terminal.close()
+    assert status_of(home) == 0
+    terminal.end()
+    assert evaluations(home) == dict.fromkeys(
+        ["distill-0", "distill-1", "finetune-0", "finetune-1"], 32
+    )
+    assert not list(home.sweep("tiny").trials.glob("*/lost.json"))
