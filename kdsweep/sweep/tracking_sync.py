@@ -8,13 +8,14 @@ answers again, or by the next run of the sweep, and never twice.
 from __future__ import annotations
 
 import functools
+import itertools
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from kdsweep.core.files import remove_at_once
 from kdsweep.errors import (
     FolderGone,
     KdsweepError,
@@ -27,27 +28,22 @@ from kdsweep.formatting import count
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.run_updates import trial_update
 from kdsweep.sweep.swept_trial import SweptTrial, Tracked
+from kdsweep.sweep.tracked_students import Students, TrackedStudents
 from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
 from kdsweep.trial_id import Phase, TrialId
 
 FIRST_PAUSE_SECONDS = 2.0
 LONGEST_PAUSE_SECONDS = 60.0
+# Runs that are sent together.
+MOST_TOGETHER = 200
+# After a second of work, the thread rests so long: it takes at most a fifth of a core from the
+# driver, and what happens meanwhile is sent together.
+SECONDS_OF_REST = 4.0
+LONGEST_REST_SECONDS = 30.0
 # How long `close` waits for a tracker that doesn't answer.
 PATIENCE_SECONDS = 20.0
 
 Send = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class Students:
-    """The students of a strategy's trials, or of the runs that confirm its best one."""
-
-    strategy: str
-    phase: Phase
-
-    @property
-    def name(self) -> str:
-        return f"students of {self.strategy} ({self.phase})"
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,10 @@ class TrackingSync:
         self._say = say
         self._changed = threading.Condition()
         self._waiting: OrderedDict[Item, Send] = OrderedDict()
-        self._busy = False
+        self._busy = 0
+        self._hurried = 0
+        self._not_before = 0.0
+        self._sent: dict[TrialId, Tracked] = {}
         self._closing = False
         self._over = False
         self._unreachable = False
@@ -80,10 +79,8 @@ class TrackingSync:
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._refused: set[Item] = set()
         self._paused: frozenset[TrialId] = frozenset()
-        self._said_replaced: set[TrialId] = set()
         self._said_refused: set[str] = set()
-        # Trials whose student is on this disk or in the store.
-        self._held: dict[Students, set[TrialId]] = self._find_held()
+        self._students = TrackedStudents(tracking.students, folder, say)
         self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
         self._thread.start()
 
@@ -105,12 +102,8 @@ class TrackingSync:
         ended: a trial that has just ended, and so may have left another student.
         """
         students = Students(strategy, phase)
-        with self._changed:
-            held = self._held.setdefault(students, set())
-            held.update(kept)
-            if ended is not None:
-                held.add(ended)
-        self._put(students, functools.partial(self._send_students, students, frozenset(kept)))
+        self._students.add(students, kept if ended is None else [*kept, ended])
+        self._put(students, functools.partial(self._students.send, students, frozenset(kept)))
 
     def send_once(self, name: str, send: Send) -> None:
         """Call `send`, again if the tracker didn't answer."""
@@ -137,7 +130,9 @@ class TrackingSync:
 
     def _is_lost(self, trial: TrialId, before: Tracked) -> bool:
         """Whether the tracker had the trial's run and doesn't have it now."""
-        return before.run_id not in (None, self.tracking.runs.find(RunKey.of(trial)))
+        if before.run_id is None or trial in self._sent:
+            return False
+        return before.run_id != self.tracking.runs.find(RunKey.of(trial))
 
     def pause(self, trials: frozenset[TrialId]) -> None:
         """The sweep stops before these trials have ended: show their runs as paused."""
@@ -154,8 +149,11 @@ class TrackingSync:
     def wait_until_sent(self) -> None:
         """Wait until nothing is left to send."""
         with self._changed:
+            self._hurried += 1
+            self._changed.notify_all()
             while (self._waiting or self._busy) and not self._over:
                 self._changed.wait()
+            self._hurried -= 1
 
     @property
     def is_away(self) -> bool:
@@ -203,50 +201,97 @@ class TrackingSync:
     # --- the thread ------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            item, send = taken
-            try:
-                send()
-            except FolderGone:
-                # The driver finds that out at its own next write, and stops.
-                self._put_back(item, send)
-                self._over = True
-            except TrackingDamaged as error:
-                self._put_back(item, send)
-                self._over = True
-                self._say(f"{error}. Training continues without it")
-            except TrackingUnreachable as error:
-                self._put_back(item, send)
-                self._wait_for_tracker(error)
-            except TrackingRefused as error:
-                self._was_sent(item)
-                self._say_refused(error)
-            # The tracker can't take the item now. That must not stop the sweep: all numbers are in
-            # home.
-            except Exception as error:
-                self._refuse(item, error)
-            else:
-                self._was_sent(item)
-            finally:
-                with self._changed:
-                    self._busy = False
-                    self._changed.notify_all()
+        while taken := self._take():
+            started = time.thread_time()
+            self._send(taken)
+            with self._changed:
+                self._busy = 0
+                self._changed.notify_all()
+            if any(isinstance(item, TrialId) for item in taken):
+                rest = SECONDS_OF_REST * (time.thread_time() - started)
+                self._not_before = time.monotonic() + min(rest, LONGEST_REST_SECONDS)
 
-    def _take(self) -> tuple[Item, Send] | None:
-        """The next item, when there is one. None at the end."""
+    def _send(self, taken: Mapping[Item, Send]) -> None:
+        trials = [item for item in taken if isinstance(item, TrialId)]
+        if len(trials) > 1:
+            together = functools.partial(self._send_trials, trials)
+            if self._try(taken, together) != "refused":
+                return
+        # One by one, so that only the one that something is wrong with is refused.
+        left = dict(taken)
+        while left and not self._over:
+            item, send = next(iter(left.items()))
+            del left[item]
+            if self._try({item: send}, send) == "later":
+                break
+        self._put_back(left)
+
+    def _try(self, items: Mapping[Item, Send], send: Send) -> Literal["sent", "later", "refused"]:
+        """Send these items. Of several, nothing is said or noted where they are refused."""
+        try:
+            send()
+        except FolderGone:
+            # The driver finds that out at its own next write, and stops.
+            self._put_back(items)
+            self._over = True
+            return "later"
+        except TrackingDamaged as error:
+            self._put_back(items)
+            self._over = True
+            self._say(f"{error}. Training continues without it")
+            return "later"
+        except TrackingUnreachable as error:
+            # It may come back without some of its runs.
+            self._sent.clear()
+            self._put_back(items)
+            self._wait_for_tracker(error)
+            return "later"
+        # The tracker can't take the item now. That must not stop the sweep: all numbers are in
+        # home.
+        except Exception as error:
+            if len(items) > 1:
+                return "refused"
+            self._note_refused(next(iter(items)), error)
+            return "refused"
+        for item in items:
+            self._was_sent(item)
+        return "sent"
+
+    def _note_refused(self, item: Item, error: Exception) -> None:
+        if isinstance(error, TrackingRefused):
+            self._was_sent(item)
+            self._say_refused(error)
+        else:
+            self._refuse(item, error)
+
+    def _take(self) -> dict[Item, Send]:
+        """The next item when there is one: trials as many as there are, anything else alone.
+        Empty at the end."""
         with self._changed:
-            while not self._waiting and not self._over:
-                self._changed.wait()
+            while not self._over:
+                rest = self._not_before - time.monotonic()
+                if self._waiting and (rest <= 0 or self._closing or self._hurried):
+                    break
+                self._changed.wait(rest if self._waiting else None)
             if self._over:
-                return None
-            self._busy = True
-            return self._waiting.popitem(last=False)
+                return {}
+            item, send = self._waiting.popitem(last=False)
+            taken = {item: send}
+            if isinstance(item, TrialId):
+                for other in list(itertools.islice(self._waiting, MOST_TOGETHER - 1)):
+                    # What isn't a trial keeps its place among them.
+                    if not isinstance(other, TrialId):
+                        break
+                    taken[other] = self._waiting.pop(other)
+            self._busy = len(taken)
+            return taken
 
-    def _put_back(self, item: Item, send: Send) -> None:
-        """To be sent first, unless it was put again meanwhile."""
+    def _put_back(self, items: Mapping[Item, Send]) -> None:
+        """To be sent first, in this order, unless they were put again meanwhile."""
         with self._changed:
-            self._waiting.setdefault(item, send)
-            self._waiting.move_to_end(item, last=False)
+            for item, send in reversed(list(items.items())):
+                self._waiting.setdefault(item, send)
+                self._waiting.move_to_end(item, last=False)
 
     def _wait_for_tracker(self, error: TrackingUnreachable) -> None:
         # A single call that failed is not worth a message.
@@ -295,15 +340,47 @@ class TrackingSync:
         if not files.settings.exists():
             # The sampler was asked for it, but it was not started.
             return
-        paused = trial in self._paused
         before = files.read_tracked()
-        is_lost = self._is_lost(trial, before)
-        known = Tracked() if is_lost else before
-        update, tracked = trial_update(files, known, paused=paused)
+        if not self._is_lost(trial, before):
+            update, tracked = self._update_of(files)
+            run_id = self.update_run(RunKey.of(trial), update)
+            self._note_sent(files, replace(tracked, run_id=run_id))
+            return
+        update, tracked = trial_update(files, Tracked(), paused=trial in self._paused)
         run_id = self.update_run(RunKey.of(trial), update)
-        if is_lost and before.has_student and self._send_student_again(trial, before, files):
+        if before.has_student and self._send_student_again(trial, before, files):
             tracked = replace(tracked, student="kept")
-        files.write_tracked(replace(tracked, run_id=run_id))
+        self._note_sent(files, replace(tracked, run_id=run_id))
+
+    def _send_trials(self, trials: Iterable[TrialId]) -> None:
+        """Raises KdsweepError, or whatever a tracker raises, if that isn't possible at once."""
+        updates: list[tuple[RunKey, RunUpdate]] = []
+        sent: list[tuple[SweptTrial, Tracked]] = []
+        for files in map(self._folder.trial, trials):
+            if not files.settings.exists():
+                continue
+            update, tracked = self._update_of(files)
+            if self._is_lost(files.id, tracked):
+                raise KdsweepError(f"{files.id.name}: its run is lost")
+            updates.append((RunKey.of(files.id), update))
+            sent.append((files, tracked))
+        run_ids = self.tracking.runs.update_all(updates)
+        for (files, tracked), run_id in zip(sent, run_ids, strict=True):
+            self._note_sent(files, replace(tracked, run_id=run_id))
+
+    def _update_of(self, files: SweptTrial) -> tuple[RunUpdate, Tracked]:
+        """What is new about the trial, and what the tracker will then have of it."""
+        known = self._sent.get(files.id) or files.read_tracked()
+        return trial_update(files, known, paused=files.id in self._paused)
+
+    def _note_sent(self, files: SweptTrial, tracked: Tracked) -> None:
+        """Remember what the tracker has. Of a trial that runs, only its run is written: what is
+        sent again changes nothing."""
+        before = self._sent.pop(files.id, None)
+        if tracked.state is None:
+            self._sent[files.id] = tracked
+        if before is None or tracked.state is not None or before.run_id != tracked.run_id:
+            files.write_tracked(tracked)
 
     def _send_student_again(self, trial: TrialId, before: Tracked, files: SweptTrial) -> bool:
         """Copy the student of a run that the tracker has lost to the one that replaces it.
@@ -333,70 +410,3 @@ class TrackingSync:
                 raise
             self._say_refused(error)
             return error.run_id
-
-    def _send_students(self, students: Students, kept: Collection[TrialId]) -> None:
-        with self._changed:
-            held = sorted(self._held[students], key=_order)
-        # Nothing is removed before what replaces it is stored.
-        for trial in held:
-            if trial in kept:
-                self._send_student(trial, self._folder.trial(trial))
-        for trial in held:
-            if trial not in kept and self._may_remove(trial, kept):
-                self._remove_student(trial, students)
-
-    def _may_remove(self, trial: TrialId, kept: Collection[TrialId]) -> bool:
-        """Whether its student can go. That of an earlier confirm stays until another one is stored,
-        and one line says so first.
-
-        kept: the students of its strategy that are kept instead.
-        """
-        if trial.phase == "search":
-            return True
-        has_been_stored = self._folder.trial(trial).read_tracked().student == "kept"
-        stored = [one for one in kept if self._folder.trial(one).read_tracked().has_student]
-        if not kept:
-            return not has_been_stored
-        if any(one.number == trial.number for one in kept):
-            return not has_been_stored or any(one.number == trial.number for one in stored)
-        if stored and has_been_stored and trial not in self._said_replaced:
-            self._said_replaced.add(trial)
-            better = min(stored, key=_order).name
-            self._say(
-                f"{trial.name}: its student is deleted unless it is registered; {better} is "
-                "better on validation, confirmed and stored"
-            )
-        return bool(stored)
-
-    def _remove_student(self, trial: TrialId, students: Students) -> None:
-        """Remove it from this disk and from the store."""
-        files = self._folder.trial(trial)
-        tracked = files.read_tracked()
-        if tracked.student == "kept":
-            state = self.tracking.students.drop(RunKey.of(trial))
-            files.write_tracked(replace(tracked, student=state))
-        remove_at_once(files.student)
-        with self._changed:
-            self._held[students].discard(trial)
-
-    def _send_student(self, trial: TrialId, files: SweptTrial) -> None:
-        """Move the student from this disk to the store, once its run is complete there."""
-        tracked = files.read_tracked()
-        if files.student.exists() and tracked.state == "complete":
-            self.tracking.students.keep(RunKey.of(trial), files.student, files.read_settings())
-            files.write_tracked(replace(tracked, student="kept"))
-            remove_at_once(files.student)
-
-    def _find_held(self) -> dict[Students, set[TrialId]]:
-        held: dict[Students, set[TrialId]] = {}
-        for trial in self._folder.started_trials():
-            files = self._folder.trial(trial)
-            if files.result.exists() and (
-                files.student.exists() or files.read_tracked().student == "kept"
-            ):
-                held.setdefault(Students(trial.strategy, trial.phase), set()).add(trial)
-        return held
-
-
-def _order(trial: TrialId) -> tuple[int, int]:
-    return trial.number, trial.seed_index or 0

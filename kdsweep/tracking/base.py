@@ -111,6 +111,12 @@ class Tracker(Protocol):
         with that id if the tracker took all but what the error names.
         """
 
+    def update_all(self, updates: Sequence[tuple[RunKey, RunUpdate]]) -> list[str]:
+        """Do the same for several runs, each of them once, and as cheaply as possible.
+
+        Returns the runs' ids in the same order. If it raises, `update` is called for each.
+        """
+
     def find(self, run: RunKey) -> str | None:
         """Its own id of the run, also if a user deleted it there; None where it has none."""
 

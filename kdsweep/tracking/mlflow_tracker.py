@@ -14,6 +14,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.validation import _validate_batch_log_data
 
 from kdsweep.compare.records import COLORS
 from kdsweep.errors import TrackingRefused, first_few
@@ -26,6 +28,7 @@ from kdsweep.tracking.mlflow_connection import (
     is_refused,
     shown_error,
 )
+from kdsweep.tracking.mlflow_database import NewRun, RunDatabase, RunRows, new_run_id
 from kdsweep.tracking.mlflow_names import (
     NOTE,
     PARAM_LENGTH,
@@ -58,6 +61,8 @@ class MlflowTracker:
 
     def __init__(self, connection: MlflowConnection) -> None:
         self._connection = connection
+        self._strategies: list[str] = []
+        self._opened: RunDatabase | None = None
 
     @property
     def name(self) -> str:
@@ -79,6 +84,12 @@ class MlflowTracker:
                 known.run_id,
             )
         return known.run_id
+
+    def update_all(self, updates: Sequence[tuple[RunKey, RunUpdate]]) -> list[str]:
+        """In one transaction where MLflow is a database and nothing is refused."""
+        with self._connection.client() as client:
+            found = self._write_together(client, updates)
+        return found or [self.update(run, update) for run, update in updates]
 
     def find(self, run: RunKey) -> str | None:
         with self._connection.client():
@@ -120,6 +131,66 @@ class MlflowTracker:
     ) -> None:
         removal.remove_kept(self._connection, made_here, metric, say)
 
+    def _write_together(
+        self, client: MlflowClient, updates: Sequence[tuple[RunKey, RunUpdate]]
+    ) -> list[str] | None:
+        """None where MLflow's client has to do it, one by one."""
+        database = self._database(client)
+        if database is None:
+            return None
+        rows = [self._rows(run, update) for run, update in updates]
+        if any(one is None for one in rows):
+            return None
+        written = [one for one in rows if one is not None]
+        if not database.write(written):
+            return None
+        for (run, update), one in zip(updates, written, strict=True):
+            self._connection.runs[RunTags.of(run)] = KnownRun(one.run_id, STATUS[update.state])
+        return [one.run_id for one in written]
+
+    def _database(self, client: MlflowClient) -> RunDatabase | None:
+        """What writes directly to MLflow's database; None where MLflow is a server."""
+        experiment = self._connection.experiment_id
+        if not RunDatabase.can_write(self._connection.uri):
+            return None
+        if self._opened is None or self._opened.experiment_id != experiment:
+            location = client.get_experiment(experiment).artifact_location
+            self._opened = RunDatabase(self._connection.uri, experiment, location)
+        return self._opened
+
+    def _rows(self, run: RunKey, update: RunUpdate) -> RunRows | None:
+        """What is new about the run; None where MLflow's client has to restore it, or refuses a
+        part of it."""
+        tags = RunTags.of(run)
+        known = self._connection.runs.get(tags)
+        if known is not None and known.is_deleted:
+            return None
+        everything = _Batch.of(update)
+        try:
+            metrics, params, more_tags = _validate_batch_log_data(
+                everything.metrics, everything.params, everything.tags
+            )
+        except MlflowException as error:
+            if not is_refused(error):
+                raise
+            return None
+        new = None
+        if known is None:
+            new = NewRun(run.name, self._creation_tags(tags), update.started)
+        status = STATUS[update.state]
+        ended = update.ended
+        if status not in (RUNNING, PAUSED):
+            ended = ended or get_current_time_millis()
+        return RunRows(
+            new_run_id() if known is None else known.run_id,
+            new,
+            status if known is None or known.status != status else None,
+            ended,
+            params,
+            more_tags,
+            metrics,
+        )
+
     def _find_or_create(self, client: MlflowClient, run: RunKey, started: int | None) -> KnownRun:
         tags = RunTags.of(run)
         if (known := self._connection.runs.get(tags)) is not None:
@@ -158,9 +229,10 @@ class MlflowTracker:
 
     def _color(self, strategy: str) -> str:
         """One color per strategy in MLflow's charts, in the order in which strategies appear."""
-        known = [tags.strategy for tags in self._connection.runs if tags.strategy]
-        strategies = list(dict.fromkeys([*known, strategy]))
-        return COLORS[strategies.index(strategy) % len(COLORS)]
+        if strategy not in self._strategies:
+            known = [tags.strategy for tags in self._connection.runs if tags.strategy]
+            self._strategies = list(dict.fromkeys([*known, strategy]))
+        return COLORS[self._strategies.index(strategy) % len(COLORS)]
 
 
 def _log(client: MlflowClient, run_id: str, update: RunUpdate) -> list[str]:
@@ -191,6 +263,24 @@ class _Batch:
     tags: Sequence[RunTag] = ()
     metrics: Sequence[Metric] = ()
 
+    @classmethod
+    def of(cls, update: RunUpdate) -> _Batch:
+        """All of the update, under names that MLflow accepts."""
+        params = [
+            Param(accepted_name(name), accepted_value(value, PARAM_LENGTH))
+            for name, value in update.params.items()
+        ]
+        named = [*update.params, *(one.name for one in update.metrics)]
+        tags = [
+            RunTag(name, accepted_value(value, TAG_LENGTH))
+            for name, value in (original_names(named) | dict(update.tags)).items()
+        ]
+        metrics = [
+            Metric(accepted_name(one.name), one.value, one.timestamp, one.step)
+            for one in update.metrics
+        ]
+        return cls(params, tags, metrics)
+
     def log(self, client: MlflowClient, run_id: str) -> None:
         client.log_batch(run_id, metrics=self.metrics, params=self.params, tags=self.tags)
 
@@ -211,20 +301,9 @@ class _Batch:
 
 
 def _batches(update: RunUpdate) -> list[_Batch]:
-    """All of the update, under names that MLflow accepts, in as few calls as it allows."""
-    params = [
-        Param(accepted_name(name), accepted_value(value, PARAM_LENGTH))
-        for name, value in update.params.items()
-    ]
-    named = [*update.params, *(one.name for one in update.metrics)]
-    tags = [
-        RunTag(name, accepted_value(value, TAG_LENGTH))
-        for name, value in (original_names(named) | dict(update.tags)).items()
-    ]
-    metrics = [
-        Metric(accepted_name(one.name), one.value, one.timestamp, one.step)
-        for one in update.metrics
-    ]
+    """All of the update, in as few calls as MLflow allows."""
+    everything = _Batch.of(update)
+    params, tags, metrics = everything.params, everything.tags, everything.metrics
     batches: list[_Batch] = []
     while params or tags or metrics:
         batches.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +56,9 @@ class PlainFiles:
         }
         file.write_text(json.dumps(new))
         return run.name
+
+    def update_all(self, updates: Sequence[tuple[RunKey, RunUpdate]]) -> list[str]:
+        return [self.update(run, update) for run, update in updates]
 
     def find(self, run: RunKey) -> str | None:
         self._reach()
