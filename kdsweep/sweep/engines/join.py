@@ -64,8 +64,8 @@ def join(
     Waits up to `patience_minutes` for a driver, at first and again whenever one is gone.
     gpus, cpus: what this machine gives; None for all that it has, or that Slurm gave.
 
-    Raises Interrupted after a signal (SIGINT or one of LEAVE_SIGNALS), when everything that ran here
-    is saved, and KdsweepError when no driver came, or one with other packages than this machine has.
+    Raises Interrupted after a signal (SIGINT or one of LEAVE_SIGNALS), when everything that ran
+    here is saved, and KdsweepError when no driver came, or one with other packages than these.
     """
     resources = Resources(
         gpus=_gpus_here() if gpus is None else gpus,
