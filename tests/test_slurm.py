@@ -61,13 +61,24 @@ GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=200000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE
 """
+TWO_CORES = (
+    SLURM_CONF.replace("CPUs=16 RealMemory=200000", "CPUs=2 RealMemory=8000").replace(
+        "CR_Core", "CR_Core_Memory"
+    )
+    + """\
+PartitionName=short Nodes={host} MaxTime=30
+PartitionName=closed Nodes={host} State=DOWN
+PartitionName=private Nodes={host} AllowAccounts=nobody
+"""
+)
 
 
 class Slurm:
     """A controller, a node and their authentication, all in one folder."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, configuration: str = SLURM_CONF) -> None:
         self.root = root
+        self.configuration = configuration
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -86,7 +97,8 @@ class Slurm:
             one.bind(("127.0.0.1", 0))
             other.bind(("127.0.0.1", 0))
             ports = {"controller_port": one.getsockname()[1], "node_port": other.getsockname()[1]}
-        (self.root / "slurm.conf").write_text(SLURM_CONF.format(root=self.root, host=host, **ports))
+        text = self.configuration.format(root=self.root, host=host, **ports)
+        (self.root / "slurm.conf").write_text(text)
         (self.root / "gres.conf").write_text(
             f"NodeName={host} Name=gpu File={self.root}/gpu[0-1]\n"
         )
@@ -436,3 +448,96 @@ def test_a_finished_sweep_is_extended_and_what_slurm_takes_back_is_saved(
             assert min(stamps) < moment < max(stamps)
     assert slurm.facts(submitted.driver)["Restarts"] == slurm.facts(one)["Restarts"] == "1"
     assert slurm.facts(other)["JobState"] == "CANCELLED"
+
+
+# --- a node with two cores ---
+
+
+@pytest.fixture(scope="module")
+def two_cores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    cluster = Slurm(tmp_path_factory.mktemp("two-cores"), TWO_CORES)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+def submit(slurm: Slurm, space: Path, home: Path, **variables: str) -> tuple[int, str]:
+    """Exit status and output of `make sweep` with one worker."""
+    command = make(
+        SPACE=space, SWEEP="sweeps/slurm.yaml", KDSWEEP_HOME=home, WORKERS=1, **variables
+    )
+    done = subprocess.run(
+        command,
+        env=slurm.environment,
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return done.returncode, done.stdout
+
+
+def read(file: str) -> str:
+    return Path(file).read_text() if Path(file).exists() else ""
+
+
+@pytest.mark.slow
+@on_slurm
+def test_what_two_cores_can_not_start_is_refused_or_said(
+    two_cores: Slurm, space: Path, tmp_path: Path
+) -> None:
+    for variables, words in (
+        ({"SBATCH_PARTITION": "closed"}, "partition closed is DOWN"),
+        (
+            {"SBATCH_WORKER": "--cpus-per-task=4"},
+            "at most 2 cores, 8000 MB and 2 GPUs",
+        ),
+        ({"SBATCH_TIMELIMIT": "60", "SBATCH_PARTITION": "short"}, "for 30 minutes"),
+    ):
+        status, output = submit(two_cores, space, tmp_path, **variables)
+        assert status == 2
+        assert words in output
+        assert "Traceback" not in output
+        assert not two_cores.jobs()
+    # Slurm takes this one, and never starts it.
+    status, output = submit(two_cores, space, tmp_path, SBATCH_PARTITION="private")
+    two_cores("scancel", "--user=root")
+    assert status == 0
+    assert "the driver's job can't start as it is: " in output
+    # Of workers Slurm says why once the driver runs.
+    status, output = submit(
+        two_cores,
+        space,
+        tmp_path,
+        SBATCH_WORKER="--partition=private",
+        KDSWEEP_SECONDS_BETWEEN_LOOKS="1",
+    )
+    assert status == 0
+    (log,) = re.findall(r"tail -f (\S+)", output)
+    two_cores.wait_for(lambda: "queued workers can't start as they are: " in read(log))
+    two_cores("scancel", "--user=root")
+    two_cores.wait_for(lambda: not two_cores.jobs())
+
+
+@pytest.mark.slow
+@on_slurm
+def test_a_sweep_runs_on_two_cores_without_a_change_of_a_file(
+    two_cores: Slurm, space: Path, tmp_path: Path
+) -> None:
+    sets = "--set trials=1 --set confirm.seeds=0 --set strategies.combined="
+    status, output = submit(two_cores, space, tmp_path, ARGS=sets)
+    assert status == 0
+    assert output.splitlines()[0] == (
+        "tiny: the nodes have less than was asked for: the driver's job asks for "
+        "--cpus-per-task=1 --mem=4000M; a worker's job asks for --cpus-per-task=1 --mem=4000M; "
+        "a trial gets 1 of its 4 cores"
+    )
+    two_cores.wait_for(lambda: not two_cores.jobs(), 300)
+    assert {
+        strategy: [trial[1].name for trial in trials]
+        for strategy, trials in trials_of(Home(tmp_path)).items()
+    } == {"finetune": ["COMPLETE"], "distill": ["COMPLETE"]}

@@ -4,18 +4,25 @@
 
 Any other sweep, or one on a machine without Slurm, runs here. WORKERS is the number of worker jobs
 (4). SBATCH_DRIVER and SBATCH_WORKER are more options for sbatch and override those of the scripts.
+Where the nodes have less than the scripts ask for, the jobs ask for what the nodes have.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import click
+from slurm_facts import read_cluster, request_of
+from slurm_fit import best_fit
 
 from kdsweep.cli.options import PlanOptions, one_line_errors, takes_plan_options
 from kdsweep.cli.passwords import hide_passwords, without_passwords
@@ -29,6 +36,15 @@ HERE = Path(__file__).parent
 KDSWEEP = str(Path(sys.executable).with_name("kdsweep"))
 # Then a worker frees its GPU until the driver's job starts again.
 MINUTES_WITHOUT_A_DRIVER = 10
+# Slurm looks at a new job within about a second, and finds then why it can't start.
+SECONDS_FOR_A_REASON = 5.0
+# The others, such as Resources, Priority and Dependency, pass.
+NEVER_PASSES = re.compile(
+    r"Partition(NodeLimit|TimeLimit|Down|Inactive|Config)|ReqNodeNotAvail|DependencyNever|"
+    r"BadConstraints|Invalid|^Max(Mem|Cpu)PerLimit|PerJob|MaxWallDurationPerJob|"
+    r"not (known|allowed|permitted)|NotAllowed|JobHeld|AssociationJobLimit|UserNotAllowed",
+    re.IGNORECASE,
+)
 
 
 @takes_plan_options
@@ -52,20 +68,65 @@ def sweep(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
         )
         _become([*command, "--set", "engine={type: auto}"])
     worker = [KDSWEEP, "worker", *common, "--wait", str(MINUTES_WITHOUT_A_DRIVER)]
-    _submit(Home(home), plan.name, command, worker)
-
-
-def _submit(home: Home, name: str, driver: list[str], worker: list[str]) -> None:
     count = os.environ.get("WORKERS") or "4"
     if not count.isdecimal() or int(count) < 1:
         raise KdsweepError(f"WORKERS is {count!r}; set it to a number of worker jobs, 1 or more")
+    fitting = _fitting(plan.name, engine)
+    _submit(Home(home), plan.name, count, command + fitting.both, worker + fitting.both, fitting)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Options for sbatch, of each job, and for both commands, so that the nodes have enough."""
+
+    driver: tuple[str, ...] = ()
+    worker: tuple[str, ...] = ()
+    both: list[str] = field(default_factory=list)
+
+
+def _fitting(name: str, engine: RayEngine) -> Fitting:
+    """Says in a line what is asked for in place of what the scripts say.
+
+    Raises KdsweepError where the nodes have too little for one slot beside the driver.
+    """
+    cluster = read_cluster()
+    if cluster is None:
+        return Fitting()
+    asked = {role: request_of(role, HERE / f"{role}.sbatch") for role in ("driver", "worker")}
+    known = {partition for one in asked.values() for partition in one.partitions}
+    if not known <= cluster.partitions.keys():
+        # sbatch says which it doesn't know.
+        return Fitting()
+    fit = best_fit(cluster, asked["driver"], asked["worker"], engine)
+    driver, worker = fit.driver.options(asked["driver"]), fit.worker.options(asked["worker"])
+    cores = fit.worker.cpus if engine.cpus_per_trial > fit.worker.cpus else None
+    changes = [
+        f"{who} asks for {' '.join(options)}"
+        for who, options in (("the driver's job", driver), ("a worker's job", worker))
+        if options
+    ]
+    if cores is not None:
+        changes.append(f"a trial gets {cores} of its {engine.cpus_per_trial} cores")
+    if changes:
+        click.echo(f"{name}: the nodes have less than was asked for: {'; '.join(changes)}")
+    if not any(one.is_up for one in cluster.nodes):
+        click.echo(f"{name}: no node is up now (`sinfo`), so the jobs wait until one is")
+    both = [] if cores is None else ["--set", f"engine.cpus_per_trial={cores}"]
+    return Fitting(tuple(driver), tuple(worker), both)
+
+
+def _submit(
+    home: Home, name: str, count: str, driver: list[str], worker: list[str], fitting: Fitting
+) -> None:
     logs = home.root / "slurm-logs"
     logs.mkdir(parents=True, exist_ok=True)
     _forget_an_earlier_end(home.sweep(name))
     # sbatch replaces %j in this path; %% is a percent sign.
     log = str(logs).replace("%", "%%")
-    driver_job = _sbatch("driver", [f"--output={log}/{name}-driver-%j.log"], driver)
+    output = f"--output={log}/{name}-driver-%j.log"
+    driver_job = _sbatch("driver", [output, *fitting.driver], driver)
     options = [
+        *fitting.worker,
         f"--array=1-{count}",
         f"--job-name=kdsweep-workers-{driver_job}",
         f"--dependency=after:{driver_job}",
@@ -92,6 +153,27 @@ def _submit(home: Home, name: str, driver: list[str], worker: list[str]) -> None
         ),
     ):
         click.echo(f"  {line}    # {why}")
+    if (reason := _what_never_passes(driver_job)) is not None:
+        click.echo(
+            f"{name}: the driver's job can't start as it is: {reason}; cancel both, set "
+            "SBATCH_DRIVER or SBATCH_PARTITION, and run the same `make sweep` again",
+            err=True,
+        )
+
+
+def _what_never_passes(job: str) -> str | None:
+    """Slurm's reason why a job that it accepted stays in the queue whatever ends meanwhile."""
+    until = time.monotonic() + SECONDS_FOR_A_REASON
+    while time.monotonic() < until:
+        command = ["squeue", "--noheader", "--states=PENDING", "--format=%r", f"--jobs={job}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        reason = done.stdout.strip()
+        if not reason:
+            return None
+        if reason != "None":
+            return reason if NEVER_PASSES.search(reason) else None
+        time.sleep(0.2)
+    return None
 
 
 def _sbatch(role: str, options: list[str], command: list[str]) -> str:
@@ -103,11 +185,14 @@ def _sbatch(role: str, options: list[str], command: list[str]) -> str:
     script = HERE / f"{role}.sbatch"
     users = shlex.split(os.environ.get(variable, ""))
     words = ["sbatch", "--parsable", *options, *users, str(script), *without_passwords(command)]
-    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
+        why = (done.stderr.strip().splitlines() or [""])[-1].removeprefix("sbatch: error: ")
         raise KdsweepError(
-            f"sbatch refused the {role}'s job; change the options in {script}, or set {variable}"
+            f"sbatch refused the {role}'s job ({why}); change the options in {script}, or set "
+            f"{variable}"
         )
+    click.echo(done.stderr, nl=False, err=True)
     return done.stdout.strip().split(";")[0]
 
 
@@ -117,7 +202,7 @@ def _forget_an_earlier_end(folder: SweepFolder) -> None:
         folder.cluster.unlink()
 
 
-def _become(command: list[str]) -> None:
+def _become(command: list[str]) -> NoReturn:
     os.execv(command[0], command)
 
 
