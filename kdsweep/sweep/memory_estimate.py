@@ -9,7 +9,7 @@ from kdsweep.config.sweep import InlineEngine
 from kdsweep.core.device import pick_device
 from kdsweep.core.models.describing import size_mb
 from kdsweep.formatting import count, file_size
-from kdsweep.sweep.engines.memory import MemoryLimit
+from kdsweep.sweep.engines.memory import REMEDY, MemoryLimit
 from kdsweep.sweep.engines.slots import EngineConfig, settle_engine, slots_here
 from kdsweep.sweep.preflight import Checked
 
@@ -38,6 +38,10 @@ class MemoryEstimate:
         """Whether so many slots fit."""
         return self._in_all(slots) <= self.there
 
+    @property
+    def is_too_much(self) -> bool:
+        return self.slots is not None and not self.fit(self.slots)
+
     def _in_all(self, slots: int) -> int:
         others = DRIVER_AND_RAY if slots > 1 else self.others
         return slots * self.a_slot + others
@@ -50,12 +54,12 @@ class MemoryEstimate:
             return each
         in_all = file_size(self._in_all(self.slots))
         there = f"{self.of} has {file_size(self.there)}"
-        if self.fit(self.slots):
+        if not self.is_too_much:
             return f"{each}, {in_all} in all; {there}"
         most = (self.there - DRIVER_AND_RAY) // self.a_slot
-        todo = "use a smaller model, training.batch_size or max_length"
+        todo = REMEDY
         if 0 < most < self.slots:
-            todo = f"use --set engine.slots={most}, or {todo}"
+            todo = f"use --set engine.slots={most}, or {REMEDY}"
         return f"{each}, {in_all} for {count(self.slots, 'slot')}, but {there}: {todo}"
 
 

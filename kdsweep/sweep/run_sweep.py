@@ -28,6 +28,7 @@ from kdsweep.sweep.commits import (
     with_commits,
     with_kept_commits,
 )
+from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
@@ -115,6 +116,7 @@ def _run_checked(
     startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
+        from kdsweep.sweep.memory_estimate import estimate_memory
         from kdsweep.sweep.preflight import check_models
 
     startup_timer.enter("models")
@@ -123,6 +125,9 @@ def _run_checked(
         check_untouched(folder, plan.space, checked)
     for note in checked.model_notes:
         observer.say(f"model: {note}")
+    memory = estimate_memory(checked, plan.sweep.engine, memory_limit())
+    if memory.is_too_much:
+        observer.say(memory.words)
     with (
         folder.locked(),
         standing(home.root, folder.root, folder.lock_file),

@@ -23,6 +23,7 @@ from types import FrameType
 from kdsweep.core.device import gpu_count
 from kdsweep.core.standing import check_standing, keep_standing
 from kdsweep.errors import Interrupted, KdsweepError
+from kdsweep.sweep.engines.memory import ray_variables
 from kdsweep.sweep.engines.process_reaper import ProcessReaper, session_processes
 from kdsweep.sweep.engines.ray_cluster import ClusterFile
 from kdsweep.sweep.engines.ray_runtime import (
@@ -139,7 +140,7 @@ def _start_ray(
             _ray_command(cluster.address, session, resources),
             stdout=file,
             stderr=file,
-            env=os.environ | variables,
+            env=ray_variables() | os.environ | variables,
             start_new_session=True,
         )
 

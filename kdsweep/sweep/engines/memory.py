@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import Literal
 
 ROOT = Path("/")
+# How often Ray looks, in milliseconds. 0: never.
+RAY_WATCH = "RAY_memory_monitor_refresh_ms"
+# What helps a job that takes too much.
+REMEDY = "use a smaller model, training.batch_size or max_length"
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,24 @@ def memory_limit(root: Path = ROOT) -> MemoryLimit:
     total = _numbers(root / "proc" / "meminfo")["MemTotal"] * 1024
     limits = [total]
     for group in _cgroups(root):
-        for name in ("memory.max", "memory.limit_in_bytes"):
-            with contextlib.suppress(OSError, ValueError):
-                # `max` in version 2, a number beyond any memory in version 1: no limit.
-                limits.append(int((group / name).read_text()))
+        limits += _limits_of(group)
     if min(limits) < total:
         return MemoryLimit(min(limits), "this container or job")
     return MemoryLimit(total, "this machine")
+
+
+def ray_variables(root: Path = ROOT) -> dict[str, str]:
+    """The environment in which Ray keeps to the limit.
+
+    Ray ends a worker before memory runs out, but knows no other limit than that at the top of the
+    cgroups, which is a container's. Below a smaller one that watch only does harm: it would count
+    what others use on this machine.
+    """
+    total = _numbers(root / "proc" / "meminfo")["MemTotal"] * 1024
+    _, top = _own_cgroup(root)
+    if min([total, *_limits_of(top)]) > memory_limit(root).bytes:
+        return {RAY_WATCH: "0"}
+    return {}
 
 
 def memory_kills(root: Path = ROOT) -> int:
@@ -49,6 +64,15 @@ def memory_kills(root: Path = ROOT) -> int:
     with contextlib.suppress(OSError, KeyError):
         return _numbers(root / "proc" / "vmstat")["oom_kill"]
     return 0
+
+
+def _limits_of(group: Path) -> list[int]:
+    found: list[int] = []
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):
+            # `max` in version 2, a number beyond any memory in version 1: no limit.
+            found.append(int((group / name).read_text()))
+    return found
 
 
 def _cgroups(root: Path) -> Iterator[Path]:

@@ -14,6 +14,7 @@ from kdsweep.core.device import gpu_count
 from kdsweep.core.files import write_private
 from kdsweep.core.standing import check_standing
 from kdsweep.errors import FolderGone, KdsweepError
+from kdsweep.sweep.engines.memory import ray_variables
 from kdsweep.sweep.engines.process_reaper import ProcessReaper, session_processes
 from kdsweep.sweep.engines.ray_runtime import (
     OBJECT_STORE_BYTES,
@@ -59,7 +60,7 @@ class StartedRay(RaySession):
         self.temp.mkdir(mode=0o700)
         write_private(self.folder.token, secrets.token_hex(32))
         self._reaper = ProcessReaper(self.temp)
-        os.environ.update(token_variables(self.folder))
+        os.environ.update(ray_variables() | os.environ | token_variables(self.folder))
 
     def _arguments(self) -> dict[str, Any]:
         return super()._arguments() | {

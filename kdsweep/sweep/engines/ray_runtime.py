@@ -15,6 +15,7 @@ from typing import Any
 from kdsweep.core.files import fingerprint
 from kdsweep.core.standing import make_folder
 from kdsweep.errors import KdsweepError
+from kdsweep.sweep.engines.memory import RAY_WATCH
 from kdsweep.sweep.engines.process_reaper import session_processes
 from kdsweep.sweep.folders import SweepFolder
 
@@ -22,7 +23,7 @@ from kdsweep.sweep.folders import SweepFolder
 OBJECT_STORE_BYTES = 80 * 2**20
 # In spite of its name it also says, on Linux, whether Ray listens beyond this machine.
 MANY_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-RAY_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", MANY_MACHINES)
+RAY_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", MANY_MACHINES, RAY_WATCH)
 
 
 def token_variables(folder: SweepFolder) -> dict[str, str]:

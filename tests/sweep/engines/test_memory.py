@@ -5,15 +5,22 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cgroups import cgroup
 
 from kdsweep.formatting import file_size
-from kdsweep.sweep.engines.memory import MemoryLimit, memory_kills, memory_limit
+from kdsweep.sweep import run
+from kdsweep.sweep.engines.memory import (
+    REMEDY,
+    MemoryLimit,
+    memory_kills,
+    memory_limit,
+    ray_variables,
+)
 from kdsweep.sweep.memory_estimate import DRIVER_AND_RAY, MemoryEstimate
+from kdsweep.sweep.observer import Observer
 
 GB = 10**9
 MACHINE = MemoryLimit(8_000_000 * 1024, "this machine")
@@ -83,6 +90,19 @@ def test_version_1_also_where_the_path_is_the_one_outside_of_the_container(tmp_p
     assert memory_limit(root) == MACHINE
 
 
+def test_ray_does_not_watch_memory_where_it_does_not_know_the_limit(tmp_path: Path) -> None:
+    own = V2 + "job__memory.max"
+    unwatched = {"RAY_memory_monitor_refresh_ms": "0"}
+    root = files(tmp_path, proc__self__cgroup="0::/job\n", **{own: "3000000000\n"})
+    assert ray_variables(root) == unwatched
+    files(tmp_path, **{V2 + "memory.max": "4000000000\n"})
+    assert ray_variables(root) == unwatched
+    # In a container with a limit of its own, and where there is none.
+    files(tmp_path, **{V2 + "memory.max": "3000000000\n"})
+    assert ray_variables(root) == {}
+    assert ray_variables(files(tmp_path / "none", proc__self__cgroup="0::/\n")) == {}
+
+
 def estimate(slots: int | None, there: int, others: int = DRIVER_AND_RAY) -> MemoryEstimate:
     return MemoryEstimate(2 * GB, others, slots, there, "this container or job")
 
@@ -106,26 +126,7 @@ def test_a_plan_says_what_fits_and_what_to_do_where_it_does_not() -> None:
     assert (alone.fit(1), alone.fit(2)) == (True, False)
 
 
-@pytest.fixture
-def small_cgroup() -> Iterator[Path]:
-    """A cgroup that may use 200 MB."""
-    name = f"kdsweep-test-{uuid.uuid4().hex[:8]}"
-    for top, limit in (("memory", "memory.limit_in_bytes"), ("", "memory.max")):
-        group = Path("/sys/fs/cgroup", top, name)
-        try:
-            group.mkdir()
-        except OSError:
-            continue
-        if (group / limit).exists():
-            (group / limit).write_text("200000000")
-            yield group
-            group.rmdir()
-            return
-        group.rmdir()
-    pytest.skip("needs root on a machine whose cgroups limit memory")
-
-
-def test_a_real_limit_is_found_and_its_kills_are_counted(small_cgroup: Path) -> None:
+def test_a_real_limit_is_found_and_its_kills_are_counted() -> None:
     script = """
 import subprocess, sys
 from pathlib import Path
@@ -135,12 +136,35 @@ before = memory_kills()
 greedy = subprocess.run([sys.executable, "-c", "x = bytearray(400_000_000)"])
 print(memory_limit().bytes, memory_limit().of, greedy.returncode, memory_kills() - before, sep=";")
 """
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(small_cgroup)],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    with cgroup(200_000_000) as small:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(small)],
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        )
     size, of, status, kills = done.stdout.strip().split(";")
     assert file_size(int(size)) == "200 MB", done.stderr
     assert (of, status, kills) == ("this container or job", "-9", "1")
+
+
+class Warned(Exception):
+    """What the sweep has said."""
+
+
+class Impatient(Observer):
+    """Ends a sweep that says something of memory."""
+
+    def say(self, line: str) -> None:
+        if line.startswith("memory: "):
+            raise Warned(line)
+
+
+def test_a_sweep_says_at_its_start_that_it_takes_more_memory_than_there_is(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = MemoryLimit(100_000_000, "this container or job")
+    monkeypatch.setattr("kdsweep.sweep.run_sweep.memory_limit", lambda: small)
+    inline = ("engine={type: inline}",)
+    with pytest.raises(Warned, match=f"for 1 slot, but this container or job has 100 MB: {REMEDY}"):
+        run(space, home=tmp_path, assignments=inline, observer=Impatient())
