@@ -206,17 +206,27 @@ class TrialFolder:
         state: SavedState = torch.load(self.state, map_location="cpu", weights_only=True)
         return state
 
+    def saved_step(self) -> int | None:
+        """The step after which the checkpoint was written: 0 without one, None if it can't be read.
+
+        Cheap, however large the model is.
+        """
+        try:
+            # Mapped, so that no weights are read. A file that was cut short has no table of
+            # contents.
+            state = torch.load(self.state, map_location="cpu", weights_only=True, mmap=True)
+            return int(state["step"])
+        except FileNotFoundError:
+            return 0
+        except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError):
+            return None
+
     def drop_damaged_checkpoint(self) -> bool:
         """Remove a checkpoint that can't be read; returns whether there was one."""
-        if not self.state.exists():
+        if self.saved_step() is not None:
             return False
-        try:
-            # Mapped: a file that was cut short has no table of contents.
-            torch.load(self.state, map_location="cpu", weights_only=True, mmap=True)["data"]
-        except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError):
-            self.drop_checkpoint()
-            return True
-        return False
+        self.drop_checkpoint()
+        return True
 
     def check_same_rows(self, keys: dict[str, str]) -> None:
         """Raise SettingsConflict if the trial was saved with other rows in one of these splits."""

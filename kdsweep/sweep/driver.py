@@ -42,7 +42,7 @@ from kdsweep.sweep.startup_timer import StartupTimer
 from kdsweep.sweep.stop_file import listening_for_stop
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
-from kdsweep.sweep.teacher_stage import MOST_WORKER_FAILURES, TeacherStage
+from kdsweep.sweep.teacher_stage import TeacherStage
 from kdsweep.sweep.work_queue import Work, WorkQueue
 from kdsweep.tracking.base import Tracking
 from kdsweep.trial_id import TrialId
@@ -341,7 +341,7 @@ class Driver:
         self._tell(work)
 
     def _lost(self, running: RunningJob, reason: str) -> None:
-        """The worker is gone. The job resumes on another, unless it has killed several."""
+        """The worker is gone. The job resumes on another, unless it kills each at one place."""
         if isinstance(running.job, TeacherJob):
             self.error = self.error or self.teachers.lost(running.job, reason)
             return
@@ -354,16 +354,15 @@ class Driver:
         self.folder.remove_half_written(work.id.name)
         files = self._files(work)
         failures = files.write_lost(reason)
-        if failures < MOST_WORKER_FAILURES:
+        if not failures.are_too_many:
             self.observer.say(
-                f"{work.id.name}: {reason}; resumes from its last checkpoint "
-                f"(worker failure {failures} of {MOST_WORKER_FAILURES})"
+                f"{work.id.name}: {reason}; resumes from its last checkpoint ({failures})"
             )
             self.queue.waiting.appendleft(work)
             self.tracking.update_trial(work.id)
             return
         steps, seconds = running.how_far()
-        reason = f"the process that ran it died {failures} times: {reason}"
+        reason = f"the process that ran it {failures.died}: {reason}"
         files.write_result(TrialResult("failed", steps, seconds, reason=reason))
         self._tell(work)
 

@@ -148,6 +148,7 @@ class SweepFolder:
         self.confirm = root / "confirm"
         self.page = root / "report.html"
         self.teachers = root / "teachers"
+        self.teacher_lost = root / "teacher_lost.json"
         self.test_labels = root / "test_labels.npy"
 
     def exists(self) -> bool:

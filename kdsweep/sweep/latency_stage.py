@@ -7,6 +7,7 @@ At the end of the sweep all architectures are measured again, in turn.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping
 
 from kdsweep.config.student_shapes import shapes_of_students
@@ -21,8 +22,8 @@ from kdsweep.sweep.engines.jobs import LatencyJob
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.open_sweep import OpenSweep
+from kdsweep.sweep.worker_failures import WorkerFailures
 
-MOST_WORKER_FAILURES = 3
 # How long a sweep that has nothing else to do waits for a slot to measure again.
 MOST_SECONDS_FOR_A_SLOT = 60.0
 
@@ -42,7 +43,7 @@ class LatencyStage:
         self._measuring: set[Device] = set()
         self._unmeasured: set[ModelShape] = set()
         self._again = {one.device for one in self._file.architectures if one.last is None}
-        self._worker_failures = 0
+        self._worker_failures: Counter[Device] = Counter()
         self._waiting_since: float | None = None
 
     # --- before trials ---------------------------------------------------------------------------
@@ -152,6 +153,7 @@ class LatencyStage:
         device = place.device
         self._measuring.discard(device)
         if event.outcome == "complete":
+            del self._worker_failures[device]
             if job.again:
                 self._again.discard(device)
             for shape in job.shapes:
@@ -170,17 +172,15 @@ class LatencyStage:
     def lost(self, job: LatencyJob, place: Place, reason: str) -> KdsweepError | None:
         """The worker is gone. Returns the error that ends the sweep, or None."""
         self._measuring.discard(place.device)
-        self._worker_failures += 1
-        failures = f"worker failure {self._worker_failures} of {MOST_WORKER_FAILURES}"
+        self._worker_failures[place.device] += 1
+        failures = WorkerFailures(self._worker_failures[place.device])
         self._sweep.observer.say(f"latency: {reason} ({failures})")
-        if self._worker_failures < MOST_WORKER_FAILURES:
+        if not failures.are_too_many:
             return None
         if job.again:
             self._give_up(place.device, reason)
             return None
-        return KdsweepError(
-            f"latency can't be measured: the process died {MOST_WORKER_FAILURES} times: {reason}"
-        )
+        return KdsweepError(f"latency can't be measured: the process {failures.died}: {reason}")
 
     def _give_up(self, device: Device, reason: str | None) -> None:
         """Keep the results of the sweep without the last measurement."""

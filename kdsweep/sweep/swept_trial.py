@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 from kdsweep.core.files import read_json, whole, write_atomically, write_json
 from kdsweep.core.trial_folder import TrialFolder, known
 from kdsweep.errors import DamagedFile
+from kdsweep.sweep.worker_failures import Death, WorkerFailures, note_failure, read_failures
 from kdsweep.trial_id import TrialId
 
 
@@ -37,7 +37,7 @@ class SweptTrial(TrialFolder):
 
     drawn.json     what the sampler drew for the trial
     tracked.json   what the tracker has of the trial
-    lost.json      when and how workers died that ran it
+    lost.json      when and how workers died that ran it, and how far it was
     error.txt      the stack trace of the error that made it fail
     """
 
@@ -73,15 +73,13 @@ class SweptTrial(TrialFolder):
     def write_tracked(self, tracked: Tracked) -> None:
         write_json(self.tracked, asdict(tracked))
 
-    def read_lost(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = read_json(self.lost) if self.lost.exists() else []
-        return found
+    def read_lost(self) -> list[Death]:
+        return read_failures(self.lost)
 
-    def write_lost(self, reason: str) -> int:
-        """Note that a worker died while it ran this trial. Returns how often that has happened."""
-        lost = [*self.read_lost(), {"timestamp": time.time_ns() // 1_000_000, "reason": reason}]
-        write_json(self.lost, lost)
-        return len(lost)
+    def write_lost(self, reason: str) -> WorkerFailures:
+        """Note that a worker died while it ran this trial."""
+        step = self.saved_step() or 0
+        return note_failure(self.lost, reason, {"checkpoint": step}, step)
 
     def write_error(self, trace: str) -> None:
         write_atomically(self.error, lambda file: file.write(trace.encode()))

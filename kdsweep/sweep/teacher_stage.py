@@ -16,6 +16,7 @@ from kdsweep.core.files import fingerprint, write_array, write_atomically
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.core.teachers.artifact import Teacher
 from kdsweep.core.teachers.logits import stored_logits, teacher_test
+from kdsweep.core.teachers.progress import last_saved_step, made_so_far
 from kdsweep.core.teachers.selection import cached_teacher, made_teachers
 from kdsweep.core.trial_folder import Predicted, write_predictions
 from kdsweep.errors import TeacherError
@@ -24,9 +25,8 @@ from kdsweep.sweep.engines.jobs import TeacherJob
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.run_updates import teacher_update
+from kdsweep.sweep.worker_failures import note_failure
 from kdsweep.tracking.base import RunKey
-
-MOST_WORKER_FAILURES = 3
 
 
 class TeacherStage:
@@ -43,7 +43,6 @@ class TeacherStage:
         self.is_ready = not space.needs_teacher
         self.is_started = not space.needs_teacher
         self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
-        self._worker_failures = 0
 
     def first_job(self) -> TeacherJob | None:
         """The job that makes the teachers; None once it was started."""
@@ -113,16 +112,16 @@ class TeacherStage:
     def lost(self, job: TeacherJob, reason: str) -> TeacherError | None:
         """The worker of the job is gone. Returns the error that ends the sweep, or None."""
         self._start_again(job)
-        self._worker_failures += 1
-        failures = f"worker failure {self._worker_failures} of {MOST_WORKER_FAILURES}"
-        if self._worker_failures < MOST_WORKER_FAILURES:
+        file, cache = self.sweep.folder.teacher_lost, self.sweep.home.cache
+        failures = note_failure(file, reason, made_so_far(cache), last_saved_step(cache))
+        if not failures.are_too_many:
             self.sweep.observer.say(
                 f"teacher: {reason}; it resumes from its last checkpoint ({failures})"
             )
             return None
-        return TeacherError(
-            f"teacher: the process that made it died {MOST_WORKER_FAILURES} times: {reason}"
-        )
+        # Who runs the sweep again has changed something.
+        file.unlink()
+        return TeacherError(f"teacher: the process that made it {failures.died}: {reason}")
 
     def _start_again(self, job: TeacherJob) -> None:
         if job.judge_test:

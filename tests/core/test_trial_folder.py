@@ -96,6 +96,12 @@ def test_a_full_disk_is_an_oserror_and_not_an_error_of_torch(
     with small_disk(), pytest.raises(OSError, match="File too large"):
         folder.save_state({"step": 2, "model": {str(i): torch.zeros(4000) for i in range(20)}})
     assert folder.load_state() == {"step": 1}
+    assert folder.saved_step() == 1
+    whole = folder.state.read_bytes()
+    folder.state.write_bytes(whole[: len(whole) // 2])
+    assert folder.saved_step() is None
+    assert folder.drop_damaged_checkpoint() and not folder.drop_damaged_checkpoint()
+    assert folder.saved_step() == 0
 
 
 def test_a_full_disk_is_an_oserror_and_not_an_error_of_safetensors(

@@ -16,7 +16,7 @@ from kdsweep.sweep.sweep_lock import holder_of
 
 LONG = (
     *PLAIN,
-    "trials=2",
+    "trials=1",
     "strategies.combined=",
     "training.epochs=8",
     "training.evaluations_per_epoch=4",
@@ -58,7 +58,7 @@ def test_a_terminal_that_closes_saves_and_stops_a_sweep_and_nohup_lets_it_go_on(
 ) -> None:
     home = Home(tmp_path)
     before = 0
-    for shell, engine in ((IN_A_PIPE, INLINE), (ALONE, ON_RAY), (BOTH_IN_A_PIPE, ON_RAY)):
+    for shell, engine in ((IN_A_PIPE, INLINE), (BOTH_IN_A_PIPE, ON_RAY)):
         terminal = in_a_terminal(shell, space, home, *LONG, engine)
         terminal.wait_for(lambda: sum(evaluations(home).values()) >= before + 3)
         terminal.close()
@@ -72,7 +72,5 @@ def test_a_terminal_that_closes_saves_and_stops_a_sweep_and_nohup_lets_it_go_on(
     terminal.close()
     assert status_of(home) == 0
     terminal.end()
-    assert evaluations(home) == dict.fromkeys(
-        ["distill-0", "distill-1", "finetune-0", "finetune-1"], 32
-    )
+    assert evaluations(home) == {"distill-0": 32, "finetune-0": 32}
     assert not list(home.sweep("tiny").trials.glob("*/lost.json"))

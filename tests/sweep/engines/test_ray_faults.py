@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from sweep_processes import (
     trials_of,
 )
 
+from kdsweep.core.files import read_json
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.teachers.progress import last_saved_step
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.sweep import run
 from kdsweep.sweep.budget import SweepClock
@@ -112,7 +115,7 @@ def test_kill_9_of_a_worker_changes_no_number_and_the_trial_resumes_soon(
     status, output, errors = one.end()
     assert status == 0, errors
     assert not errors
-    assert "resumes from its last checkpoint (worker failure 1 of 3)" in output
+    assert "resumes from its last checkpoint (worker failure 1 of 3 after step " in output
     assert "(raylet)" not in output
     assert output.count("first step after ") == 1
     assert_same_sweep(Home(tmp_path), undisturbed)
@@ -152,8 +155,14 @@ def test_sigterm_and_sigusr1_to_a_worker_save_its_trial_which_resumes_on_another
 
 
 def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Evaluation]:
-    """Replaces the core: one learning rate kills the process that runs it."""
-    if settings.learning_rate.value > 0.5:
+    """Replaces the core: two learning rates kill the process that runs them, one always after its
+    first checkpoint, and the other one after a further checkpoint each time, until the third."""
+    step = TrialFolder(folder).saved_step() or 0
+    rate = settings.learning_rate.value
+    if step < {1.0: 1, 0.4: 3}.get(rate, 0):
+        TrialFolder(folder).save_state({"step": step + 1})
+        os.kill(os.getpid(), signal.SIGKILL)
+    if rate == 1.0:
         os.kill(os.getpid(), signal.SIGKILL)
     evaluation = Evaluation(1, 1.0, {"validation/accuracy": 0.5}, 0.1, time.time_ns() // 1_000_000)
     TrialFolder(folder).write_evaluations([evaluation])
@@ -166,14 +175,15 @@ def deadly(settings: TrialSettings, folder: Path, **options: Any) -> Iterator[Ev
 
 
 @pytest.mark.slow
-def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues(
+def test_only_a_trial_that_kills_its_worker_three_times_at_one_place_fails_and_others_go_on(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def with_deadly_core(*arguments: Any, **options: Any) -> Engine:
         return open_engine(*arguments, train=deadly, **options)
 
     monkeypatch.setattr("kdsweep.sweep.driver.open_engine", with_deadly_core)
-    rates = "strategies={finetune: {alpha: 1.0, learning_rate: {choices: [1.0e-3, 1.0]}}}"
+    choices = "{choices: [1.0e-3, 0.4, 1.0]}"
+    rates = f"strategies={{finetune: {{alpha: 1.0, learning_rate: {choices}}}}}"
     report = run(
         space,
         home=tmp_path,
@@ -186,12 +196,42 @@ def test_a_trial_that_kills_its_worker_three_times_fails_and_the_sweep_continues
         ),
     )
     trials = report.to_json()["strategies"]["finetune"]["trials"]
-    assert trials == {"complete": 1, "pruned": 0, "failed": 1}
-    failed = next(
-        run for run in runs_of(Home(tmp_path)) if run.data.tags.get("kdsweep.state") == "failed"
-    )
-    assert failed.data.tags["kdsweep.reason"].startswith("the process that ran it died 3 times")
-    assert failed.data.tags["kdsweep.attempts"] == "3"
+    assert trials == {"complete": 2, "pruned": 0, "failed": 1}
+    found = {}
+    for one in runs_of(Home(tmp_path)):
+        if (tags := one.data.tags)["kdsweep.phase"] == "search":
+            reason = tags.get("kdsweep.reason", "").split(":")[0]
+            found[float(one.data.params["learning_rate"])] = (tags.get("kdsweep.attempts"), reason)
+    assert found == {
+        1.0e-3: (None, ""),
+        0.4: ("4", ""),
+        1.0: ("3", "the process that ran it died 3 times after step 1"),
+    }
+
+
+@pytest.mark.slow
+def test_a_teacher_whose_process_is_killed_as_often_as_it_gets_further_is_made(
+    tmp_path: Path, sweep: Callable[..., Sweep]
+) -> None:
+    one_slot = "engine={type: ray, cpus_per_trial: 1, cpus: 1}"
+    small = ("trials=1", "strategies.combined=", "strategies.finetune=", one_slot)
+    one = sweep(tmp_path, *PLAIN, *small, "teacher.training.epochs=16")
+    cache, steps = tmp_path / "cache", [0]
+    for _ in range(3):
+        assert one.wait_for(partial(has_got_further, cache, steps[-1])), one.end()
+        os.kill(workers_of(tmp_path)[0], signal.SIGKILL)
+        steps.append(last_saved_step(cache))
+    status, output, errors = one.end()
+    assert (status, errors) == (0, ""), errors
+    lines = [line for line in output.splitlines() if "worker failure" in line]
+    assert len(lines) == 3
+    assert all("(worker failure 1 of 3 after step " in line for line in lines), lines
+    lost = read_json(Home(tmp_path).sweep("tiny").teacher_lost)
+    assert len(lost) == 3
+
+
+def has_got_further(cache: Path, step: int) -> bool:
+    return last_saved_step(cache) > step
 
 
 KILLS = int(os.environ.get("KDSWEEP_TEST_KILLS", "2"))
