@@ -123,7 +123,7 @@ def assert_same_sweep(
 def processes_of(home: Path) -> list[int]:
     """Processes that a sweep of this home started, and that are alive."""
     from kdsweep.sweep.engines.process_reaper import session_processes
-    from kdsweep.sweep.engines.ray_runtime import session_folder
+    from kdsweep.sweep.engines.session_folder import session_folder
 
     return [
         process

@@ -330,7 +330,9 @@ class Driver:
         files = self._files(work)
         steps, seconds = running.how_far()
         match event.outcome:
-            case "saved" | "fatal":
+            case "saved" | "fatal" | "lost":
+                if event.outcome == "lost":
+                    self.folder.remove_half_written(work.id.name)
                 self.queue.waiting.appendleft(work)
                 return
             case "dropped":

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from kdsweep.core.evaluation.latency_figures import MeasuredShapes
     from kdsweep.core.trial_folder import Evaluation
 
-Outcome = Literal["complete", "saved", "dropped", "diverged", "failed", "fatal"]
+Outcome = Literal["complete", "saved", "dropped", "diverged", "failed", "fatal", "lost"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class Ended:
         diverged  the loss is not finite; see `reason`
         failed    this job can't be done; see `reason` and the stack trace `trace`
         fatal     `error` would end every other job too
+        lost      the engine lost all its slots, through no fault of the job; to resume later
     spent: seconds by purpose (start, labelling, training, evaluating, saving).
     """
 

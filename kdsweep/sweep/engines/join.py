@@ -30,16 +30,20 @@ from kdsweep.sweep.engines.ray_runtime import (
     MANY_MACHINES,
     OBJECT_STORE_BYTES,
     blocked,
-    remove_session,
-    session_folder,
     token_variables,
 )
+from kdsweep.sweep.engines.session_folder import make_session, ray_folder, session_folder
 from kdsweep.sweep.engines.slots import cpu_count
 from kdsweep.sweep.engines.worker import LEAVING_FILE
 from kdsweep.sweep.engines.worker_check import check_this_machine
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.signals import LEAVE_SIGNALS, handling
 
+# The command `ray`, without taking another address of this machine for 127.0.0.1.
+RAY = (
+    "from ray._private import services; services.resolve_ip_for_localhost = str; "
+    "from ray.scripts.scripts import main; main()"
+)
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_ATTEMPTS = 5.0
 # A cluster that this machine was part of for so long was no failed attempt.
@@ -107,9 +111,7 @@ def _work_for(
     cluster: ClusterFile, folder: SweepFolder, resources: Resources, stop: _LeaveRequest, say: Say
 ) -> None:
     """Be part of this driver's cluster until it ends or this machine must leave."""
-    session = session_folder(folder, str(os.getpid()))
-    remove_session(session)
-    session.mkdir(mode=0o700)
+    session = make_session(session_folder(folder, str(os.getpid())))
     reaper = ProcessReaper(session)
     try:
         keep_standing(folder.root)
@@ -150,14 +152,17 @@ def _ray_command(address: str, session: Path, resources: Resources) -> list[str]
         "--address": address,
         "--num-gpus": resources.gpus,
         "--num-cpus": resources.cpus,
-        "--temp-dir": session,
+        "--temp-dir": ray_folder(session),
         "--object-store-memory": OBJECT_STORE_BYTES,
         # The system chooses the ports, since several users or sweeps may share a machine.
         "--min-worker-port": 0,
         "--max-worker-port": 0,
         "--dashboard-agent-listen-port": _free_port(),
     }
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start"]
+    host = address.rpartition(":")[0]
+    if host == "127.0.0.1":
+        options["--node-ip-address"] = host
+    command = [sys.executable, "-P", "-c", RAY, "start"]
     for option, value in options.items():
         command += [option, str(value)]
     return [*command, "--block", "--disable-usage-stats"]

@@ -9,7 +9,7 @@ from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.events import OnEvent
 from kdsweep.sweep.engines.inline import Inline
 from kdsweep.sweep.engines.perform import Train
-from kdsweep.sweep.engines.ray_engine import RaySlots
+from kdsweep.sweep.engines.ray_engine import OnRay
 from kdsweep.sweep.engines.slots import settle_engine
 from kdsweep.sweep.engines.worker_check import WorkerCheck, deciding_packages
 from kdsweep.sweep.folders import SweepFolder
@@ -33,4 +33,4 @@ def open_engine(
         return Inline(on_event, train)
     wanted = deciding_packages(plugins, one_machine=config.address == "local")
     check = WorkerCheck(folder, wanted, local_tracking=sweep.tracking == "sqlite")
-    return RaySlots(config, folder, on_event, say, check, train)
+    return OnRay(config, folder, on_event, say, check, train)

@@ -52,19 +52,29 @@ class ProcessReaper:
 
 def session_processes(folder: str) -> list[int]:
     """The processes of a session that are alive."""
-    mark = f"{SESSION_VARIABLE}={folder}".encode()
     found: set[int] = set()
     parents: dict[int, int] = {}
     for process in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if process.name.isdigit() and (parent := _parent(process)) is not None:
                 parents[int(process.name)] = parent
-                if mark in (process / "environ").read_bytes().split(b"\0"):
+                if _has_mark(process, folder):
                     found.add(int(process.name))
-    # A process that sets its title overwrites its environment, but its parent has the variable.
     while more := {process for process, parent in parents.items() if parent in found} - found:
         found |= more
     return sorted(found)
+
+
+def _has_mark(process: Path, folder: str) -> bool:
+    """Whether it has the session's variable, or writes to one of its logs.
+
+    A process that sets its title overwrites its environment. Where it does both, its parent has
+    the variable.
+    """
+    mark = f"{SESSION_VARIABLE}={folder}".encode()
+    if mark in (process / "environ").read_bytes().split(b"\0"):
+        return True
+    return (process / "fd" / "1").readlink().is_relative_to(folder)
 
 
 def _parent(process: Path) -> int | None:

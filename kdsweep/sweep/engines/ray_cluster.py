@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from kdsweep.core.files import read_json, write_json
@@ -47,11 +47,15 @@ class ClusterFile:
         write_json(folder.cluster, asdict(self))
 
 
+def announce_end(folder: SweepFolder, *, resuming: bool) -> None:
+    """Tell machines that joined whether to wait for this sweep (`resuming`) or to leave."""
+    if (cluster := ClusterFile.read(folder)) is not None:
+        state: Literal["away", "over"] = "away" if resuming else "over"
+        replace(cluster, state=state, session=uuid.uuid4().hex).write(folder)
+
+
 class ClusterHead(StartedRay):
     """The head, without slots."""
-
-    def announce_end(self, *, resuming: bool) -> None:
-        self._publish("away" if resuming else "over")
 
     def gpus_per_slot(self) -> float:
         """One GPU unless the sweep says otherwise: no machine has joined yet."""
@@ -60,12 +64,11 @@ class ClusterHead(StartedRay):
 
     def _opened(self) -> None:
         self.address = self.ray.get_runtime_context().gcs_address
-        self._publish("up")
-
-    def _publish(self, state: Literal["up", "away", "over"]) -> None:
-        session = uuid.uuid4().hex
-        host = socket.gethostname()
-        ClusterFile(state, self.address, host, os.getpid(), session).write(self.folder)
+        # The driver is the parent of the process that connects to Ray.
+        cluster = ClusterFile(
+            "up", self.address, socket.gethostname(), os.getppid(), uuid.uuid4().hex
+        )
+        cluster.write(self.folder)
 
     def _arguments(self) -> dict[str, Any]:
         arguments = super()._arguments() | {

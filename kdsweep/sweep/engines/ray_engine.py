@@ -1,75 +1,189 @@
-"""The engine `ray`: each slot is a warm process, a Ray actor, on this machine or on a cluster."""
+"""The engine `ray`: slots that are warm processes of Ray, on this machine or on a cluster.
+
+Ray is started, and connected to, by a process of its own (`ray_process`), which may die or hang
+when a part of Ray dies. The driver notices that here and goes on: on this machine it starts Ray
+again, and elsewhere it ends with a line.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import secrets
+import signal
+import socket
+import struct
+import subprocess
+import sys
 import time
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from kdsweep.config.sweep import RayEngine
-from kdsweep.errors import KdsweepError, first_line
-from kdsweep.sweep.engines import worker_actor
+from kdsweep.core.files import write_private
+from kdsweep.errors import KdsweepError
+from kdsweep.sweep.engines import ray_cluster
 from kdsweep.sweep.engines.events import Ended, Event, OnEvent, WorkerLost
 from kdsweep.sweep.engines.jobs import Job
+from kdsweep.sweep.engines.memory import ray_variables
 from kdsweep.sweep.engines.perform import Train
 from kdsweep.sweep.engines.places import Place
-from kdsweep.sweep.engines.ray_cluster import ClusterHead
-from kdsweep.sweep.engines.ray_local import LocalRay
-from kdsweep.sweep.engines.ray_session import RaySession
-from kdsweep.sweep.engines.slots import slots_in
-from kdsweep.sweep.engines.worker import WorkerHost
-from kdsweep.sweep.engines.worker_actor import WorkerActor
-from kdsweep.sweep.engines.worker_check import WorkerCheck, difference
+from kdsweep.sweep.engines.process_reaper import ProcessReaper, session_processes
+from kdsweep.sweep.engines.ray_daemons import Daemons
+from kdsweep.sweep.engines.ray_messages import (
+    Alive,
+    Begin,
+    Close,
+    Command,
+    Failed,
+    Gone,
+    Line,
+    News,
+    Opened,
+    RequestSlots,
+    Start,
+    State,
+    Stop,
+)
+from kdsweep.sweep.engines.ray_runtime import blocked, token_variables
+from kdsweep.sweep.engines.session_folder import keep_logs, make_session, session_folder
+from kdsweep.sweep.engines.worker_check import WorkerCheck
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.signals import LEAVE_SIGNALS
 
 # Events arrive at once, but a signal is only noticed between two waits.
 LONGEST_WAIT_SECONDS = 0.5
-# A process that can't be created counts as ten failures, since it fails the same way every time.
-# A process that is lost with its machine counts once.
-MOST_FAILURES = 30
-FAILURES_OF_A_BROKEN_WORKER = 10
+# The process that connects to Ray says every second that it lives, once Ray is there.
+SECONDS_OF_SILENCE = 12.0
+SECONDS_TO_OPEN = 300.0
+# With raylet its workers die, perhaps before it.
+SECONDS_UNTIL_A_WORKER_IS_LOST = 1.0
+SECONDS_TO_CLOSE = 10.0
+MOST_RESTARTS = 2
+RESUME = "what was finished is kept: run the same command again to resume"
+# The process finds the same modules as this one, then has the connection as its driver.
+BOOT = (
+    "import sys; from multiprocessing.connection import Connection; "
+    "connection = Connection(int(sys.argv[1])); sys.path[:] = connection.recv(); "
+    "from kdsweep.sweep.engines.ray_process import main; main(connection)"
+)
 
 
-def open_session(folder: SweepFolder, config: RayEngine) -> RaySession:
-    """The session for `engine.address`: local, head, or a cluster that exists."""
-    if config.address == "local":
-        return LocalRay(folder, config)
-    if config.address == "head":
-        return ClusterHead(folder, config)
-    return RaySession(folder, config)
+class _Link:
+    """The process that connects to Ray, from its start to its end.
 
-
-@dataclass(eq=False)
-class _Slot:
-    """An actor that is a slot, or will be once Ray has found room for it.
-
-    reply: Ray's reference to the answer of `hello`, afterwards to that of `events`.
-    host: where it runs, once it has said so. job: the name of its job.
+    session: the folder of a Ray that starts here; None for one that exists.
     """
 
-    actor: Any
-    reply: Any
-    host: WorkerHost | None = None
-    job: str | None = None
-    leaving: bool = False
+    def __init__(self, begin: Begin) -> None:
+        self.session = begin.session
+        self._folder = begin.folder
+        self._reaper: ProcessReaper | None = None
+        self._daemons: Daemons | None = None
+        self._opened = False
+        self._gone: str | None = None
+        self._silent = 0.0
+        self._looked = time.monotonic()
+        environment = dict(os.environ)
+        if self.session is not None:
+            write_private(self._folder.token, secrets.token_hex(32))
+            self._reaper = ProcessReaper(self.session)
+            self._daemons = Daemons(self.session)
+            environment = ray_variables() | os.environ | token_variables(self._folder)
+        ours, theirs = socket.socketpair()
+        # A process that is stopped reads nothing, and must not stop this one.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _seconds(SECONDS_OF_SILENCE))
+        self._connection = Connection(ours.detach())
+        # A scheduler may signal every process of a job, and so does a terminal that closes. With
+        # the signals blocked none of Ray's processes ends; workers wait for them and save.
+        with theirs, self._folder.ray_log.open("ab") as log, blocked(LEAVE_SIGNALS):
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", BOOT, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+                env=environment,
+            )
+        self.send(sys.path)
+        self.send(begin)
 
-    @property
-    def free_place(self) -> Place | None:
-        """Where it is; None unless it can be given a job."""
-        if self.host is None or self.job is not None or self.leaving:
-            return None
-        return self.host.place
+    def send(self, message: Command | Begin | list[str]) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            self._gone = self._gone or "the process that is connected to Ray takes no more work"
+
+    def receive(self, seconds: float) -> list[News]:
+        """What it has said; waits for that up to some seconds."""
+        news: list[News] = []
+        try:
+            while self._connection.poll(0 if news else seconds):
+                news += self._connection.recv()
+        except (EOFError, OSError):
+            status = self._exit_status()
+            self._gone = self._gone or f"the process that is connected to Ray died ({status})"
+        self._watch(news)
+        return [one for one in news if not isinstance(one, Alive | Gone)]
+
+    def trouble(self, *, look: bool) -> str | None:
+        """Why Ray can't be used any more; None if all is well. look: as of `Daemons`."""
+        if self._gone is None and self._daemons is not None:
+            self._gone = self._daemons.trouble(look=look)
+        return self._gone
+
+    def _watch(self, news: list[News]) -> None:
+        now = time.monotonic()
+        # While this process itself was stopped, the other one may have been, too.
+        self._silent += min(now - self._looked, 2 * LONGEST_WAIT_SECONDS)
+        self._looked = now
+        if news:
+            self._silent = 0.0
+        for one in news:
+            self._opened |= isinstance(one, Opened)
+            if isinstance(one, Gone):
+                self._gone = self._gone or f"Ray can't be used any more: {one.reason}"
+        if self._silent > (SECONDS_OF_SILENCE if self._opened else SECONDS_TO_OPEN):
+            self._gone = self._gone or (
+                f"the process that is connected to Ray (process {self._process.pid}) doesn't answer"
+            )
+
+    def _exit_status(self) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = self._process.wait(1.0)
+            return f"signal {-status}" if status < 0 else f"status {status}"
+        return "it closed its connection"
+
+    def close(self, *, logs: bool) -> None:
+        """End it, and a Ray that started here. Nothing of that is left then, however Ray is."""
+        started: list[int] = []
+        if self.session is None and self._gone is None:
+            self.send(Close())
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_CLOSE)
+        if self.session is not None:
+            # Processes that overwrite their environment are only known by their parents, which end
+            # first. So look for them before that.
+            started = session_processes(str(self.session))
+        self._process.kill()
+        self._process.wait()
+        self._connection.close()
+        for process in started:
+            with contextlib.suppress(OSError):
+                os.kill(process, signal.SIGKILL)
+        if self.session is not None and self._reaper is not None:
+            if logs:
+                keep_logs(self.session, self._folder)
+            self._reaper.release()
+            self._folder.token.unlink(missing_ok=True)
 
 
-class RaySlots:
-    """The slots of one sweep. Implements `Engine`.
-
-    On a cluster there is always one pending slot more than there is room for. It starts when a
-    machine joins: that is how the driver notices.
-    """
+class OnRay:
+    """The slots of one sweep. Implements `Engine`."""
 
     def __init__(
         self,
@@ -87,37 +201,34 @@ class RaySlots:
         self._say = say
         self._check = check
         self._train = train
-        self._session = open_session(folder, config)
-        self._slots: list[_Slot] = []
+        self._link: _Link | None = None
+        self._news: deque[News] = deque()
+        # Workers that died, and when that is reported if Ray lives.
+        self._lost: deque[tuple[float, WorkerLost]] = deque()
+        self._is_open = False
+        self._restarts = 0
+        self._sent = 0
         self._requested = 0
-        self._failures = 0
-        # Ray's names of machines with other packages than this one.
-        self._refused: set[str] = set()
-        self._a_process_died = False
-        self._said_waiting = False
+        self._state = State(0, 0, (), False)
+        self._free: list[Place] = []
+        self._jobs: dict[str, None] = {}
 
     @property
     def slots(self) -> int:
-        return sum(slot.host is not None for slot in self._slots)
+        return self._state.slots
 
     @property
     def free_places(self) -> tuple[Place, ...]:
-        places = [slot.free_place for slot in self._slots]
-        return tuple(place for place in places if place is not None)
+        return tuple(self._free)
 
     def __enter__(self) -> Self:
-        # Before machines are told of the cluster: they look at it first.
-        self._check.write()
         try:
-            self._session.open()
-            self._ray = self._session.ray
-            self._ray.cloudpickle.register_pickle_by_value(worker_actor)
-            try:
-                self.gpus_per_slot = self._session.gpus_per_slot()
-            except BaseException:
-                self._session.close()
-                raise
+            self._check.write()
+            self._open()
+            while not self._is_open:
+                self.wait(None)
         except BaseException:
+            self._close(logs=False)
             self._check.remove()
             raise
         return self
@@ -128,175 +239,122 @@ class RaySlots:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for slot in self._slots:
-            with contextlib.suppress(Exception):
-                self._ray.kill(slot.actor)
-        self._slots = []
-        if self._a_process_died:
-            self._session.keep_logs()
-        self._session.close()
+        self._close(logs=self._state.a_process_died)
         self._check.remove()
 
     def announce_end(self, *, resuming: bool) -> None:
-        self._session.announce_end(resuming=resuming)
+        if self._config.address == "head":
+            # After Ray has died the same command resumes.
+            ray_cluster.announce_end(self._folder, resuming=resuming or self._link is None)
 
     # --- jobs ------------------------------------------------------------------------------------
 
     def start(self, job: Job, place: Place) -> None:
-        slot = next(slot for slot in self._slots if slot.free_place == place)
-        slot.job = job.name
-        slot.actor.start.remote(job)
+        self._free.remove(place)
+        self._jobs[job.name] = None
+        self._command(Start(job, place))
 
     def stop(self, name: str, *, save: bool) -> None:
-        for slot in self._slots:
-            if slot.job == name:
-                slot.actor.stop.remote(name, save)
-
-    def wait(self, timeout: float | None) -> None:
-        slots = {slot.reply: slot for slot in self._slots}
-        if not slots:
-            # The last machine left. `request_slots` requests others.
-            time.sleep(LONGEST_WAIT_SECONDS)
-            return
-        seconds = LONGEST_WAIT_SECONDS if timeout is None else min(timeout, LONGEST_WAIT_SECONDS)
-        ready, _ = self._ray.wait(list(slots), num_returns=1, timeout=seconds)
-        if ready:
-            ready, _ = self._ray.wait(list(slots), num_returns=len(slots), timeout=0)
-        for reply in ready:
-            self._read(slots[reply])
-
-    def _read(self, slot: _Slot) -> None:
-        try:
-            answer = self._ray.get(slot.reply)
-        except self._ray.exceptions.RayError as error:
-            self._slots.remove(slot)
-            self._a_process_died = True
-            if slot.host is None:
-                self._count_failed_start(error)
-            elif slot.job is not None:
-                host = slot.host
-                reason = f"the process on {host.host} (process {host.pid}) died"
-                self._on_event(WorkerLost(slot.job, reason))
-            return
-        if slot.host is None:
-            self._introduce(slot, *answer)
-        else:
-            self._report(slot, slot.host, answer)
-
-    def _report(self, slot: _Slot, host: WorkerHost, events: list[Event | None]) -> None:
-        for event in events:
-            if event is None:
-                slot.leaving = True
-                continue
-            if isinstance(event, Ended):
-                slot.job = None
-            self._on_event(event)
-        if slot.leaving and slot.job is None:
-            self._say(f"slot on {host.host} (process {host.pid}) leaves")
-            self._release(slot)
-        else:
-            slot.reply = slot.actor.events.remote()
-
-    # --- slots -----------------------------------------------------------------------------------
+        self._command(Stop(name, save))
 
     def request_slots(self, count: int) -> None:
-        most = self._config.slots
-        self._requested = count if most is None else min(count, most)
-        idle = [slot for slot in self._slots if slot.host is None or slot.free_place is not None]
-        for slot in idle[: max(0, len(self._slots) - self._requested)]:
-            self._release(slot)
-        self._grow()
-
-    def _grow(self) -> None:
-        """Request slots: as many as there is room for, plus one on a cluster.
-
-        With `engine.slots` all of those are requested at once.
-        """
-        target = self._requested
-        if self._config.slots is None and len(self._slots) < target:
-            target = min(target, self._room() + self._session.many_machines)
-        while len(self._slots) < target:
-            self._slots.append(self._create_slot())
-        if self._requested and not self._said_waiting and self._config.address == "head":
-            self._said_waiting = True
-            self._say(
-                "waiting for machines: on each, run `kdsweep worker` with the arguments of this "
-                f"command (head: {self._session.address})"
-            )
-
-    def _create_slot(self) -> _Slot:
-        # Four calls run at once: `events`, which waits, and those that come meanwhile.
-        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self._refused))})"}
-        worker = self._ray.remote(WorkerActor).options(
-            num_cpus=self._config.cpus_per_trial,
-            num_gpus=self.gpus_per_slot,
-            max_concurrency=4,
-            label_selector=elsewhere if self._refused else {},
-        )
-        actor = worker.remote(self._config.cpus_per_trial, self._train)
-        check = self._check
-        reply = actor.introduce.remote(check.file, check.content, check.packages)
-        return _Slot(actor, reply)
-
-    def _room(self) -> int:
-        """How many slots fit on the machines that are there."""
-        return sum(
-            slots_in(node["Resources"], self._config.cpus_per_trial, self.gpus_per_slot)
-            for node in self._ray.nodes()
-            if node["Alive"] and node["NodeID"] not in self._refused
-        )
-
-    def _introduce(
-        self,
-        slot: _Slot,
-        machine: str,
-        node: str,
-        packages: dict[str, str | None],
-        host: WorkerHost | None,
-    ) -> None:
-        """Use the slot, or no slot of its machine if that has other packages.
-
-        Raises KdsweepError where the sweep can't go on without it.
-        """
-        if host is not None:
-            self._add(slot, host)
+        if count == self._requested:
             return
-        self._release(slot)
-        # A slot that was requested before may still come from there.
-        if node not in self._refused:
-            self._refused.add(node)
-            why = f"{machine} can't be used: {difference(self._check.packages, packages)}"
-            if self._config.address != "head" and self._room() == 0:
-                raise KdsweepError(f"engine: {why}")
-            self._say(why)
-        self._grow()
+        if count < self._requested:
+            # Some that are free now are about to be released.
+            self._free = []
+        self._requested = count
+        self._command(RequestSlots(count))
 
-    def _add(self, slot: _Slot, host: WorkerHost) -> None:
-        """Use the slot. Raises KdsweepError where its machine can't be used."""
-        try:
-            self._check.check(host)
-        except KdsweepError:
-            self._release(slot)
-            raise
-        slot.host = host
-        slot.reply = slot.actor.events.remote()
-        self._failures = 0
-        gpu = f", GPU {host.gpus}" if host.gpus and self.gpus_per_slot else ""
-        self._say(f"slot {self.slots}: {host.host}, process {host.pid}{gpu}")
-        self._grow()
+    def wait(self, timeout: float | None) -> None:
+        seconds = LONGEST_WAIT_SECONDS if timeout is None else min(timeout, LONGEST_WAIT_SECONDS)
+        if self._link is None:
+            time.sleep(seconds)
+            return
+        self._news.extend(self._link.receive(0 if self._news else seconds))
+        while self._news:
+            self._handle(self._news.popleft())
+        if (trouble := self._link.trouble(look=bool(self._lost))) is not None:
+            self._recover(trouble)
+        while self._lost and time.monotonic() > self._lost[0][0]:
+            self._report(self._lost.popleft()[1])
 
-    def _count_failed_start(self, error: Exception) -> None:
-        """Raises KdsweepError after too many workers that could not start."""
-        is_broken = "creation task" in str(error) or not isinstance(
-            error, self._ray.exceptions.RayActorError
+    def _command(self, command: Command) -> None:
+        if self._link is not None:
+            self._sent += 1
+            self._link.send(command)
+
+    def _handle(self, news: News) -> None:
+        match news:
+            case Opened():
+                self._is_open = True
+                if self._restarts:
+                    self._say("Ray runs again; its slots start")
+                self.gpus_per_slot = news.gpus_per_slot
+            case State():
+                self._state = news
+                if news.commands == self._sent:
+                    self._free = list(news.free)
+            case Line():
+                self._say(news.text)
+            case Failed():
+                raise news.error
+            case Alive() | Gone():
+                pass
+            case WorkerLost():
+                self._lost.append((time.monotonic() + SECONDS_UNTIL_A_WORKER_IS_LOST, news))
+            case _:
+                self._report(news)
+
+    def _report(self, event: Event) -> None:
+        if isinstance(event, Ended | WorkerLost):
+            self._jobs.pop(event.name, None)
+        self._on_event(event)
+
+    # --- Ray's end and a new start ----------------------------------------------------------------
+
+    def _open(self) -> None:
+        is_started = self._config.address in ("local", "head")
+        session = make_session(session_folder(self._folder, "head")) if is_started else None
+        train = None
+        if self._train is not None:
+            import ray.cloudpickle
+
+            train = ray.cloudpickle.dumps(self._train)
+        begin = Begin(self._config, self._folder, session, self._check, train)
+        self._state = State(0, 0, (), False)
+        self._link = _Link(begin)
+        if self._requested:
+            self._command(RequestSlots(self._requested))
+
+    def _close(self, *, logs: bool) -> None:
+        link, self._link = self._link, None
+        self._sent = 0
+        self._state = State(0, 0, (), False)
+        self._free = []
+        self._news.clear()
+        self._lost.clear()
+        if link is not None:
+            link.close(logs=logs)
+
+    def _recover(self, trouble: str) -> None:
+        """Start Ray again, or raise KdsweepError. What ran resumes from its last checkpoint."""
+        # The first one is to be the first that resumes.
+        running = list(reversed(self._jobs))
+        self._close(logs=True)
+        for name in running:
+            self._report(Ended(name, "lost"))
+        if self._config.address != "local" or self._restarts == MOST_RESTARTS:
+            failed = f"Ray failed {self._restarts + 1} times: " if self._restarts else ""
+            raise KdsweepError(f"engine: {failed}{trouble}; {RESUME}")
+        self._restarts += 1
+        self._say(
+            f"{trouble}; starting Ray again ({self._restarts} of {MOST_RESTARTS}): what ran "
+            "resumes from its last checkpoint"
         )
-        self._failures += FAILURES_OF_A_BROKEN_WORKER if is_broken else 1
-        if self._failures >= MOST_FAILURES:
-            reason = (str(error).strip().splitlines() or [first_line(error)])[-1]
-            raise KdsweepError(
-                f"engine: no worker process can start: {reason}; see {self._folder.root / 'ray'}"
-            )
+        self._open()
 
-    def _release(self, slot: _Slot) -> None:
-        self._slots.remove(slot)
-        self._ray.kill(slot.actor)
+
+def _seconds(seconds: float) -> bytes:
+    """A C `struct timeval`."""
+    return struct.pack("ll", int(seconds), 0)

@@ -1,4 +1,4 @@
-"""What Ray needs around it: its import, its log, its session folder, and signals."""
+"""What Ray needs around it: its import, its log, and signals."""
 
 from __future__ import annotations
 
@@ -6,24 +6,19 @@ import contextlib
 import functools
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from kdsweep.core.files import fingerprint
 from kdsweep.core.standing import make_folder
 from kdsweep.errors import KdsweepError
-from kdsweep.sweep.engines.memory import RAY_WATCH
-from kdsweep.sweep.engines.process_reaper import session_processes
 from kdsweep.sweep.folders import SweepFolder
 
 # Only settings and evaluations go through Ray's object store, no data.
 OBJECT_STORE_BYTES = 80 * 2**20
 # In spite of its name it also says, on Linux, whether Ray listens beyond this machine.
 MANY_MACHINES = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-RAY_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", MANY_MACHINES, RAY_WATCH)
 
 
 def token_variables(folder: SweepFolder) -> dict[str, str]:
@@ -32,32 +27,29 @@ def token_variables(folder: SweepFolder) -> dict[str, str]:
 
 
 def import_ray(*, many_machines: bool) -> Any:
-    """The module `ray`. Unless there are many machines, all of Ray listens on 127.0.0.1 only."""
+    """The module `ray`. Unless there are many machines, all of Ray listens on 127.0.0.1 only.
+
+    Ray reads its settings from the environment at its first import in a process.
+    """
     os.environ[MANY_MACHINES] = str(int(many_machines))
     try:
         import ray
-        from ray._private import ray_constants, utils, worker
-        from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+        from ray._private import services, worker
     except ImportError as error:
         raise KdsweepError("engine: ray isn't installed; pip install ray") from error
-
-    # Ray read these from the environment when it was imported, perhaps for another sweep.
-    ray_constants.ENABLE_RAY_CLUSTER = many_machines
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
 
     def log(data: object, *arguments: object, **options: object) -> None:
         logging.getLogger("ray").error("%s", data)
 
     # Ray prints what happens to processes that die. The driver reports that in its own words.
     worker.print_to_stdstream = log
-    # At SIGTERM Ray would end the process, also while it starts. The driver saves its trials.
-    utils.set_sigterm_handler = _ignore
+    # Ray takes another address of this machine for 127.0.0.1, and then listens on all of them.
+    services.resolve_ip_for_localhost = _as_given
     return ray
 
 
-def _ignore(handler: object) -> None:
-    """Takes the place of Ray's function that sets a signal handler."""
+def _as_given(host: str) -> str:
+    return host
 
 
 class _Log(logging.FileHandler):
@@ -108,20 +100,3 @@ def blocked(numbers: tuple[signal.Signals, ...]) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def session_folder(folder: SweepFolder, role: str) -> Path:
-    """The folder for Ray's sockets on this machine, for this user, sweep and role.
-
-    Its path is short, since the path of a socket has at most 107 bytes.
-    """
-    key = fingerprint(str(folder.root.resolve()), role)[:10]
-    return Path("/tmp") / f"kdsweep-{os.getuid()}-{key}"
-
-
-def remove_session(folder: Path) -> None:
-    """Kill the processes of a session whose owner was killed, and remove its folder."""
-    for process in session_processes(str(folder)):
-        with contextlib.suppress(OSError):
-            os.kill(process, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A connection to Ray for one sweep, from `open` to `close`.
+"""A connection to Ray for one sweep, from `open` to `close`, in a process of its own.
 
 Here for a cluster that exists already. `ray_local` and `ray_cluster` start Ray themselves.
 """
@@ -7,25 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from typing import Any
 
 from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError
-from kdsweep.sweep.engines.ray_runtime import (
-    RAY_VARIABLES,
-    blocked,
-    import_ray,
-    log_to_file,
-    one_line,
-    shut_down,
-)
+from kdsweep.sweep.engines.ray_runtime import import_ray, log_to_file, one_line, shut_down
 from kdsweep.sweep.folders import SweepFolder
-from kdsweep.sweep.signals import LEAVE_SIGNALS
 
 CONNECTION_ATTEMPTS = 3
 SECONDS_BETWEEN_ATTEMPTS = 1.0
+SECONDS_TO_ANSWER = 4.0
 
 
 class RaySession:
@@ -40,19 +32,13 @@ class RaySession:
         self.folder = folder
         self.config = config
         self.address = config.address
-        self._environment: dict[str, str | None] = {}
 
     def open(self) -> None:
         """Connect. Raises KdsweepError where that fails."""
-        self._environment = {name: os.environ.get(name) for name in RAY_VARIABLES}
-        self._prepare()
         try:
             self.ray: Any = import_ray(many_machines=self.many_machines)
             log_to_file(self.folder.ray_log)
-            # A scheduler may signal every process of a job, and so does a terminal that closes.
-            # With the signals blocked none of Ray's processes ends; workers wait for them and save.
-            with blocked(LEAVE_SIGNALS):
-                self._connect()
+            self._connect()
             # ray.init has set its own log handlers meanwhile.
             log_to_file(self.folder.ray_log)
             self._opened()
@@ -66,7 +52,6 @@ class RaySession:
     def close(self) -> None:
         with contextlib.suppress(Exception):
             shut_down(self.ray)
-        self._restore_environment()
 
     def gpus_per_slot(self) -> float:
         """What `gpus_per_trial` means here. Raises KdsweepError where not one slot fits."""
@@ -74,14 +59,24 @@ class RaySession:
             return float(self.config.gpus_per_trial)
         return float(self.ray.cluster_resources().get("GPU", 0) > 0)
 
-    def announce_end(self, *, resuming: bool) -> None:
-        """Tell machines that joined for this sweep whether it resumes."""
+    def trouble(self) -> str | None:
+        """Why Ray can't be used any more, after asking it; None if all is well.
 
-    def keep_logs(self) -> None:
-        """Copy Ray's logs of processes that died to the sweep's folder."""
+        Takes at most about SECONDS_TO_ANSWER. Behind ray:// there is nothing to ask: what is asked
+        for next raises.
+        """
+        from ray._private import worker
 
-    def _prepare(self) -> None:
-        """What must be done before Ray is imported."""
+        if self.ray.util.client.ray.is_connected():
+            return None
+        client: Any = worker.global_worker
+        try:
+            node = self.ray.NodeID.from_hex(client.node.node_id)
+            alive = client.gcs_client.check_alive([node], timeout=SECONDS_TO_ANSWER)
+        # Ray raises whatever its parts raise.
+        except Exception as error:
+            return f"its gcs_server at {self.address} doesn't answer: {one_line(error)}"
+        return None if alive == [True] else "its raylet on this machine doesn't answer"
 
     def _opened(self) -> None:
         """What must be done once Ray is there."""
@@ -114,10 +109,3 @@ class RaySession:
                     "%s: trying again after: %s", self.config.address, error
                 )
                 time.sleep(SECONDS_BETWEEN_ATTEMPTS)
-
-    def _restore_environment(self) -> None:
-        for name, value in self._environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

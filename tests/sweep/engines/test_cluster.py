@@ -127,9 +127,14 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture
 def known(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Cluster:
     """The cluster with its token in our environment, and as the one that `auto` finds."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
     for name, value in cluster.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    # Ray has read the environment in this process, when a test was imported.
+    Config.initialize("")
+    AuthenticationTokenLoader.instance().reset_cache()
     return cluster
 
 

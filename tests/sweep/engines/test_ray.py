@@ -15,12 +15,13 @@ import pytest
 import ray.cloudpickle
 from sweep_processes import processes_of
 
-from kdsweep.config.sweep import SweepConfig
+from kdsweep.config.sweep import RayEngine, SweepConfig
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.engines.events import Ended, Evaluated, Event
 from kdsweep.sweep.engines.jobs import TrialJob
 from kdsweep.sweep.engines.opening import open_engine
+from kdsweep.sweep.engines.ray_engine import OnRay
 from kdsweep.sweep.engines.ray_session import RaySession
 from kdsweep.sweep.folders import Home
 from kdsweep.trial_id import TrialId
@@ -109,13 +110,16 @@ def test_a_sigterm_while_ray_starts_is_the_drivers(
 ) -> None:
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    opened = RaySession._opened
+    wait = OnRay.wait
 
-    def terminated(session: RaySession) -> None:
-        opened(session)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def terminated(engine: OnRay, timeout: float | None) -> None:
+        if not received:
+            # As a scheduler does: every process of a job.
+            for process in (os.getpid(), *processes_of(tmp_path)):
+                os.kill(process, signal.SIGTERM)
+        wait(engine, timeout)
 
-    monkeypatch.setattr(RaySession, "_opened", terminated)
+    monkeypatch.setattr(OnRay, "wait", terminated)
     try:
         run_trials({"gpus": 0, "cpus": 1}, 1, tmp_path)
     finally:
@@ -143,5 +147,6 @@ def test_a_cluster_that_is_not_there_is_an_error(
 ) -> None:
     # `auto` finds any cluster on this machine, such as that of another test.
     monkeypatch.setattr("ray._private.services.find_gcs_addresses", frozenset)
+    session = RaySession(Home(tmp_path).sweep("tiny"), RayEngine(type="ray", address="auto"))
     with pytest.raises(KdsweepError, match=r"engine: Ray at auto can't be used"):
-        run_trials({"address": "auto"}, 1, tmp_path)
+        session.open()
