@@ -12,6 +12,7 @@ KdsweepError                  exit status 1, one line for the user
 ├── DamagedFile               a file of home or of its cache that can't be read as what it is
 ├── NewerFiles                files that a newer version of kdsweep wrote
 ├── FolderGone                home, or the sweep's folder, was removed or renamed under a sweep
+├── Superseded                a trial that another process writes since; ends it here
 ├── TrackingUnreachable       MLflow doesn't answer; what it lacks stays on disk
 ├── TrackingDamaged           MLflow's database is damaged; the next run starts a new one
 ├── TrackingRefused           MLflow answers and will never take this; nothing sends it again
@@ -90,6 +91,10 @@ class NewerFiles(KdsweepError):
 
 class FolderGone(KdsweepError):
     """A folder that work goes on in was removed, renamed or replaced."""
+
+
+class Superseded(KdsweepError):
+    """This process was cut off while it trained a trial, which was started again elsewhere."""
 
 
 class TrackingUnreachable(KdsweepError):

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from kdsweep.core.standing import make_folder, writing_below
+from kdsweep.core.standing import check_standing, make_folder, writing_below
 from kdsweep.errors import DamagedFile, first_line
 
 
@@ -41,6 +41,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], mode: int 
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
+            check_standing(path)
             beside.replace(path)
             _fsync_folder(path.parent)
     finally:
@@ -128,6 +129,7 @@ def publishing(folder: Path) -> Iterator[Path]:
             beside.mkdir()
             yield beside
             _finish(beside)
+            check_standing(folder)
             try:
                 beside.rename(folder)
             except OSError:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsweep.errors import FolderGone
+from kdsweep.errors import FolderGone, Superseded
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,28 @@ class _Kept:
     handle: int | None
 
 
+@dataclass(frozen=True)
+class Fence:
+    """Whose turn it is to write in a folder, of processes on machines that may not reach each
+    other: the one whose `token` is in `file`, on the file system that they share."""
+
+    file: Path
+    token: str
+
+    def put_up(self) -> None:
+        """Keep every earlier one out from now on."""
+        make_folder(self.file.parent)
+        # In place: a file that is there is opened, and so read again, on a network file system.
+        self.file.write_text(self.token, encoding="utf-8")
+
+    def check(self) -> None:
+        """Raises Superseded where another one has been put up."""
+        if self.file.read_text(encoding="utf-8") != self.token:
+            raise Superseded(f"{self.file.name} has been started again elsewhere")
+
+
 _STANDING: dict[Path, _Kept] = {}
+_FENCES: dict[Path, Fence] = {}
 
 
 @contextlib.contextmanager
@@ -72,8 +93,25 @@ def stands_anew(path: Path) -> None:
         keep_standing(path)
 
 
+@contextlib.contextmanager
+def fenced(folder: Path, fence: Fence | None) -> Iterator[None]:
+    """Inside, nothing is written below the folder once a later fence is there."""
+    if fence is None:
+        yield
+        return
+    _FENCES[folder] = fence
+    try:
+        yield
+    finally:
+        del _FENCES[folder]
+
+
 def check_standing(path: Path) -> None:
-    """Raises FolderGone if what must stay for `path` to be written is gone, or another one."""
+    """Raises FolderGone if what must stay for `path` to be written is gone, or another one, and
+    Superseded if it is another process's turn to write it."""
+    for folder, fence in list(_FENCES.items()):
+        if path.is_relative_to(folder):
+            fence.check()
     for there, kept in list(_STANDING.items()):
         if path.is_relative_to(kept.guarded):
             found = _stat(there)

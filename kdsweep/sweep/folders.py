@@ -118,6 +118,7 @@ class SweepFolder:
     latency.json  how long each architecture takes for one row
     cluster.json  where workers join
     cluster-packages.json  the versions that they must have
+    attempts/     on a cluster: a file for each trial, with a token of its last start
     lock          held by the driver while it runs
     stop.json     whether somebody asks the driver to stop
     trials/       a folder for each trial of the search
@@ -139,6 +140,7 @@ class SweepFolder:
         self.latency = root / "latency.json"
         self.cluster = root / "cluster.json"
         self.cluster_packages = root / "cluster-packages.json"
+        self.attempts = root / "attempts"
         self.token = root / "cluster.token"
         self.ray_log = root / "ray.log"
         self.lock_file = root / "lock"

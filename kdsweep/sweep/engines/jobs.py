@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kdsweep.core.standing import Fence
 from kdsweep.sweep.pins import Pins
 from kdsweep.trial_id import TrialId
 
@@ -23,7 +24,8 @@ class TrialJob:
     """Train a trial in `folder`. A trial that has a checkpoint there resumes from it.
 
     latency: of its architecture, as the sweep has measured it; None: the trial measures its own.
-    sweep: its name. pins: what the numbers of this sweep rest on.
+    sweep: its name. pins: what the numbers of this sweep rest on. fence: keeps an earlier start of
+    the trial from writing, on a machine that nobody can reach.
     """
 
     id: TrialId
@@ -33,6 +35,7 @@ class TrialJob:
     latency: Mapping[str, float] | None = None
     sweep: str = ""
     pins: Pins = field(default_factory=Pins)
+    fence: Fence | None = None
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kdsweep.core.evaluation.latency_figures import MeasuredShapes
 from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
+from kdsweep.core.standing import fenced
 from kdsweep.errors import (
     DamagedFile,
     DataError,
@@ -21,6 +22,7 @@ from kdsweep.errors import (
     Interrupted,
     KdsweepError,
     SettingsConflict,
+    Superseded,
     TeacherError,
     TrialDiverged,
     first_line,
@@ -87,10 +89,11 @@ def perform(
             elif isinstance(job, LatencyJob):
                 yield LatencyMeasured(job.name, _measure(job, on_step, say, stopwatch, train))
             else:
-                for evaluation in _train(job, on_step, say, stopwatch, train):
-                    yield Evaluated(job.name, evaluation)
+                with fenced(job.folder, job.fence):
+                    for evaluation in _train(job, on_step, say, stopwatch, train):
+                        yield Evaluated(job.name, evaluation)
         yield ended("complete")
-    except Interrupted:
+    except (Interrupted, Superseded):
         yield ended("saved")
     except Dropped:
         yield ended("dropped")

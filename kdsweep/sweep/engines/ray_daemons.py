@@ -5,6 +5,7 @@ Ray's own ways to notice that one has died take a minute, or end the process tha
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -52,13 +53,15 @@ class Daemons:
             self._stopped[name] = so_far if state == "T" else 0.0
             if self._stopped[name] > SECONDS_STOPPED:
                 return f"Ray's {name} (process {process}) is stopped"
-        if len(self.processes) < len(DAEMONS):
-            self._find()
-        return None
+        return self._find() if len(self.processes) < len(DAEMONS) else None
 
-    def _find(self) -> None:
+    def _find(self) -> str | None:
+        """Look for those that weren't seen yet. Returns which one died before that."""
         for process in session_processes(self._session):
             try:
+                for child in _ended_children(process):
+                    if child in DAEMONS and child not in self.processes:
+                        return f"Ray's {child} died at its start"
                 command = Path(f"/proc/{process}/cmdline").read_bytes()
             except OSError:
                 continue
@@ -68,6 +71,18 @@ class Daemons:
                 if any(word.endswith(marks) for word in first_words):
                     # A process that raylet starts has raylet's command line for a moment.
                     self.processes.setdefault(name, process)
+        return None
+
+
+def _ended_children(process: int) -> list[str]:
+    """The names of its children that have ended and that it hasn't asked for yet."""
+    found = []
+    for file in Path(f"/proc/{process}/task").glob("*/children"):
+        for child in file.read_text().split():
+            if _state(int(child)) is None:
+                with contextlib.suppress(OSError):
+                    found.append(Path(f"/proc/{child}/comm").read_text().strip())
+    return found
 
 
 def _state(process: int) -> str | None:

@@ -16,18 +16,21 @@ import struct
 import subprocess
 import sys
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.files import write_private
+from kdsweep.core.standing import Fence
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep.engines import ray_cluster
 from kdsweep.sweep.engines.events import Ended, Event, OnEvent, WorkerLost
-from kdsweep.sweep.engines.jobs import Job
+from kdsweep.sweep.engines.jobs import Job, TrialJob
 from kdsweep.sweep.engines.memory import ray_variables
 from kdsweep.sweep.engines.perform import Train
 from kdsweep.sweep.engines.places import Place
@@ -211,7 +214,7 @@ class OnRay:
         self._requested = 0
         self._state = State(0, 0, (), False)
         self._free: list[Place] = []
-        self._jobs: dict[str, None] = {}
+        self._jobs: dict[str, Fence | None] = {}
 
     @property
     def slots(self) -> int:
@@ -251,7 +254,12 @@ class OnRay:
 
     def start(self, job: Job, place: Place) -> None:
         self._free.remove(place)
-        self._jobs[job.name] = None
+        fence: Fence | None = None
+        if isinstance(job, TrialJob) and self._config.address != "local":
+            fence = Fence(self._folder.attempts / job.name, uuid.uuid4().hex)
+            fence.put_up()
+            job = replace(job, fence=fence)
+        self._jobs[job.name] = fence
         self._command(Start(job, place))
 
     def stop(self, name: str, *, save: bool) -> None:
@@ -297,6 +305,8 @@ class OnRay:
                     self._free = list(news.free)
             case Line():
                 self._say(news.text)
+            case Failed(starting=True) if self._can_start_again:
+                self._recover(str(news.error))
             case Failed():
                 raise news.error
             case Alive() | Gone():
@@ -308,10 +318,17 @@ class OnRay:
 
     def _report(self, event: Event) -> None:
         if isinstance(event, Ended | WorkerLost):
-            self._jobs.pop(event.name, None)
+            fence = self._jobs.pop(event.name, None)
+            if fence is not None and (isinstance(event, WorkerLost) or event.outcome == "lost"):
+                # It may still run, where nobody can reach it.
+                replace(fence, token="nobody").put_up()
         self._on_event(event)
 
     # --- Ray's end and a new start ----------------------------------------------------------------
+
+    @property
+    def _can_start_again(self) -> bool:
+        return self._config.address == "local" and self._restarts < MOST_RESTARTS
 
     def _open(self) -> None:
         is_started = self._config.address in ("local", "head")
@@ -344,7 +361,7 @@ class OnRay:
         self._close(logs=True)
         for name in running:
             self._report(Ended(name, "lost"))
-        if self._config.address != "local" or self._restarts == MOST_RESTARTS:
+        if not self._can_start_again:
             failed = f"Ray failed {self._restarts + 1} times: " if self._restarts else ""
             raise KdsweepError(f"engine: {failed}{trouble}; {RESUME}")
         self._restarts += 1

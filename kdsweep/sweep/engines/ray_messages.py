@@ -92,9 +92,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Failed:
-    """A machine that can't be used, or a mistake; Ray itself is well."""
+    """A machine that can't be used, or a mistake; Ray itself is well.
+
+    starting: Ray itself didn't start, which may go well the next time.
+    """
 
     error: KdsweepError
+    starting: bool = False
 
 
 @dataclass(frozen=True)

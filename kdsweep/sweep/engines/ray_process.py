@@ -73,6 +73,10 @@ class RayProcess:
         """Until the driver says that it's over, or Ray is gone."""
         try:
             self._session.open()
+        except KdsweepError as error:
+            self._send([Failed(error, starting=True)])
+            return
+        try:
             self._send([Opened(self._slots.open())])
         except KdsweepError as error:
             self._send([Failed(error)])

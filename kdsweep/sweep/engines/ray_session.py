@@ -69,10 +69,10 @@ class RaySession:
 
         if self.ray.util.client.ray.is_connected():
             return None
-        client: Any = worker.global_worker
         try:
-            node = self.ray.NodeID.from_hex(client.node.node_id)
-            alive = client.gcs_client.check_alive([node], timeout=SECONDS_TO_ANSWER)
+            node = self.ray.NodeID.from_hex(self.ray.get_runtime_context().get_node_id())
+            client = worker.global_worker.gcs_client  # type: ignore[attr-defined]
+            alive = client.check_alive([node], timeout=SECONDS_TO_ANSWER)
         # Ray raises whatever its parts raise.
         except Exception as error:
             return f"its gcs_server at {self.address} doesn't answer: {one_line(error)}"

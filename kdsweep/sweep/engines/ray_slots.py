@@ -32,6 +32,9 @@ MOST_FAILURES = 30
 FAILURES_OF_A_BROKEN_WORKER = 10
 
 
+Answer = Future[Any]
+
+
 @dataclass(eq=False)
 class _Slot:
     """An actor that is a slot, or will be once Ray has found room for it.
@@ -75,8 +78,8 @@ class RaySlots:
         self._train = train
         self._gpus_per_slot = 0.0
         self._slots: list[_Slot] = []
-        # Slots whose reply is there. None only ends the wait.
-        self._ready: queue.SimpleQueue[tuple[_Slot, Future[Any]] | None] = queue.SimpleQueue()
+        # Slots whose answer is there. None only ends the wait.
+        self._ready: queue.SimpleQueue[tuple[_Slot, Answer] | None] = queue.SimpleQueue()
         self._requested = 0
         self._failures = 0
         # Ray's names of machines with other packages than this one.
@@ -136,23 +139,19 @@ class RaySlots:
         """End the wait. Called from any thread."""
         self._ready.put(None)
 
-    def _expect(self, slot: _Slot, reply: Any) -> None:
-        """Read the reply once it is there."""
+    def _expect(self, slot: _Slot, answer: Answer) -> None:
+        """Read the answer once it is there."""
+        answer.add_done_callback(lambda done: self._ready.put((slot, done)))
 
-        def put(future: Future[Any]) -> None:
-            self._ready.put((slot, future))
-
-        reply.future().add_done_callback(put)
-
-    def _read(self, ready: tuple[_Slot, Future[Any]] | None) -> None:
+    def _read(self, ready: tuple[_Slot, Answer] | None) -> None:
         if ready is None:
             return
-        slot, reply = ready
+        slot, done = ready
         # It may have been released.
         if slot not in self._slots:
             return
         try:
-            answer = reply.result()
+            answer = done.result()
         except self._ray.exceptions.RayError as error:
             self._slots.remove(slot)
             self.a_process_died = True
@@ -180,7 +179,7 @@ class RaySlots:
             self._tell(Line(f"slot on {host.host} (process {host.pid}) leaves"))
             self._release(slot)
         else:
-            self._expect(slot, slot.actor.events.remote())
+            self._expect(slot, slot.actor.events.remote().future())
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -222,7 +221,8 @@ class RaySlots:
         actor = worker.remote(self._config.cpus_per_trial, self._train)
         check = self._check
         slot = _Slot(actor)
-        self._expect(slot, actor.introduce.remote(check.file, check.content, check.packages))
+        answer = actor.introduce.remote(check.file, check.content, check.packages).future()
+        self._expect(slot, answer)
         return slot
 
     def _room(self) -> int:
@@ -265,7 +265,7 @@ class RaySlots:
             self._release(slot)
             raise
         slot.host = host
-        self._expect(slot, slot.actor.events.remote())
+        self._expect(slot, slot.actor.events.remote().future())
         self._failures = 0
         gpu = f", GPU {host.gpus}" if host.gpus and self._gpus_per_slot else ""
         self._tell(Line(f"slot {self.count}: {host.host}, process {host.pid}{gpu}"))

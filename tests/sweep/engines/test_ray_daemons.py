@@ -80,11 +80,12 @@ def test_the_third_death_of_ray_ends_the_sweep_with_one_line(
     tmp_path: Path, sweep: Callable[..., Sweep]
 ) -> None:
     one = sweep(tmp_path, *ON_THIS_MACHINE)
-    killed: set[int] = set()
+    seen: set[int | None] = {None}
     for name in ("dashboard agent", "runtime environment agent", "raylet"):
-        assert one.wait_for(lambda: daemon(tmp_path, name) not in {None, *killed}), one.end()
-        killed.add(process := daemon(tmp_path, name) or 0)
-        os.kill(process, signal.SIGKILL)
+        # The one that was started again.
+        assert one.wait_for(lambda: daemon(tmp_path, "gcs_server") not in seen), one.end()
+        seen.add(daemon(tmp_path, "gcs_server"))
+        signal_to(one, name, signal.SIGKILL)
     status, _, errors = one.end()
     assert status == 1
     assert errors.count("\n") == 1
