@@ -289,7 +289,7 @@ class Driver:
                 self._ended(running, event)
                 self._update_clock()
             case WorkerLost():
-                self._lost(self._over(event.name), event.reason)
+                self._lost(self._over(event.name), event)
                 self._update_clock()
 
     def _over(self, name: str) -> RunningJob:
@@ -342,18 +342,22 @@ class Driver:
                 files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
         self._tell(work)
 
-    def _lost(self, running: RunningJob, reason: str) -> None:
+    def _lost(self, running: RunningJob, event: WorkerLost) -> None:
         """The worker is gone. The job resumes on another, unless it kills each at one place."""
         if isinstance(running.job, TeacherJob):
-            self.error = self.error or self.teachers.lost(running.job, reason)
+            self.error = self.error or self.teachers.lost(running.job, event)
             return
         if isinstance(running.job, LatencyJob):
-            problem = self.latency.lost(running.job, running.place, reason)
+            problem = self.latency.lost(running.job, running.place, event)
             self.error = self.error or problem
             return
-        work = running.work
+        work, reason = running.work, event.reason
         assert work is not None
         self.folder.remove_half_written(work.id.name)
+        if not event.counts:
+            self.observer.say(f"{work.id.name}: {reason}; resumes from its last checkpoint")
+            self.queue.waiting.appendleft(work)
+            return
         files = self._files(work)
         failures = files.write_lost(reason)
         if not failures.are_too_many:

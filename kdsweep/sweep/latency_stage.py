@@ -17,7 +17,7 @@ from kdsweep.core.hub.repository import shown
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError
 from kdsweep.formatting import count, milliseconds
-from kdsweep.sweep.engines.events import Ended
+from kdsweep.sweep.engines.events import Ended, WorkerLost
 from kdsweep.sweep.engines.jobs import LatencyJob
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.latency_file import LatencyFile
@@ -169,9 +169,13 @@ class LatencyStage:
             write_atomically(file, lambda stream: stream.write(trace.encode()))
         return KdsweepError(f"latency can't be measured: {event.reason}")
 
-    def lost(self, job: LatencyJob, place: Place, reason: str) -> KdsweepError | None:
+    def lost(self, job: LatencyJob, place: Place, event: WorkerLost) -> KdsweepError | None:
         """The worker is gone. Returns the error that ends the sweep, or None."""
+        reason = event.reason
         self._measuring.discard(place.device)
+        if not event.counts:
+            self._sweep.observer.say(f"latency: {reason}; it starts again")
+            return None
         self._worker_failures[place.device] += 1
         failures = WorkerFailures(self._worker_failures[place.device])
         self._sweep.observer.say(f"latency: {reason} ({failures})")

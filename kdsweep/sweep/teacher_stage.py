@@ -20,7 +20,7 @@ from kdsweep.core.teachers.progress import last_saved_step, made_so_far
 from kdsweep.core.teachers.selection import cached_teacher, made_teachers
 from kdsweep.core.trial_folder import Predicted, write_predictions
 from kdsweep.errors import TeacherError
-from kdsweep.sweep.engines.events import Ended
+from kdsweep.sweep.engines.events import Ended, WorkerLost
 from kdsweep.sweep.engines.jobs import TeacherJob
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.open_sweep import OpenSweep
@@ -109,9 +109,13 @@ class TeacherStage:
             write_atomically(file, lambda stream: stream.write(trace.encode()))
         return TeacherError(f"teacher: {event.reason}")
 
-    def lost(self, job: TeacherJob, reason: str) -> TeacherError | None:
+    def lost(self, job: TeacherJob, event: WorkerLost) -> TeacherError | None:
         """The worker of the job is gone. Returns the error that ends the sweep, or None."""
+        reason = event.reason
         self._start_again(job)
+        if not event.counts:
+            self.sweep.observer.say(f"teacher: {reason}; it resumes from its last checkpoint")
+            return None
         file, cache = self.sweep.folder.teacher_lost, self.sweep.home.cache
         failures = note_failure(file, reason, made_so_far(cache), last_saved_step(cache))
         if not failures.are_too_many:

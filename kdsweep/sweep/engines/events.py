@@ -71,10 +71,15 @@ class Ended:
 
 @dataclass(frozen=True)
 class WorkerLost:
-    """The process that ran the job is gone."""
+    """The process that ran the job is gone.
+
+    counts: whether that may be the job's own doing. It isn't where several slots together took more
+    memory than there is, and fewer will be used.
+    """
 
     name: str
     reason: str
+    counts: bool = True
 
 
 Event = StepReached | Message | Evaluated | LatencyMeasured | Ended | WorkerLost

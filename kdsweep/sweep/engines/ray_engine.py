@@ -42,6 +42,7 @@ from kdsweep.sweep.engines.ray_messages import (
     Close,
     Command,
     Failed,
+    FewerSlots,
     Gone,
     Line,
     News,
@@ -307,6 +308,11 @@ class OnRay:
                 self._say(news.text)
             case Failed(starting=True) if self._can_start_again:
                 self._recover(str(news.error))
+            case FewerSlots():
+                self._say(news.line)
+                if self._config.address == "local":
+                    # Also where Ray starts again.
+                    self._config = self._config.model_copy(update={"slots": news.slots})
             case Failed():
                 raise news.error
             case Alive() | Gone():

@@ -91,6 +91,14 @@ class Line:
 
 
 @dataclass(frozen=True)
+class FewerSlots:
+    """A machine has too little memory for its slots, and has at most so many from now on."""
+
+    line: str
+    slots: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """A machine that can't be used, or a mistake; Ray itself is well.
 
@@ -113,4 +121,4 @@ class Alive:
     """Nothing else to say."""
 
 
-News = Event | Opened | State | Line | Failed | Gone | Alive
+News = Event | Opened | State | Line | FewerSlots | Failed | Gone | Alive

@@ -6,7 +6,11 @@ Used in the process that is connected to Ray (`ray_process`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import queue
+import re
+import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,13 +18,16 @@ from typing import Any
 
 from kdsweep.config.sweep import RayEngine
 from kdsweep.errors import KdsweepError, first_line
+from kdsweep.formatting import count, file_size
 from kdsweep.sweep.engines import worker_actor
 from kdsweep.sweep.engines.events import Ended, Event, WorkerLost
 from kdsweep.sweep.engines.jobs import Job
+from kdsweep.sweep.engines.memory import REMEDY, memory_kills
 from kdsweep.sweep.engines.perform import Train
 from kdsweep.sweep.engines.places import Place
-from kdsweep.sweep.engines.ray_messages import Line
+from kdsweep.sweep.engines.ray_messages import FewerSlots, Line
 from kdsweep.sweep.engines.ray_session import RaySession
+from kdsweep.sweep.engines.slot_limits import SlotLimits
 from kdsweep.sweep.engines.slots import slots_in
 from kdsweep.sweep.engines.worker import WorkerHost
 from kdsweep.sweep.engines.worker_actor import WorkerActor
@@ -30,6 +37,8 @@ from kdsweep.sweep.engines.worker_check import WorkerCheck, difference
 # A process that is lost with its machine counts once.
 MOST_FAILURES = 30
 FAILURES_OF_A_BROKEN_WORKER = 10
+# A machine that leaves may not say how many of its processes were killed for lack of memory.
+SECONDS_TO_COUNT_KILLS = 15.0
 
 
 Answer = Future[Any]
@@ -39,12 +48,19 @@ Answer = Future[Any]
 class _Slot:
     """An actor that is a slot, or will be once Ray has found room for it.
 
-    host: where it runs, once it has said so. job: the name of its job.
+    host: where it runs, once it has said so; node: Ray's name for that. avoids: the nodes that it
+    may not start on. job: the name of its job. shares: whether it had that while other slots were
+    on its machine. others: how many those were when it died. unexplained: see `SlotLimits`.
     """
 
     actor: Any
     host: WorkerHost | None = None
+    node: str = ""
+    avoids: tuple[str, ...] = ()
     job: str | None = None
+    shares: bool = False
+    others: int = 0
+    unexplained: int = 0
     leaving: bool = False
 
     @property
@@ -66,7 +82,7 @@ class RaySlots:
         self,
         config: RayEngine,
         session: RaySession,
-        tell: Callable[[Event | Line], None],
+        tell: Callable[[Event | Line | FewerSlots], None],
         check: WorkerCheck,
         train: Train | None = None,
     ) -> None:
@@ -78,19 +94,26 @@ class RaySlots:
         self._train = train
         self._gpus_per_slot = 0.0
         self._slots: list[_Slot] = []
-        # Slots whose answer is there. None only ends the wait.
-        self._ready: queue.SimpleQueue[tuple[_Slot, Answer] | None] = queue.SimpleQueue()
+        # What to do, now that a reply is there.
+        self._ready: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._limits = SlotLimits()
+        # Slots that died, as long as it isn't known whether memory ran out.
+        self._judged: list[_Slot] = []
         self._requested = 0
         self._failures = 0
         # Ray's names of machines with other packages than this one.
         self._refused: set[str] = set()
         self._said_waiting = False
+        # Ray's name for this machine, where it is the only one.
+        self._here = ""
 
     def open(self) -> float:
         """The GPUs of a slot. Raises KdsweepError where not one slot fits."""
         self._ray = self._session.ray
         self._ray.cloudpickle.register_pickle_by_value(worker_actor)
         self._gpus_per_slot = self._session.gpus_per_slot()
+        if not self._session.many_machines:
+            self._here = self._ray.get_runtime_context().get_node_id()
         return self._gpus_per_slot
 
     def close(self) -> None:
@@ -118,6 +141,7 @@ class RaySlots:
             self._tell(Ended(job.name, "saved"))
             return
         slot.job = job.name
+        slot.shares = self._beside(slot) > 0
         slot.actor.start.remote(job)
 
     def stop(self, name: str, *, save: bool) -> None:
@@ -131,36 +155,26 @@ class RaySlots:
         Raises KdsweepError for a machine that can't be used; the other slots keep running.
         """
         with contextlib.suppress(queue.Empty):
-            self._read(self._ready.get(timeout=seconds))
+            self._ready.get(timeout=seconds)()
             while True:
-                self._read(self._ready.get_nowait())
+                self._ready.get_nowait()()
 
     def wake(self) -> None:
         """End the wait. Called from any thread."""
-        self._ready.put(None)
+        self._ready.put(_nothing)
 
-    def _expect(self, slot: _Slot, answer: Answer) -> None:
+    def _expect(self, answer: Answer, read: Callable[[Answer], None]) -> None:
         """Read the answer once it is there."""
-        answer.add_done_callback(lambda done: self._ready.put((slot, done)))
+        answer.add_done_callback(lambda done: self._ready.put(functools.partial(read, done)))
 
-    def _read(self, ready: tuple[_Slot, Answer] | None) -> None:
-        if ready is None:
-            return
-        slot, done = ready
+    def _read(self, slot: _Slot, done: Answer) -> None:
         # It may have been released.
         if slot not in self._slots:
             return
         try:
             answer = done.result()
         except self._ray.exceptions.RayError as error:
-            self._slots.remove(slot)
-            self.a_process_died = True
-            if slot.host is None:
-                self._count_failed_start(error)
-            elif slot.job is not None:
-                host = slot.host
-                reason = f"the process on {host.host} (process {host.pid}) died"
-                self._tell(WorkerLost(slot.job, reason))
+            self._died(slot, error)
             return
         if slot.host is None:
             self._introduce(slot, *answer)
@@ -179,7 +193,99 @@ class RaySlots:
             self._tell(Line(f"slot on {host.host} (process {host.pid}) leaves"))
             self._release(slot)
         else:
-            self._expect(slot, slot.actor.events.remote().future())
+            self._hear(slot)
+        self._release_excess()
+
+    def _hear(self, slot: _Slot) -> None:
+        """Wait for its next events."""
+        answer = slot.actor.events.remote().future()
+        self._expect(answer, functools.partial(self._read, slot))
+
+    # --- slots that die --------------------------------------------------------------------------
+
+    def _died(self, slot: _Slot, error: Exception) -> None:
+        """The process of a slot is gone. Find out whether memory ran out."""
+        self._slots.remove(slot)
+        self.a_process_died = True
+        if isinstance(error, self._ray.exceptions.OutOfMemoryError):
+            # Ray ended it before the kernel did, and says where.
+            found = re.search("ID: ([0-9a-f]+)", str(error))
+            slot.node = slot.node or (found[1] if found else "")
+            slot.others = self._beside(slot)
+            self._lost(slot, error, out_of_memory=True)
+            return
+        slot.others = self._beside(slot)
+        self._judged.append(slot)
+        if self._here:
+            self._judge(slot, error, memory_kills())
+        elif slot.host is None:
+            self._judge(slot, error, None)
+        else:
+            self._ask_for_kills(slot, error)
+
+    def _ask_for_kills(self, slot: _Slot, error: Exception) -> None:
+        """Judge once a process on that machine has counted the kills there."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        def read(reply: Answer) -> None:
+            kills = None
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                kills = reply.result()
+            self._judge(slot, error, kills)
+
+        there = NodeAffinitySchedulingStrategy(slot.node, soft=False)
+        counting = self._ray.remote(memory_kills).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=there
+        )
+        self._expect(counting.remote().future(), read)
+        late = functools.partial(self._judge, slot, error, None)
+        timer = threading.Timer(SECONDS_TO_COUNT_KILLS, self._ready.put, [late])
+        timer.daemon = True
+        timer.start()
+
+    def _judge(self, slot: _Slot, error: Exception, kills: int | None) -> None:
+        """kills: how many there were on its machine so far; None where that isn't known."""
+        if slot not in self._judged:
+            return
+        self._judged.remove(slot)
+        killed = kills is not None and (
+            self._limits.unexplained(slot.node, kills) > slot.unexplained
+        )
+        if killed:
+            self._limits.explain(slot.node)
+        self._lost(slot, error, out_of_memory=killed)
+
+    def _lost(self, slot: _Slot, error: Exception, *, out_of_memory: bool) -> None:
+        if out_of_memory and slot.others and self._limits.lower(slot.node, slot.others):
+            self._tell_lowered(slot)
+            self._release_excess()
+        host = slot.host
+        if host is None:
+            # Where others run, this one has only come too late.
+            if not (out_of_memory and slot.others):
+                self._count_failed_start(error, out_of_memory=out_of_memory)
+        elif slot.job is not None:
+            reason = f"the process on {host.host} (process {host.pid}) died"
+            if out_of_memory:
+                reason = f"memory ran out on {host.host}, which ended process {host.pid}"
+            counts = not (out_of_memory and slot.shares)
+            if out_of_memory and counts:
+                reason += f" though it had no other slot; {REMEDY}"
+            self._tell(WorkerLost(slot.job, reason, counts))
+
+    def _tell_lowered(self, slot: _Slot) -> None:
+        hosts = [one.host for one in (slot, *self._slots) if one.node == slot.node]
+        host = next(one for one in hosts if one is not None)
+        most = max(1, slot.others)
+        size = "" if host.memory is None else f" ({file_size(host.memory.bytes)})"
+        todo = f"set engine.slots={most}"
+        if not self._here:
+            todo = "give each slot more of a machine (engine.cpus_per_trial)"
+        line = (
+            f"{host.host}: memory{size} ran out with {count(slot.others + 1, 'slot')}, so it has "
+            f"{most} from now on; {todo}, or {REMEDY}"
+        )
+        self._tell(FewerSlots(line, most))
 
     # --- slots -----------------------------------------------------------------------------------
 
@@ -196,11 +302,17 @@ class RaySlots:
 
         With `engine.slots` all of those are requested at once.
         """
+        if self._judged:
+            return
+        avoids = tuple(sorted({*self._refused, *self._limits.full(self._by_node())}))
+        # They may wait for a place on a machine that is full now, or avoid one that no longer is.
+        for slot in [one for one in self._slots if one.host is None and one.avoids != avoids]:
+            self._release(slot)
         target = self._requested
-        if self._config.slots is None and len(self._slots) < target:
+        if len(self._slots) < target and (self._config.slots is None or self._here):
             target = min(target, self._room() + self._session.many_machines)
         while len(self._slots) < target:
-            self._slots.append(self._create_slot())
+            self._slots.append(self._create_slot(avoids))
         if self._requested and not self._said_waiting and self._config.address == "head":
             self._said_waiting = True
             line = (
@@ -209,26 +321,31 @@ class RaySlots:
             )
             self._tell(Line(line))
 
-    def _create_slot(self) -> _Slot:
+    def _create_slot(self, avoids: tuple[str, ...]) -> _Slot:
         # Four calls run at once: `events`, which waits, and those that come meanwhile.
-        elsewhere = {"ray.io/node-id": f"!in({','.join(sorted(self._refused))})"}
+        elsewhere = {"ray.io/node-id": f"!in({','.join(avoids)})"}
         worker = self._ray.remote(WorkerActor).options(
             num_cpus=self._config.cpus_per_trial,
             num_gpus=self._gpus_per_slot,
             max_concurrency=4,
-            label_selector=elsewhere if self._refused else {},
+            label_selector=elsewhere if avoids else {},
         )
         actor = worker.remote(self._config.cpus_per_trial, self._train)
         check = self._check
-        slot = _Slot(actor)
+        slot = _Slot(actor, node=self._here, avoids=avoids)
+        if self._here:
+            slot.unexplained = self._limits.unexplained(self._here, memory_kills())
         answer = actor.introduce.remote(check.file, check.content, check.packages).future()
-        self._expect(slot, answer)
+        self._expect(answer, functools.partial(self._read, slot))
         return slot
 
     def _room(self) -> int:
         """How many slots fit on the machines that are there."""
         return sum(
-            slots_in(node["Resources"], self._config.cpus_per_trial, self._gpus_per_slot)
+            self._limits.most(
+                node["NodeID"],
+                slots_in(node["Resources"], self._config.cpus_per_trial, self._gpus_per_slot),
+            )
             for node in self._ray.nodes()
             if node["Alive"] and node["NodeID"] not in self._refused
         )
@@ -246,7 +363,7 @@ class RaySlots:
         Raises KdsweepError where the sweep can't go on without it.
         """
         if host is not None:
-            self._add(slot, host)
+            self._add(slot, node, host)
             return
         self._release(slot)
         # A slot that was requested before may still come from there.
@@ -257,30 +374,61 @@ class RaySlots:
                 raise KdsweepError(f"engine: {why}")
             self._tell(Line(why))
 
-    def _add(self, slot: _Slot, host: WorkerHost) -> None:
+    def _by_node(self) -> Counter[str]:
+        """How many slots there are on each machine."""
+        return Counter(slot.node for slot in self._slots if slot.host is not None)
+
+    def _beside(self, slot: _Slot) -> int:
+        """How many other slots there are on its machine."""
+        others = (one for one in self._slots if one is not slot and one.host is not None)
+        return sum(one.node == slot.node for one in others)
+
+    def _release_excess(self) -> None:
+        """Release slots without a job where memory is for fewer."""
+        slots = self._by_node()
+        for node in self._limits.full(slots):
+            there = [one for one in self._slots if one.node == node and one.free_place is not None]
+            for slot in there[: slots[node] - self._limits.most(node, slots[node])]:
+                self._release(slot)
+
+    def _add(self, slot: _Slot, node: str, host: WorkerHost) -> None:
         """Use the slot. Raises KdsweepError where its machine can't be used."""
         try:
             self._check.check(host)
         except KdsweepError:
             self._release(slot)
             raise
+        slot.node = node
+        if node in self._limits.full(self._by_node()):
+            self._release(slot)
+            return
         slot.host = host
-        self._expect(slot, slot.actor.events.remote().future())
+        slot.unexplained = self._limits.unexplained(node, host.memory_kills)
+        for one in self._slots:
+            one.shares |= one is not slot and one.node == node
+        self._hear(slot)
         self._failures = 0
         gpu = f", GPU {host.gpus}" if host.gpus and self._gpus_per_slot else ""
         self._tell(Line(f"slot {self.count}: {host.host}, process {host.pid}{gpu}"))
 
-    def _count_failed_start(self, error: Exception) -> None:
+    def _count_failed_start(self, error: Exception, *, out_of_memory: bool) -> None:
         """Raises KdsweepError after too many workers that could not start."""
         is_broken = "creation task" in str(error) or not isinstance(
             error, self._ray.exceptions.RayActorError
         )
+        is_broken |= out_of_memory
         self._failures += FAILURES_OF_A_BROKEN_WORKER if is_broken else 1
         if self._failures >= MOST_FAILURES:
             reason = (str(error).strip().splitlines() or [first_line(error)])[-1]
+            if out_of_memory:
+                reason = "memory ran out"
             logs = self._session.folder.root / "ray"
             raise KdsweepError(f"engine: no worker process can start: {reason}; see {logs}")
 
     def _release(self, slot: _Slot) -> None:
         self._slots.remove(slot)
         self._ray.kill(slot.actor)
+
+
+def _nothing() -> None:
+    """Ends the wait."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from kdsweep.core.standing import keep_standing
 from kdsweep.sweep.engines.events import Ended, Event, Message, StepReached
 from kdsweep.sweep.engines.jobs import Job
+from kdsweep.sweep.engines.memory import MemoryLimit, memory_kills, memory_limit
 from kdsweep.sweep.engines.perform import Dropped, Train, perform
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.engines.process_reaper import SESSION_VARIABLE
@@ -39,7 +40,9 @@ class WorkerHost:
     """Where a worker runs.
 
     gpus: CUDA_VISIBLE_DEVICES there. shares_home: whether it can read the driver's home; what it
-    writes there must still arrive at the driver. device: what its jobs compute on.
+    writes there must still arrive at the driver. device: what its jobs compute on. memory: what the
+    processes there may use together. memory_kills: how many of them were killed so far because that
+    ran out.
     """
 
     host: str
@@ -47,6 +50,8 @@ class WorkerHost:
     gpus: str
     shares_home: bool
     device: Device
+    memory: MemoryLimit | None = None
+    memory_kills: int = 0
 
     @property
     def place(self) -> Place:
@@ -99,6 +104,8 @@ class Worker:
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             shares_home=shares_home,
             device=self._device(),
+            memory=memory_limit(),
+            memory_kills=memory_kills(),
         )
 
     def _device(self) -> Device:
