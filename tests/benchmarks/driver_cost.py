@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import resource
+import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from filled_sweep import fill
+from load import cost_of_trials, idle_rows, on_slots
 from measuring import Row
 from null_core import Swept, make_plan, run_driver
 from simulated_slots import Rhythm, SimulatedSlots
@@ -30,11 +33,13 @@ class Window:
     marks: list[dict[str, float]] = field(default_factory=list)
     first: float = 0.0
     asked: float = 0.0
+    stopped: float = 0.0
 
     def look(self) -> None:
         """Called in each turn of the loop, in the driver's thread."""
         now = time.monotonic()
         self.first = self.first or now
+        self.stopped = now
         due = (self.after, self.after + self.lasting)
         if len(self.marks) < 2 and now >= self.first + due[len(self.marks)]:
             self.marks.append(self._mark())
@@ -89,27 +94,101 @@ def many_slots(
     return window
 
 
-def driver(folder: Path, slots: int = 1000, **options: Any) -> list[Row]:
-    window = many_slots(folder / "slots", slots, **options)
+def simulated(folder: Path, slots: int, **options: Any) -> list[Row]:
+    """The driver alone: what slots do is done by another process."""
+    window = many_slots(folder, slots, **options)
     before, after = window.marks
     seconds = after["at"] - before["at"]
+    behind = f"{before['behind']:.0f}, {after['behind']:.0f}"
     return [
         Row(
-            f"{slots:,} slots: the driver's share of a core, all its threads",
+            f"{slots:,} simulated slots: share of a core, all threads",
             window.share("all"),
             "%",
             at_most=100,
         ),
-        Row("of it the loop", window.share("loop"), "%"),
-        Row("busy slots at the end", after["slots"]),
-        Row("trials per second", (after["ended"] - before["ended"]) / seconds),
-        Row(
-            "what MLflow was behind with, at the start and at the end",
-            f"{before['behind']:.0f}, {after['behind']:.0f}",
-        ),
-        Row(
-            "peak memory of the driver",
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "MB",
-        ),
+        Row("of it the loop's thread", window.share("loop"), "%"),
+        Row("slots that were busy at the end", after["slots"]),
+        Row("trials that ended per second", (after["ended"] - before["ended"]) / seconds),
+        Row("runs that MLflow was behind with, at the start and the end", behind),
+        Row("seconds from a stop to its last saved trial", window.stopped - window.asked, "s"),
+        Row("peak memory of the driver", _peak(), "MB"),
     ]
+
+
+def _peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """slots are simulated; ray_slots are processes, which take some 100 MB each."""
+
+    slots: int = 1000
+    ray_slots: int = 64
+    every: float = 5.0
+    evaluations: int = 6
+    rounds: int = 2
+    after: float = 45.0
+    lasting: float = 45.0
+    few: int = 100
+    many: int = 50_000
+    counted: int = 50
+
+
+def driver(folder: Path, sizes: Sizes = Sizes()) -> list[Row]:
+    every, evaluations = sizes.every, sizes.evaluations
+    return [
+        *on_ray(folder / "ray", sizes.ray_slots, every, evaluations, sizes.rounds),
+        *simulated(
+            folder / "simulated",
+            sizes.slots,
+            every=every,
+            evaluations=evaluations,
+            after=sizes.after,
+            lasting=sizes.lasting,
+        ),
+        *many_trials(folder / "trials", sizes.few, sizes.many, sizes.counted),
+    ]
+
+
+def on_ray(folder: Path, slots: int, every: float, evaluations: int, rounds: int) -> list[Row]:
+    """The same trials on real slots, whose driver does Ray's part too."""
+    swept, found = on_slots(folder, slots, slots * rounds, every * evaluations, evaluations)
+    return [
+        Row(f"{slots} slots on Ray are there after", swept.warm - swept.opened, "s"),
+        Row("measured for", swept.ended - swept.warm, "s"),
+        Row(
+            f"{slots} slots on Ray: share of a core, all threads",
+            100 * swept.cpu / (swept.ended - swept.warm),
+            "%",
+            at_most=31,
+        ),
+        *idle_rows(found),
+        Row(swept.busy, ""),
+    ]
+
+
+def many_trials(folder: Path, few: int, many: int, counted: int) -> list[Row]:
+    """What a trial costs the driver with `many` ended trials behind it, by what it costs at `few`.
+
+    Both have a folder for each trial, both databases, TPE and asha.
+    """
+    cost = {
+        at: cost_of_trials(
+            folder / str(at), "tpe", at - counted // 2, counted, pruner="asha", fill=fill
+        )
+        for at in (few, many)
+    }
+    rows = []
+    for at, one in cost.items():
+        asking = 1000 * statistics.median(one.asking)
+        cpu = 1000 * statistics.median(one.cpu)
+        rows += [
+            Row(f"a trial at {at:,}: CPU of all threads, median", cpu, "ms"),
+            Row(f"a trial at {at:,}: of it the sampler (TPE)", asking, "ms"),
+            Row(f"{at:,} trials: from the start of the driver to its next trial", one.opening, "s"),
+        ]
+    growth = statistics.median(cost[many].cpu) / statistics.median(cost[few].cpu)
+    rows.append(Row(f"a trial at {many:,} by one at {few:,}", growth, "x", at_most=1.5))
+    return [*rows, Row(f"peak memory of the driver with {many:,} trials", _peak(), "MB")]

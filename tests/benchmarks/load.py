@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from measuring import Row
 from null_core import NullCore, Swept, make_plan, read_log, sweep
@@ -16,6 +17,7 @@ from null_core import NullCore, Swept, make_plan, read_log, sweep
 from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import open_studies
+from kdsweep.sweep.studies import Studies
 
 # --- on Ray ---
 
@@ -75,24 +77,6 @@ def slots(folder: Path, slots: int = 16, trials: int = 1000, seconds: float = 1.
     ]
 
 
-def driver(
-    folder: Path, slots: int = 64, every: float = 5.0, evaluations: int = 6, rounds: int = 2
-) -> list[Row]:
-    swept, found = on_slots(folder, slots, slots * rounds, every * evaluations, evaluations)
-    return [
-        Row(f"{slots} slots are there after", swept.warm - swept.opened, "s"),
-        Row("measured for", swept.ended - swept.warm, "s"),
-        Row(
-            "the driver's share of a core, all its threads",
-            100 * swept.cpu / (swept.ended - swept.warm),
-            "%",
-            at_most=50,
-        ),
-        *idle_rows(found),
-        Row(swept.busy, ""),
-    ]
-
-
 def turnaround(folder: Path, slots: int = 4, trials: int = 120, seconds: float = 1.0) -> list[Row]:
     swept, found = on_slots(folder, slots, trials, seconds)
     return [
@@ -107,28 +91,54 @@ def turnaround(folder: Path, slots: int = 4, trials: int = 120, seconds: float =
 
 @dataclass
 class Cost:
-    """Seconds of the driver's thread and of the process's CPU, outside the core, for each trial."""
+    """Seconds of the driver's thread and of the process's CPU, outside the core, for each trial.
+
+    asking: CPU seconds of the driver's thread in the sampler, as part of the others. opening:
+    seconds from the start of the driver to its first trial.
+    """
 
     wall: list[float]
     cpu: list[float]
+    asking: list[float]
+    opening: float
 
 
-def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost:
+def cost_of_trials(
+    folder: Path,
+    sampler: str,
+    before: int,
+    trials: int,
+    *,
+    pruner: str = "hyperband",
+    fill: Callable[..., None] | None = None,
+) -> Cost:
     """What each of `trials` trials costs the driver when `before` trials are done.
 
-    MLflow has time to follow, as it has in real trials.
+    MLflow has time to follow, as it has in real trials. fill: makes the trials that are done.
     """
-    plan = make_plan(
-        folder,
+    plan_keys = (
         "engine={type: inline}",
         f"trials={before + trials}",
         f"sampler={{type: {sampler}}}",
-        "pruner={type: hyperband}",
+        f"pruner={{type: {pruner}}}",
     )
     home = Home(folder / "home")
     swept = Swept()
     core = NullCore(0.0, 3)
-    fill(folder, home, before)
+    if fill is None:
+        fill_studies(folder, home, before)
+    else:
+        fill(folder, home, before, *plan_keys[:1], *plan_keys[2:])
+    asking: list[float] = []
+    ask = Studies.ask
+
+    def timed(studies: Studies, strategy: str) -> Any:
+        start = time.thread_time()
+        try:
+            return ask(studies, strategy)
+        finally:
+            asking.append(time.thread_time() - start)
+
     marks: list[tuple[float, float]] = []
     inside = [0.0, 0.0]
 
@@ -144,16 +154,21 @@ def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost
         inside[0] += time.perf_counter() - wall
         inside[1] += time.thread_time() - cpu
 
-    sweep(plan, home, measured, swept)
+    plan = make_plan(folder, *plan_keys)
+    started = time.perf_counter()
+    with patch.object(Studies, "ask", timed):
+        sweep(plan, home, measured, swept)
     assert len(marks) == trials
     pairs = list(pairwise(marks))
     return Cost(
         [after[0] - before[0] for before, after in pairs],
         [after[1] - before[1] for before, after in pairs],
+        asking,
+        marks[0][0] - started,
     )
 
 
-def fill(folder: Path, home: Home, trials: int) -> None:
+def fill_studies(folder: Path, home: Home, trials: int) -> None:
     """Give the study trials as a sweep with a random sampler would, but without their folders."""
     plan = make_plan(
         folder, f"trials={trials}", "sampler={type: random}", "pruner={type: hyperband}"

@@ -40,7 +40,9 @@ MEASUREMENTS = {
         "what a trial costs the driver (ask, three reports, tell, MLflow), at trial 100 and 5,000",
     ),
     "driver": Measurement(
-        "load", "the driver's share of a core for 64 slots with an evaluation every 5 s each"
+        "driver_cost",
+        "the driver's share of a core for 64 slots on Ray and 1,000 simulated ones with an "
+        "evaluation every 5 s each, and what its 50,000th trial costs",
     ),
     "turnaround": Measurement("load", "how long a slot is idle between two trials"),
     "training": Measurement(

@@ -7,6 +7,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import driver_cost
 import load
 import measuring
 import pytest
@@ -40,6 +41,27 @@ def test_a_trial_costs_the_driver_something(tmp_path: Path) -> None:
     rows = load.trial(tmp_path, few=10, many=30, counted=10)
     assert len(rows) == 12
     assert all(row.value > 0 for row in rows)
+
+
+@pytest.mark.slow
+def test_the_drivers_cost_is_measured_with_many_slots_and_with_many_trials(tmp_path: Path) -> None:
+    sizes = driver_cost.Sizes(
+        slots=20,
+        ray_slots=2,
+        every=0.3,
+        evaluations=2,
+        rounds=3,
+        after=1.0,
+        lasting=2.0,
+        few=20,
+        many=130,
+        counted=10,
+    )
+    rows = {row.what: row for row in driver_cost.driver(tmp_path, sizes)}
+    assert rows["slots that were busy at the end"].value == 20
+    assert rows["20 simulated slots: share of a core, all threads"].value > 0
+    assert rows["a trial at 130 by one at 20"].value > 0
+    assert {row.target for row in rows.values()} >= {"<= 100", "<= 31", "<= 1.5"}
 
 
 def test_a_measurement_is_printed_and_written_with_its_target(

@@ -10,6 +10,7 @@ import functools
 import queue
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -39,6 +40,13 @@ MOST_FAILURES = 30
 FAILURES_OF_A_BROKEN_WORKER = 10
 # A machine that leaves may not say how many of its processes were killed for lack of memory.
 SECONDS_TO_COUNT_KILLS = 15.0
+# After the first event, others are waited for so long, for each slot and at most: with hundreds of
+# slots, each would be a turn of the driver's loop.
+GATHERING_SECONDS = 0.001
+LONGEST_GATHERING_SECONDS = 0.1
+# All slots together report how many steps are done at most 16 times a second.
+SECONDS_BETWEEN_STEPS_OF_ALL = 1 / 16
+LONGEST_BETWEEN_STEPS_SECONDS = 10.0
 
 
 Answer = Future[Any]
@@ -156,6 +164,7 @@ class RaySlots:
         """
         with contextlib.suppress(queue.Empty):
             self._ready.get(timeout=seconds)()
+            time.sleep(min(LONGEST_GATHERING_SECONDS, len(self._slots) * GATHERING_SECONDS))
             while True:
                 self._ready.get_nowait()()
 
@@ -198,7 +207,9 @@ class RaySlots:
 
     def _hear(self, slot: _Slot) -> None:
         """Wait for its next events."""
-        answer = slot.actor.events.remote().future()
+        between_steps = len(self._slots) * SECONDS_BETWEEN_STEPS_OF_ALL
+        between_steps = min(LONGEST_BETWEEN_STEPS_SECONDS, between_steps)
+        answer = slot.actor.events.remote(between_steps).future()
         self._expect(answer, functools.partial(self._read, slot))
 
     # --- slots that die --------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from kdsweep.sweep.startup_timer import without_collecting
 if TYPE_CHECKING:
     from kdsweep.core.evaluation.latency_figures import Device
 
-SECONDS_BETWEEN_STEP_EVENTS = 1.0
+SHORTEST_BETWEEN_STEPS = 1.0
 # A file in a machine's session folder. It says that this machine leaves the sweep, so that no
 # worker starts there any more.
 LEAVING_FILE = "leaving"
@@ -73,6 +73,7 @@ class Worker:
         self._requested: Literal["save", "drop"] | None = None
         self._current: str | None = None
         self._leaving = False
+        self._between_steps = SHORTEST_BETWEEN_STEPS
         self._last_step_event = 0.0
         self._job_received = 0.0
         self._imported = threading.Event()
@@ -137,11 +138,14 @@ class Worker:
         if self._current is None:
             self._events.put(None)
 
-    def events(self) -> list[Event | None]:
+    def events(self, between_steps: float = SHORTEST_BETWEEN_STEPS) -> list[Event | None]:
         """What happened since the last call; waits until something has.
+
+        between_steps: seconds between two reports of how many steps are done.
 
         None comes last and says that the worker wants to leave.
         """
+        self._between_steps = max(SHORTEST_BETWEEN_STEPS, between_steps)
         found = [self._events.get()]
         with contextlib.suppress(queue.Empty):
             while True:
@@ -179,7 +183,7 @@ class Worker:
     def _on_step(self, name: str, step: int, total_steps: int) -> bool:
         if self._requested == "drop":
             raise Dropped
-        if time.monotonic() - self._last_step_event > SECONDS_BETWEEN_STEP_EVENTS:
+        if time.monotonic() - self._last_step_event > self._between_steps:
             self._last_step_event = time.monotonic()
             self._events.put(StepReached(name, step, total_steps))
         return self._requested == "save" or self._leaving

@@ -89,5 +89,5 @@ class WorkerActor:
     def stop(self, name: str, save: bool) -> None:
         self._worker.stop(name, save)
 
-    def events(self) -> list[Event | None]:
-        return self._worker.events()
+    def events(self, between_steps: float) -> list[Event | None]:
+        return self._worker.events(between_steps)
