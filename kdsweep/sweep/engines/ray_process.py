@@ -91,7 +91,7 @@ class RayProcess:
                     self._news.append(Failed(error))
         # Ray raises whatever its parts raise, and no part of it is to be trusted then.
         except Exception as error:
-            self._send([*self._news, Gone(one_line(error))])
+            self._send([*self._news, Gone(one_line(error).rstrip("."))])
             return
         self._slots.close()
         self._session.close()

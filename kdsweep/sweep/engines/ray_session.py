@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from kdsweep.config.sweep import RayEngine
@@ -32,6 +33,8 @@ class RaySession:
         self.folder = folder
         self.config = config
         self.address = config.address
+        self._asking = ThreadPoolExecutor(1)
+        self._question: Future[object] | None = None
 
     def open(self) -> None:
         """Connect. Raises KdsweepError where that fails."""
@@ -62,21 +65,34 @@ class RaySession:
     def trouble(self) -> str | None:
         """Why Ray can't be used any more, after asking it; None if all is well.
 
-        Takes at most about SECONDS_TO_ANSWER. Behind ray:// there is nothing to ask: what is asked
-        for next raises.
+        Takes at most about SECONDS_TO_ANSWER.
         """
+        if self.ray.util.client.ray.is_connected():
+            return self._trouble_behind_client()
         from ray._private import worker
 
-        if self.ray.util.client.ray.is_connected():
-            return None
         try:
             node = self.ray.NodeID.from_hex(self.ray.get_runtime_context().get_node_id())
             client = worker.global_worker.gcs_client  # type: ignore[attr-defined]
             alive = client.check_alive([node], timeout=SECONDS_TO_ANSWER)
         # Ray raises whatever its parts raise.
         except Exception as error:
-            return f"its gcs_server at {self.address} doesn't answer: {one_line(error)}"
+            why = one_line(error).rstrip(".")
+            return f"its gcs_server at {self.address} doesn't answer: {why}"
         return None if alive == [True] else "its raylet on this machine doesn't answer"
+
+    def _trouble_behind_client(self) -> str | None:
+        """The same behind ray://, where no question has a limit in time: one waits in a thread."""
+        if self._question is None or self._question.done():
+            self._question = self._asking.submit(self.ray.nodes)
+        try:
+            self._question.result(SECONDS_TO_ANSWER)
+        except TimeoutError:
+            return f"the cluster behind {self.address} doesn't answer"
+        # Ray raises whatever its parts raise.
+        except Exception as error:
+            return one_line(error).rstrip(".")
+        return None
 
     def _opened(self) -> None:
         """What must be done once Ray is there."""

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import others_slow
 from servers import free_port
-from sweep_processes import ON_RAY, PLAIN, assert_same_sweep
+from sweep_processes import ON_RAY, PLAIN, Sweep, assert_same_sweep
 
 import kdsweep
 from kdsweep.config.sweep import RayEngine
@@ -277,6 +277,31 @@ def test_a_cluster_asks_for_its_token(
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(wrong))
     with pytest.raises(KdsweepError, match=f"engine: Ray at {known.address} can't be used: "):
         run(space, home=tmp_path, assignments=(*FEW, engine(known.address)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["address", "client"])
+def test_a_cluster_that_hangs_ends_the_sweep_with_one_line(
+    by: str, tmp_path: Path, known: Cluster, sweep: Callable[..., Sweep]
+) -> None:
+    address = known.address if by == "address" else f"ray://127.0.0.1:{known.client_port}"
+    [gcs] = [
+        process
+        for process in session_processes(str(known.root / "head"))
+        if b"/gcs/gcs_server\0" in Path(f"/proc/{process}/cmdline").read_bytes()
+    ]
+    known.join("machine", cpus=1)
+    one = sweep(tmp_path, *FEW, engine(address))
+    try:
+        assert one.wait_for(lambda: one.evaluations() > 0), one.end()
+        os.kill(gcs, signal.SIGSTOP)
+        status, _, errors = one.end(seconds=120)
+    finally:
+        os.kill(gcs, signal.SIGCONT)
+        known.leave()
+    assert status == 1
+    assert errors.count("\n") == 1
+    assert "run the same command again to resume" in errors
 
 
 # --- machines with other packages ---
