@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("RAY_worker_niceness", "0")
 # No test uses the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Under nohup a process ignores SIGHUP, and so would every sweep that a test starts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The longest files start first, so that no process waits for another one at the end.
 LONGEST = [
