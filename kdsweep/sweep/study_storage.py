@@ -127,7 +127,10 @@ class StudyStorage:
             try:
                 return call()
             except (DatabaseError, InterfaceError, optuna.exceptions.StorageInternalError) as error:
-                cause = error.__cause__ or error
+                cause: BaseException = error
+                # Optuna wraps SQLAlchemy's error, whose own cause is the database driver's.
+                if isinstance(error, optuna.exceptions.StorageInternalError):
+                    cause = error.__cause__ or error
                 if is_damage(cause):
                     self._replace(cause)
                     continue
