@@ -285,6 +285,18 @@ def test_a_repository_that_changes_meanwhile_is_left_alone(writer: Hub, student:
         push(student, new, "add it", Observer(), "again")
 
 
+def test_an_empty_repository_of_a_creation_that_came_late_is_used(
+    writer: Hub, student: Path
+) -> None:
+    target = check_target(PushTo("new"), None)
+    huggingface_hub.create_repo("new", token=WRITER, private=True)
+    push(student, target, "add it", Observer(), "again")
+    assert set(writer.files("tester/new")) - {".gitattributes"} == {
+        "README.md",
+        "model.safetensors",
+    }
+
+
 def test_a_hub_that_is_away_or_silent_or_not_trusted_is_told_before_anything_is_exported(
     writer: Hub, student: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,8 +357,7 @@ def test_every_fault_at_every_request_is_one_line_and_never_half_a_model(
     if ("models", "tester/mine") in writer.content.repositories:
         assert set(writer.files("tester/mine")) - {".gitattributes"} in (set(), names)
     writer.heal()
-    # A request that was given up is still carried out.
-    time.sleep(FAULTS[fault].get("delay", 0.0))
+    writer.settle(request_of_it)
     pushed(student, "mine")
     assert set(writer.files("tester/mine")) - {".gitattributes"} == names
     assert len(writer.repository("tester/mine").versions) == 2

@@ -22,7 +22,7 @@ from huggingface_hub import (
     ModelInfo,
     constants,
 )
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import HFValidationError, HfHubHTTPError, RepositoryNotFoundError
 from huggingface_hub.utils import _http
 from huggingface_hub.utils._validators import validate_repo_id
 from huggingface_hub.utils.tqdm import (
@@ -40,6 +40,8 @@ from kdsweep.sweep.observer import Observer
 
 # A connection that says nothing for so long is broken. The Hub's client alone waits forever.
 CHECK_SECONDS, UPLOAD_SECONDS = 15.0, 60.0
+# The status of an answer where what was asked for is there already.
+CONFLICT = 409
 # The Hub writes it into each new repository.
 GIT_ATTRIBUTES = ".gitattributes"
 
@@ -116,7 +118,7 @@ def push(folder: Path, target: Target, message: str, observer: Observer, left: s
     before = target.existing
     with _talking_to_hub(target.name, UPLOAD_SECONDS, left) as api:
         if before is None:
-            api.create_repo(target.name, private=not target.is_public)
+            before = _create(api, target)
         gone = [path for path in _files_of(before) if path not in files] if before else []
         operations: list[CommitOperationAdd | CommitOperationCopy | CommitOperationDelete] = [
             *(CommitOperationDelete(path) for path in gone),
@@ -140,6 +142,20 @@ def push(folder: Path, target: Target, message: str, observer: Observer, left: s
         finally:
             observer.over(sent.what)
     return Pushed(target.name, f"{constants.ENDPOINT}/{target.name}", commit, target.is_public)
+
+
+def _create(api: HfApi, target: Target) -> ModelInfo | None:
+    """The repository if it is there by now and empty, as a creation leaves it that was given up."""
+    try:
+        api.create_repo(target.name, private=not target.is_public)
+    except HfHubHTTPError as error:
+        if error.response.status_code != CONFLICT:
+            raise
+        found = api.model_info(target.name, files_metadata=True, timeout=CHECK_SECONDS)
+        if _files_of(found) or bool(found.private) == target.is_public:
+            raise
+        return found
+    return None
 
 
 # --- how much is there ---

@@ -38,6 +38,7 @@ class Hub:
         }
         self.content = Content(accounts=accounts)
         self.requests: list[str] = []
+        self.carried_out: list[str] = []
         self.faults: list[Fault] = []
         self.port = 0
         self.start()
@@ -146,6 +147,14 @@ class Hub:
     def asked(self, match: str) -> list[str]:
         return [one for one in self.requests if re.search(match, one)]
 
+    def settle(self, match: str) -> None:
+        """Waits until such a request has come, and all that came are carried out.
+
+        A request that its client has given up is carried out all the same.
+        """
+        while not self.asked(match) or len(self.carried_out) < len(self.requests):
+            threading.Event().wait(0.01)
+
     # Its clients.
 
     def environment(self, cache: Path, token: str | None = None) -> dict[str, str]:
@@ -208,9 +217,17 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def answer_any(self) -> None:
-        hub = self.server.hub
         words = f"{self.command} {self.path}"
-        hub.requests.append(words)
+        self.server.hub.requests.append(words)
+        try:
+            self._answer_to(words)
+        finally:
+            self.server.hub.carried_out.append(words)
+
+    do_GET = do_HEAD = do_POST = do_PUT = answer_any
+
+    def _answer_to(self, words: str) -> None:
+        hub = self.server.hub
         fault = next((one for one in hub.faults if one.fits(words)), Fault("", times=0))
         fault.times -= 1
         # Not `time.sleep`: tests replace it, so that clients don't wait between their tries.
@@ -221,8 +238,6 @@ class _Handler(BaseHTTPRequestHandler):
         # A client may wait for the answer before it has sent all.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._send(fault.instead() or self._answer(body), fault)
-
-    do_GET = do_HEAD = do_POST = do_PUT = answer_any
 
     def _answer(self, body: bytes) -> Answer:
         hub = self.server.hub
