@@ -22,7 +22,7 @@ from huggingface_hub import (
     ModelInfo,
     constants,
 )
-from huggingface_hub.errors import HFValidationError, HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import _http
 from huggingface_hub.utils._validators import validate_repo_id
 from huggingface_hub.utils.tqdm import (

@@ -14,7 +14,7 @@ from terminals import Terminal
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.sweep_lock import holder_of
 
-EPOCHS = 32
+EPOCHS = 16
 LONG = (
     *PLAIN,
     "trials=1",
@@ -32,6 +32,11 @@ INLINE = "engine={type: inline}"
 def evaluations(home: Home) -> dict[str, int]:
     files = home.sweep("tiny").trials.glob("*/metrics.jsonl")
     return {file.parent.name: len(file.read_text().splitlines()) for file in files}
+
+
+def wait_for_more(terminal: Terminal, home: Home, before: int) -> None:
+    enough = min(before + 3, 2 * EVALUATIONS)
+    terminal.wait_for(lambda: sum(evaluations(home).values()) >= enough)
 
 
 def in_a_terminal(shell: str, space: Path, home: Home, *assignments: str) -> Terminal:
@@ -62,7 +67,7 @@ def test_a_terminal_that_closes_saves_and_stops_a_sweep_and_nohup_lets_it_go_on(
     before = 0
     for shell, engine in ((IN_A_PIPE, INLINE), (BOTH_IN_A_PIPE, ON_RAY)):
         terminal = in_a_terminal(shell, space, home, *LONG, engine)
-        terminal.wait_for(lambda: sum(evaluations(home).values()) >= before + 3)
+        wait_for_more(terminal, home, before)
         terminal.close()
         assert status_of(home) == 130
         terminal.end()
@@ -73,7 +78,7 @@ def test_a_terminal_that_closes_saves_and_stops_a_sweep_and_nohup_lets_it_go_on(
         assert begun <= {file.parts[-3] for file in trials.glob("*/checkpoint/state.pt")}
         before = sum(evaluations(home).values())
     terminal = in_a_terminal(ALONE.replace("{", "nohup {"), space, home, *LONG, ON_RAY)
-    terminal.wait_for(lambda: sum(evaluations(home).values()) >= before + 3)
+    wait_for_more(terminal, home, before)
     terminal.close()
     assert status_of(home) == 0
     terminal.end()
