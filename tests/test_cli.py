@@ -335,6 +335,17 @@ def test_a_stream_that_is_closed_is_like_one_that_nobody_reads(
     assert done.returncode == int(asks)
 
 
+def test_a_space_is_written_with_status_0_where_nobody_reads_what_is_said(tmp_path: Path) -> None:
+    rows = [("good words", "good"), ("bad words", "bad")] * 30
+    write_csv(
+        tmp_path / "rows.csv", [(f"{text} {at}", label) for at, (text, label) in enumerate(rows)]
+    )
+    space = tmp_path / "space.yaml"
+    done = printed_to("| true", "init", str(tmp_path / "rows.csv"), str(space))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert space.exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["> /dev/full", "2> /dev/full", "| head -n 1", ">&- 2>&-"])
 def test_a_sweep_goes_on_where_nothing_can_be_printed(

@@ -17,6 +17,7 @@ from kdsweep.cli.options import (
     set_option,
     space_argument,
 )
+from kdsweep.cli.output import go_on_without_output
 
 if TYPE_CHECKING:
     from kdsweep.advise import Compute, Deploy, Goal
@@ -70,6 +71,7 @@ def init(
     from kdsweep.drafting import writing
     from kdsweep.drafting.draft import DataRequest
 
+    go_on_without_output()
     draft = writing.init(DataRequest(data, subset, text, label), destination, name=name)
     if as_json:
         print_json(writing.as_json(draft))

@@ -69,6 +69,7 @@ def stop(name: str, patience_minutes: float, home: Path, as_json: bool) -> None:
     from kdsweep.housekeeping.stopping import stop as ask_and_wait
     from kdsweep.sweep.folders import Home
 
+    go_on_without_output()
     found = ask_and_wait(
         Home(home),
         name,

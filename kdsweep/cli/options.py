@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 import click
 
 from kdsweep.cli.completing import completing_files, completing_sweeps
+from kdsweep.cli.output import keep_all_output
 from kdsweep.errors import KdsweepError
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def print_json(facts: object) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = json.dumps(facts, indent=2)
+    keep_all_output()
     sys.stdout.write(f"{text}\n")
 
 

@@ -7,35 +7,50 @@ from __future__ import annotations
 import errno
 import io
 import os
-import select
 import sys
 from typing import IO, TYPE_CHECKING
+
+from kdsweep.terminal.backlog import Backlog, write_some
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
 class _Descriptor(io.FileIO):
-    """A file descriptor that may drop what can't be written."""
+    """A file descriptor that may drop what can't be written, and keep what nobody reads yet."""
 
     goes_on = False
     has_failed = False
+    backlog: Backlog | None = None
 
     def write(self, data: ReadableBuffer, /) -> int:
         size = memoryview(data).nbytes
         if self.has_failed and self.goes_on:
             return size
         try:
-            # Less than all of it may be written, and nothing of it where another program that has
-            # the same pipe or terminal doesn't want to wait.
-            while (written := super().write(data)) is None:
-                select.select([], [self], [])
-            return written
+            return self._written(memoryview(data))
         except OSError:
             self.has_failed = True
             if not self.goes_on:
                 raise
             return size
+
+    def _written(self, data: memoryview) -> int:
+        if self.backlog is None:
+            # Less than all of it may be written.
+            return write_some(self.fileno(), data)
+        self.backlog.put(bytes(data))
+        if self.backlog.error is not None:
+            raise self.backlog.error
+        return data.nbytes
+
+    def end(self) -> None:
+        """Write what is left, as far as it is read, and print directly from now on."""
+        if self.backlog is None:
+            return
+        if not self.backlog.end() or self.backlog.error is not None:
+            self.has_failed = True
+        self.backlog = None
 
 
 class _Output(io.TextIOWrapper):
@@ -50,6 +65,10 @@ class _Output(io.TextIOWrapper):
             line_buffering=stream.line_buffering,
             write_through=stream.write_through,
         )
+
+    @property
+    def backlog(self) -> Backlog | None:
+        return self.descriptor.backlog
 
 
 def open_output() -> None:
@@ -76,21 +95,36 @@ def _replace_closed() -> None:
 
 
 def go_on_without_output() -> None:
-    """From now on, drop what can't be printed: the work is worth more."""
-    if isinstance(sys.stdout, _Output):
-        sys.stdout.descriptor.goes_on = True
+    """From now on, drop what can't be printed, and wait for nobody who doesn't read: the work is
+    worth more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, _Output):
+            stream.descriptor.goes_on = True
+            stream.flush()
+            stream.descriptor.backlog = stream.descriptor.backlog or Backlog(stream.fileno())
+
+
+def keep_all_output() -> None:
+    """What is printed from now on is of no use in part."""
+    if isinstance(sys.stdout, _Output) and sys.stdout.backlog is not None:
+        sys.stdout.backlog.keeps_all = True
 
 
 def flush_output() -> str | None:
     """Print what is left. Returns why that can't be done, unless that has been said already."""
     if isinstance(sys.stdout, _Output) and sys.stdout.descriptor.has_failed:
         # Python tries once more at its end.
-        go_on_without_output()
+        sys.stdout.descriptor.goes_on = True
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+            if isinstance(stream, _Output):
+                stream.descriptor.end()
     except OSError as error:
-        go_on_without_output()
+        if isinstance(sys.stdout, _Output):
+            sys.stdout.descriptor.goes_on = True
         # Who closes a pipe wants no more of it.
         return "" if error.errno == errno.EPIPE else f"output: {error.strerror or error}"
     return None

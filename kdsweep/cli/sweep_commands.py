@@ -155,6 +155,8 @@ def plan(options: PlanOptions, fetch: bool, home: Path, as_json: bool) -> None:
     from kdsweep.sweep.run_sweep import with_inputs, with_sweeps_rules
     from kdsweep.terminal.progress import observing
 
+    if fetch:
+        go_on_without_output()
     place = Home(home)
     with observing(stderr=True) as observer:
         # A mistake in the data is reported before torch is imported.

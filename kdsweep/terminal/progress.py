@@ -16,6 +16,7 @@ from rich.text import Text
 from kdsweep.formatting import duration, megabytes
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress
+from kdsweep.terminal.backlog import is_behind
 from kdsweep.terminal.console import open_console
 
 REFRESH_PER_SECOND = 4
@@ -34,13 +35,21 @@ def observing(*, stderr: bool = False) -> Iterator[Observer]:
         yield _Lines(console)
         return
     live = _LiveView(console)
-    with Live(
+    with _Live(
         get_renderable=live.render,
         console=console,
         refresh_per_second=REFRESH_PER_SECOND,
         transient=True,
     ):
         yield live
+
+
+class _Live(Live):
+    """Draws nothing anew while nobody reads, so that lines are kept rather than pictures."""
+
+    def refresh(self) -> None:
+        if not is_behind(self.console.file):
+            super().refresh()
 
 
 class _Lines(Observer):
