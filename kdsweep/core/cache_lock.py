@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kdsweep.core.files import only_read
+from kdsweep.core.lock_file import open_lock
 from kdsweep.core.standing import make_folder
 
 SECONDS_TO_WAIT = 5.0
@@ -25,7 +26,7 @@ def cache_in_use(cache: Path, *, make: bool = True) -> Iterator[None]:
         yield
         return
     make_folder(cache)
-    with _lock_file(cache).open("a") as handle:
+    with open_lock(_lock_file(cache)) as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield
 
@@ -33,7 +34,7 @@ def cache_in_use(cache: Path, *, make: bool = True) -> Iterator[None]:
 @contextlib.contextmanager
 def cleaning(cache: Path) -> Iterator[bool]:
     """Whether nobody uses the cache. Inside, those who want to wait until the end of the block."""
-    with _lock_file(cache).open("a") as handle:
+    with open_lock(_lock_file(cache)) as handle:
         until = time.monotonic() + SECONDS_TO_WAIT
         while True:
             try:

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
+from kdsweep.core.lock_file import open_lock
 from kdsweep.core.standing import check_standing, make_folder, writing_below
 from kdsweep.errors import DamagedFile, first_line
 
@@ -168,7 +169,7 @@ def locked(file: Path, waiting: Callable[[], object]) -> Iterator[None]:
     Calls `waiting` if another process holds it. The lock ends with its process.
     """
     make_folder(file.parent)
-    with file.open("w") as handle:
+    with open_lock(file) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

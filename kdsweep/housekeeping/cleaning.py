@@ -12,6 +12,7 @@ from pathlib import Path
 
 from kdsweep.core.cache_lock import cleaning
 from kdsweep.core.files import only_read
+from kdsweep.core.lock_file import open_lock
 from kdsweep.errors import KdsweepError, first_few
 from kdsweep.housekeeping.cache_entries import KINDS, Entry, cache_entries, read_uses
 from kdsweep.sweep.folders import Home
@@ -139,7 +140,7 @@ def _not_written(path: Path) -> Iterator[bool]:
     if not file.exists():
         yield True
         return
-    with file.open("a") as handle:
+    with open_lock(file) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

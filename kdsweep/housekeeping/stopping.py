@@ -80,15 +80,15 @@ def _check_can_be_asked(folder: SweepFolder, holder: Holder) -> None:
     name = folder.name
     if holder.doing == "remove":
         raise KdsweepError(f"sweep {name!r} is being removed by {holder.words}; nothing to stop")
-    if holder.run is None:
-        raise KdsweepError(
-            f"sweep {name!r} is run by {holder.words} with an earlier version, which can't be "
-            "asked; press Ctrl-C there"
-        )
     if only_read(folder.root):
         raise KdsweepError(
             f"sweep {name!r} is run by {holder.words}; you may not write to {folder.root}, so ask "
             "who runs it to stop it"
+        )
+    if holder.run is None:
+        raise KdsweepError(
+            f"sweep {name!r} is run by {holder.words} with an earlier version, which can't be "
+            "asked; press Ctrl-C there"
         )
 
 

@@ -14,6 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, Self, TextIO
 
+from kdsweep.core.lock_file import holders_by_the_kernel, open_lock
+
 Doing = Literal["run", "remove"]
 # Who asks whether a lock is held holds it for a moment.
 SECONDS_TO_ASK = 0.3
@@ -75,7 +77,7 @@ def _take(file: Path) -> TextIO:
     """The lock's open file."""
     until = time.monotonic() + SECONDS_TO_ASK
     while True:
-        handle = file.open("a+")
+        handle = open_lock(file)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(handle, file):
@@ -115,6 +117,10 @@ def holder_of(file: Path) -> Holder | None:
                     return found
                 before = found
                 time.sleep(SECONDS_BETWEEN_TRIES)
+    except PermissionError:
+        # Who may only read home.
+        pids = holders_by_the_kernel(file)
+        return Holder(socket.gethostname(), pids[0]) if pids else None
     except OSError:
         return None
 

@@ -40,6 +40,7 @@ from kdsweep.core.hub.snapshots import (
     remove_leftovers,
     snapshots_of,
 )
+from kdsweep.core.lock_file import make_lock_folder
 from kdsweep.core.standing import make_folder
 from kdsweep.errors import DataError, HubUnreachable, KdsweepError, first_few, first_line
 
@@ -314,6 +315,7 @@ def _download_file(
     import httpx2
     from huggingface_hub import errors, hf_hub_download
 
+    make_lock_folder(cache / ".locks")
     for _ in range(MOST_DAMAGED):
         while True:
             fault: Exception
