@@ -361,8 +361,9 @@ def other_versions(folder: SweepFolder, recorded: SweptTrial) -> str | None:
         for name in PACKAGES
     }
     current = {name: of_package(name, now) for name in PACKAGES}
-    if "numpy" in of_last_run:
-        then["numpy"], current["numpy"] = (of_last_run["numpy"],), (version("numpy"),)
+    if of_last_run:
+        for package, known in facts.plugins.values():
+            then[package], current[package] = (known,), (version(package),)
     others = [
         f"{name} {', then '.join(found)}, now {current[name][0]}"
         for name, found in then.items()

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import kdsweep
 from kdsweep.cli import main
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.trial_folder import TrialFolder, TrialResult
-from kdsweep.core.versions import Versions
+from kdsweep.core.versions import PACKAGES, Versions
 from kdsweep.errors import NewerFiles
 from kdsweep.replay import other_versions
 from kdsweep.report.model import Report, Reproduction, TrainedBy
@@ -136,6 +137,20 @@ def test_a_replay_tells_what_trained_this_trial_not_the_last_run(
     assert other_versions(folder, trial) == "other versions: kdsweep 0.1.0, then 9.9.9, now 9.9.9"
     write_json(trial.versions, [asdict(Versions.now())])
     assert not other_versions(folder, trial)
+
+
+def test_a_replay_names_each_package_that_decides_numbers(old_home: Path) -> None:
+    folder = Home(old_home / "home").sweep("reviews")
+    trial, now = folder.trial(TrialId("distill", 0)), Versions.now()
+    for name in PACKAGES:
+        write_json(trial.versions, [asdict(now) | {name: "0.0.1"}])
+        expected = f"other versions: {name} 0.0.1, now {asdict(now)[name]}"
+        assert other_versions(folder, trial) == expected
+    write_json(trial.versions, [asdict(now)])
+    # What adds a metric is noted with the sweep.
+    plugins = {"my_metric": ["scipy", "0.0.1"]}
+    write_json(folder.facts, read_json(folder.facts) | {"plugins": plugins})
+    assert other_versions(folder, trial) == f"other versions: scipy 0.0.1, now {version('scipy')}"
 
 
 def test_a_card_names_the_versions_that_trained_its_student(old_home: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from typing import Self
 
@@ -12,20 +12,24 @@ import kdsweep
 
 @dataclass(frozen=True)
 class Versions:
-    """None where it isn't known, as for a trial of version 0.1.0."""
+    """None where it isn't known, as for a trial of version 0.1.0. Each field is a package."""
 
     kdsweep: str | None = None
     torch: str | None = None
     transformers: str | None = None
+    tokenizers: str | None = None
+    numpy: str | None = None
 
     @classmethod
     def now(cls) -> Self:
         """Those of this process."""
-        return cls(kdsweep.__version__, version("torch"), version("transformers"))
+        others = {name: version(name) for name in PACKAGES if name != "kdsweep"}
+        return cls(kdsweep=kdsweep.__version__, **others)
 
 
-# In the order in which they are named.
-PACKAGES = ("kdsweep", "torch", "transformers")
+# What decides a trial's numbers: tokenizers its tokens, numpy the order of its rows. They are
+# named in this order.
+PACKAGES = tuple(one.name for one in fields(Versions))
 
 
 def of_package(package: str, versions: Iterable[Versions]) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from kdsweep.config.space_loading import load_space
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.data.rows import Say
 from kdsweep.core.files import fingerprint, only_read, write_atomically
+from kdsweep.core.versions import PACKAGES
 from kdsweep.errors import DataError, SpaceError
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
@@ -42,13 +43,11 @@ if TYPE_CHECKING:
     from kdsweep.sweep.facts import SweepFacts
 
 REPRODUCED_WITH = (
-    "torch",
-    "transformers",
+    *(name for name in PACKAGES if name != "kdsweep"),
     "datasets",
     "optuna",
     "mlflow",
     "ray",
-    "numpy",
     "scikit-learn",
 )
 

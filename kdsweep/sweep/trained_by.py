@@ -1,4 +1,4 @@
-"""Which versions of kdsweep, torch and transformers trained the trials of a sweep.
+"""Which versions of the packages that decide its numbers trained the trials of a sweep.
 
 A resume may have newer ones than the run before. Each trial notes its own (`versions.json`).
 """

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kdsweep.core.files import read_json, write_atomically, write_json
+from kdsweep.core.versions import PACKAGES
 from kdsweep.errors import KdsweepError
 from kdsweep.formatting import joined
 from kdsweep.sweep.engines.worker import WorkerHost
@@ -20,8 +21,6 @@ from kdsweep.sweep.folders import SweepFolder
 
 # A network file system shows a new file to other machines a little later.
 SECONDS_FOR_A_SHARED_FILE = 20.0
-# What decides a trial's numbers: tokenizers its tokens, numpy the order of its rows.
-DECIDING = ("kdsweep", "torch", "transformers", "tokenizers", "numpy")
 # Ray itself refuses others of these, with advice for its developers.
 OF_RAY = ("python", "ray")
 REMEDY = (
@@ -35,7 +34,7 @@ def deciding_packages(plugins: Iterable[str], *, one_machine: bool) -> dict[str,
     plugins: those that add something to kdsweep that the sweep uses. one_machine: its code may be
     edited while a sweep runs, so that only kdsweep's version counts.
     """
-    return installed([*DECIDING, *plugins, *([] if one_machine else [CODE])])
+    return installed([*PACKAGES, *plugins, *([] if one_machine else [CODE])])
 
 
 def check_this_machine(folder: SweepFolder) -> None:
