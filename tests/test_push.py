@@ -343,11 +343,12 @@ def test_every_fault_at_every_request_is_one_line_and_never_half_a_model(
     writer: Hub, student: Path, monkeypatch: pytest.MonkeyPatch, request_of_it: str, fault: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    monkeypatch.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
-    monkeypatch.setattr("kdsweep.export.push.UPLOAD_SECONDS", 0.2)
     writer.fail(request_of_it, **FAULTS[fault])
     try:
-        pushed(student, "mine")
+        with monkeypatch.context() as impatient:
+            impatient.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
+            impatient.setattr("kdsweep.export.push.UPLOAD_SECONDS", 0.2)
+            pushed(student, "mine")
     except KdsweepError as error:
         assert "\n" not in str(error)
         assert len(str(error)) < 400

@@ -18,13 +18,14 @@ class Tracked:
     """What the tracker has of a trial.
 
     run_id: the tracker's own id. evaluations: how many were sent. state: of the trial's result,
-    None while it isn't sent. student: whether the store has it; None if it never had.
+    None while it isn't sent. student: whether the store has it, or a part (begun); None if it never
+    had any.
     """
 
     run_id: str | None = None
     evaluations: int = 0
     state: str | None = None
-    student: Literal["kept", "removed", "registered"] | None = None
+    student: Literal["begun", "kept", "removed", "registered"] | None = None
 
     @property
     def has_student(self) -> bool:

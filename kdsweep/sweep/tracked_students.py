@@ -13,6 +13,10 @@ from kdsweep.tracking.base import RunKey, StudentStore
 from kdsweep.trial_id import Phase, TrialId
 
 
+# The store may have files of such a student.
+IN_STORE = ("begun", "kept")
+
+
 @dataclass(frozen=True)
 class Students:
     """The students of a strategy's trials, or of the runs that confirm its best one."""
@@ -83,7 +87,7 @@ class TrackedStudents:
         """Remove it from this disk and from the store."""
         files = self._folder.trial(trial)
         tracked = files.read_tracked()
-        if tracked.student == "kept":
+        if tracked.student in IN_STORE:
             state = self._store.drop(RunKey.of(trial))
             files.write_tracked(replace(tracked, student=state))
         remove_at_once(files.student)
@@ -94,6 +98,8 @@ class TrackedStudents:
         """Move the student from this disk to the store, once its run is complete there."""
         tracked = files.read_tracked()
         if files.student.exists() and tracked.state == "complete":
+            # The store may get a part of it and then go away.
+            files.write_tracked(replace(tracked, student="begun"))
             self._store.keep(RunKey.of(trial), files.student, files.read_settings())
             files.write_tracked(replace(tracked, student="kept"))
             remove_at_once(files.student)
@@ -103,7 +109,7 @@ class TrackedStudents:
         for trial in self._folder.started_trials():
             files = self._folder.trial(trial)
             if files.result.exists() and (
-                files.student.exists() or files.read_tracked().student == "kept"
+                files.student.exists() or files.read_tracked().student in IN_STORE
             ):
                 held.setdefault(Students(trial.strategy, trial.phase), set()).add(trial)
         return held
