@@ -21,6 +21,8 @@ from kdsweep.sweep.folders import Home
 # trial by trial.
 PLAIN = ("sampler={type: random}", "pruner={type: none}", "confirm={seeds: 0}")
 ON_RAY = "engine={type: ray, cpus_per_trial: 1, cpus: 2}"
+# The same numbers as on Ray, without the time that Ray takes to start.
+INLINE = "engine={type: inline}"
 
 
 class Sweep:

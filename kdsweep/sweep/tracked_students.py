@@ -12,7 +12,6 @@ from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.base import RunKey, StudentStore
 from kdsweep.trial_id import Phase, TrialId
 
-
 # The store may have files of such a student.
 IN_STORE = ("begun", "kept")
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sweep_processes import ON_RAY, PLAIN, processes_of, runs_of
+from sweep_processes import INLINE, ON_RAY, PLAIN, processes_of, runs_of
 from terminals import Terminal
 
 from kdsweep.sweep.folders import Home
@@ -26,7 +26,6 @@ EVALUATIONS = 4 * EPOCHS
 # A shell that lives to write the command's status, in one that ends with its terminal.
 RUN = "(trap : HUP; {command}; echo $? > status)"
 ALONE, IN_A_PIPE, BOTH_IN_A_PIPE = f"{RUN}; :", f"{RUN} | cat; :", f"{RUN} 2>&1 | tee log; :"
-INLINE = "engine={type: inline}"
 
 
 def evaluations(home: Home) -> dict[str, int]:

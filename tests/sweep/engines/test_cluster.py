@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from conftest import others_slow
 from servers import free_port
-from sweep_processes import ON_RAY, PLAIN, Sweep, assert_same_sweep
+from sweep_processes import INLINE, PLAIN, Sweep, assert_same_sweep
 
 import kdsweep
 from kdsweep.config.sweep import RayEngine
@@ -144,9 +144,9 @@ def engine(address: str, more: str = "") -> str:
 
 @pytest.fixture(scope="module")
 def local(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The home of a sweep on Ray that it started itself."""
+    """The home of the same sweep without Ray."""
     home = Home(tmp_path_factory.mktemp("local"))
-    run(space, home=home.root, assignments=(*FEW, ON_RAY))
+    run(space, home=home.root, assignments=(*FEW, INLINE))
     return home
 
 

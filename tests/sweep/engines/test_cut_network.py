@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sweep_processes import ON_RAY, PLAIN, assert_same_sweep
+from sweep_processes import INLINE, PLAIN, assert_same_sweep
 
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
@@ -124,5 +124,5 @@ def test_a_machine_that_is_cut_off_loses_its_trial_to_another_one_and_joins_anew
     for name in ("near", "far"):
         assert network.started[name].wait(120) == 0, network.said(name)
         assert network.said(name).rstrip().endswith("tiny: over")
-    run(space, home=undisturbed.root, assignments=(*TRIALS, ON_RAY))
+    run(space, home=undisturbed.root, assignments=(*TRIALS, INLINE))
     assert_same_sweep(home, undisturbed)

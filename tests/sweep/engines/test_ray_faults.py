@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import ray.cloudpickle
 from sweep_processes import (
+    INLINE,
     ON_RAY,
     PLAIN,
     Sweep,
@@ -49,7 +50,7 @@ SIX = (
 @pytest.fixture(scope="module")
 def undisturbed(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     home = tmp_path_factory.mktemp("undisturbed")
-    run(space, home=home, assignments=SIX)
+    run(space, home=home, assignments=(*SIX, INLINE))
     return Home(home)
 
 
@@ -256,7 +257,7 @@ def test_kill_9_of_the_driver_at_random_moments_loses_nothing_and_leaves_no_proc
         kills += 1
         assert_gone(tmp_path)
     assert kills >= min(2, KILLS)
-    assert run(space, home=tmp_path, assignments=SIX).state == "done"
+    assert run(space, home=tmp_path, assignments=(*SIX, INLINE)).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed)
     # The end of a driver doesn't count against a trial.
     assert not list(Home(tmp_path).sweep("tiny").trials.glob("*/lost.json"))
@@ -280,7 +281,7 @@ def test_ctrl_c_saves_or_stops_at_once_when_pressed_twice_and_leaves_no_process(
         assert "run the same command again" in errors
         assert_gone(tmp_path)
     assert "RUNNING" not in {run.info.status for run in runs_of(Home(tmp_path))}
-    assert run(space, home=tmp_path, assignments=SIX).state == "done"
+    assert run(space, home=tmp_path, assignments=(*SIX, INLINE)).state == "done"
     assert_same_sweep(Home(tmp_path), undisturbed)
 
 
