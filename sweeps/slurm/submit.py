@@ -41,10 +41,12 @@ SECONDS_FOR_A_REASON = 5.0
 # The others, such as Resources, Priority and Dependency, pass.
 NEVER_PASSES = re.compile(
     r"Partition(NodeLimit|TimeLimit|Down|Inactive|Config)|ReqNodeNotAvail|DependencyNever|"
-    r"BadConstraints|Invalid|^Max(Mem|Cpu)PerLimit|PerJob|MaxWallDurationPerJob|"
+    r"BadConstraints|Invalid|^Max(Mem|Cpu)PerLimit|PerJob|PerNode|QOSMin|"
     r"not (known|allowed|permitted)|NotAllowed|JobHeld|AssociationJobLimit|UserNotAllowed",
     re.IGNORECASE,
 )
+# Of an account or QOS, for all its jobs together: another job of it may hold what this one needs.
+SHARED_LIMIT = re.compile("QOS|Assoc")
 
 
 @takes_plan_options
@@ -153,27 +155,33 @@ def _submit(
         ),
     ):
         click.echo(f"  {line}    # {why}")
-    if (reason := _what_never_passes(driver_job)) is not None:
+    reason = _reason_to_wait(driver_job)
+    if NEVER_PASSES.search(reason):
         click.echo(
             f"{name}: the driver's job can't start as it is: {reason}; cancel both, set "
             "SBATCH_DRIVER or SBATCH_PARTITION, and run the same `make sweep` again",
             err=True,
         )
+    elif SHARED_LIMIT.match(reason):
+        click.echo(
+            f"{name}: the driver's job waits for a limit of your account or QOS: {reason}; if no "
+            "other job holds what it needs, it never starts: cancel both, set SBATCH_ACCOUNT or "
+            "SBATCH_QOS, or have the limit raised (`sacctmgr show qos`, `sacctmgr show assoc`)",
+            err=True,
+        )
 
 
-def _what_never_passes(job: str) -> str | None:
-    """Slurm's reason why a job that it accepted stays in the queue whatever ends meanwhile."""
+def _reason_to_wait(job: str) -> str:
+    """Slurm's reason why a job that it accepted is in the queue; empty where it isn't there."""
     until = time.monotonic() + SECONDS_FOR_A_REASON
     while time.monotonic() < until:
         command = ["squeue", "--noheader", "--states=PENDING", "--format=%r", f"--jobs={job}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         reason = done.stdout.strip()
-        if not reason:
-            return None
         if reason != "None":
-            return reason if NEVER_PASSES.search(reason) else None
+            return reason
         time.sleep(0.2)
-    return None
+    return ""
 
 
 def _sbatch(role: str, options: list[str], command: list[str]) -> str:
