@@ -54,6 +54,7 @@ from kdsweep.sweep.engines.ray_messages import (
 )
 from kdsweep.sweep.engines.ray_runtime import blocked, token_variables
 from kdsweep.sweep.engines.session_folder import keep_logs, make_session, session_folder
+from kdsweep.sweep.engines.start_notice import StartNotice
 from kdsweep.sweep.engines.worker_check import WorkerCheck
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.signals import LEAVE_SIGNALS
@@ -203,6 +204,7 @@ class OnRay:
         self._folder = folder
         self._on_event = on_event
         self._say = say
+        self._notice = StartNotice(say)
         self._check = check
         self._train = train
         self._link: _Link | None = None
@@ -283,6 +285,7 @@ class OnRay:
         self._news.extend(self._link.receive(0 if self._news else seconds))
         while self._news:
             self._handle(self._news.popleft())
+        self._notice.look(self._starting)
         if (trouble := self._link.trouble(look=bool(self._lost))) is not None:
             self._recover(trouble)
         while self._lost and time.monotonic() > self._lost[0][0]:
@@ -333,10 +336,22 @@ class OnRay:
     # --- Ray's end and a new start ----------------------------------------------------------------
 
     @property
+    def _starting(self) -> str | None:
+        """What a user waits for; None if that isn't Ray, or may take hours as on a cluster."""
+        if not self._is_open:
+            if self._config.address not in ("local", "head"):
+                return "connecting to Ray"
+            return "starting Ray again" if self._restarts else "starting Ray"
+        if self._config.address == "local" and self._requested and not self.slots:
+            return "starting slots"
+        return None
+
+    @property
     def _can_start_again(self) -> bool:
         return self._config.address == "local" and self._restarts < MOST_RESTARTS
 
     def _open(self) -> None:
+        self._is_open = False
         is_started = self._config.address in ("local", "head")
         session = make_session(session_folder(self._folder, "head")) if is_started else None
         train = None
