@@ -35,10 +35,19 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 LONGEST = [
     "test_ray_faults.py",
     "test_slurm.py",
-    "test_run.py",
-    "test_faults.py",
     "test_cluster.py",
+    "test_ray_daemons.py",
+    "test_faults.py",
+    "test_run.py",
+    "test_cut_network.py",
+    "test_out_of_memory.py",
+    "test_confirm.py",
+    "test_cli.py",
+    "test_postgresql.py",
     "test_full_disk.py",
+    "test_smoke.py",
+    "test_passwords.py",
+    "test_terminals.py",
     "test_ray.py",
 ]
 

@@ -151,7 +151,7 @@ def local(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.mark.parametrize("by", others_slow(["address", "client"]))
-def test_a_cluster_that_exists_gives_the_same_trials_as_one_that_we_start(
+def test_a_cluster_that_exists_gives_the_trials_of_a_sweep_without_ray(
     by: str, space: Path, local: Home, tmp_path: Path, known: Cluster
 ) -> None:
     address = known.address if by == "address" else f"ray://127.0.0.1:{known.client_port}"
