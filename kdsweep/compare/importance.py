@@ -19,7 +19,9 @@ from kdsweep.compare.families import Family
 # With fewer trials that have a parameter, hardly any arrangement is rare enough.
 ENOUGH = 8
 SHUFFLES = 9_999
-SHUFFLES_AT_ONCE = 1_000
+MOST_SHUFFLES_AT_ONCE = 1_000
+# With tens of thousands of trials, fewer shuffles at once: these take 40 MB.
+MOST_VALUES_AT_ONCE = 5_000_000
 # A sampler tries more where it was lucky, so what looks rare is less so. With TPE on noise, up to
 # twice as many p-values are below 1% as should be. So a parameter has a share of its level.
 SHARE_OF_LEVEL = 1 / 3
@@ -92,8 +94,9 @@ def _is_shown(terms: np.ndarray, values: np.ndarray, level: float) -> bool:
     generator = np.random.default_rng(0)
     seen = float(((values @ terms) ** 2).sum())
     as_well = 0
-    for begin in range(0, SHUFFLES, SHUFFLES_AT_ONCE):
-        count = min(SHUFFLES_AT_ONCE, SHUFFLES - begin)
+    at_once = max(1, min(MOST_SHUFFLES_AT_ONCE, MOST_VALUES_AT_ONCE // len(values)))
+    for begin in range(0, SHUFFLES, at_once):
+        count = min(at_once, SHUFFLES - begin)
         shuffled = generator.permuted(np.repeat(values[None], count, axis=0), axis=1)
         explained = ((shuffled @ terms) ** 2).sum(axis=1)
         # Equal arrangements differ after the 12th digit.

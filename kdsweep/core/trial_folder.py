@@ -116,19 +116,33 @@ class SavedState(TypedDict):
     seconds: float
 
 
+class InFolder:
+    """A path below an object's `root`, made where it is asked for.
+
+    A sweep may have tens of thousands of trials, and most of their paths are never used.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __get__(self, owner: TrialFolder, kind: type[TrialFolder]) -> Path:
+        return owner.root / self._path
+
+
 class TrialFolder:
     """Every path of one trial."""
 
+    settings = InFolder("settings.json")
+    versions = InFolder("versions.json")
+    metrics = InFolder("metrics.jsonl")
+    state = InFolder("checkpoint/state.pt")
+    student = InFolder("student")
+    result = InFolder("result.json")
+    test_logits = InFolder("test_logits.npy")
+    validation_predictions = InFolder("validation_predictions.npy")
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.settings = root / "settings.json"
-        self.versions = root / "versions.json"
-        self.metrics = root / "metrics.jsonl"
-        self.state = root / "checkpoint" / "state.pt"
-        self.student = root / "student"
-        self.result = root / "result.json"
-        self.test_logits = root / "test_logits.npy"
-        self.validation_predictions = root / "validation_predictions.npy"
 
     def claim(self, settings: TrialSettings) -> None:
         """Make the folder this trial's. Raises SettingsConflict if it is another trial's."""

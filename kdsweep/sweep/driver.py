@@ -38,7 +38,7 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
 from kdsweep.sweep.running_jobs import RunningJob, RunningJobs
 from kdsweep.sweep.signals import StopRequest
-from kdsweep.sweep.startup_timer import StartupTimer
+from kdsweep.sweep.startup_timer import StartupTimer, saying_how_long
 from kdsweep.sweep.stop_file import listening_for_stop
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
@@ -71,7 +71,8 @@ class Driver:
         self.observer = observer
         self.startup_timer = startup_timer or StartupTimer()
         self.startup_timer.enter("databases")
-        self.sweep: OpenSweep = open_sweep(plan, home, observer, tracking)
+        with saying_how_long(observer.say, "opening the sweep"):
+            self.sweep: OpenSweep = open_sweep(plan, home, observer, tracking)
         self.folder = self.sweep.folder
         self.studies = self.sweep.studies
         self.clock = self.sweep.clock
@@ -106,7 +107,9 @@ class Driver:
             self.startup_timer.enter("data")
             self.data = read_data(self.sweep, self.teachers)
             self.pins = self.folder.read_facts().pins
-            self._resume()
+            self.startup_timer.enter("trials so far")
+            with saying_how_long(self.observer.say, "reading the trials so far"):
+                self._resume()
             if self.queue.left() or self.latency.is_left():
                 self.startup_timer.enter("slots")
                 with self._open_engine() as self.engine:

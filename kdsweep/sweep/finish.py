@@ -16,6 +16,7 @@ from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.results import build_report, read_records
 from kdsweep.sweep.run_updates import once
 from kdsweep.sweep.signals import StopRequest
+from kdsweep.sweep.startup_timer import saying_how_long
 from kdsweep.tracking.base import RunKey, RunState, RunUpdate
 from kdsweep.trial_id import TrialId
 
@@ -43,7 +44,8 @@ def finish(sweep: OpenSweep, end: RunEnd) -> Report:
     error = end.error
     if error is None and not end.stop.requested:
         try:
-            report = _write_report(sweep, end)
+            with saying_how_long(sweep.observer.say, "writing the report"):
+                report = _write_report(sweep, end)
         except KdsweepError as problem:
             error = problem
     done = report is not None and report.state == "done"
@@ -69,7 +71,9 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
     """Write `report.json` and `report.html`. Raises an error if no trial finished."""
     stopped = sweep.clock.over and end.jobs_left > 0
     state = "stopped" if stopped else "done"
-    report = build_report(sweep.plan, sweep.home, sweep.studies, state=state)
+    # Read once: tens of thousands of trials take a minute.
+    records = read_records(sweep.plan, sweep.home, sweep.studies)
+    report = build_report(sweep.plan, sweep.home, sweep.studies, records, state=state)
     if all(found.best is None for found in report.strategies.values()):
         if stopped:
             raise BudgetSpent(
@@ -83,7 +87,6 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
     from kdsweep.report.page import write_page
 
     write_json(sweep.folder.report, report.to_json())
-    records = read_records(sweep.plan, sweep.home, sweep.studies)
     write_page(report, records, sweep.folder.page)
     if stopped:
         sweep.observer.say(
@@ -111,7 +114,8 @@ def _send_everything(sweep: OpenSweep, state: RunState, report: Report | None) -
     """Send the end and whatever is left, and note whether the tracker has everything."""
     ended = time.time_ns() // 1_000_000
     sweep.tracking.send_once("end", lambda: _send_end(sweep, state, report, ended))
-    unsent = sweep.tracking.close()
+    with saying_how_long(sweep.observer.say, "sending what the tracker lacks"):
+        unsent = sweep.tracking.close()
     if sweep.tracking.is_away:
         sweep.observer.say(
             f"tracking: {sweep.tracking.tracking.runs.name} hasn't got everything; "

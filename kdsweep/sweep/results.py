@@ -105,8 +105,10 @@ def _record(folder: SweepFolder, trial: TrialId, params: Mapping[str, JsonValue]
 # --- the report ----------------------------------------------------------------------------------
 
 
-def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Report:
-    """The report of a sweep as it stands. state: `done` or `stopped`."""
+def build_report(
+    plan: Plan, home: Home, studies: Studies, records: Sequence[TrialRecord], *, state: str
+) -> Report:
+    """The report of a sweep as it stands: `done` or `stopped`. records: of `read_records`."""
     from kdsweep.compare.settings_comparison import compare_settings
     from kdsweep.report.build import ReportFacts, summarize
 
@@ -118,7 +120,6 @@ def build_report(plan: Plan, home: Home, studies: Studies, *, state: str) -> Rep
         strategy: finished(folder, confirmations(plan, folder, studies, strategy))
         for strategy in plan.space.strategies
     }
-    records = read_records(plan, home, studies)
     settings = compare_settings(
         metric,
         {
@@ -256,7 +257,8 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
             say(f"{name}: {line}")
     state = "stopped" if is_open(plan, home, studies) else "done"
     try:
-        return build_report(plan, home, studies, state=state)
+        records = read_records(plan, home, studies)
+        return build_report(plan, home, studies, records, state=state)
     except DataError as error:
         if not folder.report.exists():
             raise

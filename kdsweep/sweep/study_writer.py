@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from pydantic import JsonValue
-from sqlalchemy import insert, select
+from sqlalchemy import insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -93,17 +93,35 @@ def _write_together(storage: BaseStorage, changes: Sequence[_Change]) -> None:
     assert isinstance(storage, RDBStorage)
     new = [change for change in changes if change.new is not None]
     with Session(storage.engine) as session:
-        rows = [_trial_row(change) for change in new]
-        session.add_all(rows)
-        session.flush()
         of = {one.trial_id: one for one in changes if one.new is None}
-        of |= {cast(int, row.trial_id): one for row, one in zip(rows, new, strict=True)}
+        of |= _insert_trials(session, new)
         _insert_drawn(session, {at: one.new for at, one in of.items() if one.new is not None})
         _insert_values(session, of)
         _end(session, {at: one for at, one in of.items() if one.ended is not None})
         session.commit()
     for trial_id, change in of.items():
         change.study.trials[change.number] = trial_id
+
+
+def _insert_trials(session: Session, changes: Sequence[_Change]) -> dict[int, _Change]:
+    """Insert trials; returns them by the ids that the database gave them."""
+    if not changes:
+        return {}
+    names = [one.key for one in inspect(models.TrialModel).column_attrs if one.key != "trial_id"]
+    rows = [{name: getattr(row, name) for name in names} for row in map(_trial_row, changes)]
+    # Not as the session's objects, which SQLite would be given one by one.
+    session.execute(insert(models.TrialModel), rows)
+    model = models.TrialModel
+    chosen = select(model.trial_id, model.study_id, model.number).where(
+        model.study_id.in_({change.study.id for change in changes}),
+        model.number.in_({change.number for change in changes}),
+    )
+    asked = {(change.study.id, change.number): change for change in changes}
+    return {
+        trial_id: asked[study_id, number]
+        for trial_id, study_id, number in session.execute(chosen)
+        if (study_id, number) in asked
+    }
 
 
 def _trial_row(change: _Change) -> models.TrialModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kdsweep.core.files import read_json, whole, write_atomically, write_json
-from kdsweep.core.trial_folder import TrialFolder, known
+from kdsweep.core.trial_folder import InFolder, TrialFolder, known
 from kdsweep.errors import DamagedFile
 from kdsweep.sweep.worker_failures import Death, WorkerFailures, note_failure, read_failures
 from kdsweep.trial_id import TrialId
@@ -42,13 +42,14 @@ class SweptTrial(TrialFolder):
     error.txt      the stack trace of the error that made it fail
     """
 
+    drawn = InFolder("drawn.json")
+    tracked = InFolder("tracked.json")
+    lost = InFolder("lost.json")
+    error = InFolder("error.txt")
+
     def __init__(self, root: Path, id: TrialId) -> None:
         super().__init__(root)
         self.id = id
-        self.drawn = root / "drawn.json"
-        self.tracked = root / "tracked.json"
-        self.lost = root / "lost.json"
-        self.error = root / "error.txt"
 
     def read_drawn(self) -> dict[str, Any] | None:
         """None for a run of confirm, and for a trial of version 0.1.0."""

@@ -43,6 +43,7 @@ from kdsweep.errors import (
 )
 from kdsweep.tracking.base import RunKey
 from kdsweep.tracking.home_database import follow_home
+from kdsweep.tracking.mlflow_database import RunDatabase
 
 warnings.filterwarnings("ignore", module="mlflow")
 # It logs each table that it creates, and a stack trace for each error that it raises as well.
@@ -115,6 +116,11 @@ class MlflowConnection:
     def experiment_id(self) -> str:
         assert self._experiment_id is not None
         return self._experiment_id
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the runs are known. They are looked for again after MLflow was away."""
+        return self._experiment_id is not None
 
     def run_id(self, key: RunKey) -> str:
         """MLflow's id of a run of this sweep. Raises KdsweepError where there is none."""
@@ -235,13 +241,30 @@ class MlflowConnection:
                 follow_home(self.uri, self.artifacts)
             self._client = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             experiment_id = self._find_or_create_experiment().experiment_id
-        tag = f"tags.`kdsweep.sweep` = '{self.sweep}'"
-        found = search_runs(self._client, experiment_id, tag)
-        # Of two, the one that isn't deleted.
-        found.sort(key=lambda run: run.info.lifecycle_stage != "deleted")
-        self.runs = {RunTags.of_run(run): KnownRun.of(run) for run in found}
+        self.runs = self._find_runs(experiment_id)
         self._experiment_id = experiment_id
         self._was_found = True
+
+    def _find_runs(self, experiment_id: str) -> dict[RunTags, KnownRun]:
+        """The runs of this sweep. Of two with the same tags, the one that isn't deleted."""
+        if RunDatabase.can_write(self.uri):
+            # Through its client, MLflow would read all metrics too, which takes minutes for tens
+            # of thousands of runs.
+            database = RunDatabase(self.uri, experiment_id, location="")
+            tagged = [
+                (RunTags(*(one.tags.get(f"kdsweep.{name}", "") for name in RunTags._fields)), one)
+                for one in database.find("kdsweep.sweep", self.sweep)
+            ]
+            found = [
+                (tags, KnownRun(one.run_id, one.status, one.is_deleted)) for tags, one in tagged
+            ]
+        else:
+            runs = search_runs(
+                self._client, experiment_id, f"tags.`kdsweep.sweep` = '{self.sweep}'"
+            )
+            found = [(RunTags.of_run(run), KnownRun.of(run)) for run in runs]
+        found.sort(key=lambda pair: not pair[1].is_deleted)
+        return dict(found)
 
     def _find_or_create_experiment(self) -> Experiment:
         found = self._client.get_experiment_by_name(self.experiment_name)

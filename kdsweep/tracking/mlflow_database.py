@@ -1,4 +1,4 @@
-"""Writes what is new about many runs to MLflow's own database, in one transaction.
+"""Finds runs in MLflow's own database, and writes what is new about many in one transaction.
 
 MLflow's client takes 15 to 20 ms of a core for each call, and three calls for a run. Hundreds of
 slots end dozens of trials a second. What is written here is what the client would write, row for
@@ -22,7 +22,18 @@ from mlflow.store.tracking.dbmodels.models import (
 )
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
-from sqlalchemy import Connection, NullPool, Table, create_engine, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    NullPool,
+    Table,
+    bindparam,
+    create_engine,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 RUNS: Table = SqlRun.__table__
@@ -59,6 +70,16 @@ class RunRows:
     metrics: Sequence[Metric]
 
 
+@dataclass(frozen=True)
+class FoundRun:
+    """A run that MLflow has. tags: kdsweep's own."""
+
+    run_id: str
+    status: str
+    is_deleted: bool
+    tags: dict[str, str]
+
+
 def new_run_id() -> str:
     return uuid.uuid4().hex
 
@@ -79,6 +100,29 @@ class RunDatabase:
     def can_write(cls, uri: str) -> bool:
         return uri.startswith(DATABASES)
 
+    def find(self, tag: str, value: str) -> list[FoundRun]:
+        """The runs of the experiment that have this tag, newest first, as MLflow orders them."""
+        asked = TAGS.alias("asked")
+        theirs = (
+            select(RUNS.c.run_uuid, RUNS.c.status, RUNS.c.lifecycle_stage)
+            .join(asked, asked.c.run_uuid == RUNS.c.run_uuid)
+            .where(RUNS.c.experiment_id == int(self.experiment_id))
+            .where(asked.c.key == tag, asked.c.value == value)
+        )
+        ordered = theirs.order_by(RUNS.c.start_time.desc(), RUNS.c.run_uuid)
+        tags = select(TAGS.c.run_uuid, TAGS.c.key, TAGS.c.value).where(
+            TAGS.c.key.startswith("kdsweep."),
+            TAGS.c.run_uuid.in_(theirs.with_only_columns(RUNS.c.run_uuid)),
+        )
+        with self._engine.connect() as connection:
+            of: dict[str, dict[str, str]] = {}
+            for run_id, name, text in connection.execute(tags):
+                of.setdefault(run_id, {})[name] = text
+            return [
+                FoundRun(run_id, status, stage == "deleted", of.get(run_id, {}))
+                for run_id, status, stage in connection.execute(ordered)
+            ]
+
     def write(self, runs: Sequence[RunRows]) -> bool:
         """Write all of them, or nothing and return False: a run is deleted or gone."""
         with self._engine.begin() as connection:
@@ -87,9 +131,7 @@ class RunDatabase:
                 return False
             if new := [self._new_row(run, run.new) for run in runs if run.new is not None]:
                 connection.execute(self._insert(RUNS), new)
-            for run in runs:
-                if run.new is None and run.status is not None:
-                    _set_status(connection, run)
+            _set_status(connection, [run for run in runs if run.new is None])
             tags: list[Row] = [
                 {"key": one.key, "value": one.value, "run_uuid": run.run_id}
                 for run in runs
@@ -180,11 +222,18 @@ def _are_active(connection: Connection, run_ids: Sequence[str]) -> bool:
     return len(found.all()) == len(run_ids)
 
 
-def _set_status(connection: Connection, run: RunRows) -> None:
-    values: Row = {"status": run.status}
-    if run.ended is not None:
-        values["end_time"] = run.ended
-    connection.execute(update(RUNS).where(RUNS.c.run_uuid == run.run_id).values(values))
+def _set_status(connection: Connection, runs: Sequence[RunRows]) -> None:
+    changed = [
+        {"id": run.run_id, "status": run.status, "ended": run.ended}
+        for run in runs
+        if run.status is not None
+    ]
+    if changed:
+        # An end that is there stays, as with MLflow's client.
+        ended = func.coalesce(bindparam("ended", type_=BigInteger), RUNS.c.end_time)
+        values = {"status": bindparam("status"), "end_time": ended}
+        chosen = update(RUNS).where(RUNS.c.run_uuid == bindparam("id")).values(values)
+        connection.execute(chosen, changed)
 
 
 def _metric_row(run_id: str, metric: Metric) -> Row:

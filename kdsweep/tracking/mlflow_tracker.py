@@ -92,9 +92,11 @@ class MlflowTracker:
         return found or [self.update(run, update) for run, update in updates]
 
     def find(self, run: RunKey) -> str | None:
-        with self._connection.client():
-            known = self._connection.runs.get(RunTags.of(run))
-            return None if known is None else known.run_id
+        if not self._connection.is_open:
+            with self._connection.client():
+                pass
+        known = self._connection.runs.get(RunTags.of(run))
+        return None if known is None else known.run_id
 
     def prepare_views(self, metric: str) -> None:
         with self._connection.client() as client:

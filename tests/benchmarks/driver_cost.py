@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import resource
+import multiprocessing
 import statistics
 import time
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from filled_sweep import fill
-from load import cost_of_trials, idle_rows, on_slots
-from measuring import Row
+from load import Cost, cost_of_more_trials, idle_rows, on_slots, peak_memory
+from measuring import Row, median
 from null_core import Swept, make_plan, run_driver
 from simulated_slots import Rhythm, SimulatedSlots
 
 from kdsweep.errors import Interrupted
 from kdsweep.sweep.folders import Home
+
+# Of the sweeps whose trials are counted.
+SEARCH = ("sampler={type: tpe}", "pruner={type: asha}")
+MB = "MB"
 
 
 @dataclass
@@ -112,12 +117,8 @@ def simulated(folder: Path, slots: int, **options: Any) -> list[Row]:
         Row("trials that ended per second", (after["ended"] - before["ended"]) / seconds),
         Row("runs that MLflow was behind with, at the start and the end", behind),
         Row("seconds from a stop to its last saved trial", window.stopped - window.asked, "s"),
-        Row("peak memory of the driver", _peak(), "MB"),
+        Row("peak memory of the driver", peak_memory(), MB),
     ]
-
-
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 @dataclass(frozen=True)
@@ -172,23 +173,66 @@ def on_ray(folder: Path, slots: int, every: float, evaluations: int, rounds: int
 def many_trials(folder: Path, few: int, many: int, counted: int) -> list[Row]:
     """What a trial costs the driver with `many` ended trials behind it, by what it costs at `few`.
 
-    Both have a folder for each trial, both databases, TPE and asha.
+    Both have a folder for each trial, both databases, TPE and asha. Their drivers take turns, one
+    trial each, so that a machine that becomes slower slows down both.
     """
-    cost = {
-        at: cost_of_trials(
-            folder / str(at), "tpe", at - counted // 2, counted, pruner="asha", fill=fill
-        )
-        for at in (few, many)
-    }
-    rows = []
-    for at, one in cost.items():
+    befores = {at: at - counted // 2 for at in (few, many)}
+    filling = time.perf_counter()
+    for at, before in befores.items():
+        there = folder / str(at)
+        fill(there, Home(there / "home"), before, "engine={type: inline}", *SEARCH)
+    rows = [Row("filling both sweeps", time.perf_counter() - filling, "s")]
+    costs = _side_by_side(folder, befores, counted)
+    for at, one in costs.items():
         asking = 1000 * statistics.median(one.asking)
-        cpu = 1000 * statistics.median(one.cpu)
         rows += [
-            Row(f"a trial at {at:,}: CPU of all threads, median", cpu, "ms"),
-            Row(f"a trial at {at:,}: of it the sampler (TPE)", asking, "ms"),
+            median(f"a trial at {at:,}: CPU of all threads", [1000 * cpu for cpu in one.cpu], "ms"),
+            Row(f"a trial at {at:,}: of it the sampler (TPE), median", asking, "ms"),
             Row(f"{at:,} trials: from the start of the driver to its next trial", one.opening, "s"),
+            Row(f"{at:,} trials: from the last trial to the report", one.ending, "s"),
+            Row(
+                f"{at:,} trials: peak memory of the driver until its last trial", one.memory[0], MB
+            ),
+            Row(f"{at:,} trials: until the report", one.memory[1], MB),
         ]
-    growth = statistics.median(cost[many].cpu) / statistics.median(cost[few].cpu)
-    rows.append(Row(f"a trial at {many:,} by one at {few:,}", growth, "x", at_most=1.5))
-    return [*rows, Row(f"peak memory of the driver with {many:,} trials", _peak(), "MB")]
+    growth = statistics.median(costs[many].cpu) / statistics.median(costs[few].cpu)
+    return [*rows, Row(f"a trial at {many:,} by one at {few:,}", growth, "x", at_most=1.5)]
+
+
+def _side_by_side(folder: Path, befores: dict[int, int], counted: int) -> dict[int, Cost]:
+    """What trials cost two drivers that take turns, each in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    turns = dict(zip(befores, context.Pipe(), strict=True))
+    results = {at: context.Pipe(duplex=False) for at in befores}
+    processes = []
+    for first, (at, before) in zip((True, False), befores.items(), strict=True):
+        given = (folder / str(at), before, counted, _Turns(turns[at], first), results[at][1])
+        processes.append(context.Process(target=_measure, args=given, daemon=True))
+        processes[-1].start()
+    for mine in (*turns.values(), *(sent for _, sent in results.values())):
+        mine.close()
+    costs = {at: received.recv() for at, (received, _) in results.items()}
+    for process in processes:
+        process.join()
+    return costs
+
+
+def _measure(folder: Path, before: int, counted: int, turns: _Turns, results: Connection) -> None:
+    cost = cost_of_more_trials(folder, before, counted, *SEARCH, take_turn=turns.take)
+    results.send(cost)
+
+
+@dataclass
+class _Turns:
+    """Lets one of two processes go on at a time. Where one has ended, the other one goes on."""
+
+    other: Connection
+    is_first: bool
+
+    def take(self) -> None:
+        """End this process's turn, and wait for its next one."""
+        with contextlib.suppress(EOFError, OSError):
+            if not self.is_first:
+                self.other.send(None)
+            self.is_first = False
+            self.other.recv()

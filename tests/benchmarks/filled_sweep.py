@@ -6,9 +6,11 @@ under new numbers and ids.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from null_core import NullCore, Swept, make_plan, sweep
@@ -60,17 +62,15 @@ def _copy_folders(root: Path, number_of: dict[int, int], run_ids: dict[int, str]
 def _copy_studies(file: Path, number_of: dict[int, int]) -> None:
     with sqlite3.connect(file) as connection:
         ids = dict(connection.execute("SELECT number, trial_id FROM trials"))
-        after = max(ids.values()) + 1
-        new = {number: after + i for i, number in enumerate(number_of)}
+        new = list(enumerate(number_of, start=max(ids.values()) + 1))
+        pairs = [(trial_id, ids[number_of[number]]) for trial_id, number in new]
+        with _copying(connection, pairs):
+            for table in ("trials", *OPTUNA_TABLES):
+                _copy_rows(connection, table, "trial_id")
         connection.executemany(
-            "INSERT INTO trials (trial_id, number, study_id, state, datetime_start, "
-            "datetime_complete) SELECT ?, ?, study_id, state, datetime_start, datetime_complete "
-            "FROM trials WHERE trial_id = ?",
-            [(new[number], number, ids[original]) for number, original in number_of.items()],
+            "UPDATE trials SET number = ? WHERE trial_id = ?",
+            [(number, trial_id) for trial_id, number in new],
         )
-        pairs = [(new[number], ids[original]) for number, original in number_of.items()]
-        for table in OPTUNA_TABLES:
-            _copy_rows(connection, table, "trial_id", pairs)
     connection.close()
 
 
@@ -79,30 +79,56 @@ def _copy_runs(
 ) -> None:
     pairs = [(run_ids[number], originals[original]) for number, original in number_of.items()]
     with sqlite3.connect(file) as connection:
-        _copy_rows(connection, "runs", "run_uuid", pairs)
+        with _copying(connection, pairs):
+            for table in ("runs", *MLFLOW_TABLES):
+                _copy_rows(connection, table, "run_uuid")
         connection.executemany(
-            "UPDATE runs SET name = ? WHERE run_uuid = ?",
-            [(f"finetune-{number}", run_id) for number, run_id in run_ids.items()],
+            "UPDATE runs SET name = ?, artifact_uri = replace(artifact_uri, ?, run_uuid) "
+            "WHERE run_uuid = ?",
+            [
+                (f"finetune-{number}", originals[number_of[number]], run_id)
+                for number, run_id in run_ids.items()
+            ],
         )
-        for table in MLFLOW_TABLES:
-            _copy_rows(connection, table, "run_uuid", pairs)
         connection.executemany(
-            "UPDATE tags SET value = ? WHERE key = 'kdsweep.trial' AND run_uuid = ?",
-            [(str(number), run_id) for number, run_id in run_ids.items()],
+            "UPDATE tags SET value = ? WHERE key = ? AND run_uuid = ?",
+            [
+                (value, key, run_id)
+                for number, run_id in run_ids.items()
+                for key, value in (
+                    ("kdsweep.trial", str(number)),
+                    ("mlflow.runName", f"finetune-{number}"),
+                )
+            ],
         )
+    # What a real sweep has written long ago isn't in the log any more.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     connection.close()
 
 
-def _copy_rows(
-    connection: sqlite3.Connection, table: str, key: str, pairs: list[tuple[object, object]]
-) -> None:
-    """Copy rows of the table for pairs of (new key, old key). SQLite numbers the rest anew."""
-    own = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[5] == 1]
-    columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-    is_numbered = own != [key] and len(own) == 1 and own[0].endswith("_id")
-    copied = [name for name in columns if name != key and not (is_numbered and name in own)]
-    connection.executemany(
-        f"INSERT INTO {table} ({key}, {', '.join(copied)}) "
-        f"SELECT ?, {', '.join(copied)} FROM {table} WHERE {key} = ?",
-        pairs,
+@contextlib.contextmanager
+def _copying(connection: sqlite3.Connection, pairs: list[tuple[object, object]]) -> Iterator[None]:
+    """Let `_copy_rows` copy what belongs to the second of each pair for the first.
+
+    All rows of a table are copied by one statement: tens of thousands take a minute each.
+    """
+    connection.execute("CREATE TEMP TABLE copied (new PRIMARY KEY, old)")
+    # In the order of the keys, pages are filled one after the other.
+    connection.executemany("INSERT INTO copied VALUES (?, ?)", sorted(pairs))
+    yield
+    connection.execute("DROP TABLE copied")
+
+
+def _copy_rows(connection: sqlite3.Connection, table: str, key: str) -> None:
+    """SQLite numbers rows that have an id of their own anew."""
+    found = connection.execute(f"PRAGMA table_info({table})").fetchall()
+    own = [row[1] for row in found if row[5]]
+    is_numbered = len(own) == 1 and own[0] != key and own[0].endswith("_id")
+    names = [row[1] for row in found if row[1] != key and not (is_numbered and row[1] in own)]
+    columns = ", ".join(names)
+    taken = ", ".join(f"theirs.{name}" for name in names)
+    connection.execute(
+        f"INSERT INTO {table} ({key}, {columns}) SELECT copied.new, {taken} "
+        f"FROM copied CROSS JOIN {table} AS theirs ON theirs.{key} = copied.old "
+        "ORDER BY copied.new"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -94,41 +95,38 @@ class Cost:
     """Seconds of the driver's thread and of the process's CPU, outside the core, for each trial.
 
     asking: CPU seconds of the driver's thread in the sampler, as part of the others. opening:
-    seconds from the start of the driver to its first trial.
+    seconds from the start of the driver to its first trial. ending: from the last trial to the
+    report. memory: the process's peak until the last trial, and until the report, in MB.
     """
 
     wall: list[float]
     cpu: list[float]
     asking: list[float]
     opening: float
+    ending: float
+    memory: tuple[float, float]
 
 
-def cost_of_trials(
+def cost_of_trials(folder: Path, sampler: str, before: int, trials: int) -> Cost:
+    """What each of `trials` trials costs the driver when `before` trials are done."""
+    fill_studies(folder, Home(folder / "home"), before)
+    keys = (f"sampler={{type: {sampler}}}", "pruner={type: hyperband}")
+    return cost_of_more_trials(folder, before, trials, *keys)
+
+
+def cost_of_more_trials(
     folder: Path,
-    sampler: str,
     before: int,
     trials: int,
-    *,
-    pruner: str = "hyperband",
-    fill: Callable[..., None] | None = None,
+    *assignments: str,
+    take_turn: Callable[[], None] = lambda: None,
 ) -> Cost:
-    """What each of `trials` trials costs the driver when `before` trials are done.
+    """What each of `trials` more trials costs the driver of the sweep in this folder.
 
-    MLflow has time to follow, as it has in real trials. fill: makes the trials that are done.
+    MLflow has time to follow, as it has in real trials. take_turn: called before each trial.
     """
-    plan_keys = (
-        "engine={type: inline}",
-        f"trials={before + trials}",
-        f"sampler={{type: {sampler}}}",
-        f"pruner={{type: {pruner}}}",
-    )
-    home = Home(folder / "home")
     swept = Swept()
     core = NullCore(0.0, 3)
-    if fill is None:
-        fill_studies(folder, home, before)
-    else:
-        fill(folder, home, before, *plan_keys[:1], *plan_keys[2:])
     asking: list[float] = []
     ask = Studies.ask
 
@@ -141,10 +139,13 @@ def cost_of_trials(
 
     marks: list[tuple[float, float]] = []
     inside = [0.0, 0.0]
+    memory = [0.0]
 
     def measured(settings: TrialSettings, trial_folder: Path, **options: Any) -> Iterator[Any]:
         wall, cpu = time.perf_counter(), time.thread_time()
         marks.append((wall - inside[0], time.process_time() - inside[1]))
+        memory[0] = peak_memory()
+        take_turn()
         for evaluation in core(settings, trial_folder, **options):
             swept.wait_for_mlflow()
             inside[0] += time.perf_counter() - wall
@@ -154,10 +155,11 @@ def cost_of_trials(
         inside[0] += time.perf_counter() - wall
         inside[1] += time.thread_time() - cpu
 
-    plan = make_plan(folder, *plan_keys)
+    plan = make_plan(folder, "engine={type: inline}", f"trials={before + trials}", *assignments)
     started = time.perf_counter()
     with patch.object(Studies, "ask", timed):
-        sweep(plan, home, measured, swept)
+        sweep(plan, Home(folder / "home"), measured, swept)
+    ended = time.perf_counter()
     assert len(marks) == trials
     pairs = list(pairwise(marks))
     return Cost(
@@ -165,7 +167,14 @@ def cost_of_trials(
         [after[1] - before[1] for before, after in pairs],
         asking,
         marks[0][0] - started,
+        ended - inside[0] - marks[-1][0],
+        (memory[0], peak_memory()),
     )
+
+
+def peak_memory() -> float:
+    """Of this process, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def fill_studies(folder: Path, home: Home, trials: int) -> None:

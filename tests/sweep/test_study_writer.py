@@ -13,6 +13,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import IntegrityError, OperationalError
+from statements import counting_statements
 
 from kdsweep.sweep import study_storage, study_writer
 from kdsweep.sweep.study_storage import StudyStorage
@@ -125,3 +126,22 @@ def test_a_trial_is_written_as_it_goes_on(tmp_path: Path) -> None:
         writer.write()
 
     assert kept(tmp_path / "1.db", bit_by_bit) == kept(tmp_path / "2.db", together)
+
+
+def test_the_number_of_statements_does_not_grow_with_the_number_of_trials(tmp_path: Path) -> None:
+    found = []
+    for count in (3, 30):
+
+        def write(writer: StudyWriter, study: KeptStudy, count: int = count) -> None:
+            for number in range(count):
+                change = writer.of(study, number)
+                change.new, change.values = asked(number % 10), {1: 0.5}
+                change.ended = ended(number % 10, TrialState.COMPLETE, 0.75)
+                change.attributes = {"kdsweep.state": "complete"}
+            with counting_statements() as statements:
+                writer.write()
+            found.append(len(statements))
+
+        assert len(kept(tmp_path / str(count), write)) == count
+    few, many = found
+    assert few == many > 0

@@ -10,8 +10,10 @@ import pytest
 from mlflow import MlflowClient
 from servers import Postgres
 from sqlalchemy import create_engine, text
+from statements import counting_statements
 
 from kdsweep.tracking.base import MetricValue, RunKey, RunUpdate, Tracking
+from kdsweep.tracking.mlflow_connection import KnownRun, MlflowConnection, RunTags
 from kdsweep.tracking.mlflow_database import RunDatabase
 from kdsweep.tracking.opening import open_tracking
 from kdsweep.trial_id import TrialId
@@ -61,6 +63,12 @@ def tracking_in(home: Path, url: str | None = None) -> Tracking:
     found.runs.connect()
     found.runs.update(RunKey("sweep"), RunUpdate("running", started=1))
     return found
+
+
+def connection_to(home: Path) -> MlflowConnection:
+    artifacts = home / "artifacts"
+    url = f"sqlite:///{home}/mlflow.db"
+    return MlflowConnection(url, experiment="films", sweep="films", artifacts=artifacts)
 
 
 def content(home: Path, url: str | None = None) -> dict[str, list[tuple[object, ...]]]:
@@ -124,6 +132,45 @@ def test_a_run_that_was_deleted_meanwhile_is_left_to_mlflows_client(
     with pytest.raises(Exception, match="must be in the 'active' state"):
         tracking.runs.update_all(SECOND)
     assert content(homes[0]) == before
+
+
+def test_the_runs_of_a_sweep_are_found_as_mlflows_client_finds_them(
+    homes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = tracking_in(homes[0]).runs.update_all([*FIRST, SECOND[3]])
+    client = MlflowClient(f"sqlite:///{homes[0]}/mlflow.db")
+    client.delete_run(ids[1])
+    # Another sweep's run, and one by hand that has no tags of a sweep.
+    experiment = client.get_run(ids[0]).info.experiment_id
+    client.set_tag(ids[2], "kdsweep.sweep", "another")
+    client.create_run(experiment)
+
+    def found() -> dict[RunTags, KnownRun]:
+        runs = connection_to(homes[0])
+        runs.connect()
+        return runs.runs
+
+    directly = found()
+    assert {tags.trial for tags in directly} == {"", "0", "1", "3"}
+    monkeypatch.setattr(RunDatabase, "can_write", lambda uri: False)
+    assert found() == directly
+
+
+def test_the_number_of_statements_does_not_grow_with_the_number_of_runs(
+    homes: tuple[Path, Path],
+) -> None:
+    found = []
+    for home, count in zip(homes, (3, 30), strict=True):
+        tracking = tracking_in(home)
+        with counting_statements() as statements:
+            for updates in (FIRST[0], SECOND[1]):
+                tracking.runs.update_all([(key(number), updates[1]) for number in range(count)])
+            runs = connection_to(home)
+            runs.connect()
+        assert len(runs.runs) == count + 1
+        found.append(statements)
+    few, many = found
+    assert len(few) == len(many) > 0
 
 
 def test_what_mlflow_refuses_is_named_and_the_rest_is_sent(homes: tuple[Path, Path]) -> None:
