@@ -67,8 +67,6 @@ SECONDS_TO_OPEN = 300.0
 # With raylet its workers die, perhaps before it.
 SECONDS_UNTIL_A_WORKER_IS_LOST = 1.0
 SECONDS_TO_CLOSE = 10.0
-# A start takes seconds, or most of a minute where the machine is busy.
-SECONDS_BETWEEN_WORDS = 10.0
 MOST_RESTARTS = 2
 RESUME = "what was finished is kept: run the same command again to resume"
 # The process finds the same modules as this one, then has the connection as its driver.
@@ -220,8 +218,6 @@ class OnRay:
         self._state = State(0, 0, (), False)
         self._free: list[Place] = []
         self._jobs: dict[str, Fence | None] = {}
-        # Since when there is no slot, and when that was last said.
-        self._starts = self._said = 0.0
 
     @property
     def slots(self) -> int:
@@ -294,19 +290,6 @@ class OnRay:
             self._recover(trouble)
         while self._lost and time.monotonic() > self._lost[0][0]:
             self._report(self._lost.popleft()[1])
-        self._say_that_it_starts()
-
-    def _say_that_it_starts(self) -> None:
-        """A slow start looks like a hang. A cluster's machines may come much later."""
-        now = time.monotonic()
-        starts = not self._is_open or (self._requested > 0 and self.slots == 0)
-        if self._config.address != "local" or not starts:
-            self._starts = 0.0
-        elif not self._starts:
-            self._starts = self._said = now
-        elif now - self._said >= SECONDS_BETWEEN_WORDS:
-            self._said = now
-            self._say(f"Ray and its slots start: {now - self._starts:.0f} s so far")
 
     def _command(self, command: Command) -> None:
         if self._link is not None:
