@@ -324,7 +324,8 @@ class RaySlots:
             target = min(target, self._room() + self._session.many_machines)
         while len(self._slots) < target:
             self._slots.append(self._create_slot(avoids))
-        if self._requested and not self._said_waiting and self._config.address == "head":
+        is_alone = self._config.address == "head" and not self._by_node()
+        if self._requested and is_alone and not self._said_waiting and not self._room():
             self._said_waiting = True
             line = (
                 "waiting for machines: on each, run `kdsweep worker` with the arguments of this "
@@ -419,6 +420,7 @@ class RaySlots:
             one.shares |= one is not slot and one.node == node
         self._hear(slot)
         self._failures = 0
+        self._said_waiting = False
         gpu = f", GPU {host.gpus}" if host.gpus and self._gpus_per_slot else ""
         self._tell(Line(f"slot {self.count}: {host.host}, process {host.pid}{gpu}"))
 

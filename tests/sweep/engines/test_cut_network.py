@@ -123,8 +123,9 @@ def test_a_machine_loses_its_trial_to_another_one_after_a_long_cut_only_and_join
     assert attempt.read_text() == first
     network.link("far", "down")
     # It trains on there, and home is shared.
-    network.start("near", *worker)
     network.wait_for((trial / "lost.json").exists)
+    network.wait_for(lambda: network.said("head").count("waiting for machines") == 2)
+    network.start("near", *worker)
     network.wait_for(lambda: attempt.read_text() not in ("", "nobody", first))
     network.link("far", "up")
     assert network.started["head"].wait(300) == 0, network.said("head")
