@@ -26,12 +26,13 @@ DAEMONS = {
 class Daemons:
     """Those of a session that starts now.
 
-    processes: of each part that was seen alive.
+    session: None if Ray isn't started here. known: other processes, of which it is only noticed
+    that they are stopped. processes: of each part that was seen alive.
     """
 
-    def __init__(self, session: Path) -> None:
-        self._session = str(session)
-        self.processes: dict[str, int] = {}
+    def __init__(self, session: Path | None, known: dict[str, int] | None = None) -> None:
+        self._session = None if session is None else str(session)
+        self.processes = dict(known or {})
         self._stopped: dict[str, float] = {}
         self._looked = time.monotonic()
 
@@ -46,18 +47,20 @@ class Daemons:
         self._looked = time.monotonic()
         for name, process in self.processes.items():
             state = _state(process)
-            if state is None:
+            if state is None and name in DAEMONS:
                 return f"Ray's {name} (process {process}) died"
             # While this process itself was stopped, others may have been, too.
             so_far = self._stopped.get(name, 0.0) + min(since, 2 * SECONDS_BETWEEN_LOOKS)
             self._stopped[name] = so_far if state == "T" else 0.0
             if self._stopped[name] > SECONDS_STOPPED:
                 return f"Ray's {name} (process {process}) is stopped"
-        return self._find() if len(self.processes) < len(DAEMONS) else None
+        if self._session is None or self.processes.keys() >= DAEMONS.keys():
+            return None
+        return self._find(self._session)
 
-    def _find(self) -> str | None:
+    def _find(self, session: str) -> str | None:
         """Look for those that weren't seen yet. Returns which one died before that."""
-        for process in session_processes(self._session):
+        for process in session_processes(session):
             try:
                 for child in _ended_children(process):
                     if child in DAEMONS and child not in self.processes:

@@ -87,7 +87,6 @@ class _Link:
         self.session = begin.session
         self._folder = begin.folder
         self._reaper: ProcessReaper | None = None
-        self._daemons: Daemons | None = None
         self._opened = False
         self._gone: str | None = None
         self._silent = 0.0
@@ -96,7 +95,6 @@ class _Link:
         if self.session is not None:
             write_private(self._folder.token, secrets.token_hex(32))
             self._reaper = ProcessReaper(self.session)
-            self._daemons = Daemons(self.session)
             environment = ray_variables() | os.environ | token_variables(self._folder)
         ours, theirs = socket.socketpair()
         # A process that is stopped reads nothing, and must not stop this one.
@@ -114,6 +112,8 @@ class _Link:
                 start_new_session=True,
                 env=environment,
             )
+        # While it connects it may say nothing for long. Its death closes the connection.
+        self._daemons = Daemons(self.session, {"connection": self._process.pid})
         self.send(sys.path)
         self.send(begin)
 
@@ -137,7 +137,7 @@ class _Link:
 
     def trouble(self, *, look: bool) -> str | None:
         """Why Ray can't be used any more; None if all is well. look: as of `Daemons`."""
-        if self._gone is None and self._daemons is not None:
+        if self._gone is None:
             self._gone = self._daemons.trouble(look=look)
         return self._gone
 

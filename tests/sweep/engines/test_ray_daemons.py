@@ -180,6 +180,23 @@ def test_a_part_that_is_gone_or_stopped_is_named(
         raylet.kill()
 
 
+def test_a_connection_that_is_stopped_is_named_and_one_that_ends_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kdsweep.sweep.engines.ray_daemons.SECONDS_STOPPED", 0.1)
+    monkeypatch.setattr("kdsweep.sweep.engines.ray_daemons.SECONDS_BETWEEN_LOOKS", 0.1)
+    with subprocess.Popen(["sleep", "300"]) as connection:
+        daemons = Daemons(None, {"connection": connection.pid})
+        connection.send_signal(signal.SIGSTOP)
+        until = time.monotonic() + 60
+        while (trouble := daemons.trouble(look=True)) is None:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert trouble == f"Ray's connection (process {connection.pid}) is stopped"
+        connection.kill()
+    assert daemons.trouble(look=True) is None
+
+
 # --- the session's folder -----------------------------------------------------------------------
 
 
