@@ -17,6 +17,10 @@ from kdsweep.cli.options import (
 from kdsweep.cli.output import go_on_without_output
 
 
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
 @click.command()
 @name_argument
 @home_option
@@ -35,10 +39,12 @@ def status(name: str, home: Path, as_json: bool) -> None:
     from kdsweep.sweep.folders import Home
 
     Home(home).existing(name)
+    from kdsweep.sweep.slow_steps import saying_how_long
     from kdsweep.sweep.status import status as read_status
     from kdsweep.terminal.status import show_status
 
-    found = read_status(Home(home), name, lambda line: click.echo(line, err=True))
+    with saying_how_long(_say, f"reading {name}"):
+        found = read_status(Home(home), name, _say)
     if as_json:
         print_json(found.to_json())
     else:
@@ -68,12 +74,11 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
         Home(home).existing(name)
     from kdsweep.report.build import rank_strategies
     from kdsweep.sweep.results import report
+    from kdsweep.sweep.slow_steps import saying_how_long
     from kdsweep.terminal.report import show_report, show_reports
 
-    def say(line: str) -> None:
-        click.echo(line, err=True)
-
-    reports = [report(Home(home), name, say) for name in names]
+    with saying_how_long(_say, f"reading {', '.join(names)}"):
+        reports = [report(Home(home), name, _say) for name in names]
     if len(reports) == 1:
         if as_json:
             print_json(reports[0].to_json())

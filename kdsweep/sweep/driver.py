@@ -38,7 +38,8 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
 from kdsweep.sweep.running_jobs import RunningJob, RunningJobs
 from kdsweep.sweep.signals import StopRequest
-from kdsweep.sweep.startup_timer import StartupTimer, saying_how_long
+from kdsweep.sweep.slow_steps import saying_how_long
+from kdsweep.sweep.startup_timer import StartupTimer
 from kdsweep.sweep.stop_file import listening_for_stop
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial

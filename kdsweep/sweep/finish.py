@@ -16,7 +16,7 @@ from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.results import build_report, read_records
 from kdsweep.sweep.run_updates import once
 from kdsweep.sweep.signals import StopRequest
-from kdsweep.sweep.startup_timer import saying_how_long
+from kdsweep.sweep.slow_steps import saying_how_long
 from kdsweep.tracking.base import RunKey, RunState, RunUpdate
 from kdsweep.trial_id import TrialId
 

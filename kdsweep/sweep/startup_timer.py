@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-
-SECONDS_BETWEEN_NOTES = 10.0
 
 
 class StartupTimer:
@@ -50,28 +47,6 @@ class StartupTimer:
         now = time.monotonic()
         self._parts[self._part] = self._parts.get(self._part, 0.0) + now - self._since
         self._since = now
-
-
-@contextlib.contextmanager
-def saying_how_long(
-    say: Callable[[str], None], doing: str, every: float = SECONDS_BETWEEN_NOTES
-) -> Iterator[None]:
-    """Say every few seconds what this block does and since when: with tens of thousands of trials
-    it takes minutes. `say` is called in another thread."""
-    started = time.monotonic()
-    is_over = threading.Event()
-
-    def speak() -> None:
-        while not is_over.wait(every):
-            say(f"{doing}: {time.monotonic() - started:.0f} s so far")
-
-    speaker = threading.Thread(target=speak, name="how long", daemon=True)
-    speaker.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        speaker.join()
 
 
 def process_started() -> float:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import queue
 import re
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import pytest
 from kdsweep.sweep.startup_timer import (
     StartupTimer,
     process_started,
-    saying_how_long,
     without_collecting,
 )
 
@@ -101,20 +98,3 @@ def test_a_sweep_reports_its_first_step_once(sweep: Any, tmp_path: Path) -> None
     assert re.fullmatch(
         r"first step after [\d.]+ s: imports [\d.]+ s(, [a-z ]+ [\d.]+ s)+", told[0]
     )
-
-
-def test_a_long_start_says_every_few_seconds_what_it_does() -> None:
-    lines: queue.Queue[str] = queue.Queue()
-    with saying_how_long(lines.put, "reading the trials so far", every=0.01):
-        assert lines.get(timeout=60) == "reading the trials so far: 0 s so far"
-        lines.get(timeout=60)
-    said = lines.qsize()
-    assert not [one for one in threading.enumerate() if one.name == "how long"]
-    assert lines.qsize() == said
-
-
-def test_a_short_start_says_nothing() -> None:
-    lines: list[str] = []
-    with saying_how_long(lines.append, "opening the sweep"):
-        pass
-    assert lines == []

@@ -54,10 +54,10 @@ from kdsweep.sweep.engines.ray_messages import (
 )
 from kdsweep.sweep.engines.ray_runtime import blocked, token_variables
 from kdsweep.sweep.engines.session_folder import keep_logs, make_session, session_folder
-from kdsweep.sweep.engines.start_notice import StartNotice
 from kdsweep.sweep.engines.worker_check import WorkerCheck
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.signals import LEAVE_SIGNALS
+from kdsweep.sweep.slow_steps import StartNotice
 
 # Events arrive at once, but a signal is only noticed between two waits.
 LONGEST_WAIT_SECONDS = 0.5

@@ -1,17 +1,22 @@
-"""What a user sees while Ray starts, by a clock that the tests set."""
+"""What a user sees while something takes long. Ray starts by a clock that the tests set."""
 
 from __future__ import annotations
 
+import queue
+import re
+import threading
 from pathlib import Path
 
 import pytest
 
 from kdsweep.config.sweep import RayEngine
-from kdsweep.sweep.engines import ray_engine, start_notice
+from kdsweep.sweep import slow_steps
+from kdsweep.sweep.engines import ray_engine
 from kdsweep.sweep.engines.ray_engine import OnRay
 from kdsweep.sweep.engines.ray_messages import Begin, Command, News, Opened, State
 from kdsweep.sweep.engines.worker_check import WorkerCheck
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.slow_steps import saying_how_long
 
 
 class Ray:
@@ -56,7 +61,7 @@ def test_no_more_than_ten_seconds_pass_without_a_line_while_ray_or_its_first_slo
     ray = Ray(seconds_to_open=25)
     monkeypatch.setattr(ray_engine, "_Link", ray.begin)
     monkeypatch.setattr(ray_engine, "make_session", lambda folder: folder)
-    monkeypatch.setattr(start_notice, "monotonic", lambda: ray.now)
+    monkeypatch.setattr(slow_steps, "monotonic", lambda: ray.now)
     folder = Home(tmp_path).sweep("tiny")
     folder.root.mkdir(parents=True)
     check = WorkerCheck(folder, {}, local_tracking=True)
@@ -83,3 +88,20 @@ def test_no_more_than_ten_seconds_pass_without_a_line_while_ray_or_its_first_slo
         assert died.startswith("Ray's raylet died; starting Ray again (1 of 2)")
         assert later == ["starting Ray again: 10 s so far", "starting Ray again: 20 s so far"]
         assert said_within(25) == ["Ray runs again; its slots start", *slots]
+
+
+def test_a_long_step_says_every_few_seconds_what_it_does() -> None:
+    lines: queue.Queue[str] = queue.Queue()
+    with saying_how_long(lines.put, "reading the trials so far", every=0.01):
+        assert re.fullmatch(r"reading the trials so far: [\d.]+ s so far", lines.get(timeout=60))
+        lines.get(timeout=60)
+    said = lines.qsize()
+    assert not [one for one in threading.enumerate() if one.name == "how long"]
+    assert lines.qsize() == said
+
+
+def test_a_short_step_says_nothing() -> None:
+    lines: list[str] = []
+    with saying_how_long(lines.append, "opening the sweep"):
+        pass
+    assert lines == []
