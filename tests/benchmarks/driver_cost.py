@@ -156,15 +156,17 @@ def driver(folder: Path, sizes: Sizes = Sizes()) -> list[Row]:
 def on_ray(folder: Path, slots: int, every: float, evaluations: int, rounds: int) -> list[Row]:
     """The same trials on real slots, whose driver does Ray's part too."""
     swept, found = on_slots(folder, slots, slots * rounds, every * evaluations, evaluations)
+    share = 100 / (swept.ended - swept.warm)
     return [
         Row(f"{slots} slots on Ray are there after", swept.warm - swept.opened, "s"),
         Row("measured for", swept.ended - swept.warm, "s"),
         Row(
             f"{slots} slots on Ray: share of a core, all threads",
-            100 * swept.cpu / (swept.ended - swept.warm),
+            share * (swept.cpu + swept.ray_cpu),
             "%",
             at_most=31,
         ),
+        Row("of it the process that connects to Ray", share * swept.ray_cpu, "%"),
         *idle_rows(found),
         Row(swept.busy, ""),
     ]

@@ -170,7 +170,10 @@ def read_log(log: Path) -> list[list[tuple[float, float]]]:
 
 @dataclass
 class Swept(Observer):
-    """A sweep's lines, and its times (time.monotonic). cpu: the driver's seconds, warm to ended."""
+    """A sweep's lines, and its times (time.monotonic).
+
+    cpu: the driver's seconds, warm to ended. ray_cpu: those of its process that connects to Ray.
+    """
 
     lines: list[str] = field(default_factory=list)
     opened: float = 0.0
@@ -178,6 +181,7 @@ class Swept(Observer):
     ended: float = 0.0
     tracked: float = 0.0
     cpu: float = 0.0
+    ray_cpu: float = 0.0
     tracking: TrackingSync | None = None
     driver: Driver | None = None
 
@@ -215,6 +219,7 @@ class _Warm:
             self._engine.wait(1.0)
         self._swept.warm = time.monotonic()
         self._swept.cpu = -time.process_time()
+        self._swept.ray_cpu = -_cpu_of_children("ray_process")
         return self
 
     def __exit__(
@@ -225,7 +230,19 @@ class _Warm:
     ) -> None:
         self._swept.ended = time.monotonic()
         self._swept.cpu += time.process_time()
+        self._swept.ray_cpu += _cpu_of_children("ray_process")
         self._engine.__exit__(kind, error, trace)
+
+
+def _cpu_of_children(name: str) -> float:
+    """The CPU seconds of this process's children with `name` in their command lines."""
+    ticks = 0
+    for file in Path("/proc/self/task").glob("*/children"):
+        for child in file.read_text().split():
+            if name in Path(f"/proc/{child}/cmdline").read_text(errors="replace"):
+                fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def sweep(plan: Plan, home: Home, core: Train, swept: Swept, slots: int = 1) -> dict[str, Any]:
