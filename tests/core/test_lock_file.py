@@ -7,6 +7,8 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,11 +59,11 @@ def mode(path: Path) -> int:
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Path:
-    """A folder that everybody may enter, as those above it."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
-    return tmp_path
+def shown() -> Iterator[Path]:
+    """A folder that everybody may enter. Those of pytest are closed."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 @as_root
@@ -76,6 +78,8 @@ def test_no_lock_can_be_taken_by_who_may_only_read_home(shown: Path) -> None:
     locks = [file for file in shown.rglob("*") if file.is_file()]
     assert len(locks) == 3
     assert {as_another_user(TAKE, file) for file in locks} == {"PermissionError"}
+    # The folders are open to that user, the locks are not.
+    assert as_another_user("print(os.listdir(path))", home.sweep("tiny").root) == "['lock']"
 
 
 @as_root
