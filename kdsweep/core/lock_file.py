@@ -5,9 +5,12 @@ Whoever may open a file for reading can take `flock` on it, and so keep its owne
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -32,12 +35,14 @@ def open_lock(file: Path) -> TextIO:
             number = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o222)
             break
         except PermissionError:
-            if time.monotonic() > until:
+            if time.monotonic() > until or not os.access(file, os.F_OK):
                 raise
             # Its maker may have died in that moment.
-            _mend(file)
+            with contextlib.suppress(FileNotFoundError):
+                _mend(file.stat(), file.chmod)
             time.sleep(SECONDS_BETWEEN_TRIES)
-    _mend(file)
+    # By its number: another process may have removed it meanwhile.
+    _mend(os.fstat(number), partial(os.fchmod, number))
     return os.fdopen(number, "a+", encoding="utf-8")
 
 
@@ -69,11 +74,10 @@ def holders_by_the_kernel(file: Path) -> tuple[int, ...]:
     )
 
 
-def _mend(file: Path) -> None:
-    found = file.stat()
+def _mend(found: os.stat_result, change: Callable[[int], object]) -> None:
     wanted = _only_who_writes(found.st_mode, READ)
     if found.st_uid == os.geteuid() and wanted != stat.S_IMODE(found.st_mode):
-        file.chmod(wanted)
+        change(wanted)
 
 
 def _only_who_writes(mode: int, rights: dict[int, int]) -> int:

@@ -97,6 +97,35 @@ def test_a_lock_of_an_earlier_version_is_mended_by_its_next_run(shown: Path) -> 
 
 
 @as_root
+def test_a_lock_that_can_not_be_made_is_a_lack_of_permission(shown: Path) -> None:
+    make = """
+from kdsweep.core.lock_file import open_lock
+try:
+    open_lock(Path(path))
+except OSError as error:
+    print(type(error).__name__)
+"""
+    assert as_another_user(make, shown / "lock") == "PermissionError"
+
+
+def test_a_lock_that_is_removed_while_it_is_opened_is_opened_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def removed(path: Path, *arguments: int) -> int:
+        number = opened(path, *arguments)
+        path.unlink()
+        return number
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", removed)
+        handle = open_lock(tmp_path / "lock")
+    with handle:
+        assert os.fstat(handle.fileno()).st_nlink == 0
+
+
+@as_root
 def test_users_who_share_a_home_keep_each_other_out(shown: Path) -> None:
     os.chown(shown, -1, 12345)
     shown.chmod(0o2770)
