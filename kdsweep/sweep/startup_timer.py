@@ -1,4 +1,4 @@
-"""The time until a sweep's first training step: what keeps it short, and lines that show it."""
+"""The time until a sweep's first training step: what keeps it short, and a line that shows it."""
 
 from __future__ import annotations
 

@@ -12,6 +12,9 @@ from mlflow import MlflowClient
 
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError, TrackingUnreachable
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.swept_trial import Tracked
+from kdsweep.sweep.tracked_students import Students, TrackedStudents
 from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
 from kdsweep.tracking.opening import open_tracking
 from kdsweep.trial_id import TrialId
@@ -134,6 +137,36 @@ def test_students_are_kept_fetched_and_dropped_but_a_registered_one_stays(
     assert not left[1]
     with pytest.raises(KdsweepError, match="has no student of distill-1: "):
         tracking("one").students.fetch(runs[1], tmp_path)
+
+
+def test_a_student_that_mlflow_got_in_part_is_removed_there_once_another_one_is_kept(
+    tracking: Callable[[str], Tracking], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, home = tracking("one"), Home(tmp_path)
+    folder = home.sweep("one")
+    trials = [TrialId("finetune", 0), TrialId("finetune", 1)]
+    runs = {}
+    for trial in trials:
+        runs[trial] = opened.runs.update(RunKey.of(trial), RunUpdate(state="complete"))
+        files = folder.trial(trial)
+        files.student.mkdir(parents=True)
+        (files.student / "config.json").write_text("{}")
+        files.settings.write_text(SETTINGS.model_dump_json())
+        files.result.write_text("{}")
+        files.write_tracked(Tracked(runs[trial], state="complete"))
+
+    def go_away(*_: object, **__: object) -> None:
+        raise ConnectionError
+
+    students = Students("finetune", "search")
+    with monkeypatch.context() as away, pytest.raises(ConnectionError):
+        away.setattr(MlflowClient, "log_batch", go_away)
+        TrackedStudents(opened.students, folder, print).send(students, trials[:1])
+    sent = home.artifacts / runs[trials[0]] / "artifacts" / "student"
+    assert sent.is_dir()
+    TrackedStudents(opened.students, folder, print).send(students, trials[1:])
+    assert not sent.exists()
+    assert [folder.trial(trial).read_tracked().student for trial in trials] == ["removed", "kept"]
 
 
 def test_a_student_whose_removal_begins_while_it_is_downloaded_is_not_taken_for_whole(
