@@ -6,6 +6,7 @@ metrics.jsonl     one evaluation per line
 checkpoint/       state.pt: everything that the next step depends on; removed when the trial ends
 test_logits.npy   the student's logits for the test split, if the settings ask for them
 validation_predictions.npy   what the best student predicts for validation, beside the labels
+evaluation_predictions.npy   what each evaluation predicted for validation, after the labels
 student/          the best student, a Hugging Face folder, once the trial is complete
 result.json       written last: a trial that has it is over
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from pickle import UnpicklingError
@@ -140,6 +141,7 @@ class TrialFolder:
     result = InFolder("result.json")
     test_logits = InFolder("test_logits.npy")
     validation_predictions = InFolder("validation_predictions.npy")
+    evaluation_predictions = InFolder("evaluation_predictions.npy")
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -278,6 +280,23 @@ class TrialFolder:
         """What the student of `best` predicts; None for a trial of version 0.1.0."""
         return read_predictions(self.validation_predictions, like)
 
+    def write_evaluation_predictions(
+        self, labels: np.ndarray, predictions: Sequence[np.ndarray]
+    ) -> None:
+        """predictions: of each evaluation so far, all for the same rows as the labels."""
+        write_array(self.evaluation_predictions, _smallest(labels, *predictions))
+
+    def read_evaluation_predictions(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The labels [rows, ...], and what each evaluation predicted [evaluations, rows, ...].
+
+        None for a trial of a version that didn't write it. Raises DamagedFile.
+        """
+        if not self.evaluation_predictions.exists():
+            return None
+        todo = "delete it: the pruner then doesn't compare other trials with this one"
+        both = _wide(read_array(self.evaluation_predictions, todo=todo))
+        return both[0], both[1:]
+
     def drop_checkpoint(self) -> None:
         shutil.rmtree(self.state.parent, ignore_errors=True)
 
@@ -303,7 +322,7 @@ def write_predictions(file: Path, found: Predicted) -> None:
 
     The labels make the file complete: it can be read where the data set is gone.
     """
-    write_array(file, _smallest(found))
+    write_array(file, _smallest(found.labels, found.predictions))
 
 
 def read_predictions(file: Path, like: np.ndarray | None = None) -> Predicted | None:
@@ -311,15 +330,18 @@ def read_predictions(file: Path, like: np.ndarray | None = None) -> Predicted | 
     if not file.exists():
         return None
     todo = "delete it: what it tells is then left out of the report"
-    both = read_array(file, todo=todo, like=like)
-    # A metric may subtract, and a small integer would overflow.
-    wide = both.astype(np.int64) if both.dtype.kind in "iu" else both
+    wide = _wide(read_array(file, todo=todo, like=like))
     return Predicted(wide[0], wide[1])
 
 
-def _smallest(found: Predicted) -> np.ndarray:
-    """Both in one array, of the smallest type that holds them. Class numbers take a byte."""
-    both = np.stack([found.labels, found.predictions])
+def _wide(found: np.ndarray) -> np.ndarray:
+    """A metric may subtract, and a small integer would overflow."""
+    return found.astype(np.int64) if found.dtype.kind in "iu" else found
+
+
+def _smallest(*arrays: np.ndarray) -> np.ndarray:
+    """All in one array, of the smallest type that holds them. Class numbers take a byte."""
+    both = np.stack(arrays)
     # False for NaN and infinity too.
     if not (np.abs(both) < LARGEST_CLASS).all() or (both != np.round(both)).any():
         return both

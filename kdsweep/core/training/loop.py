@@ -204,7 +204,7 @@ def _finish(
         student = measure_student(trial, latency)
     with state.stopwatch("saving"):
         _save_student(trial, state)
-        trial.folder.write_evaluations(state.evaluations)
+        state.write_evaluations()
         trial.folder.write_validation_predictions(predicted)
         result = TrialResult(
             "complete",

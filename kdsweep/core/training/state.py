@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 
 import numpy as np
@@ -13,6 +15,10 @@ from kdsweep.core.device import random_state, restore_random_state
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.prepare import PreparedTrial
 from kdsweep.core.trial_folder import Evaluation, SavedState, known
+from kdsweep.errors import DamagedFile
+
+# Of more validation labels than this, what an evaluation predicted is kept for every n-th row.
+MOST_KEPT_PREDICTIONS = 1_000_000
 
 
 class TrainingState:
@@ -26,6 +32,10 @@ class TrainingState:
         self.best_index: int | None = None
         self.best_weights: dict[str, Tensor] | None = None
         self.best_predictions: np.ndarray | None = None
+        labels = trial.validation_tokens.labels
+        self._kept_rows = slice(None, None, math.ceil(labels.size / MOST_KEPT_PREDICTIONS))
+        # Of each evaluation. None if an earlier version, which kept none, began the trial.
+        self._predictions: list[np.ndarray] | None = []
         # On the device, so that no step waits for it: the measured quantities, the teacher's share
         # of the gradient, and how many steps looked at that share.
         measured = len(trial.objective.names) + 2
@@ -73,6 +83,8 @@ class TrainingState:
         epoch = self.step / self.trial.plan.steps_per_epoch
         now = time.time_ns() // 1_000_000
         self.evaluations.append(Evaluation(self.step, epoch, metrics, self.seconds, now))
+        if self._predictions is not None:
+            self._predictions.append(predictions[self._kept_rows])
         if self.best_index is None or self._is_better(metrics):
             self.best_index = len(self.evaluations) - 1
             self.best_predictions = predictions
@@ -122,7 +134,15 @@ class TrainingState:
         }
         with self.stopwatch("saving"):
             trial.folder.save_state(state)
-            trial.folder.write_evaluations(self.evaluations)
+            self.write_evaluations()
+
+    def write_evaluations(self) -> None:
+        """Write what was measured so far, and what was predicted for validation meanwhile."""
+        folder = self.trial.folder
+        if self._predictions:
+            labels = self.trial.validation_tokens.labels[self._kept_rows]
+            folder.write_evaluation_predictions(labels, self._predictions)
+        folder.write_evaluations(self.evaluations)
 
     def restore(self) -> None:
         """Load the state that the trial's folder holds, if it holds one."""
@@ -144,6 +164,7 @@ class TrainingState:
         self.evaluations = [
             Evaluation(**known(Evaluation, evaluation)) for evaluation in saved["evaluations"]
         ]
+        self._predictions = self._read_predictions()
         self.best_index = saved["best_index"]
         self.best_weights = saved["best_weights"]
         predictions = saved.get("best_predictions")
@@ -152,3 +173,11 @@ class TrainingState:
             self.best_weights = {name: tensor.clone() for name, tensor in saved["model"].items()}
         self.earlier_seconds = saved["seconds"]
         restore_random_state(saved["random"], trial.device)
+
+    def _read_predictions(self) -> list[np.ndarray] | None:
+        """What the evaluations so far predicted. A driver that died may have left more of them."""
+        with contextlib.suppress(DamagedFile):
+            found = self.trial.folder.read_evaluation_predictions()
+            if found is not None and len(found[1]) >= len(self.evaluations):
+                return list(found[1][: len(self.evaluations)])
+        return None if self.evaluations else []

@@ -12,6 +12,7 @@ import torch
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.evaluation.metric_table import metric_named
+from kdsweep.core.training import state
 from kdsweep.core.trial_folder import Predicted, TrialFolder, TrialResult
 from kdsweep.errors import Interrupted
 
@@ -130,3 +131,48 @@ def test_the_file_is_small_and_nothing_is_lost(
 
 def test_an_earlier_version_wrote_none(tmp_path: Path) -> None:
     assert TrialFolder(tmp_path).read_validation_predictions() is None
+
+
+def evaluated(folder: TrialFolder) -> np.ndarray:
+    found = folder.read_evaluation_predictions()
+    assert found is not None
+    return np.stack([found[0], *found[1]])
+
+
+@pytest.mark.parametrize("stops", [(3, 9), (8, 13)])
+def test_every_evaluations_predictions_are_kept_also_of_a_trial_that_resumes(
+    settings: TrialSettings, tmp_path: Path, stops: tuple[int, int]
+) -> None:
+    cache = tmp_path / "cache"
+    whole, parts = TrialFolder(tmp_path / "whole"), TrialFolder(tmp_path / "parts")
+    evaluations = list(train(settings, whole.root, cache=cache))
+    labels, *predictions = evaluated(whole)
+    metric = metric_named(settings.task.metric)
+    assert [metric.score(labels, one) for one in predictions] == [
+        one.metrics[f"validation/{settings.task.metric}"] for one in evaluations
+    ]
+    assert np.load(whole.evaluation_predictions).dtype == np.uint8
+    for stop in stops:
+        interrupt(settings, parts.root, cache, at=stop)
+    list(train(settings, parts.root, cache=cache))
+    np.testing.assert_array_equal(evaluated(parts), evaluated(whole))
+
+
+def test_a_trial_whose_first_predictions_were_not_kept_keeps_none(
+    settings: TrialSettings, tmp_path: Path
+) -> None:
+    folder = TrialFolder(tmp_path / "trial")
+    interrupt(settings, folder.root, tmp_path / "cache", at=9)
+    folder.evaluation_predictions.unlink()
+    list(train(settings, folder.root, cache=tmp_path / "cache"))
+    assert folder.read_evaluation_predictions() is None and result(folder).state == "complete"
+
+
+def test_of_many_validation_labels_every_nth_rows_predictions_are_kept(
+    settings: TrialSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "MOST_KEPT_PREDICTIONS", 10)
+    folder = TrialFolder(tmp_path / "trial")
+    list(train(settings, folder.root, cache=tmp_path / "cache"))
+    rows = load_task(settings.task).validation.labels
+    np.testing.assert_array_equal(evaluated(folder)[0], rows[:: -(-len(rows) // 10)])
