@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, split_assignment
 from kdsweep.config.older_spaces import with_stored_rules
+from kdsweep.config.older_sweeps import with_stored_defaults
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.space_loading import build_space, space_document
 from kdsweep.config.sweep import COSTS, SWEEP_KEYS, SweepConfig, sweep_document
@@ -46,14 +48,19 @@ class Plan:
             "pruner": self.sweep.pruner.model_dump(mode="json"),
         }
 
-    def with_rules_of(self, stored: dict[str, Plain]) -> Plan:
-        """This plan, its task with the rules that a sweep was started with.
+    def with_rules_of(self, identity: dict[str, Plain]) -> Plan:
+        """This plan with the rules and defaults that a sweep was started with.
 
-        stored: that sweep's resolved space. A rule that the space itself names stays.
+        identity: that sweep's. What the space and the sweep file name themselves stays.
         """
-        task = with_stored_rules(self.space.task, stored)
+        task = with_stored_rules(self.space.task, cast(dict[str, Plain], identity["space"]))
         resolved = self.resolved | {"task": task.model_dump(mode="json", exclude_none=True)}
-        return replace(self, space=self.space.model_copy(update={"task": task}), resolved=resolved)
+        return replace(
+            self,
+            space=self.space.model_copy(update={"task": task}),
+            sweep=with_stored_defaults(self.sweep, identity),
+            resolved=resolved,
+        )
 
     def with_commits(self, commits: Mapping[Repository, str]) -> Plan:
         """This plan, its trials with these versions of what is on the Hub."""

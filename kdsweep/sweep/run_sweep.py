@@ -171,10 +171,8 @@ def with_inputs(
 
 
 def with_sweeps_rules(plan: Plan, folder: SweepFolder) -> Plan:
-    """The plan with the rules that the sweep was started with, if it exists."""
-    if not folder.exists():
-        return plan
-    return plan.with_rules_of(cast(dict[str, Plain], folder.read_facts().identity["space"]))
+    """The plan with the rules and defaults that the sweep was started with, if it exists."""
+    return plan.with_rules_of(folder.read_facts().identity) if folder.exists() else plan
 
 
 def _finished_report(plan: Plan, home: Home) -> Report | None:

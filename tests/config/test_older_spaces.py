@@ -1,14 +1,16 @@
-"""A regression whose space names `kl`, which version 0.1.0 accepted and trained as `mse`."""
+"""A sweep that resumes keeps the rules and defaults of its time, and its way of training."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kdsweep.config import SpaceError, load, load_space
+from kdsweep.config import Plan, SpaceError, load, load_space
 from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
+from kdsweep.config.sweep import MedianPruner
 
 SPACE = """\
 name: scores
@@ -95,18 +97,32 @@ def test_a_plan_takes_the_rules_of_the_sweep_that_it_resumes(tmp_path: Path) -> 
     plan = load(write_space(tmp_path, "symmetric: true, text: [a, b]"))
     old = {key: value for key, value in plan.resolved["task"].items() if "rule" not in key}
     old.pop("symmetric")
-    resumed = plan.with_rules_of(plan.resolved | {"task": old})
+    resumed = plan.with_rules_of(with_task(plan, old))
     assert resumed.identity["space"]["task"] == old
-    assert plan.with_rules_of(plan.resolved).identity == plan.identity
+    assert plan.with_rules_of(plan.identity).identity == plan.identity
+
+
+def with_task(plan: Plan, task: dict[str, Any]) -> dict[str, Any]:
+    return plan.identity | {"space": plan.resolved | {"task": task}}
+
+
+def test_a_pruner_that_isnt_named_is_the_one_that_the_sweep_was_started_with(
+    tmp_path: Path,
+) -> None:
+    path = write_space(tmp_path)
+    stored = load(path, assignments=("pruner={type: median, startup_trials: 7}",)).identity
+    resumed = load(path).with_rules_of(stored)
+    assert resumed.identity == stored
+    assert isinstance(resumed.sweep.pruner, MedianPruner)
+    named = load(path, assignments=("pruner={type: none}",)).with_rules_of(stored)
+    assert named.sweep.pruner.type == "none"
 
 
 def test_a_rule_that_the_space_names_stays(tmp_path: Path) -> None:
     plan = load(write_space(tmp_path, "split_rule: 1"))
-    assert (
-        plan.with_rules_of(plan.resolved | {"task": {"split_rule": 2}}).space.task.split_rule == 1
-    )
+    assert plan.with_rules_of(with_task(plan, {"split_rule": 2})).space.task.split_rule == 1
     named = load(write_space(tmp_path, "split_rule: 2"))
-    assert named.with_rules_of(named.resolved | {"task": {}}).space.task.split_rule == 2
+    assert named.with_rules_of(with_task(named, {})).space.task.split_rule == 2
 
 
 def test_symmetric_with_the_first_split_rule_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""What a sweep that exists keeps of the defaults that it was started with."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from kdsweep.config.loading import Plain
+from kdsweep.config.sweep import SweepConfig
+
+# Keys of a sweep whose default has changed. A sweep keeps the value that it was started with, as
+# its identity has it, unless its file names another one.
+CHANGED_DEFAULTS = ("pruner",)
+
+
+def with_stored_defaults(sweep: SweepConfig, identity: dict[str, Plain]) -> SweepConfig:
+    """The sweep with the stored values of what it leaves to defaults. identity: of the sweep."""
+    kept = [
+        key for key in CHANGED_DEFAULTS if key not in sweep.model_fields_set and key in identity
+    ]
+    stored = SweepConfig.model_validate({key: cast(object, identity[key]) for key in kept})
+    return sweep.model_copy(update={key: getattr(stored, key) for key in kept})
