@@ -9,14 +9,18 @@ FALSE_CLAIMS = 0.05
 
 @dataclass(frozen=True)
 class Family:
-    """Statements that share the 5% equally (Bonferroni)."""
+    """Statements that share the 5% equally (Bonferroni).
+
+    share: of its part, what a statement may use at one of several looks.
+    """
 
     statements: int
+    share: float = 1.0
 
     @property
     def level(self) -> float:
         """The chance of a false statement that each one may have."""
-        return FALSE_CLAIMS / max(1, self.statements)
+        return self.share * FALSE_CLAIMS / max(1, self.statements)
 
     @property
     def tail(self) -> float:
@@ -24,4 +28,5 @@ class Family:
         return self.level / 2
 
     def corrected(self, p: float) -> float:
-        return min(1.0, p * max(1, self.statements))
+        """Below 5% exactly where `p` is below the level."""
+        return min(1.0, p * max(1, self.statements) / self.share)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from kdsweep.trial_id import TrialId
 
-PairState = Literal["better", "equivalent", "undecided"]
+PairState = Literal["better", "equivalent", "out_of_reach", "undecided"]
 TeacherState = Literal["above", "below", "undecided"]
 
 
@@ -29,6 +29,20 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What a pair showed after `seeds` seeds, with `confirm.seeds: auto`.
+
+    ci95, p: at the level of this look, so that p is below 5% where ci95 excludes 0.
+    """
+
+    seeds: int
+    difference: float | None
+    ci95: tuple[float, float] | None
+    p: float | None
+    state: PairState
+
+
+@dataclass(frozen=True)
 class Pair:
     """Two strategies on the same seeds and examples.
 
@@ -37,9 +51,12 @@ class Pair:
     seeds: how many both have. seeds_needed: how many would show a difference of the margin with a
     power of 80%; None where no number of them would, on these test examples. seeds_needed_range:
     between which numbers that lies with 80%; None at its upper end where no number would do.
-    state: None in a report of version 0.1. rows: of the test split; rows_apart: on how many of them
-    the predictions differ with any seed. rows_needed, seeds_on_them: how many it would take, where
-    no number of seeds is enough on these rows. All are None with fewer than two seeds.
+    state: None in a report of version 0.1; out_of_reach: these test rows can't separate the two,
+    whatever the number of seeds. looks: with `confirm.seeds: auto`, up to the one that settled the
+    pair, whose result this is; ci95 and p are then at the level of that look. rows: of the test
+    split; rows_apart: on how many of them the predictions differ with any seed. rows_needed,
+    seeds_on_them: how many it would take, where no number of seeds is enough on these rows. All are
+    None with fewer than two seeds.
     """
 
     a: str
@@ -56,12 +73,17 @@ class Pair:
     rows_apart: int | None = None
     rows_needed: int | None = None
     seeds_on_them: int | None = None
+    looks: tuple[Look, ...] = ()
 
     @property
     def shows_a_difference(self) -> bool:
         if self.state is None:
             return " beats " in self.verdict
         return self.state == "better"
+
+    @property
+    def shows_nothing(self) -> bool:
+        return self.state in ("undecided", "out_of_reach")
 
     @property
     def better(self) -> str | None:
@@ -95,12 +117,15 @@ class Comparison:
     """What the test split says. means, against_teacher: by strategy.
 
     teachers: in the order in which they were given; the first is the one of against_teacher.
+    seeds_wanted: with `confirm.seeds: auto`, how many seeds each strategy should have by now; those
+    that need no more have as many already.
     """
 
     means: dict[str, Estimate]
     pairs: tuple[Pair, ...]
     teachers: tuple[Estimate | None, ...] = ()
     against_teacher: dict[str, AgainstTeacher] | None = None
+    seeds_wanted: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

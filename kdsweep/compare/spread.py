@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -124,6 +124,22 @@ class Spread:
         if room <= 0 or self._reach(margin, LEAST_P / 2) == 0:
             return 1.0
         return _tail_of(room, lambda tail: self._reach(margin, tail))
+
+    def seeds_can_show(self, margin: float, level: float) -> bool:
+        """Whether any number of seeds could show a difference, or one below the margin.
+
+        Judged as if the seeds' variance were gone and the rows' variance stayed, for all true
+        differences in the 80% interval. level: at which it would be judged.
+        """
+        low, high = self.difference_interval(0.1)
+        farthest = max(abs(low), abs(high))
+        nearest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+        of_examples = max(self.of_examples, self.one_row**2)
+        certain = replace(self, between_seeds=0.0, of_examples=of_examples, seeds=MOST_SEEDS)
+        return (
+            replace(certain, mean=farthest).p < level
+            or replace(certain, mean=nearest).p_beyond(margin) < level
+        )
 
     @property
     def _least_share(self) -> float:

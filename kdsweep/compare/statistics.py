@@ -51,29 +51,17 @@ def compare(
     what each predicted on the test split, None where that isn't known. margin: the difference, in
     the metric's own unit, below which two strategies are as good as equal.
     """
-    names = [name for name in predicted if predicted[name]]
-    judged = _Judged(
-        metric,
-        labels,
-        {(name, index): predicted[name][index] for name in names for index in predicted[name]},
-        [one for one in teachers if one is not None],
-        draws=draws,
-        seed=seed,
-    )
-    of_strategies = Family(len(names))
-    found = iter(range(len(teachers)))
-    against = None
-    if teachers and teachers[0] is not None:
-        against = {name: judged.against_teacher(name, of_strategies) for name in names}
+    judged = Judged(metric, labels, predicted, teachers, draws=draws, seed=seed)
+    of_strategies = Family(len(judged.strategies))
     return Comparison(
-        means={name: judged.mean(name, of_strategies) for name in names},
-        pairs=tuple(judged.pairs(names, margin)),
-        teachers=tuple(None if one is None else judged.of_teacher(next(found)) for one in teachers),
-        against_teacher=against,
+        means={name: judged.mean(name, of_strategies) for name in judged.strategies},
+        pairs=tuple(judged.pairs(margin)),
+        teachers=judged.of_teachers(),
+        against_teacher=judged.against_teacher(dict.fromkeys(judged.strategies, of_strategies)),
     )
 
 
-class _Judged:
+class Judged:
     """Every student's and teacher's score, on the real rows and on resampled ones.
 
     All are judged on the same draws.
@@ -83,16 +71,24 @@ class _Judged:
         self,
         metric: str,
         labels: np.ndarray,
-        students: Mapping[tuple[str, int], np.ndarray],
-        teachers: Sequence[np.ndarray],
+        predicted: Mapping[str, Predicted],
+        teachers: Sequence[np.ndarray | None],
         *,
         draws: int,
         seed: int,
     ) -> None:
         self.metric = metric_named(metric)
         self.rows = len(labels)
-        self.predicted = {**students, **{("", i): one for i, one in enumerate(teachers)}}
+        self.strategies = [name for name in predicted if predicted[name]]
+        self.predicted = {
+            (name, index): predicted[name][index]
+            for name in self.strategies
+            for index in predicted[name]
+        }
+        self._teachers = [None if one is None else ("", i) for i, one in enumerate(teachers)]
+        self.predicted |= {("", i): one for i, one in enumerate(teachers) if one is not None}
         every = list(self.predicted.values())
+        # A teacher's strategy is "".
         self.exact: dict[tuple[str, int], float] = {}
         if not every:
             return
@@ -104,13 +100,16 @@ class _Judged:
 
     # --- scores ---
 
-    def mean(self, strategy: str, family: Family) -> Estimate:
-        keys = [(strategy, seed) for seed in self._seeds(strategy)]
+    def mean(self, strategy: str, family: Family, seeds: int | None = None) -> Estimate:
+        """seeds: use those with a lower index."""
+        keys = [(strategy, seed) for seed in self._seeds(strategy, seeds)]
         value = float(np.mean([self.exact[key] for key in keys]))
         return self._estimate(keys, family) if len(keys) > 1 else Estimate(value, None, None)
 
-    def of_teacher(self, number: int) -> Estimate:
-        return self._estimate([("", number)], Family(1))
+    def of_teachers(self) -> tuple[Estimate | None, ...]:
+        return tuple(
+            None if key is None else self._estimate([key], Family(1)) for key in self._teachers
+        )
 
     def _estimate(self, keys: Sequence[tuple[str, int]], family: Family) -> Estimate:
         exact = np.array([self.exact[key] for key in keys])
@@ -120,35 +119,56 @@ class _Judged:
         low, high = spread.score_interval(family.tail, self.metric.lowest, self.metric.highest)
         return Estimate(spread.mean, low, high)
 
-    def _seeds(self, strategy: str) -> list[int]:
-        return sorted(seed for name, seed in self.exact if name == strategy)
+    def _seeds(self, strategy: str, below: int | None = None) -> list[int]:
+        return sorted(
+            seed
+            for name, seed in self.exact
+            if name == strategy and (below is None or seed < below)
+        )
 
     # --- differences ---
 
-    def pairs(self, names: Sequence[str], margin: float) -> list[Pair]:
-        found = {
-            (a, b): self._compared(
-                [((a, seed), (b, seed)) for seed in self._seeds(a) if (b, seed) in self.exact]
-            )
-            for a, b in combinations(names, 2)
-        }
+    def pairs(self, margin: float) -> list[Pair]:
+        """Every pair, with all seeds that both have."""
+        found = {(a, b): self.compared(a, b) for a, b in combinations(self.strategies, 2)}
         comparable = sum(one.spread is not None for one in found.values())
-        rules = PairRules(Family(comparable), margin, self._span)
+        rules = PairRules(Family(comparable), margin, self.span)
         return [judge_pair(a, b, one, rules) for (a, b), one in found.items()]
 
-    def against_teacher(self, strategy: str, family: Family) -> AgainstTeacher:
+    def compared(self, a: str, b: str, seeds: int | None = None) -> Compared:
+        """seeds: use those with a lower index."""
+        both = [seed for seed in self._seeds(a, seeds) if (b, seed) in self.exact]
+        return self._compared([((a, seed), (b, seed)) for seed in both])
+
+    def against_teacher(
+        self, families: Mapping[str, Family], seeds: Mapping[str, int] | None = None
+    ) -> dict[str, AgainstTeacher] | None:
+        """Each strategy and the first teacher; None where its predictions aren't known.
+
+        families: by strategy. seeds: use those with a lower index, by strategy.
+        """
+        if not self._teachers or self._teachers[0] is None:
+            return None
+        return {
+            name: self._against_teacher(self._seeds(name, (seeds or {}).get(name)), name, family)
+            for name, family in families.items()
+        }
+
+    def _against_teacher(
+        self, seeds: Sequence[int], strategy: str, family: Family
+    ) -> AgainstTeacher:
         teacher = ("", 0)
-        found = self._compared([((strategy, seed), teacher) for seed in self._seeds(strategy)])
+        found = self._compared([((strategy, seed), teacher) for seed in seeds])
         if found.spread is None:
             return AgainstTeacher(float(found.differences.mean()), None, "undecided")
         state: TeacherState = "undecided"
         if found.p < family.level:
             state = "above" if found.spread.mean > 0 else "below"
-        interval = within(found.spread.difference_interval(family.tail), self._span)
+        interval = within(found.spread.difference_interval(family.tail), self.span)
         return AgainstTeacher(found.spread.mean, interval, state)
 
     @property
-    def _span(self) -> float:
+    def span(self) -> float:
         return self.metric.highest - self.metric.lowest
 
     def _compared(self, keys: Sequence[tuple[tuple[str, int], tuple[str, int]]]) -> Compared:

@@ -54,15 +54,22 @@ def sign_test(rows_apart: int) -> float:
 class PairRules:
     """How pairs are judged.
 
-    family: all pairs. A pair is one statement: "better" is false where the two are equal,
-    "equivalent" where they differ by the margin or more, so only one of the two can be false.
+    family: at whose level the pair is judged now; in a fixed design, all pairs. A pair is one
+    statement: "better" is false where the two are equal, "equivalent" where they differ by the
+    margin or more, so only one of the two can be false.
     Holm's steps don't hold for both together: a pair that is shown to differ could still be called
-    equivalent, and keeps its share. span: from the metric's lowest to its highest value.
+    equivalent, and keeps its share. span: from the metric's lowest to its highest value. later: at
+    whose level more seeds would be judged, if that differs from `family`.
     """
 
     family: Family
     margin: float
     span: float
+    later: Family | None = None
+
+    @property
+    def of_more_seeds(self) -> Family:
+        return self.later or self.family
 
 
 def judge_pair(a: str, b: str, found: Compared, rules: PairRules) -> Pair:
@@ -78,7 +85,7 @@ def judge_pair(a: str, b: str, found: Compared, rules: PairRules) -> Pair:
         return Pair(a, b, one, None, None, 1, None, verdict, "undecided")
     spread, family, margin = found.spread, rules.family, rules.margin
     interval = within(spread.difference_interval(family.tail), rules.span)
-    needed = seeds_needed(spread, margin, family.tail)
+    needed = seeds_needed(spread, margin, rules.of_more_seeds.tail)
     pair = Pair(
         a,
         b,
@@ -94,12 +101,22 @@ def judge_pair(a: str, b: str, found: Compared, rules: PairRules) -> Pair:
         found.rows_apart,
     )
     if found.p < family.level:
-        return replace(pair, state="better", verdict=_beats(a, b, spread.mean, *interval))
+        verdict = _beats(a, b, spread.mean, interval, margin)
+        return replace(pair, state="better", verdict=verdict)
     if spread.p_beyond(margin) < family.level:
         tested = within(spread.difference_interval(family.level), rules.span)
         return replace(pair, state="equivalent", verdict=_equivalent(a, b, margin, *tested))
     pair = _with_more_rows(pair, spread, rules)
+    if not spread.seeds_can_show(margin, rules.of_more_seeds.level):
+        pair = replace(pair, state="out_of_reach")
     return replace(pair, verdict=_undecided(pair, rules))
+
+
+def not_yet(a: str, b: str, found: Compared, first_look: int) -> Pair:
+    """The pair before its first look. Nothing is said about it."""
+    difference = float(found.differences.mean()) if len(found.differences) else None
+    verdict = f"not judged yet: the first look is at {first_look} seeds of both"
+    return Pair(a, b, difference, None, None, len(found.differences), None, verdict, "undecided")
 
 
 def within(interval: tuple[float, float], span: float) -> tuple[float, float]:
@@ -114,9 +131,18 @@ def _level(a: str, b: str, difference: float) -> str:
     return f"{a} {_size(difference)} points {side} {b}"
 
 
-def _beats(a: str, b: str, difference: float, low: float, high: float) -> str:
-    better, worse, least, most = (a, b, low, high) if difference > 0 else (b, a, -high, -low)
-    return f"{better} beats {worse} by {_size(difference)} points ({points_range(least, most)})"
+def at_least(interval: tuple[float, float], difference: float) -> float:
+    """The lower end of how much better one of the two is."""
+    return interval[0] if difference > 0 else -interval[1]
+
+
+def _beats(a: str, b: str, difference: float, interval: tuple[float, float], margin: float) -> str:
+    better, worse = (a, b) if difference > 0 else (b, a)
+    least, most = sorted(end if difference > 0 else -end for end in interval)
+    words = f"{better} beats {worse} by {_size(difference)} points ({points_range(least, most)})"
+    if least >= margin:
+        return f"{words}, by at least {in_points(margin)}"
+    return f"{words}, by less than {in_points(margin)}" if most < margin else words
 
 
 def _equivalent(a: str, b: str, margin: float, low: float, high: float) -> str:
@@ -128,7 +154,7 @@ def _equivalent(a: str, b: str, margin: float, low: float, high: float) -> str:
 
 def _with_more_rows(pair: Pair, spread: Spread, rules: PairRules) -> Pair:
     """With the rows that it would take, if no number of seeds is enough on these."""
-    allowed = most_variance(spread, rules.margin, rules.family.tail)
+    allowed = most_variance(spread, rules.margin, rules.of_more_seeds.tail)
     of_examples = max(spread.of_examples, rules.margin * spread.one_row)
     if pair.seeds_needed is not None or of_examples < allowed:
         return pair
@@ -140,7 +166,7 @@ def _with_more_rows(pair: Pair, spread: Spread, rules: PairRules) -> Pair:
         one_row=spread.one_row * spread.rows / rows,
         rows=rows,
     )
-    seeds = seeds_needed(on_them, rules.margin, rules.family.tail).seeds
+    seeds = seeds_needed(on_them, rules.margin, rules.of_more_seeds.tail).seeds
     return replace(pair, rows_needed=rows, seeds_on_them=seeds)
 
 
@@ -242,6 +268,11 @@ def _undecided(pair: Pair, rules: PairRules) -> str:
     """In a table of pairs, whose words say what the numbers mean."""
     reason = _why_not(pair, rules.family)
     because = f" ({reason})" if reason else ""
+    if pair.state == "out_of_reach":
+        takes = f"{pair.rows or 0:,} test rows can't separate them{because}, whatever the seeds"
+        if pair.rows_needed is None:
+            return takes
+        return f"{takes}; it would take about {_rows_and_seeds([pair])}"
     match _limit(pair):
         case "none":
             takes = f"{pair.seeds} seeds would show {in_points(rules.margin)} four times in five"

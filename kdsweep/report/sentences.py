@@ -92,7 +92,7 @@ def confirmed_verdict(
     if len(beaten) == len(compared.means) - 1:
         return _text([f"{top} does best on the test split: {reached}", *said, *beaten])
     comparable = Family(sum(pair.ci95 is not None for pair in compared.pairs))
-    undecided = [pair for pair in own if pair.state == "undecided"]
+    undecided = [pair for pair in own if pair.shows_nothing]
     return _text(
         [
             "No strategy is shown to be the best",
