@@ -26,7 +26,7 @@ from scipy.special import ndtri, stdtrit
 from kdsweep.compare.families import FALSE_CLAIMS
 from kdsweep.compare.looks import LOOKS, looks_up_to
 
-SPENDING = 0.3
+SPENDING = 0.2
 PATHS = 4_000_000
 AT_ONCE = 200_000
 # The rows' variance in the variance of one seed.

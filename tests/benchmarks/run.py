@@ -70,6 +70,10 @@ MEASUREMENTS = {
     "verdicts": Measurement(
         "verdicts", "how often statements about pairs and the teacher are false, by simulation"
     ),
+    "confirm": Measurement(
+        "confirm",
+        "seeds until it is certain: error rates, trainings, next to AdaStop and always-valid t",
+    ),
     "latency": Measurement(
         "latency",
         "how far repeated figures of one architecture's latency are apart, under load and alone",

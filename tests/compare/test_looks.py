@@ -7,6 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from confirm import worlds
+from simulated_looks import (
+    Scores,
+    by_adastop,
+    by_always_valid_t,
+    ends,
+    false_share,
+    trainings,
+)
 from simulated_students import Variation, ability_for, simulate
 
 from kdsweep.compare.findings import Comparison, Pair
@@ -14,6 +23,23 @@ from kdsweep.compare.looks import LookRules, compare_in_looks, looks_up_to
 
 VARIATION = Variation(0.02, 1.0, 0.3)
 Students = Mapping[str, Mapping[int, np.ndarray]]
+
+
+def test_few_sweeps_make_a_false_statement_over_all_their_looks() -> None:
+    for _, world, rules in worlds(quick=True):
+        assert false_share(ends(world, rules, 60)) <= 0.05 + 2 * (0.05 * 0.95 / 60) ** 0.5
+
+
+def test_a_clear_case_takes_a_third_fewer_trainings_than_five_seeds_each() -> None:
+    spent = trainings(ends(Scores((0.95, 0.9, 0.85), (0.005,), 0.003), LookRules(), 40))
+    assert spent.mean() <= 0.65 * 15
+
+
+def test_the_published_procedures_that_looks_are_compared_to_find_a_clear_difference() -> None:
+    world = Scores((0.95, 0.8), (0.005,), 0.0)
+    scores = world.draw(np.random.default_rng(0), 20)
+    assert by_adastop(world, scores, LookRules().looks, 0).beaten == 1
+    assert by_always_valid_t(world, scores, LookRules().looks).beaten == 1
 
 
 def sweep(
