@@ -35,8 +35,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[embedded,dev,bench]'
 	@touch $@
 
+# In fp32, so that its numbers don't depend on whether the CPU has bf16.
 demo: setup
-	$(BIN)/kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+	$(BIN)/kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded --set training.precision=fp32 --set teacher.training.precision=fp32
 
 # torchdistill needs torchvision, whose build must match torch's. In a folder that only the benchmark
 # reads it can't break an import.

@@ -99,6 +99,11 @@ def joined(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def precision_in_words(precisions: Sequence[str]) -> str | None:
+    """What models are trained in; None where nothing has settled what `auto` is."""
+    return None if "auto" in precisions else joined(precisions)
+
+
 # --- Markdown (CommonMark, with the tables of GitHub) ---
 
 

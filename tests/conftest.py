@@ -234,9 +234,11 @@ name: tiny
 task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
 teacher:
   model: "{teacher}"
-  training: {{epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}}
+  training:
+    {{epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24, precision: fp32}}
 student: {{model: "{student}", layers: 1}}
-training: {{epochs: 2, batch_size: 16, max_length: 24, evaluations_per_epoch: 2}}
+training:
+  {{epochs: 2, batch_size: 16, max_length: 24, evaluations_per_epoch: 2, precision: fp32}}
 strategies:
   finetune:
     alpha: 1.0

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 SPACE = """\
 name: prices
 task: {{dataset: "{data}", text: text, label: price, kind: regression, metric: pearson}}
-teacher: {{model: "{student}", training: {{epochs: 1}}}}
+teacher: {{model: "{student}", training: {{epochs: 1, precision: fp32}}}}
 student: {{model: "{student}"}}
-training: {{epochs: 3, batch_size: 8, max_length: 24}}
+training: {{epochs: 3, batch_size: 8, max_length: 24, precision: fp32}}
 strategies: {{finetune: {{alpha: 1.0, learning_rate: 0.004}}}}
 """
 ASSIGNMENTS = ("trials=1", "confirm={seeds: 1}", "engine={type: inline}")

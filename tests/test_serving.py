@@ -39,7 +39,8 @@ PAIRS = """\
 name: pairs
 task: {{dataset: "{data}", text: [premise, hypothesis], label: label, holdout: 0.2}}
 student: {{model: "{student}", layers: 1}}
-training: {{epochs: 2, batch_size: 16, max_length: 20, evaluations_per_epoch: 1}}
+training:
+  {{epochs: 2, batch_size: 16, max_length: 20, evaluations_per_epoch: 1, precision: fp32}}
 strategies:
   finetune: {{alpha: 1.0, learning_rate: 2.0e-3}}
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 from pydantic import Field, PrivateAttr
 
@@ -42,6 +42,7 @@ from kdsweep.core.objective.divergences import DIVERGENCES
 from kdsweep.core.plugins import DIVERGENCES_GROUP, METRICS_GROUP, plugin_package
 from kdsweep.core.schedules import parse_schedule
 from kdsweep.core.settings import (
+    SettledPrecision,
     StudentSettings,
     TaskSettings,
     TeacherSettings,
@@ -67,6 +68,8 @@ class SearchSpace(Strict):
     embedded: bool = Field(default=False, exclude=True)
     # The version of each repository of the Hub that trials have in their settings.
     _commits: Mapping[Repository, str] = PrivateAttr(default={})
+    # What `precision: auto` means in the trials; None: nothing has settled it.
+    _auto: SettledPrecision | None = PrivateAttr(default=None)
 
     # --- what a strategy asks its trials for ---
 
@@ -139,7 +142,7 @@ class SearchSpace(Strict):
         teachers = []
         if needs_teacher:
             teachers = [
-                self.at_commit(teacher.settled(nested(settled, prefix)))
+                self._teacher_of_trials(teacher.settled(nested(settled, prefix)))
                 for prefix, teacher in self._named_teachers(strategy)
             ]
         return TrialSettings(
@@ -160,6 +163,7 @@ class SearchSpace(Strict):
             learning_rate=schedules["learning_rate"],
             distill=distill,
             augment=self._views(strategy, nested(settled, "augment.")),
+            settled_precision=self._settled(str(training.get("precision", "auto"))),
         )
 
     def _views(self, strategy: str, settled: dict[str, Plain]) -> AugmentSettings | None:
@@ -226,7 +230,7 @@ class SearchSpace(Strict):
         first = [teachers[0] for teachers in listed if teachers]
         further = [teacher for teachers in listed for teacher in teachers[1:]]
         every = {
-            one.model_dump_json(): self.at_commit(one)
+            one.model_dump_json(): self._teacher_of_trials(one)
             for teacher in first + further
             for one in teacher.every()
         }
@@ -249,6 +253,42 @@ class SearchSpace(Strict):
             if name.endswith(".weight") and any(weight > 0 for weight in numbers_in(value)):
                 return True
         return any(alpha < 1 for alpha in numbers_in(self.strategies[strategy].alpha))
+
+    # --- precision ---
+
+    @property
+    def auto(self) -> SettledPrecision | None:
+        """What `precision: auto` means in the trials; None where nothing has settled it."""
+        return self._auto
+
+    def settle_auto(self, auto: SettledPrecision | None) -> None:
+        """Let `precision: auto` mean this, before the first trial; None leaves it as it is."""
+        self._auto = auto or self._auto
+
+    @property
+    def says_auto(self) -> bool:
+        """Whether a student or a teacher can have `precision: auto`."""
+        return "auto" in self._given_precisions()
+
+    def precisions(self) -> tuple[str, ...]:
+        """Each precision that a student or a teacher can have; `auto` where nothing settled it."""
+        return tuple(dict.fromkeys(self._settled(one) or one for one in self._given_precisions()))
+
+    def _given_precisions(self) -> list[str]:
+        default = TrainingSettings().precision
+        given = [self.values(strategy).get("precision", default) for strategy in self.strategies]
+        students = [str(plain) for value in given for _, plain in plain_values(value)]
+        return [*students, *(one.training.precision for one in self.teachers())]
+
+    def _settled(self, precision: str) -> SettledPrecision | None:
+        """None where nothing has settled `auto`: then no other precision is marked either."""
+        if self._auto is None or precision == "auto":
+            return self._auto
+        return cast(SettledPrecision, precision)
+
+    def _teacher_of_trials(self, teacher: TeacherSettings) -> TeacherSettings:
+        settled = self._settled(teacher.training.precision)
+        return self.at_commit(teacher).model_copy(update={"settled_precision": settled})
 
     # --- students and views ---
 

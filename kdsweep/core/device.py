@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import os
 import platform
 from collections import deque
 from collections.abc import Callable
@@ -16,11 +17,17 @@ import torch
 from torch import Tensor
 
 from kdsweep.core.evaluation.latency_figures import Device
-from kdsweep.core.settings import Precision
+from kdsweep.core.settings import Precision, SettledPrecision
 from kdsweep.errors import ModelError, TrialDiverged
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+# What multiplies bf16 numbers on an x86 processor: the flag that the kernel shows, the fastest
+# first, and its name.
+BF16_FLAGS = {"amx_bf16": "AMX-BF16", "avx512_bf16": "AVX512-BF16"}
+# oneDNN, which multiplies matrices for torch, uses none of them where a user limits it below.
+BF16_LIMITS = ("DEFAULT", "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX512_CORE_AMX", "AVX10_1_512")
 
 # torch has an error class only for GPU memory that its own allocator couldn't get. All other errors
 # say it in words.
@@ -45,12 +52,37 @@ def this_device(threads: int | None = None) -> Device:
 
 def _processor() -> str:
     """The name of this machine's processor, or of its kind where the system doesn't tell."""
+    return _of_processor("model name") or platform.processor() or platform.machine()
+
+
+def _of_processor(wanted: str) -> str | None:
+    """What the system says of its first core; None where it doesn't."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
-            if name.strip() == "model name":
+            if name.strip() == wanted:
                 return value.strip()
-    return platform.processor() or platform.machine()
+    return None
+
+
+def bf16_instructions() -> str | None:
+    """The instructions of this processor that multiply bf16 numbers; None where it has none, or
+    where the user (`ONEDNN_MAX_CPU_ISA`) forbids them."""
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "DEFAULT"))
+    if not limit.upper().startswith(BF16_LIMITS):
+        return None
+    flags = (_of_processor("flags") or "").split()
+    return next((name for flag, name in BF16_FLAGS.items() if flag in flags), None)
+
+
+def best_precision(device: torch.device) -> SettledPrecision:
+    """What `auto` means in a new sweep whose first slot computes on this device: bf16 where it has
+    instructions for that, else fp32."""
+    if device.type == "cuda":
+        has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bf16 = bf16_instructions() is not None
+    return "bf16" if has_bf16 else "fp32"
 
 
 def gpu_count() -> int:
@@ -59,7 +91,8 @@ def gpu_count() -> int:
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> torch.dtype:
-    """The dtype of matrix products. `auto` is bf16 if the GPU supports it, else fp32.
+    """The dtype of matrix products. A sweep has settled what `auto` is; where nothing has, it is
+    bf16 if the GPU supports it, else fp32.
 
     Raises ModelError if the device doesn't support the precision.
     """

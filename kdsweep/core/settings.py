@@ -30,6 +30,8 @@ from kdsweep.core.tasks import DEFAULT_KIND, unfit_labels
 SPLITS = ("train", "validation", "test")
 Truncation = Literal["head", "tail", "head_tail"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+# What `auto` is once it is known where a sweep computes.
+SettledPrecision = Literal["fp32", "bf16", "fp16"]
 # A rule that later versions changed. 1: that of version 0.1.0.
 Rule = Literal[1, 2]
 # The rules that a task keeps from its first run on.
@@ -233,7 +235,8 @@ class TeacherSettings(Strict):
     evaluation. seeds: how many to fine-tune; the best on validation is kept. folds: how many
     further teachers label train, each the rows that it was not trained on. weight: relative to
     other teachers; no part of what the teacher is. revision: of a model or checkpoint on the Hub;
-    a sweep's trials have its commit there.
+    a sweep's trials have its commit there. settled_precision: as of `TrialSettings`; it holds for
+    labelling too.
     """
 
     model: Text | None = None
@@ -246,6 +249,7 @@ class TeacherSettings(Strict):
     seeds: Annotated[int, Field(ge=1)] = added_later(1)
     folds: Annotated[int, Field(ge=2)] | None = added_later(None)
     weight: Annotated[Number, Field(gt=0)] = added_later(1.0)
+    settled_precision: SettledPrecision | None = added_later(None)
 
     @model_validator(mode="after")
     def _one_source(self) -> TeacherSettings:
@@ -270,6 +274,11 @@ class TeacherSettings(Strict):
                 f"{self.training.epochs} epochs (training.epochs)"
             )
         return self
+
+    @property
+    def precision(self) -> Precision:
+        """Of its matrix products in fine-tuning."""
+        return self.settled_precision or self.training.precision
 
     @property
     def source(self) -> str:
@@ -345,7 +354,9 @@ class TrialSettings(Strict):
 
     `model_dump_json` and `model_validate_json` are each other's inverse. further_teachers: their
     logits are mixed with those of `teacher`, which alone gives layers and inner states.
-    judge_test: the student is judged on the test split too, once, at the end.
+    judge_test: the student is judged on the test split too, once, at the end. settled_precision:
+    what its sweep has settled `training.precision` to; None: nothing settled it, as in sweeps of
+    version 0.1.0, and `auto` is fp32 on every CPU.
     """
 
     task: TaskSettings
@@ -360,6 +371,7 @@ class TrialSettings(Strict):
     augment: AugmentSettings | None = added_later(None)
     seed: Annotated[int, Field(ge=0)] = 0
     judge_test: bool = Field(default=False, exclude_if=lambda value: not value)
+    settled_precision: SettledPrecision | None = added_later(None)
 
     @model_validator(mode="after")
     def _teacher_where_needed(self) -> TrialSettings:
@@ -383,6 +395,11 @@ class TrialSettings(Strict):
             if broken := self.task.kind.unfit(name, value):
                 raise ValueError(broken)
         return self
+
+    @property
+    def precision(self) -> Precision:
+        """Of the student's matrix products in training."""
+        return self.settled_precision or self.training.precision
 
     @property
     def divergence(self) -> str:

@@ -266,7 +266,8 @@ def _settings(settings: TrialSettings) -> str:
     if settings.needs_logits:
         rows.append(("temperature", in_words(settings.temperature)))
     rows.append(("learning rate", in_words(settings.learning_rate)))
-    for name, value in settings.training.model_dump(mode="json").items():
+    training = settings.training.model_dump(mode="json") | {"precision": settings.precision}
+    for name, value in training.items():
         if value is not None:
             rows.append((name.replace("_", " "), value))
     rows.append(("seed", settings.seed))

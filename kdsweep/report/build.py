@@ -58,6 +58,7 @@ class ReportFacts:
     slots: SlotUse | None = None
     teacher_seconds: float | None = None
     reproduce: Reproduction | None = None
+    precision: str | None = None
     state: str = "done"
 
 
@@ -114,6 +115,7 @@ def summarize(
         winner=recommended.student if recommended else None,
         slots=facts.slots,
         reproduce=facts.reproduce,
+        precision=facts.precision,
         state=facts.state,
     )
 

@@ -289,7 +289,8 @@ class Report(_Part):
     strategy, the parameters that were tested, and whether their effect is more than noise.
     pareto: only where the sweep has several objectives; empty where all students cost the same.
     latencies: of each architecture that the sweep has measured. latency_note: how latency was
-    measured, and what of it isn't sure. state: `done`, or `stopped` before its end.
+    measured, and what of it isn't sure. precision: what models were trained in; None where nothing
+    has settled it. state: `done`, or `stopped` before its end.
     """
 
     sweep: str
@@ -317,4 +318,5 @@ class Report(_Part):
     winner: Winner = None
     slots: SlotUse | None = None
     reproduce: Reproduction | None = None
+    precision: str | None = Field(default=None, exclude_if=lambda found: found is None)
     state: str = "done"

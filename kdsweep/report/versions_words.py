@@ -1,4 +1,4 @@
-"""Which versions trained the trials of a sweep, in words."""
+"""Which versions trained the trials of a sweep, and in which precision, in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,18 @@ from kdsweep.report.model import Report
 
 
 def versions_in_words(report: Report) -> list[tuple[str, str]]:
-    """(title, words) where the trials were trained by more than one version of a package."""
+    """(title, words): the precision, and versions where the trials were trained by several."""
+    found = [] if report.precision is None else [("Precision", _of_training(report.precision))]
+    return found + _versions(report)
+
+
+def _of_training(precision: str) -> str:
+    if precision == "fp32":
+        return precision
+    return f"{precision} in training; fp32 on the test split, and for latency and exported models"
+
+
+def _versions(report: Report) -> list[tuple[str, str]]:
     groups = report.reproduce.trained_by if report.reproduce else ()
     every = [version for group in groups for version in group.versions]
     differing = [name for name in PACKAGES if len(set(of_package(name, every))) > 1]

@@ -131,6 +131,7 @@ class Driver:
             self._on_event,
             self.observer.say,
             plugins=dict(self.plan.space.plugins().values()),
+            says_auto=self.plan.space.says_auto,
         )
 
     def _end(self) -> RunEnd:
@@ -188,6 +189,7 @@ class Driver:
         """The next jobs and their slots. Empty if no job can start now."""
         asked: list[RunningJob] = []
         free = Counter(self.engine.free_places)
+        self.sweep.precision.settle(free)
         while free and len(asked) < MOST_ASKED_TOGETHER:
             found = (self._ask_at(place) for place in list(free))
             running = next((one for one in found if one is not None), None)

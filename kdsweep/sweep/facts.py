@@ -11,6 +11,7 @@ from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config import SweepConfig
 from kdsweep.config.loading import Plain
 from kdsweep.core.hub.repository import Repository
+from kdsweep.core.settings import SettledPrecision
 from kdsweep.core.strict_model import of_newer_version
 from kdsweep.errors import NewerFiles
 from kdsweep.sweep.pins import Pins
@@ -34,6 +35,8 @@ class SweepFacts:
     notified: a hash of the end of the sweep that `on_done` was told about.
     latency: who measures it: `once`, the sweep, for each architecture before its first trial; `each
     trial`, as earlier versions did, its own student when it ends.
+    precision: what `precision: auto` means in the sweep; `unsettled` until its first slot is there;
+    None if an earlier version started it.
     mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
     plugins: metric or divergence -> the installed package that adds it, and its version.
     commits: of each repository of the Hub; None if an earlier version started the sweep.
@@ -54,6 +57,7 @@ class SweepFacts:
     teachers_found: tuple[str, ...] | None = None
     notified: str | None = None
     latency: Literal["once", "each trial"] = "each trial"
+    precision: SettledPrecision | Literal["unsettled"] | None = None
     mended: tuple[str, ...] = ()
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     commits: Mapping[Repository, str] | None = None
@@ -65,6 +69,11 @@ class SweepFacts:
     def data(self) -> dict[str, str] | None:
         """The content hash of each split's rows; None before the rows were read."""
         return {name: split.key for name, split in self.pins.splits.items()} or None
+
+    @property
+    def auto(self) -> SettledPrecision | None:
+        """What `precision: auto` means; None where nothing has settled it."""
+        return None if self.precision == "unsettled" else self.precision
 
     def config(self, sweep: str, more: Mapping[str, object]) -> SweepConfig:
         """The sweep's configuration as last run. more: values that `sweep.json` doesn't hold.
@@ -128,6 +137,7 @@ class SweepFacts:
             "teachers_found": self.teachers_found,
             "notified": self.notified,
             "latency": self.latency if self.latency == "once" else None,
+            "precision": self.precision,
             "unversioned": self.unversioned,
             "format": self.format if self.format > 1 else None,
         }

@@ -19,6 +19,7 @@ from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.mended_faults import mended_now
 from kdsweep.sweep.observer import Observer
+from kdsweep.sweep.precision import PrecisionStage
 from kdsweep.sweep.results import open_studies
 from kdsweep.sweep.startup_timer import without_collecting
 from kdsweep.sweep.studies import Studies
@@ -40,6 +41,7 @@ class OpenSweep:
     tracking: TrackingSync
     clock: SweepClock
     observer: Observer
+    precision: PrecisionStage
 
     @property
     def metric(self) -> str:
@@ -59,11 +61,12 @@ def open_sweep(
     clock = SweepClock(folder.clock, plan.sweep.budget)
     clock.start()
     _write_facts(plan, folder)
+    precision = PrecisionStage(plan, folder)
     studies = open_studies(plan, home, observer.say, runs=True)
     # MLflow imports much of itself when it opens a database.
     with without_collecting():
         sync = _open_tracking(plan, home, folder, observer, tracking)
-    return OpenSweep(plan, home, folder, studies, sync, clock, observer)
+    return OpenSweep(plan, home, folder, studies, sync, clock, observer, precision)
 
 
 def _write_facts(plan: Plan, folder: SweepFolder) -> None:
@@ -89,6 +92,7 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
         plan.experiment,
         shown,
         latency="once",
+        precision="unsettled",
         mended=mended_now(folder, ()),
         plugins=plugins,
         commits=_kept(plan),

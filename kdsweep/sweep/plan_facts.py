@@ -20,6 +20,7 @@ from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
+from kdsweep.sweep.precision import PrecisionFacts, planned_precision
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.random_trials import random_settings
 
@@ -95,6 +96,7 @@ class PlanFacts:
 
     sweep: str
     home: str
+    precision: PrecisionFacts
     task: TaskFacts
     models: list[ModelFacts]
     notes: list[str]
@@ -108,6 +110,7 @@ class PlanFacts:
         return {
             "sweep": self.sweep,
             "home": self.home,
+            "precision": asdict(self.precision),
             "task": asdict(self.task)
             | {"splits": {name: _without_none(one) for name, one in self.task.splits.items()}},
             "models": [asdict(model) for model in self.models],
@@ -147,12 +150,14 @@ def describe(plan: Plan, home: Path) -> PlanFacts:
 
 def _describe(plan: Plan, home: Path) -> PlanFacts:
     space = plan.space
+    precision = planned_precision(plan, Home(home).sweep(plan.name))
     checked = check_models(space, Home(home).cache)
     measured = Measurements(checked.data)
     estimate = estimate_costs(plan, checked, measured)
     return PlanFacts(
         sweep=plan.name,
         home=str(home),
+        precision=precision,
         task=TaskFacts(
             labels=list(checked.data.label_names),
             metric=space.task.metric,

@@ -23,6 +23,7 @@ from kdsweep.core.data.rows import Say
 from kdsweep.core.files import fingerprint, only_read, write_atomically
 from kdsweep.core.versions import PACKAGES
 from kdsweep.errors import DataError, SpaceError
+from kdsweep.formatting import precision_in_words
 from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.commits import revisions, with_kept_commits
@@ -146,6 +147,7 @@ def build_report(
             slots=use_of_slots(spent),
             teacher_seconds=spent.teacher_seconds,
             reproduce=_reproduce(plan, home, facts, records),
+            precision=precision_in_words(plan.space.precisions()),
             state=state,
         ),
     )
@@ -299,4 +301,5 @@ def recorded(
     resolved = cast(dict[str, Plain], folder.read_facts().identity["space"])
     plan = Plan(name, stored_space(folder), folder.read_config(), resolved)
     plan = with_kept_commits(plan, folder)
+    plan.space.settle_auto(folder.read_facts().auto)
     return plan, open_studies(plan, home, say)

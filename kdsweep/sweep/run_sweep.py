@@ -172,7 +172,12 @@ def with_inputs(
 
 def with_sweeps_rules(plan: Plan, folder: SweepFolder) -> Plan:
     """The plan with the rules and defaults that the sweep was started with, if it exists."""
-    return plan.with_rules_of(folder.read_facts().identity) if folder.exists() else plan
+    if not folder.exists():
+        return plan
+    facts = folder.read_facts()
+    ruled = plan.with_rules_of(facts.identity)
+    ruled.space.settle_auto(facts.auto)
+    return ruled
 
 
 def _finished_report(plan: Plan, home: Home) -> Report | None:

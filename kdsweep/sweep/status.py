@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from kdsweep.config.sweep import Budget
+from kdsweep.formatting import precision_in_words
 from kdsweep.report.model import SlotUse
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.confirm import confirmations, finished
@@ -39,7 +40,10 @@ class StrategyStatus:
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """How far a sweep is. seconds_left: None while no trial has ended. budget: as it is set."""
+    """How far a sweep is. seconds_left: None while no trial has ended. budget: as it is set.
+
+    precision: what models are trained in; None where nothing has settled it.
+    """
 
     sweep: str
     metric: str
@@ -50,6 +54,7 @@ class SweepStatus:
     seconds_left: float | None
     budget: Budget
     slots: SlotUse | None
+    precision: str | None
 
     def to_json(self) -> dict[str, object]:
         """What `kdsweep status --json` prints."""
@@ -99,4 +104,5 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
         seconds_left=jobs_left * sum(seconds) / len(seconds) if seconds else None,
         budget=plan.sweep.budget,
         slots=use_of_slots(spent),
+        precision=precision_in_words(plan.space.precisions()),
     )

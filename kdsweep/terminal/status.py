@@ -39,5 +39,7 @@ def show_status(status: SweepStatus) -> None:
     left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
     budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
     console.print(f"{duration(status.seconds_spent)} spent{left}{budget}")
+    if status.precision is not None:
+        console.print(f"trained in {status.precision}")
     if status.slots is not None:
         console.print(say_use(status.slots))

@@ -41,10 +41,18 @@ task:
 teacher:
   model: {model}
   training:
-    {{epochs: {teacher_epochs}, batch_size: 16, evaluations_per_epoch: 1, learning_rate: 1.0e-4}}
+    epochs: {teacher_epochs}
+    batch_size: 16
+    evaluations_per_epoch: 1
+    learning_rate: 1.0e-4
+    precision: fp32
 student: {{model: {model}, layers: 2}}
 training:
-  {{epochs: {epochs}, batch_size: 16, max_length: {length}, evaluations_per_epoch: {evaluations}}}
+  epochs: {epochs}
+  batch_size: 16
+  max_length: {length}
+  evaluations_per_epoch: {evaluations}
+  precision: fp32
 strategies:
   finetune:
     alpha: 1.0

@@ -16,10 +16,13 @@ from conftest import BAD, GOOD, PLAIN, WORDS, make_model, sentences, write_csv
 TEACHER = """\
 teacher: &teacher
   model: models/bert
-  training: {epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24}
+  training: {epochs: 4, batch_size: 16, learning_rate: 2.0e-3, max_length: 24, precision: fp32}
 """
 STUDENT = "student: {model: models/bert, layers: 1}\n"
-TRAINING = "training: {epochs: 2, batch_size: 16, max_length: 24, evaluations_per_epoch: 2}\n"
+FP32 = "precision: fp32"
+TRAINING = (
+    f"training: {{epochs: 2, batch_size: 16, max_length: 24, evaluations_per_epoch: 2, {FP32}}}\n"
+)
 REVIEWS = "task: {dataset: data/reviews.csv, text: text, label: label, holdout: 0.2}\n"
 RATE = "learning_rate: {low: 2.0e-4, high: 3.0e-3, log: true}"
 DISTILL = f"alpha: {{low: 0.0, high: 1.0}}, temperature: {{low: 1.0, high: 10.0}}, {RATE}"
@@ -78,7 +81,7 @@ task:
   unlabelled: {{dataset: data/more.csv, limit: 40}}
 {TEACHER}
 student: {{model: teacher, layers: 1}}
-training: {{epochs: 1, batch_size: 16, max_length: 24, evaluations_per_epoch: 3}}
+training: {{epochs: 1, batch_size: 16, max_length: 24, evaluations_per_epoch: 3, {FP32}}}
 strategies:
   masked: {{{DISTILL}, augment: {{views: 1, mask: {{choices: [0.1, 0.3]}}}}}}
   cut_and_swapped: {{{DISTILL}, augment: {{views: 2, ngram: 0.5, swap: 0.3}}}}
@@ -115,9 +118,9 @@ task:
   metric: pearson_and_spearman
 teacher: &teacher
   model: models/bert
-  training: {{epochs: 10, batch_size: 16, learning_rate: 3.0e-3, max_length: 32}}
+  training: {{epochs: 10, batch_size: 16, learning_rate: 3.0e-3, max_length: 32, {FP32}}}
 {STUDENT}
-training: {{epochs: 2, batch_size: 16, max_length: 32, evaluations_per_epoch: 2}}
+training: {{epochs: 2, batch_size: 16, max_length: 32, evaluations_per_epoch: 2, {FP32}}}
 strategies:
   finetune: {{alpha: 1.0, {RATE}}}
   distill: {{alpha: {{low: 0.0, high: 1.0}}, {RATE}}}
@@ -138,10 +141,15 @@ task:
   truncation: tail
 teacher: &teacher
   model: models/bert
-  training: {{epochs: 8, batch_size: 16, learning_rate: 3.0e-3, max_length: 12}}
+  training: {{epochs: 8, batch_size: 16, learning_rate: 3.0e-3, max_length: 12, {FP32}}}
 student: {{model: models/bert, start: scratch, layers: {{choices: [1, 2]}}, width: 16}}
 training:
-  {{epochs: 2, batch_size: 16, max_length: 12, evaluations_per_epoch: 2, scheduler: cosine}}
+  epochs: 2
+  batch_size: 16
+  max_length: 12
+  evaluations_per_epoch: 2
+  scheduler: cosine
+  {FP32}
 strategies:
   finetune:
     alpha: 1.0

@@ -106,11 +106,10 @@ def reviews(folder: Path, train: int, validation: int) -> Problem:
     sizes = f"task.limit={{train: {train}, validation: {validation}, test: {validation}}}"
     teacher = (
         "teacher.training={epochs: 1, batch_size: 16, evaluations_per_epoch: 1, "
-        "learning_rate: 1.5e-4}"
+        "learning_rate: 1.5e-4, precision: fp32}"
     )
-    return Problem(
-        path, True, (sizes, "training.epochs=1", "training.evaluations_per_epoch=2", teacher)
-    )
+    training = ("training.epochs=1", "training.evaluations_per_epoch=2", "training.precision=fp32")
+    return Problem(path, True, (sizes, *training, teacher))
 
 
 def with_teacher(folder: Path, problem: Problem) -> tuple[Home, Path]:

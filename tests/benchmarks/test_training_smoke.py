@@ -15,6 +15,7 @@ from conftest import others_slow
 from training_work import Arm, StepClock, Work, prepare
 from transformers import BertForSequenceClassification
 
+from kdsweep.core.device import best_precision, pick_device
 from kdsweep.core.settings import TrialSettings
 
 WARM_UP, STEPS, BATCH_SIZE = 1, 3, 16
@@ -121,7 +122,11 @@ def test_the_measurement_compares_kdsweep_with_every_arm(
     assert [row.value for row in rows if row.what.endswith("not measured")] == [
         training.INSTALLING
     ] * len(missing)
-    assert {row.target for row in rows if "bare" in row.what} == {"", ">= 0.97"}
+    targets = {row.target for row in rows if "bare" in row.what}
+    if best_precision(pick_device()) == "bf16":
+        assert values["kdsweep, bf16 by fp32"] > 0 and values["the teacher labels, bf16"] > 0
+        targets.remove(">= 0.869565")
+    assert targets == {"", ">= 0.97"}
 
 
 def test_a_clock_counts_only_the_steps_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import itertools
 import os
@@ -10,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from measuring import Row, median, ratios, take_turns
+from measuring import Row, median, ratios, seconds, take_turns
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 from training_work import Arm, StepClock, Work, prepare
 from transformers import DataCollatorWithPadding, PreTrainedModel
 
-from kdsweep.core.device import to_device
+from kdsweep.core.device import autocast, best_precision, bf16_instructions, pick_device, to_device
+from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.models.loading import load_classifier
 from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.settings import TrialSettings
@@ -40,6 +42,7 @@ TRIAL = {
             "learning_rate": 2.0e-4,
             "max_length": 64,
             "evaluations_per_epoch": 1,
+            "precision": "fp32",
         },
     },
     "student": {"model": MINILM, "layers": 3},
@@ -50,6 +53,7 @@ TRIAL = {
         "evaluations_per_epoch": 1,
         "weight_decay": 0.01,
         "gradient_clip": 1.0,
+        "precision": "fp32",
     },
     "alpha": 0.5,
     "temperature": 4.0,
@@ -93,7 +97,8 @@ def bare(work: Work, clock: StepClock) -> PreTrainedModel:
     )
     schedule = work.schedule(optimizer)
     for inputs, rest in ready:
-        logits = student(**inputs).logits
+        with autocast(student.device, work.dtype):
+            logits = student(**inputs).logits
         distillation_loss(
             logits, rest["teacher"], rest["labels"], alpha=work.alpha, temperature=work.temperature
         ).total.backward()
@@ -159,6 +164,10 @@ MEANING = {
     "textbrewer": "TextBrewer, teacher in every step",
     "textbrewer_caching": "TextBrewer, caching the teacher's logits",
 }
+# Those that are measured in bf16 too, where the GPU or the CPU has it.
+IN_BF16 = ("kdsweep", "bare", "trainer")
+TARGETS_IN_BF16 = {"bare": 1 / 1.15}
+FASTER_IN_BF16, LABELLING_FASTER_IN_BF16 = 1.5, 2.0
 TARGETS = {"bare": 0.97, "padded": 6.0, "trainer": 2.2, "torchdistill": 2.0, "textbrewer": 2.0}
 
 
@@ -180,7 +189,10 @@ def training(
     rounds: int = 5,
     threads: int | None = None,
 ) -> list[Row]:
-    """Every arm takes the same number of steps over the same rows, in `rounds` of other orders."""
+    """Every arm takes the same number of steps over the same rows, in `rounds` of other orders.
+
+    Where bf16 is faster than fp32, some arms are measured in both, in the same rounds.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     try:
@@ -188,10 +200,13 @@ def training(
             folder, TrialSettings.model_validate(trial, strict=False), warm_up=warm_up, steps=steps
         )
         found_arms = ARMS | {name: arm for name in RIVALS if (arm := rival(name)) is not None}
-        found = take_turns({name: _turn(work, arm) for name, arm in found_arms.items()}, rounds)
+        turns = {name: _turn(work, arm) for name, arm in found_arms.items()}
+        if best_precision(pick_device()) == "bf16":
+            turns |= _turns_in_bf16(work, found_arms)
+        found = take_turns(turns, rounds)
     finally:
         torch.set_num_threads(before)
-    rows = [median(f"{MEANING[name]}", values, "rows/s") for name, values in found.items()]
+    rows = [median(MEANING[name], found[name], "rows/s") for name in found_arms]
     rows += [
         median(
             f"kdsweep by {MEANING[name]}",
@@ -202,9 +217,53 @@ def training(
         for name in found_arms
         if name != "kdsweep"
     ]
+    rows += _rows_in_bf16(found)
     return rows + [
         Row(f"{MEANING[name]}: not measured", INSTALLING) for name in RIVALS if name not in found
     ]
+
+
+def _turns_in_bf16(work: Work, arms: dict[str, Arm]) -> dict[str, Callable[[], float]]:
+    """The arms that are measured in bf16 too, and the teacher that labels in both precisions."""
+    turns = {f"{name} bf16": _turn(work.in_bf16(), arms[name]) for name in IN_BF16 if name in arms}
+    for name, one in (("labelling", work), ("labelling bf16", work.in_bf16())):
+        turns[name] = functools.partial(_labelled_rows, one)
+    return turns
+
+
+def _labelled_rows(work: Work) -> float:
+    """Rows per second."""
+    return len(work.tokens) / seconds(lambda: predict(work.teacher, work.tokens, work.dtype))
+
+
+def _rows_in_bf16(found: dict[str, list[float]]) -> list[Row]:
+    rows = [Row("instructions for bf16", bf16_instructions() or "none on this CPU")]
+    if "kdsweep bf16" not in found:
+        return rows
+    names = [name for name in IN_BF16 if f"{name} bf16" in found]
+    rows += [median(f"{MEANING[one]}, bf16", found[f"{one} bf16"], "rows/s") for one in names]
+    labels = "the teacher labels"
+    rows += [median(labels, found["labelling"], "rows/s")]
+    rows += [median(f"{labels}, bf16", found["labelling bf16"], "rows/s")]
+    own = found["kdsweep bf16"]
+    compared = [
+        ("kdsweep, bf16 by fp32", ratios(own, found["kdsweep"]), FASTER_IN_BF16),
+        (
+            f"{labels}, bf16 by fp32",
+            ratios(found["labelling bf16"], found["labelling"]),
+            LABELLING_FASTER_IN_BF16,
+        ),
+    ]
+    compared += [
+        (
+            f"kdsweep by {MEANING[name]}, both bf16",
+            ratios(own, found[f"{name} bf16"]),
+            TARGETS_IN_BF16.get(name),
+        )
+        for name in names
+        if name != "kdsweep"
+    ]
+    return rows + [median(what, values, "x", at_least=least) for what, values, least in compared]
 
 
 def _turn(work: Work, arm: Arm) -> Callable[[], float]:

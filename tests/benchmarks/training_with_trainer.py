@@ -77,6 +77,8 @@ def trainer(work: Work, clock: StepClock) -> PreTrainedModel:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        bf16=work.dtype == torch.bfloat16,
+        use_cpu=not torch.cuda.is_available(),
         seed=work.settings.seed,
     )
     training = DistillationTrainer(

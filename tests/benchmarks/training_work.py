@@ -120,6 +120,17 @@ class Work:
         """The same work with another order of rows."""
         return replace(self, settings=self.settings.model_copy(update={"seed": seed}))
 
+    def in_bf16(self) -> Work:
+        """The same work, its matrix products in bf16."""
+        training = self.settings.training.model_copy(update={"precision": "bf16"})
+        return replace(self, settings=self.settings.model_copy(update={"training": training}))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of matrix products."""
+        is_bf16 = self.settings.training.precision == "bf16"
+        return torch.bfloat16 if is_bf16 else torch.float32
+
     def new_folder(self) -> Path:
         return Path(tempfile.mkdtemp(dir=self.folder))
 

@@ -22,7 +22,7 @@ SPACE = """
 name: hub
 task: {dataset: someone/reviews, text: text, label: label, metric: accuracy}
 student: {model: someone/small}
-training: {epochs: 1, batch_size: 32, max_length: 16}
+training: {epochs: 1, batch_size: 32, max_length: 16, precision: fp32}
 strategies:
   finetune: {alpha: 1.0, learning_rate: {low: 1.0e-3, high: 3.0e-3, log: true}}
 """

@@ -24,7 +24,8 @@ SPACE = """\
 name: tiny
 task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
 student: {{model: "{student}"}}
-training: {{epochs: 1, batch_size: 16, max_length: 16, evaluations_per_epoch: 1}}
+training:
+  {{epochs: 1, batch_size: 16, max_length: 16, evaluations_per_epoch: 1, precision: fp32}}
 strategies:
   finetune: {{alpha: 1.0, learning_rate: {{low: 1.0e-4, high: 1.0e-3}}}}
 """

@@ -17,7 +17,7 @@ from kdsweep.core.files import fingerprint, only_read, read_json, whole, write_j
 from kdsweep.core.models.describing import model_fingerprint
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import load_classifier, load_tokenizer, own_labels
-from kdsweep.core.settings import TaskSettings, TeacherSettings, Truncation
+from kdsweep.core.settings import Precision, TaskSettings, TeacherSettings, Truncation
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import DamagedFile, first_line
 
@@ -35,6 +35,7 @@ class Teacher:
     `trust_remote_code`: whether the user consents to the teacher's own code.
     `padding`: how its batches were padded; None if 0.1.0 made it.
     `folds`: the keys of the teachers that label train fold by fold, if it doesn't do so itself.
+    `precision`: what it labels in, as the sweep says now; no part of its folder.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Teacher:
     folds: tuple[str, ...] = ()
     padding: dict[str, object] | None = None
     trust_remote_code: bool = False
+    precision: Precision = "auto"
 
 
 def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) -> str:
@@ -81,6 +83,9 @@ def teacher_key(task: TaskSettings, teacher: TeacherSettings, data: TaskData) ->
         key = fingerprint(key, "standardized", scale.mean, scale.deviation)
     # Only settings that differ from their default are in the dump: earlier keys stay the same.
     chosen = teacher.model_dump(include={"epoch", "seeds", "folds"})
+    if teacher.settled_precision not in (None, "fp32"):
+        # On a CPU `auto` was fp32 before it was settled: those keys stay the same.
+        chosen["precision"] = teacher.settled_precision
     if "folds" in chosen and data.split_rule.number != 1:
         chosen["split_rule"] = asdict(data.split_rule)
     return fingerprint(key, chosen) if chosen else key

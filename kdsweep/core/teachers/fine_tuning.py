@@ -178,4 +178,5 @@ def fine_tuning_settings(task: TaskSettings, teacher: TeacherSettings) -> TrialS
         alpha=1.0,
         learning_rate=teacher.training.learning_rate,
         seed=teacher.training.seed,
+        settled_precision=teacher.settled_precision,
     )

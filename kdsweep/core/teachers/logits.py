@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from kdsweep.core.files import (
     write_json,
 )
 from kdsweep.core.models.input_format import input_format_of
-from kdsweep.core.settings import SPLITS
+from kdsweep.core.settings import SPLITS, Precision
 from kdsweep.core.shared_entry import SharedEntry
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, tokenizer_of
 from kdsweep.errors import DamagedFile, TeacherError
@@ -72,7 +73,11 @@ def _answers_of(teacher: Teacher, data: TaskData, rows: Split, cache: Path, say:
     model = frozen_teacher(teacher, data.label_names, data.kind)
     tokenizer = tokenizer_of(teacher)
     input_format = input_format_of(model, tokenizer, teacher.max_length, teacher.truncation)
-    return answers_of_model(model, tokenizer, rows, input_format, cache=cache, say=say)
+    precision = teacher.precision
+    if precision != "auto" and rows.name in ("test", *data.more_tests):
+        # Students are judged in fp32 there, as they are exported.
+        precision = "fp32"
+    return answers_of_model(model, tokenizer, rows, input_format, precision, cache=cache, say=say)
 
 
 def _answers_by_fold(
@@ -89,6 +94,7 @@ def _answers_by_fold(
                 f"{folder}: the teacher of fold {fold} was removed from the "
                 "cache; run again to make it again"
             )
+        without = replace(without, precision=teacher.precision)
         held = np.flatnonzero(numbers == fold)
         logits[held] = _answers_of(without, data, rows.take(held), cache, say)
     return logits
@@ -164,12 +170,13 @@ def answers_of_model(
     tokenizer: PreTrainedTokenizerBase,
     rows: Split,
     input_format: InputFormat,
+    precision: Precision,
     *,
     cache: Path,
     say: Say = lambda line: None,
 ) -> np.ndarray:
     tokens = tokenize_split(rows, tokenizer, input_format, cache=cache, say=say)
-    return predict(model, tokens, resolve_precision("auto", model.device))
+    return predict(model, tokens, resolve_precision(precision, model.device))
 
 
 REMOVE = "remove the file and run again"

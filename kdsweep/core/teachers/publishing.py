@@ -60,7 +60,8 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
     input_format = input_format_of(model, tokenizer, training.max_length, task.truncation)
     tokens = tokenize_split(data.validation, tokenizer, input_format, cache=cache)
     model.to(pick_device())
-    logits = predict(model, tokens, resolve_precision(training.precision, model.device))
+    precision = resolve_precision(candidate.teacher.precision, model.device)
+    logits = predict(model, tokens, precision)
     validation = score_logits(task.metric, data.validation.labels, logits, data.kind)
     data.kind.check_floor(
         ValidationLogits(
@@ -73,7 +74,10 @@ def publish_teacher(candidate: Candidate, cache: Path) -> Teacher:
             is_checkpoint=candidate.teacher.checkpoint is not None,
         )
     )
-    train_logits = answers_of_model(model, tokenizer, data.train, input_format, cache=cache)
+    labels_in = candidate.teacher.settled_precision or "auto"
+    train_logits = answers_of_model(
+        model, tokenizer, data.train, input_format, labels_in, cache=cache
+    )
     _replace_logits(key, data, train_logits, cache)
     folder = candidate.training_folder
     facts = {

@@ -28,7 +28,15 @@ from kdsweep.errors import DamagedFile, TeacherError, TrialDiverged
 
 def cached_teacher(task: TaskSettings, teacher: TeacherSettings, cache: Path) -> Teacher | None:
     """The teacher, if it and the teachers of its folds are in the cache."""
-    return _cached(teacher_key(task, teacher, load_task(task, cache)), teacher, cache / "teachers")
+    key = teacher_key(task, teacher, load_task(task, cache))
+    found = _cached(key, teacher, cache / "teachers")
+    return None if found is None else _labelling(found, teacher)
+
+
+def _labelling(made: Teacher, settings: TeacherSettings) -> Teacher:
+    """The teacher with the precision that it labels in. Where nothing settled one, it doesn't
+    follow `training.precision`: so it was in version 0.1.0."""
+    return replace(made, precision=settings.settled_precision or "auto")
 
 
 def made_teachers(
@@ -96,14 +104,14 @@ def prepare_teacher(
     data = load_task(task, cache, say=say)
     key = teacher_key(task, teacher, data)
     if (found := _cached(key, teacher, cache / "teachers")) is not None:
-        return found
+        return _labelling(found, teacher)
     callbacks = Callbacks(on_step, say)
     if teacher.folds is not None:
         made = _with_folds(task, teacher, data, cache, callbacks)
     elif teacher.seeds > 1:
         made = _best_of_seeds(task, teacher, data, cache, callbacks)
     else:
-        return make_teacher(task, teacher, data, cache, callbacks)
+        return _labelling(make_teacher(task, teacher, data, cache, callbacks), teacher)
     facts = {
         "teacher": made.key,
         "selected": made.selected,
@@ -113,7 +121,7 @@ def prepare_teacher(
         "seconds": made.seconds,
     }
     write_json(cache / "teachers" / f"{key}.json", facts)
-    return made
+    return _labelling(made, teacher)
 
 
 def _best_of_seeds(

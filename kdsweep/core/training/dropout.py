@@ -94,8 +94,9 @@ class BulkDropout(TorchFunctionMode):
             scores = scores.masked_fill(~attn_mask, torch.finfo(scores.dtype).min)
         elif attn_mask is not None:
             scores = scores + attn_mask
-        weights = scores.softmax(dim=-1)
-        return (weights * self.mask(weights, dropout_p)) @ value
+        # In fp32 also where the matrix products are bf16; nothing changes where they are fp32.
+        weights = scores.softmax(dim=-1, dtype=torch.float32)
+        return (weights * self.mask(weights, dropout_p)).to(value.dtype) @ value
 
 
 def cheap_dropout(device: torch.device) -> contextlib.AbstractContextManager[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 
 from kdsweep import metric_names
 from kdsweep.core.evaluation.fidelity import fidelity
@@ -40,7 +41,9 @@ def judge_test(trial: PreparedTrial) -> tuple[dict[str, float], np.ndarray]:
         name: trial.student.tokenized(split)
         for name, split in {"test": data.test, **data.more_tests}.items()
     }
-    logits = {name: predict(trial.model, tokens, trial.dtype) for name, tokens in tests.items()}
+    # In fp32, as the student is exported. Sweeps of version 0.1.0 judge in the trial's precision.
+    dtype = trial.dtype if trial.settings.settled_precision is None else torch.float32
+    logits = {name: predict(trial.model, tokens, dtype) for name, tokens in tests.items()}
     task = trial.settings.task
     judged = {
         name: score_logits(task.metric, tests[name].labels, logits[name], task.kind)

@@ -20,6 +20,9 @@ def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PL
     if settings.needs_logits:
         teacher = " + ".join(one.source for one in settings.teachers)
     unit = "" if scale.is_plain else f"- {scale.how_to_convert}\n"
+    precision = ""
+    if settings.precision != "auto":
+        precision = f"- trained in: {settings.precision} (weights: fp32)\n"
     reached = best.metrics[metric_names.validation(task.metric)]
     return (
         "---\n"
@@ -30,7 +33,7 @@ def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PL
         f"# A student trained by kdsweep {__version__}\n\n"
         f"- dataset: {in_markdown(task.dataset)}{in_markdown(subset)}\n"
         f"- student: {in_markdown(settings.student.model)}{settings.student.shape}\n"
-        f"- teacher: {in_markdown(teacher)}\n"
+        f"- teacher: {in_markdown(teacher)}\n{precision}"
         f"- validation {task.metric}: {reached:.4f} (step {best.step})\n{unit}\n"
         f"## Settings\n\n{code_block(settings.model_dump_json(indent=2), 'json')}\n"
     )

@@ -144,7 +144,7 @@ def prepare(
     rows = PreparedRows(data, train_rows, answers)
     torch.manual_seed(settings.seed)
     device, training = pick_device(), settings.training
-    dtype = resolve_precision(training.precision, device)
+    dtype = resolve_precision(settings.precision, device)
     student = _load_student(settings, inputs, cache, say)
     student.model.to(device)
     train_tokens = student.joined(train_rows.student)

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from types import TracebackType
 from typing import Literal, Self
 
-from kdsweep.core.device import pick_device, this_device
+from kdsweep.core.device import best_precision, pick_device, this_device
 from kdsweep.sweep.engines.events import (
     Ended,
     Evaluated,
@@ -29,7 +29,7 @@ class Inline:
 
     def __init__(self, on_event: OnEvent, train: Train | None = None) -> None:
         self.gpus_per_slot = 1.0 if pick_device().type == "cuda" else 0.0
-        self._place = Place(socket.gethostname(), this_device())
+        self._place = Place(socket.gethostname(), this_device(), best_precision(pick_device()))
         self._on_event = on_event
         self._train = train
         self._requested: Literal["save", "drop"] | None = None

@@ -22,15 +22,19 @@ def open_engine(
     say: Callable[[str], None],
     train: Train | None = None,
     plugins: Collection[str] = (),
+    says_auto: bool = False,
 ) -> Engine:
     """The sweep's engine. Its slots start when it is entered.
 
     train: replaces `kdsweep.core.train` in tests and measurements. plugins: the
     packages that add something to kdsweep that this sweep uses; every worker must have them.
+    says_auto: whether `precision: auto` is used, which must mean the same for every worker.
     """
     config = settle_engine(sweep.engine)
     if isinstance(config, InlineEngine):
         return Inline(on_event, train)
     wanted = deciding_packages(plugins, one_machine=config.address == "local")
-    check = WorkerCheck(folder, wanted, local_tracking=sweep.tracking == "sqlite")
+    check = WorkerCheck(
+        folder, wanted, local_tracking=sweep.tracking == "sqlite", says_auto=says_auto
+    )
     return OnRay(config, folder, on_event, say, check, train)

@@ -32,7 +32,7 @@ from kdsweep.sweep.engines.slot_limits import SlotLimits
 from kdsweep.sweep.engines.slots import slots_in
 from kdsweep.sweep.engines.worker import WorkerHost
 from kdsweep.sweep.engines.worker_actor import WorkerActor
-from kdsweep.sweep.engines.worker_check import WorkerCheck, difference
+from kdsweep.sweep.engines.worker_check import WorkerCheck
 
 # A process that can't be created counts as ten failures, since it fails the same way every time.
 # A process that is lost with its machine counts once.
@@ -109,7 +109,7 @@ class RaySlots:
         self._judged: list[_Slot] = []
         self._requested = 0
         self._failures = 0
-        # Ray's names of machines with other packages than this one.
+        # Ray's names of machines with other packages than this one, or without bf16.
         self._refused: set[str] = set()
         self._said_waiting = False
         # Ray's name for this machine, where it is the only one.
@@ -370,18 +370,19 @@ class RaySlots:
         packages: dict[str, str | None],
         host: WorkerHost | None,
     ) -> None:
-        """Use the slot, or no slot of its machine if that has other packages.
+        """Use the slot, or no slot of its machine if that has other packages or no bf16.
 
         Raises KdsweepError where the sweep can't go on without it.
         """
-        if host is not None:
+        reason = self._check.why_not(packages, host)
+        if host is not None and reason is None:
             self._add(slot, node, host)
             return
         self._release(slot)
         # A slot that was requested before may still come from there.
         if node not in self._refused:
             self._refused.add(node)
-            why = f"{machine} can't be used: {difference(self._check.packages, packages)}"
+            why = f"{machine} can't be used: {reason}"
             if self._config.address != "head" and self._room() == 0:
                 raise KdsweepError(f"engine: {why}")
             self._tell(Line(why))

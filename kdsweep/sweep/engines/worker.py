@@ -28,6 +28,7 @@ from kdsweep.sweep.startup_timer import without_collecting
 
 if TYPE_CHECKING:
     from kdsweep.core.evaluation.latency_figures import Device
+    from kdsweep.core.settings import SettledPrecision
 
 SHORTEST_BETWEEN_STEPS = 1.0
 # A file in a machine's session folder. It says that this machine leaves the sweep, so that no
@@ -42,7 +43,7 @@ class WorkerHost:
     gpus: CUDA_VISIBLE_DEVICES there. shares_home: whether it can read the driver's home; what it
     writes there must still arrive at the driver. device: what its jobs compute on. memory: what the
     processes there may use together. memory_kills: how many of them were killed so far because that
-    ran out.
+    ran out. best_precision: as of a place.
     """
 
     host: str
@@ -52,10 +53,11 @@ class WorkerHost:
     device: Device
     memory: MemoryLimit | None = None
     memory_kills: int = 0
+    best_precision: SettledPrecision = "fp32"
 
     @property
     def place(self) -> Place:
-        return Place(self.host, self.device)
+        return Place(self.host, self.device, self.best_precision)
 
 
 class Worker:
@@ -99,14 +101,16 @@ class Worker:
                 probe.with_name(f"{probe.name}-{host}-{pid}").write_text(content)
                 # Home, and the sweep's folder in it.
                 keep_standing(probe.parents[2], probe.parent)
+        device = self._device()
         return WorkerHost(
             host=host,
             pid=pid,
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES", ""),
             shares_home=shares_home,
-            device=self._device(),
+            device=device,
             memory=memory_limit(),
             memory_kills=memory_kills(),
+            best_precision=self._best_precision(),
         )
 
     def _device(self) -> Device:
@@ -119,6 +123,15 @@ class Worker:
         from kdsweep.core.device import this_device
 
         return this_device(self._threads)
+
+    def _best_precision(self) -> SettledPrecision:
+        """Asked once torch is imported."""
+        if self._threads is None or self._train is not None:
+            # What takes the place of the core multiplies nothing.
+            return "bf16"
+        from kdsweep.core.device import best_precision, pick_device
+
+        return best_precision(pick_device())
 
     def start(self, job: Job) -> None:
         self._requested = None

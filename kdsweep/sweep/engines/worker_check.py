@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kdsweep.core.files import read_json, write_atomically, write_json
+from kdsweep.core.settings import SettledPrecision
 from kdsweep.core.versions import PACKAGES
 from kdsweep.errors import KdsweepError
 from kdsweep.formatting import joined
@@ -65,16 +66,30 @@ def difference(wanted: Mapping[str, str | None], found: Mapping[str, str | None]
     return f"it has {there}, and the sweep uses {here}; {remedy}"
 
 
+def refusal(sweep: str, device: str) -> str:
+    """What is said where a device has no bf16 and the sweep has settled on that."""
+    return (
+        f"sweep {sweep!r} computes in bf16 (precision: auto, settled by its first slot), and "
+        f"{device} would have to emulate that; use one with AMX-BF16, AVX512-BF16 or a GPU with "
+        "bf16, or start a new sweep (--fresh or --name)"
+    )
+
+
 class WorkerCheck:
     """What the driver asks a worker, and whether its answer will do.
 
     file: in the sweep's folder, with a `content` that nobody can guess. packages: the version of
     each package that a worker must have too. local_tracking: whether runs are tracked in a file of
-    the driver's machine.
+    the driver's machine. says_auto: whether the sweep uses `precision: auto`.
     """
 
     def __init__(
-        self, folder: SweepFolder, packages: Mapping[str, str | None], *, local_tracking: bool
+        self,
+        folder: SweepFolder,
+        packages: Mapping[str, str | None],
+        *,
+        local_tracking: bool,
+        says_auto: bool = False,
     ) -> None:
         self.file = folder.root / "probe"
         self.content = uuid.uuid4().hex
@@ -82,6 +97,9 @@ class WorkerCheck:
         self._for_machines = folder.cluster_packages
         self._home = folder.root.parent.parent
         self._local_tracking = local_tracking
+        self._folder = folder
+        self._says_auto = says_auto
+        self._first: SettledPrecision | None = None
 
     def write(self) -> None:
         write_atomically(self.file, lambda file: file.write(self.content.encode()))
@@ -92,6 +110,26 @@ class WorkerCheck:
         self._for_machines.unlink(missing_ok=True)
         for file in self.file.parent.glob(f"{self.file.name}*"):
             file.unlink(missing_ok=True)
+
+    def why_not(self, packages: Mapping[str, str | None], worker: WorkerHost | None) -> str | None:
+        """Why another machine must take the place of this one; None if it will do.
+
+        worker: None where it has other packages.
+        """
+        if worker is None:
+            return difference(self.packages, packages)
+        return self._why_not_as_precise(worker) if self._says_auto else None
+
+    def _why_not_as_precise(self, worker: WorkerHost) -> str | None:
+        """The first worker decides what `precision: auto` means, until the driver has stored it."""
+        stored = self._folder.read_facts().precision
+        if stored is None:
+            return None
+        self._first = self._first or worker.best_precision
+        auto = self._first if stored == "unsettled" else stored
+        if auto != "bf16" or worker.best_precision == "bf16":
+            return None
+        return refusal(self._folder.name, worker.device.name)
 
     def check(self, worker: WorkerHost) -> None:
         """Raises KdsweepError where a worker there can't do its part."""

@@ -44,11 +44,17 @@ def metrics(evaluations: Any) -> list[dict[str, float]]:
     return [evaluation.metrics for evaluation in evaluations]
 
 
-@pytest.mark.parametrize("stops", [{3}, {7, 8}, {12, 20}])
+@pytest.mark.parametrize(
+    ("stops", "precision"), [({3}, "fp32"), ({7, 8}, "fp32"), ({12, 20}, "fp32"), ({3, 20}, "bf16")]
+)
 def test_an_interrupted_trial_ends_with_bit_identical_numbers_and_weights(
-    stops: set[int], make: Callable[..., TrialSettings], cache: Path, tmp_path: Path
+    stops: set[int],
+    precision: str,
+    make: Callable[..., TrialSettings],
+    cache: Path,
+    tmp_path: Path,
 ) -> None:
-    settings = make()
+    settings = make(settled_precision=precision)
     whole = metrics(train(settings, tmp_path / "whole", cache=cache))
     left = set(stops)
 
