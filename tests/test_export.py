@@ -44,7 +44,7 @@ from kdsweep.trial_id import TrialId
 ASSIGNMENTS = (
     "trials=2",
     "pruner={type: none}",
-    "confirm={seeds: 2}",
+    "confirm={seeds: 2, finalists: 1}",
     "keep={students: 1}",
     "engine={type: inline}",
     "training.epochs=3",

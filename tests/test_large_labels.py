@@ -32,7 +32,7 @@ student: {{model: "{student}"}}
 training: {{epochs: 3, batch_size: 8, max_length: 24, precision: fp32}}
 strategies: {{finetune: {{alpha: 1.0, learning_rate: 0.004}}}}
 """
-ASSIGNMENTS = ("trials=1", "confirm={seeds: 1}", "engine={type: inline}")
+ASSIGNMENTS = ("trials=1", "confirm={seeds: 1, finalists: 1}", "engine={type: inline}")
 TEXTS = ["the film was superb", "dull and poor and weak and stale", "a great plot"]
 
 

@@ -32,7 +32,7 @@ from kdsweep.trial_id import TrialId
 
 ASSIGNMENTS = (
     "trials=1",
-    "confirm={seeds: 1}",
+    "confirm={seeds: 1, finalists: 1}",
     "keep={students: 1}",
     "engine={type: inline}",
     "training.epochs=1",

@@ -47,7 +47,7 @@ strategies:
 ASSIGNMENTS = (
     "trials=1",
     "pruner={type: none}",
-    "confirm={seeds: 1}",
+    "confirm={seeds: 1, finalists: 1}",
     "keep={students: 1}",
     "engine={type: inline}",
 )

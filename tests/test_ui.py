@@ -40,7 +40,12 @@ def home(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
     run(
         space,
         home=home,
-        assignments=("trials=1", "confirm={seeds: 1}", "strategies.combined=", "training.epochs=2"),
+        assignments=(
+            "trials=1",
+            "confirm={seeds: 1, finalists: 1}",
+            "strategies.combined=",
+            "training.epochs=2",
+        ),
     )
     return Home(home)
 

@@ -107,8 +107,9 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
 def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
     """Train TRIAL of sweep NAME again and compare the numbers, bit for bit.
 
-    TRIAL is STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX for a run that confirmed it. The exit
-    status is 0 if all numbers are the same, else 1.
+    TRIAL is STRATEGY-NUMBER, STRATEGY-NUMBER-finalist-INDEX for a run that judged it as a finalist,
+    or STRATEGY-NUMBER-seed-INDEX for one that confirmed it. The exit status is 0 if all numbers are
+    the same, else 1.
 
     \b
     Example:

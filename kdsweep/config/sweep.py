@@ -165,10 +165,13 @@ class Confirm(Strict):
     """The best trial of each strategy is trained again with this many fresh seeds.
 
     Each of these runs is judged once on the test split. 0: no confirmation.
+    finalists: so many of a strategy's best trials are first trained again with other fresh seeds
+    and judged on validation; the best one is confirmed. 1: the search's best trial is.
     margin: strategies that differ by less are as good as equal, in the metric's own unit.
     """
 
     seeds: Annotated[int, Field(ge=0)] = 5
+    finalists: Count = 3
     margin: Annotated[float, Field(gt=0, lt=1)] = MARGIN
 
 

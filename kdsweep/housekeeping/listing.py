@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import operator
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kdsweep import metric_names
+from kdsweep.compare.finalists import judge, trainings
 from kdsweep.config import SweepConfig, trials_of
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, first_line
@@ -22,8 +24,11 @@ from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.sweep_lock import Holder
 from kdsweep.trial_id import TrialId
 
+if TYPE_CHECKING:
+    from kdsweep.sweep.facts import SweepFacts
+
 State = Literal["running", "stopped", "done", "removing", "broken"]
-SweepPhase = Literal["teacher", "search", "confirm"]
+SweepPhase = Literal["teacher", "search", "finalist", "confirm"]
 
 
 @dataclass(frozen=True)
@@ -38,21 +43,18 @@ class BestStudent:
 
 @dataclass(frozen=True)
 class Counts:
-    """Trials of the search and runs of confirm that have ended, and how many there will be."""
+    """Trials of the search, and runs of finalists and of confirm, that have ended, and how many
+    there will be."""
 
-    ended: int
-    trials: int
-    confirmed: int
-    to_confirm: int
+    ended: int = 0
+    trials: int = 0
+    finalists_ended: int = 0
+    finalists: int = 0
+    confirmed: int = 0
+    to_confirm: int = 0
 
-    def plus(self, ended: int, trials: int, confirmed: int, to_confirm: int) -> Counts:
-        """These and more."""
-        return Counts(
-            self.ended + ended,
-            self.trials + trials,
-            self.confirmed + confirmed,
-            self.to_confirm + to_confirm,
-        )
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*map(operator.add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,14 @@ def _last_used(folder: SweepFolder) -> float:
 class _Trials:
     """What the folders of trials say. progress: of each strategy. confirmed: runs with a result.
 
+    finalists: of each strategy, (trial, index of the seed) -> its metric; None where it failed.
     names: `distill-3` -> its metric on validation, of complete trials and runs of confirm.
     problem: the first file that can't be read.
     """
 
     progress: dict[str, Progress]
     confirmed: set[TrialId] = field(default_factory=set)
+    finalists: dict[str, dict[tuple[int, int], float | None]] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     open: list[str] = field(default_factory=list)
     problem: str | None = None
@@ -160,24 +164,18 @@ def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: in
     space = cast(dict[str, Any], facts.identity["space"])
     metric = str(space["task"]["metric"])
     trials = _read_trials(folder, list(space["strategies"]), metric)
-    total = Counts(0, 0, 0, 0)
+    total = Counts()
     search_is_over = True
     for strategy, progress in trials.progress.items():
         left = progress.left(_trials_of(folder, config, strategy), config.budget.patience)
-        is_over = not left and not progress.running
-        search_is_over = search_is_over and is_over
-        ended = [one.seed_index for one in trials.confirmed if _confirms(one, strategy, progress)]
-        seeds = 0
-        if progress.best is not None or not is_over:
-            seeds = len({*ended, *range(config.confirm.seeds)})
-        total = total.plus(
-            progress.finished, progress.started + left, len(ended) if is_over else 0, seeds
-        )
-    is_done = search_is_over and total.confirmed >= total.to_confirm
-    phase: SweepPhase | None = "confirm"
-    if not search_is_over:
-        has_teacher = facts.teachers or facts.teachers_found is None
-        phase = "search" if has_teacher else "teacher"
+        search_is_over = search_is_over and not left and not progress.running
+        total += _counts(trials, config, strategy, left)
+    is_done = (
+        search_is_over
+        and total.finalists_ended >= total.finalists
+        and total.confirmed >= total.to_confirm
+    )
+    phase: SweepPhase | None = _phase(facts, total, search_is_over=search_is_over)
     state: State = "stopped"
     if holder is not None:
         state = "running"
@@ -198,10 +196,38 @@ def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: in
     )
 
 
-def _confirms(run: TrialId, strategy: str, progress: Progress) -> bool:
-    """Whether the run confirms the strategy's best trial."""
-    best = progress.best
-    return run.strategy == strategy and best is not None and run.number == best[0]
+def _phase(facts: SweepFacts, total: Counts, *, search_is_over: bool) -> SweepPhase:
+    """What comes next, or runs."""
+    if not search_is_over:
+        has_teacher = facts.teachers or facts.teachers_found is None
+        return "search" if has_teacher else "teacher"
+    return "finalist" if total.finalists_ended < total.finalists else "confirm"
+
+
+def _counts(trials: _Trials, config: SweepConfig, strategy: str, left: int) -> Counts:
+    """Of one strategy. left: how many trials are to be started. As `seed_runs` and `planned_runs`
+    count, without the studies."""
+    progress, confirm = trials.progress[strategy], config.confirm
+    is_over = not left and not progress.running
+    complete = len(progress.order) + left + len(progress.running)
+    judged = judge(progress.order, confirm.finalists, trials.finalists.get(strategy, {}))
+    ended: set[int | None] = set()
+    if is_over:
+        ended = {
+            one.seed_index
+            for one in trials.confirmed
+            if one.strategy == strategy and one.number == judged.chosen
+        }
+    judging = sum(map(len, judged.values.values())) if is_over else 0
+    asked = trainings(min(confirm.finalists, complete)) if confirm.seeds else judging
+    return Counts(
+        ended=progress.finished,
+        trials=progress.started + left,
+        finalists_ended=judging,
+        finalists=asked,
+        confirmed=len(ended),
+        to_confirm=len({*ended, *range(confirm.seeds)}) if complete else 0,
+    )
 
 
 def _trials_of(folder: SweepFolder, config: SweepConfig, strategy: str) -> int:
@@ -233,6 +259,9 @@ def _read_trials(folder: SweepFolder, strategies: list[str], metric: str) -> _Tr
             found.open.append(trial.name)
         elif trial.phase == "confirm":
             found.confirmed.add(trial)
+        elif trial.seed_index is not None:
+            judged = found.finalists.setdefault(trial.strategy, {})
+            judged[trial.number, trial.seed_index] = value
         if trial.phase == "search":
             progress = found.progress[trial.strategy]
             if result is None:

@@ -120,6 +120,8 @@ def _how_far(sweep: ListedSweep) -> str:
         return f"; {sweep.holder.words} runs it again"
     counts = sweep.counts
     words = f"; {counts.ended:,} of {count(counts.trials, 'trial')} are done"
+    if counts.finalists_ended:
+        words += f", {counts.finalists_ended:,} of {counts.finalists:,} runs of finalists"
     if counts.confirmed:
         words += f", {counts.confirmed:,} of {counts.to_confirm:,} confirm runs"
     if sweep.open_trials:

@@ -76,7 +76,7 @@ class Remains:
 
     def made_run(self, trial: str, run_id: str) -> bool:
         """Whether this home made the tracker's run of a trial, as far as its folder knows."""
-        for phase in ("trials", "confirm"):
+        for phase in ("trials", "finalists", "confirm"):
             root = self.folder.root / phase / trial
             if not (root / "settings.json").exists():
                 continue

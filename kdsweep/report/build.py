@@ -20,6 +20,7 @@ from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
     BestTrial,
+    Finalist,
     Importance,
     MoreTest,
     Recommendation,
@@ -35,13 +36,17 @@ from kdsweep.report.sentences import confirmed_verdict, searched_verdict
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What the search of one strategy found. seeds_asked: how many seeds confirm the best trial."""
+    """What the search of one strategy found.
+
+    finalists: the best first. seeds_asked: how many seeds confirm the best trial.
+    """
 
     trials: TrialCounts
     best: BestTrial | None
     slot_hours: float
     seeds_asked: int
     settings_comparison: SettingsComparison | None = None
+    finalists: tuple[Finalist, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,7 @@ def summarize(
             trials=found.trials,
             best=found.best,
             slot_hours=found.slot_hours,
+            finalists=found.finalists,
             confirm=confirm_result(metric, strategy, records, found.seeds_asked, compared, teacher),
             settings_comparison=found.settings_comparison,
         )

@@ -109,9 +109,9 @@ class TrialCounts(_Part):
 
 
 class BestTrial(_Part):
-    """The best trial of a strategy's search.
+    """The best trial of a strategy.
 
-    trial: its number. params: what the sampler drew. validation: the task's metric.
+    trial: its number. params: what the sampler drew. validation: the task's metric in the search.
     teachers: the metric that its teachers reach together, where there are several.
     """
 
@@ -121,6 +121,20 @@ class BestTrial(_Part):
     validation: float
     student: ModelCosts | None = None
     teachers: float | None = None
+
+
+class Finalist(_Part):
+    """One of a strategy's best trials, trained again with fresh seeds and judged on validation.
+
+    seeds: how many of these runs have ended. values: the metric of each, by seed; None where one
+    failed. mean: of those that didn't. chosen: whether it is the one that confirm trains.
+    """
+
+    trial: int
+    seeds: int
+    values: tuple[float | None, ...]
+    mean: float | None
+    chosen: bool
 
 
 class ConfirmResult(_Part):
@@ -145,6 +159,8 @@ class ConfirmResult(_Part):
 class StrategyResult(_Part):
     """What a strategy reached and cost.
 
+    best: the best finalist once that is known, before it the search's best trial. finalists: the
+    best first; empty before their first run, and where the search's best trial is confirmed.
     confirm: None until a run of confirm has ended. settings_comparison: None with fewer than two
     complete trials, and in reports of version 0.1.0.
     """
@@ -153,6 +169,7 @@ class StrategyResult(_Part):
     best: BestTrial | None
     slot_hours: float
     confirm: ConfirmResult | None
+    finalists: tuple[Finalist, ...] = Field(default=(), exclude_if=lambda found: not found)
     settings_comparison: SettingsComparison | None = Field(
         default=None, exclude_if=lambda found: found is None
     )
@@ -213,13 +230,14 @@ class SlotUse(_Part):
 
 
 class TrainedBy(_Part):
-    """How many trials and runs of confirm these versions trained.
+    """How many trials, and runs of finalists and of confirm, these versions trained.
 
     versions: more than one where trials were resumed with another version, in this order.
     """
 
     versions: tuple[Versions, ...]
     trials: int
+    finalist_runs: int = Field(default=0, exclude_if=lambda found: not found)
     confirm_runs: int
 
 

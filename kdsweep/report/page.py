@@ -27,7 +27,12 @@ from kdsweep.report.charts.figures import INK, Chart
 from kdsweep.report.charts.material import SYMBOLS, Look, looks_of
 from kdsweep.report.model import ModelCosts, Report
 from kdsweep.report.schedules import in_words, peak_rate, weighs_teacher
-from kdsweep.report.sentences import costs_in_words, more_tests_in_words, teachers_in_words
+from kdsweep.report.sentences import (
+    costs_in_words,
+    finalists_in_words,
+    more_tests_in_words,
+    teachers_in_words,
+)
 from kdsweep.report.settings_words import settings_in_words
 from kdsweep.report.versions_words import versions_in_words
 
@@ -205,7 +210,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("Teacher", f"{split} {report.metric} {score(reached)}{interval}"))
     for split, words in more_tests_in_words(report).items():
         facts.append((f"Also judged on {split}", words))
-    facts += [*teachers_in_words(report), *costs_in_words(report), *versions_in_words(report)]
+    facts += [*teachers_in_words(report), *finalists_in_words(report)]
+    facts += [*costs_in_words(report), *versions_in_words(report)]
     for name, words in settings_in_words(report).items():
         facts.append((f"Settings of {name}", _sentence(words, ())))
     results = report.strategies.values()

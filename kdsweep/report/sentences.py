@@ -191,6 +191,24 @@ def searched_verdict(metric: str, teacher: float | None, bests: Mapping[str, flo
     )
 
 
+def finalists_in_words(report: Report) -> list[tuple[str, str]]:
+    """(title, words) where finalists were judged: which trial was chosen for each strategy."""
+    said: list[str] = []
+    for strategy, found in report.strategies.items():
+        if not found.finalists:
+            continue
+        reached = []
+        for one in found.finalists:
+            mean = "failed" if one.mean is None else f"{one.mean:.4f}"
+            reached.append(f"trial {one.trial} {mean} ({count(one.seeds, 'seed')})")
+        what = "chosen is" if found.finalists[0].chosen else "so far"
+        said.append(f"{strategy}: {what} {', '.join(reached)}")
+    if not said:
+        return []
+    words = f"mean {report.metric} on validation over fresh seeds: {'; '.join(said)}"
+    return [("Finalists", words)]
+
+
 # --- Markdown ------------------------------------------------------------------------------------
 
 
@@ -219,7 +237,8 @@ def as_markdown(report: Report) -> str:
     if settings := settings_said_once(report):
         lines.append("")
         lines += [f"- Settings: {in_markdown(words)}." for words in settings]
-    for what, words in (*costs_in_words(report), *versions_in_words(report)):
+    more = (*finalists_in_words(report), *costs_in_words(report), *versions_in_words(report))
+    for what, words in more:
         lines += ["", f"{what}: {in_markdown(words)}."]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."
     return "\n".join([*lines, "", end])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kdsweep.core.versions import PACKAGES, Versions, of_package
-from kdsweep.formatting import count
+from kdsweep.formatting import count, joined
 from kdsweep.report.model import Report
 
 
@@ -28,11 +28,15 @@ def _versions(report: Report) -> list[tuple[str, str]]:
     if not differing:
         return []
     # Groups that differ in what isn't shown are one.
-    numbers: dict[str, tuple[int, int]] = {}
+    numbers: dict[str, tuple[int, int, int]] = {}
     for group in groups:
         words = _named(group.versions, differing)
-        trials, runs = numbers.get(words, (0, 0))
-        numbers[words] = (trials + group.trials, runs + group.confirm_runs)
+        trials, finalists, runs = numbers.get(words, (0, 0, 0))
+        numbers[words] = (
+            trials + group.trials,
+            finalists + group.finalist_runs,
+            runs + group.confirm_runs,
+        )
     said = [f"{_counted(*found)} by {words}" for words, found in numbers.items()]
     return [("Versions", "; ".join(said))]
 
@@ -44,10 +48,12 @@ def _named(versions: Iterable[Versions], packages: Iterable[str]) -> str:
     return " with ".join(f"{name} {', then '.join(found)}" for name, found in named if found)
 
 
-def _counted(trials: int, runs: int) -> str:
-    both = []
+def _counted(trials: int, finalists: int, runs: int) -> str:
+    said = []
     if trials:
-        both.append(count(trials, "trial"))
+        said.append(count(trials, "trial"))
+    if finalists:
+        said.append(f"{count(finalists, 'run')} of finalists")
     if runs:
-        both.append(f"{count(runs, 'run')} of confirm")
-    return " and ".join(both)
+        said.append(f"{count(runs, 'run')} of confirm")
+    return joined(said)

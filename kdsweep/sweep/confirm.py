@@ -1,67 +1,26 @@
-"""Confirm: the best trial of each strategy is trained again with fresh seeds.
+"""Confirm: the best finalist of each strategy is trained again with fresh seeds.
 
-Each of these runs is judged once on the test split. The seeds are the same for every strategy, so
-that strategies are compared pair by pair. Validation decides which trial is the best, before any of
-these runs starts.
+Each of these runs is judged once on the test split. Validation decides which trial is confirmed,
+before any of them starts.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
 from kdsweep import metric_names
+from kdsweep.compare.finalists import trainings
 from kdsweep.compare.recommendation import best_on_validation
 from kdsweep.config import Plan
-from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import first_few
+from kdsweep.sweep.confirm_rules import keep_rules
 from kdsweep.sweep.folders import SweepFolder
-from kdsweep.sweep.seeds import derived_seed
+from kdsweep.sweep.progress import SeedRunCounts
+from kdsweep.sweep.seed_runs import SeedRun, asked_runs, confirmations
 from kdsweep.sweep.studies import Studies
-from kdsweep.trial_id import TrialId
-
-
-@dataclass(frozen=True)
-class ConfirmRun:
-    """The best trial of a strategy, to be trained with one of confirm's seeds."""
-
-    id: TrialId
-    settings: TrialSettings = field(compare=False)
-
-
-def confirmations(
-    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
-) -> list[ConfirmRun]:
-    """Every run that confirms the strategy's best trial, done or not.
-
-    None while the search may still find a better trial. If a user asks for fewer seeds later, those
-    that were measured still count.
-    """
-    progress = studies.progress(strategy)
-    search_is_over = not progress.running and not studies.trials_left(strategy)
-    if progress.best is None or not search_is_over:
-        return []
-    best = TrialId(strategy, progress.best[0])
-    asked = range(plan.sweep.confirm.seeds)
-    ended = {one.seed_index or 0 for one in folder.ended_confirm_runs(strategy, best.number)}
-    seeds = [*asked, *sorted(ended - set(asked))]
-    if not seeds:
-        return []
-    settings = folder.trial(best).read_settings()
-    runs: list[ConfirmRun] = []
-    for i in seeds:
-        seed = derived_seed("confirm", plan.sweep.sampler.seed, i)
-        changed = settings.model_copy(update={"seed": seed, "judge_test": True})
-        runs.append(ConfirmRun(TrialId(strategy, best.number, i), changed))
-    return runs
-
-
-def finished(folder: SweepFolder, runs: Iterable[ConfirmRun]) -> dict[ConfirmRun, TrialResult]:
-    """The results of those that have ended."""
-    results = {run: folder.trial(run.id).read_result() for run in runs}
-    return {run: result for run, result in results.items() if result is not None}
+from kdsweep.trial_id import PHASES, Phase, TrialId
 
 
 def best_confirmed(metric: str, results: Mapping[TrialId, TrialResult]) -> TrialId | None:
@@ -83,7 +42,7 @@ def not_shown(plan: Plan, folder: SweepFolder, studies: Studies) -> str | None:
     found: list[str] = []
     for strategy in plan.space.strategies:
         if not confirmations(plan, folder, studies, strategy):
-            numbers = {one.number for one in folder.ended_confirm_runs(strategy)}
+            numbers = {one.number for one in folder.ended_runs("confirm", strategy)}
             found += [TrialId(strategy, number).name for number in sorted(numbers)]
     if not found:
         return None
@@ -93,48 +52,75 @@ def not_shown(plan: Plan, folder: SweepFolder, studies: Studies) -> str | None:
     )
 
 
-class ConfirmQueue:
-    """Which of these runs are still to be started, while one driver runs."""
+def planned_runs(plan: Plan, studies: Studies, strategy: str, phase: Phase) -> int:
+    """How many finalists' or confirm runs the strategy will have, as far as its search is.
+
+    0 where its search has found no trial and can't find one any more.
+    """
+    confirm = plan.sweep.confirm
+    progress = studies.progress(strategy)
+    complete = len(progress.order)
+    if progress.running or studies.trials_left(strategy):
+        complete += len(progress.running) + studies.trials_left(strategy)
+    if not complete or not confirm.seeds:
+        return 0
+    if phase == "finalist":
+        return trainings(min(confirm.finalists, complete))
+    return confirm.seeds
+
+
+class SeedQueue:
+    """Which of these runs are still to be started, while one driver runs: first those that judge
+    finalists, round by round, then those that confirm the best one."""
 
     def __init__(self, plan: Plan, folder: SweepFolder, studies: Studies) -> None:
         self.plan = plan
         self.folder = folder
         self.studies = studies
-        self._left: dict[str, deque[ConfirmRun]] = {}
-        self._runs: dict[str, int] = {}
-        self._ended = 0
+        self._asked: dict[str, dict[TrialId, SeedRun]] = {
+            strategy: {} for strategy in plan.space.strategies
+        }
+        self._left: dict[str, deque[SeedRun]] = {name: deque() for name in self._asked}
+        self._ended: set[TrialId] = set()
+        # Strategies that may ask for runs that aren't known yet.
+        self._changed = set(self._asked)
 
-    def ready(self, *, teacher: bool) -> list[deque[ConfirmRun]]:
-        """What is left of each strategy whose search is over.
+    def ready(self, *, teacher: bool) -> list[deque[SeedRun]]:
+        """What is left of each strategy whose search is over, as far as it is known.
 
         teacher: whether teachers are ready; without, only strategies that never need one.
         """
-        for strategy in self.plan.space.strategies:
-            if strategy in self._left:
-                continue
-            if runs := confirmations(self.plan, self.folder, self.studies, strategy):
-                left = [run for run in runs if not self.folder.trial(run.id).is_over]
-                self._left[strategy] = deque(left)
-                self._runs[strategy] = len(runs)
-                self._ended += len(runs) - len(left)
+        for strategy in [name for name in self._asked if name in self._changed]:
+            known = self._asked[strategy]
+            for run in asked_runs(self.plan, self.folder, self.studies, strategy):
+                if run.id in known:
+                    continue
+                known[run.id] = run
+                if self.folder.trial(run.id).is_over:
+                    self._ended.add(run.id)
+                else:
+                    self._left[strategy].append(run)
+            if known:
+                self._changed.discard(strategy)
         return [
             runs
             for runs in self._left.values()
             if runs and (teacher or not runs[0].settings.needs_teacher)
         ]
 
-    def next(self, *, teacher: bool) -> ConfirmRun | None:
+    def next(self, *, teacher: bool) -> SeedRun | None:
         """Removes and returns the next run.
 
-        All strategies come with one seed, then with the next, so that an unfinished confirm can be
-        compared as far as it is.
+        Finalists come first. All strategies come with one seed, then with the next, so that an
+        unfinished confirm can be compared as far as it is.
         """
         ready = self.ready(teacher=teacher)
         if not ready:
             return None
-        return min(ready, key=lambda runs: runs[0].id.seed_index or 0).popleft()
+        keep_rules(self.plan, self.folder)
+        return min(ready, key=lambda runs: _order(runs[0].id)).popleft()
 
-    def started(self) -> list[ConfirmRun]:
+    def started(self) -> list[SeedRun]:
         """Those that an earlier driver started and this one hasn't resumed yet."""
         return [
             run
@@ -146,25 +132,35 @@ class ConfirmQueue:
     def left(self) -> int:
         """How many are to be started, now or later."""
         self.ready(teacher=True)
-        later = [strategy for strategy in self._hopeful() if strategy not in self._left]
-        return sum(map(len, self._left.values())) + len(later) * self.plan.sweep.confirm.seeds
+        later = sum(self._later(strategy) for strategy in self._asked)
+        return sum(map(len, self._left.values())) + later
 
-    def progress(self) -> tuple[int, int]:
-        """How many runs have ended, and how many there will be."""
-        seeds = self.plan.sweep.confirm.seeds
-        return self._ended, sum(self._runs.get(strategy, seeds) for strategy in self._hopeful())
+    def counts(self) -> SeedRunCounts:
+        self.ready(teacher=True)
+        ended = {phase: sum(one.phase == phase for one in self._ended) for phase in PHASES}
+        return SeedRunCounts(
+            finalists_ended=ended["finalist"],
+            finalists=sum(self._planned(strategy, "finalist") for strategy in self._asked),
+            confirmed=ended["confirm"],
+            to_confirm=sum(self._planned(strategy, "confirm") for strategy in self._asked),
+        )
 
-    def count_ended(self) -> None:
+    def count_ended(self, run: TrialId) -> None:
         """One more run has ended."""
-        self._ended += 1
+        self._ended.add(run)
+        self._changed.add(run.strategy)
 
-    def _hopeful(self) -> list[str]:
-        """Strategies whose search has found a trial, or still may."""
-        return [
-            strategy for strategy in self.plan.space.strategies if self._may_have_best(strategy)
-        ]
+    def _planned(self, strategy: str, phase: Phase) -> int:
+        """How many runs of this phase there will be; more where more seeds were asked for once."""
+        asked = sum(one.phase == phase for one in self._asked[strategy])
+        return max(asked, planned_runs(self.plan, self.studies, strategy, phase))
 
-    def _may_have_best(self, strategy: str) -> bool:
-        progress = self.studies.progress(strategy)
-        found = progress.best is not None
-        return found or bool(progress.running) or self.studies.trials_left(strategy) > 0
+    def _later(self, strategy: str) -> int:
+        """How many will be asked for once others have ended."""
+        phases: tuple[Phase, ...] = ("finalist", "confirm")
+        planned = sum(self._planned(strategy, phase) for phase in phases)
+        return planned - len(self._asked[strategy])
+
+
+def _order(run: TrialId) -> tuple[int, int]:
+    return PHASES.index(run.phase), run.seed_index or 0

@@ -27,6 +27,7 @@ from kdsweep.core.device import pick_device, to_device
 from kdsweep.core.models.describing import describe_masked_lm, parameter_count, size_mb
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.sweep.engines.slots import slots_here, slots_instead
+from kdsweep.sweep.expected_seed_runs import expected_seed_runs
 from kdsweep.sweep.preflight import Checked, PlannedModel, lowest, whole_numbers
 
 ROWS_TO_MEASURE = 2000
@@ -177,7 +178,10 @@ def estimate_costs(plan: Plan, checked: Checked, measured: Measurements) -> Cost
     """Seconds and megabytes of the whole sweep if nothing is pruned."""
     space = plan.space
     student = max(checked.students, key=lambda planned: parameter_count(planned.model))
-    trials = {strategy: trials_of(space, plan.sweep, strategy) for strategy in space.strategies}
+    trials = {
+        strategy: trials_of(space, plan.sweep, strategy) + expected_seed_runs(plan, strategy).most
+        for strategy in space.strategies
+    }
     trial = measured.training_seconds(
         student,
         max(whole_numbers(space, "epochs")),

@@ -14,8 +14,8 @@ from kdsweep.core.standing import standing
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.errors import FolderGone, KdsweepError
 from kdsweep.report.model import Report
-from kdsweep.sweep.announcing import ended_line, read_data
-from kdsweep.sweep.confirm import ConfirmQueue, ConfirmRun
+from kdsweep.sweep.announcing import ended_lines, read_data
+from kdsweep.sweep.confirm import SeedQueue
 from kdsweep.sweep.engines.base import Engine
 from kdsweep.sweep.engines.events import (
     Ended,
@@ -80,8 +80,8 @@ class Driver:
         self.tracking = self.sweep.tracking
         self.teachers = TeacherStage(self.sweep)
         self.latency = LatencyStage(self.sweep)
-        self.confirm = ConfirmQueue(plan, self.folder, self.studies)
-        self.queue = WorkQueue(plan, self.studies, self.confirm, self.teachers)
+        self.seed_runs = SeedQueue(plan, self.folder, self.studies)
+        self.queue = WorkQueue(plan, self.studies, self.seed_runs, self.teachers)
         self.stop = StopRequest(observer.say)
         self.running = RunningJobs()
         self.error: Exception | None = None
@@ -135,7 +135,7 @@ class Driver:
         )
 
     def _end(self) -> RunEnd:
-        waiting = [*self.queue.waiting, *self.confirm.started()]
+        waiting = [*self.queue.waiting, *self.seed_runs.started()]
         return RunEnd(
             error=self.error,
             stop=self.stop,
@@ -213,7 +213,7 @@ class Driver:
         work = self.queue.next()
         if work is None:
             return self._ask_at_the_end(place)
-        if isinstance(work, ConfirmRun) and (job := self.teachers.judging_job()) is not None:
+        if work.id.phase == "confirm" and (job := self.teachers.judging_job()) is not None:
             self.queue.waiting.append(work)
             return RunningJob(job, place)
         if self.latency.is_needed_for(work.settings, place.device):
@@ -397,13 +397,14 @@ class Driver:
                 costs = [student[COSTS[name]] for name in self.plan.sweep.costs]
             self.studies.tell(work, result.state, value, result.reason, costs)
         else:
-            self.confirm.count_ended()
+            self.seed_runs.count_ended(work.id)
         self.latency.trial_ended()
         self.tracking.update_trial(work.id)
         self._keep_students(work.id.strategy, work.id)
         self._show_progress()
         drawn = work.params if isinstance(work, SearchTrial) else {}
-        self.observer.say(ended_line(work.id, result, self.plan.space.task.metric, drawn))
+        for line in ended_lines(self.sweep, work.id, result, drawn):
+            self.observer.say(line)
 
     def _keep_students(self, strategy: str, ended: TrialId | None = None) -> None:
         keep_students(self.plan, self.folder, self.studies, self.tracking, strategy, ended)
@@ -412,7 +413,7 @@ class Driver:
         strategies = list(self.plan.space.strategies)
         progress = {strategy: self.studies.progress(strategy) for strategy in strategies}
         trials = {strategy: self.studies.trials_for(strategy) for strategy in strategies}
-        self.observer.progress(progress, trials, self.confirm.progress(), self.clock.seconds)
+        self.observer.progress(progress, trials, self.seed_runs.counts(), self.clock.seconds)
 
     def _files(self, work: Work) -> SweptTrial:
         return self.folder.trial(work.id)
@@ -430,7 +431,7 @@ class Driver:
             ended = self.studies.progress(strategy).ended
             trials = [TrialId(strategy, number) for number in ended]
             # Those of an earlier confirm too: while the search is open again, nobody else asks.
-            trials += self.folder.ended_confirm_runs(strategy)
+            trials += self.folder.ended_seed_runs(strategy)
             for trial in trials:
                 if self.tracking.is_behind(trial):
                     self.tracking.update_trial(trial)

@@ -13,8 +13,8 @@ from kdsweep.compare.records import TestLogits
 from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, first_few
-from kdsweep.sweep.confirm import ConfirmRun
 from kdsweep.sweep.facts import SweepFacts
+from kdsweep.sweep.seed_runs import SeedRun
 
 # Versions may round a metric in another way.
 CLOSE = 1e-4
@@ -33,7 +33,7 @@ def not_known(facts: SweepFacts) -> str | None:
 def check_same_test_rows(
     facts: SweepFacts,
     metric: str,
-    confirmed: Mapping[str, Mapping[ConfirmRun, TrialResult]],
+    confirmed: Mapping[str, Mapping[SeedRun, TrialResult]],
     test: TestLogits,
 ) -> None:
     """Raise DataError if students of such a sweep were judged by other rows than these."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from kdsweep import __version__
 from kdsweep.compare.teacher_record import TeacherRecord
@@ -19,6 +19,14 @@ from kdsweep.sweep.pins import Pins
 # Raised when earlier versions would misread a sweep's files, or continue it wrongly. They refuse a
 # higher number than their own. A key that they can ignore, or refuse by its name, needs none.
 FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ConfirmRules:
+    """What a sweep can't change once a trial was trained again: values of `Confirm`."""
+
+    finalists: int
+    margin: float
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,8 @@ class SweepFacts:
     commits: of each repository of the Hub; None if an earlier version started the sweep.
     unversioned: the version that trained the trials of which none was noted; None where there is no
     such trial, or if no other version has run the sweep since.
+    confirm: the rules since the first run of a finalist or of confirm; None before it, and where an
+    earlier version trained that run.
     format: of the sweep's files. 1 isn't written, because the first versions had no such number.
     unknown: keys that a newer version wrote; they are kept.
     """
@@ -62,6 +72,7 @@ class SweepFacts:
     plugins: dict[str, tuple[str, str]] = field(default_factory=dict)
     commits: Mapping[Repository, str] | None = None
     unversioned: str | None = None
+    confirm: ConfirmRules | None = None
     format: int = 1
     unknown: dict[str, Plain] = field(default_factory=dict)
 
@@ -80,8 +91,10 @@ class SweepFacts:
 
         Raises NewerFiles where it has keys that this version doesn't know.
         """
+        # Sweeps of earlier versions confirm the best trial of the search.
+        confirm = {"finalists": 1, **cast(dict[str, Plain], self.sweep.get("confirm", {}))}
         with of_newer_version(f"sweep {sweep!r} has", f"kdsweep {self.kdsweep}"):
-            return SweepConfig.model_validate({**self.sweep, **more})
+            return SweepConfig.model_validate({**self.sweep, "confirm": confirm, **more})
 
     @classmethod
     def from_json(cls, found: dict[str, Any], sweep: str) -> Self:
@@ -99,6 +112,7 @@ class SweepFacts:
             "plugins",
             "pins",
             "commits",
+            "confirm",
             "unknown",
         }
         known = {name: value for name, value in found.items() if name in names}
@@ -113,7 +127,10 @@ class SweepFacts:
         commits: dict[Repository, str] | None = None
         if "commits" in found:
             commits = {Repository(**one["of"]): one["commit"] for one in found["commits"]}
-        read = {*names, "data", "teacher", "teachers", "plugins", "pins", "commits"}
+        confirm = None
+        if "confirm" in found:
+            confirm = ConfirmRules(**found["confirm"])
+        read = {*names, "data", "teacher", "teachers", "plugins", "pins", "commits", "confirm"}
         unknown = {name: value for name, value in found.items() if name not in read}
         return cls(
             **known,
@@ -121,6 +138,7 @@ class SweepFacts:
             pins=pins,
             plugins=plugins,
             commits=commits,
+            confirm=confirm,
             unknown=unknown,
         )
 
@@ -150,6 +168,8 @@ class SweepFacts:
                 {"of": asdict(repository), "commit": commit}
                 for repository, commit in self.commits.items()
             ]
+        if self.confirm is not None:
+            values["confirm"] = asdict(self.confirm)
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

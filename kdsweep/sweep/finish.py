@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
+from pydantic import JsonValue
+
 from kdsweep import metric_names
 from kdsweep.core.files import write_json
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError
@@ -86,6 +88,10 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
         )
     from kdsweep.report.page import write_page
 
+    for strategy, found in report.strategies.items():
+        if found.finalists:
+            noted: list[JsonValue] = [one.model_dump(mode="json") for one in found.finalists]
+            sweep.studies.note(strategy, "kdsweep.finalists", noted)
     write_json(sweep.folder.report, report.to_json())
     write_page(report, records, sweep.folder.page)
     if stopped:

@@ -14,7 +14,7 @@ from kdsweep.core.files import nearest_existing, read_json, whole, write_json, w
 from kdsweep.core.standing import make_folder
 from kdsweep.errors import KdsweepError, SweepLocked, UnknownSweep, did_you_mean, first_few
 from kdsweep.sweep.sweep_lock import Doing, Held, Holder, hold, holder_of
-from kdsweep.trial_id import Phase, TrialId
+from kdsweep.trial_id import PHASES, TRIAL_NAMES, Phase, TrialId
 
 if TYPE_CHECKING:
     # These import torch or pydantic, which tab completion does without.
@@ -122,6 +122,7 @@ class SweepFolder:
     lock          held by the driver while it runs
     stop.json     whether somebody asks the driver to stop
     trials/       a folder for each trial of the search
+    finalists/    one for each run of a finalist
     confirm/      one for each run of confirm
     teachers/     N.npy: what the teacher N of sweep.json put out for the test split
                   0-SPLIT.npy: what the first one predicts on each of `more_tests`, and its labels
@@ -147,6 +148,7 @@ class SweepFolder:
         self.stop_file = root / "stop.json"
         self.report = root / "report.json"
         self.trials = root / "trials"
+        self.finalists = root / "finalists"
         self.confirm = root / "confirm"
         self.page = root / "report.html"
         self.teachers = root / "teachers"
@@ -181,26 +183,31 @@ class SweepFolder:
         return SweptTrial(self.of_phase(trial.phase) / trial.name, trial)
 
     def of_phase(self, phase: Phase) -> Path:
-        """The folder with the trials of the search, or with those of confirm."""
-        return self.trials if phase == "search" else self.confirm
+        """The folder with the trials of the search, or with those that were trained again."""
+        folders = {"search": self.trials, "finalist": self.finalists, "confirm": self.confirm}
+        return folders[phase]
 
     def started_trials(self) -> list[TrialId]:
-        """Every trial of the search and every run of confirm that was started, in that order."""
+        """Every trial of the search, then every run of a finalist and of confirm, that was
+        started."""
         started: list[TrialId] = []
-        phases: tuple[Phase, ...] = ("search", "confirm")
-        for phase in phases:
+        for phase in PHASES:
             for file in sorted(self.of_phase(phase).glob("*/settings.json")):
                 with contextlib.suppress(ValueError):  # a folder that a user put there
                     started.append(TrialId.parse(file.parent.name, phase))
         return started
 
-    def ended_confirm_runs(self, strategy: str, number: int | None = None) -> list[TrialId]:
-        """The strategy's runs of confirm that have a result. number: only those of this trial."""
-        ended = [
-            TrialId.parse(file.parent.name, "confirm")
-            for file in sorted(self.confirm.glob("*-seed-*/result.json"))
-        ]
-        return [one for one in ended if one.strategy == strategy and number in (None, one.number)]
+    def ended_runs(self, phase: Phase, strategy: str, number: int | None = None) -> list[TrialId]:
+        """The strategy's runs of this phase that have a result. number: those of this trial."""
+        found: list[TrialId] = []
+        for file in sorted(self.of_phase(phase).glob("*/result.json")):
+            with contextlib.suppress(ValueError):  # a folder that a user put there
+                found.append(TrialId.parse(file.parent.name, phase))
+        return [one for one in found if one.strategy == strategy and number in (None, one.number)]
+
+    def ended_seed_runs(self, strategy: str) -> list[TrialId]:
+        """The strategy's runs of finalists and of confirm that have a result."""
+        return [*self.ended_runs("finalist", strategy), *self.ended_runs("confirm", strategy)]
 
     def find_trial(self, name: str) -> TrialId:
         """The started trial with this name. Raises UnknownSweep with the names that exist."""
@@ -212,10 +219,7 @@ class SweepFolder:
         known = did_you_mean(name, names)
         if not known and names:
             known = f"; there are {first_few(names, MOST_SHOWN)}"
-        raise UnknownSweep(
-            f"sweep {self.name!r} has no trial {name!r} "
-            f"(STRATEGY-NUMBER, or STRATEGY-NUMBER-seed-INDEX){known}"
-        )
+        raise UnknownSweep(f"sweep {self.name!r} has no trial {name!r} ({TRIAL_NAMES}){known}")
 
     def remove_half_written(self, trial: str = "*") -> None:
         """Remove what a killed process left of the files that it was writing.

@@ -21,13 +21,13 @@ from kdsweep.core.teachers.logits import stored_logits
 from kdsweep.core.teachers.selection import made_teachers
 from kdsweep.core.trial_folder import TrialResult, read_predictions
 from kdsweep.errors import DamagedFile, DataError, KdsweepError
-from kdsweep.sweep.confirm import ConfirmRun
 from kdsweep.sweep.earlier_rows import check_same_test_rows
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned
+from kdsweep.sweep.seed_runs import SeedRun
 from kdsweep.trial_id import TrialId
 
-Runs = dict[ConfirmRun, TrialResult]
+Runs = dict[SeedRun, TrialResult]
 RESTORE_LABELS = "restore it from a copy, or the rows that the sweep ran with"
 WITHOUT_TEACHER = "delete it: students are then compared without this teacher"
 
@@ -159,7 +159,9 @@ def read_search_predictions(
     labels: np.ndarray | None = None
     students: dict[TrialId, np.ndarray] = {}
     complete = [
-        one.id for one in records if one.id.strategy == strategy and one.state == "complete"
+        one.id
+        for one in records
+        if one.id.strategy == strategy and one.state == "complete" and not one.id.is_finalist
     ]
     like = _predictions_like(plan, folder, "validation")
     for trial in complete:

@@ -1,7 +1,7 @@
 """Which students of a strategy keep their checkpoints.
 
-Of the search, the best `keep.students`. Of confirm, the one that stands for the strategy, until a
-newer confirm has ended and its own student is stored.
+Of the search, the best `keep.students`. Of finalists, none. Of confirm, the one that stands for the
+strategy, until a newer confirm has ended and its own student is stored.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 
 from kdsweep.config import Plan
 from kdsweep.core.trial_folder import TrialResult
-from kdsweep.sweep.confirm import best_confirmed, confirmations
+from kdsweep.sweep.confirm import best_confirmed
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.seed_runs import confirmations
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.tracking_sync import TrackingSync
 from kdsweep.trial_id import TrialId
@@ -27,7 +28,7 @@ def confirmed_students(
     """
     metric = plan.space.task.metric
     ended: dict[int, dict[TrialId, TrialResult]] = {}
-    for run in folder.ended_confirm_runs(strategy):
+    for run in folder.ended_runs("confirm", strategy):
         result = folder.trial(run).read_result()
         assert result is not None
         ended.setdefault(run.number, {})[run] = result
@@ -37,20 +38,29 @@ def confirmed_students(
     if best is not None and len(now) == len(runs):
         return [best]
     others = {number: one for number, one in ended.items() if not runs & one.keys()}
-    earlier = _newest(metric, others, studies.progress(strategy).order)
+    earlier = _newest(metric, folder, others, studies.progress(strategy).order)
     return [one for one in (best, earlier) if one is not None]
 
 
 def _newest(
-    metric: str, ended: Mapping[int, Mapping[TrialId, TrialResult]], order: list[int]
+    metric: str,
+    folder: SweepFolder,
+    ended: Mapping[int, Mapping[TrialId, TrialResult]],
+    order: list[int],
 ) -> TrialId | None:
-    """The best run of the newest confirm. A trial replaces the best one only if it is better, so
-    the newest confirm is that of the best trial."""
+    """The best run of the newest confirm: of the trial whose student is still there, and of several
+    of the search's best one."""
     rank = {number: i for i, number in enumerate(order)}
+    bests: list[TrialId] = []
     for number in sorted(ended, key=lambda one: rank.get(one, len(order))):
         if (best := best_confirmed(metric, ended[number])) is not None:
-            return best
-    return None
+            bests.append(best)
+    return next((one for one in bests if _has_student(folder, one)), next(iter(bests), None))
+
+
+def _has_student(folder: SweepFolder, run: TrialId) -> bool:
+    files = folder.trial(run)
+    return files.read_tracked().has_student or files.student.exists()
 
 
 def keep_students(
@@ -75,6 +85,8 @@ def keep_students(
         kept = [one for one in kept if _was_kept(folder, one, ended)]
     confirmed = ended if ended is not None and ended.phase == "confirm" else None
     tracking.keep_students(strategy, "confirm", kept, confirmed)
+    if ended is None or ended.phase == "finalist":
+        tracking.keep_students(strategy, "finalist", [], ended)
 
 
 def _was_kept(folder: SweepFolder, run: TrialId, ended: TrialId | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdsweep.sweep.progress import Progress
+    from kdsweep.sweep.progress import Progress, SeedRunCounts
 
 
 class Observer:
@@ -30,11 +30,11 @@ class Observer:
         self,
         strategies: dict[str, Progress],
         trials: dict[str, int],
-        confirmed: tuple[int, int],
+        seed_runs: SeedRunCounts,
         seconds: float,
     ) -> None:
         """A trial started or ended.
 
-        trials: how many each strategy gets. confirmed: how many runs of confirm have ended, and
-        how many there will be. seconds: of wall time that the sweep has spent.
+        trials: how many each strategy gets. seed_runs: of finalists and of confirm. seconds: of
+        wall time that the sweep has spent.
         """

@@ -14,9 +14,11 @@ from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
 from kdsweep.errors import DataError, SettingsConflict
+from kdsweep.sweep.confirm_rules import check_confirm_rules
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
 from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
+from kdsweep.sweep.expected_seed_runs import ExpectedSeedRuns, expected_seed_runs
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
@@ -92,7 +94,11 @@ class StudyFacts:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """What would run and what it would cost. notes: what a user should know about the models."""
+    """What would run and what it would cost.
+
+    seed_runs: how many runs judge finalists and confirm the best ones. notes: what a user should
+    know about the models.
+    """
 
     sweep: str
     home: str
@@ -101,6 +107,7 @@ class PlanFacts:
     models: list[ModelFacts]
     notes: list[str]
     studies: dict[str, StudyFacts]
+    seed_runs: ExpectedSeedRuns
     estimate: CostEstimate
     memory: MemoryEstimate
     answers: ExpectedAnswers
@@ -116,6 +123,7 @@ class PlanFacts:
             "models": [asdict(model) for model in self.models],
             "notes": self.notes,
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
+            "seed_runs": asdict(self.seed_runs),
             "estimate": asdict(self.estimate),
             "memory": asdict(self.memory),
             "answers": asdict(self.answers),
@@ -172,6 +180,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
         + [_model_facts("student", one, checked, measured) for one in checked.students],
         notes=[*_changed(plan, Home(home)), *checked.model_notes, *checked.weight_notes],
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
+        seed_runs=expected_seed_runs(plan),
         estimate=estimate,
         memory=estimate_memory(checked, plan.sweep.engine, memory_limit()),
         answers=expected_answers(plan, estimate.slots),
@@ -179,8 +188,10 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
 
 
 def _changed(plan: Plan, home: Home) -> list[str]:
-    """Why `run` would refuse to add trials to a sweep whose rows or models have changed."""
+    """Why `run` would refuse to add trials to a sweep: its rows, models or rules of confirm have
+    changed."""
     try:
+        check_confirm_rules(plan, home.sweep(plan.name))
         check_same_inputs(home, home.sweep(plan.name), plan.space)
     except (DataError, SettingsConflict) as error:
         return [f"run would refuse: {error}"]

@@ -1,4 +1,4 @@
-"""How far a strategy's search is."""
+"""How far a strategy's search is, and the runs with fresh seeds that come after it."""
 
 from __future__ import annotations
 
@@ -61,3 +61,21 @@ class Progress:
             self.pruned += 1
         else:
             self.failed += 1
+
+
+@dataclass(frozen=True)
+class SeedRunCounts:
+    """How many runs with fresh seeds have ended, and how many there will be."""
+
+    finalists_ended: int = 0
+    finalists: int = 0
+    confirmed: int = 0
+    to_confirm: int = 0
+
+    @property
+    def ended(self) -> int:
+        return self.finalists_ended + self.confirmed
+
+    @property
+    def planned(self) -> int:
+        return self.finalists + self.to_confirm

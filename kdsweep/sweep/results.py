@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 
 import kdsweep
 from kdsweep import metric_names
+from kdsweep.compare.finalists import mean_of
 from kdsweep.compare.findings import SettingsComparison
 from kdsweep.compare.records import TrialRecord
 from kdsweep.config import Plan, SearchSpace
@@ -24,15 +25,22 @@ from kdsweep.core.files import fingerprint, only_read, write_atomically
 from kdsweep.core.versions import PACKAGES
 from kdsweep.errors import DataError, SpaceError
 from kdsweep.formatting import precision_in_words
-from kdsweep.report.model import BestTrial, ModelCosts, Report, Reproduction, TrialCounts
+from kdsweep.report.model import BestTrial, Finalist, ModelCosts, Report, Reproduction, TrialCounts
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.commits import revisions, with_kept_commits
-from kdsweep.sweep.confirm import confirmations, finished, not_shown
+from kdsweep.sweep.confirm import not_shown
 from kdsweep.sweep.earlier_rows import not_known
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs
 from kdsweep.sweep.kept_logits import read_search_predictions, read_test_logits
 from kdsweep.sweep.latency_file import LatencyFile
+from kdsweep.sweep.seed_runs import (
+    asked_runs,
+    best_trial,
+    confirmations,
+    finished,
+    judged_finalists,
+)
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import Access, StudyStorage
 from kdsweep.sweep.trained_by import trained_by
@@ -73,14 +81,14 @@ def open_database(
 
 
 def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
-    """Every trial of the search and every run of confirm that was started."""
+    """Every trial of the search, of finalists and of confirm that was started."""
     folder = home.sweep(plan.name)
     trials: list[TrialId] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
         for number in [*progress.ended, *sorted(progress.running)]:
             trials.append(TrialId(strategy, number))
-        trials += [run.id for run in confirmations(plan, folder, studies, strategy)]
+        trials += [run.id for run in asked_runs(plan, folder, studies, strategy)]
     return [
         _record(folder, trial, studies.params(trial))
         for trial in trials
@@ -193,17 +201,34 @@ def _outcome(
             plan.sweep.confirm.seeds, len(confirmations(plan, folder, studies, strategy))
         ),
         settings_comparison=settings,
+        finalists=_finalists(plan, folder, studies, strategy),
+    )
+
+
+def _finalists(
+    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
+) -> tuple[Finalist, ...]:
+    judged = judged_finalists(plan, folder, studies, strategy)
+    if judged is None or not any(judged.values.values()):
+        return ()
+    return tuple(
+        Finalist(
+            trial=number,
+            seeds=len(judged.values[number]),
+            values=judged.values[number],
+            mean=mean_of(judged.values[number]),
+            chosen=number == judged.chosen,
+        )
+        for number in judged.order
     )
 
 
 def _best_trial(
     plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
 ) -> BestTrial | None:
-    best = studies.progress(strategy).best
-    if best is None:
+    trial = best_trial(plan, folder, studies, strategy)
+    if trial is None:
         return None
-    number, validation = best
-    trial = TrialId(strategy, number)
     files = folder.trial(trial)
     result = files.read_result()
     student = ModelCosts.from_json(result.student) if result and result.student else None
@@ -211,10 +236,10 @@ def _best_trial(
     if result and result.best:
         teachers = result.best.metrics.get(metric_names.teachers(plan.space.task.metric))
     return BestTrial(
-        trial=number,
+        trial=trial.number,
         params=studies.params(trial),
         settings=files.read_settings(),
-        validation=validation,
+        validation=studies.progress(strategy).values[trial.number],
         student=student,
         teachers=teachers,
     )
@@ -270,13 +295,13 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
 
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
-    """Whether a trial, or a run of confirm, is still to be done."""
+    """Whether a trial, or a run with a fresh seed, is still to be done."""
     folder = home.sweep(plan.name)
     for strategy in plan.space.strategies:
         if studies.trials_left(strategy) or studies.open_trials(strategy):
             return True
-        runs = confirmations(plan, folder, studies, strategy)
-        if len(finished(folder, runs)) < len(runs):
+        runs = asked_runs(plan, folder, studies, strategy)
+        if not all(folder.trial(run.id).is_over for run in runs):
             return True
     return False
 

@@ -7,6 +7,7 @@ Mistakes are found, the cheapest first, before anything is written or torch is i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -28,6 +29,7 @@ from kdsweep.sweep.commits import (
     with_commits,
     with_kept_commits,
 )
+from kdsweep.sweep.confirm_rules import check_confirm_rules, with_kept_rules
 from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
@@ -81,6 +83,7 @@ def run_plan(
         folder.read_facts()
     if not fresh:
         plan = with_sweeps_rules(plan, folder)
+        check_confirm_rules(plan, folder)
         if (report := _finished_report(plan, home)) is not None:
             observer.say(f"{plan.name}: all trials are done; nothing to run")
             task = with_kept_commits(plan, folder).space.task
@@ -175,6 +178,7 @@ def with_sweeps_rules(plan: Plan, folder: SweepFolder) -> Plan:
     if not folder.exists():
         return plan
     facts = folder.read_facts()
+    plan = replace(plan, sweep=with_kept_rules(plan.sweep, facts))
     ruled = plan.with_rules_of(facts.identity)
     ruled.space.settle_auto(facts.auto)
     return ruled

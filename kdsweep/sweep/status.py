@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -10,10 +11,11 @@ from kdsweep.config.sweep import Budget
 from kdsweep.formatting import precision_in_words
 from kdsweep.report.model import SlotUse
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
-from kdsweep.sweep.confirm import confirmations, finished
+from kdsweep.sweep.confirm import planned_runs
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import recorded
-from kdsweep.trial_id import TrialId
+from kdsweep.sweep.seed_runs import asked_runs, finished
+from kdsweep.trial_id import PHASES, TrialId
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,16 @@ class BestSoFar:
 
 @dataclass(frozen=True)
 class StrategyStatus:
-    """How many of a strategy's trials and of its confirm runs have ended, and how many have not."""
+    """How many of a strategy's trials have ended and how many have not; also of the runs that judge
+    its finalists, and of those that confirm the best one."""
 
     complete: int
     pruned: int
     failed: int
     running: int
     left: int
+    finalists_ended: int
+    finalists_left: int
     confirmed: int
     to_confirm: int
     best: BestSoFar | None
@@ -72,24 +77,32 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
     seconds: list[float] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
-        runs = confirmations(plan, folder, studies, strategy)
-        confirmed = finished(folder, runs).values()
+        runs = asked_runs(plan, folder, studies, strategy)
+        again = finished(folder, runs)
         ended = [folder.trial(TrialId(strategy, number)) for number in progress.ended]
-        results = [*(files.read_result() for files in ended), *confirmed]
+        results = [*(files.read_result() for files in ended), *again.values()]
         seconds += [result.seconds for result in results if result]
-        left = studies.trials_left(strategy)
-        hopeless = progress.best is None and not progress.running and not left
+        asked = Counter(run.id.phase for run in runs)
+        done = Counter(run.id.phase for run in again)
+        planned = {
+            phase: max(asked[phase], planned_runs(plan, studies, strategy, phase))
+            for phase in PHASES
+        }
         strategies[strategy] = StrategyStatus(
             complete=progress.complete,
             pruned=progress.pruned,
             failed=progress.failed,
             running=len(progress.running),
-            left=left,
-            confirmed=len(confirmed),
-            to_confirm=0 if hopeless else (len(runs) or plan.sweep.confirm.seeds) - len(confirmed),
+            left=studies.trials_left(strategy),
+            finalists_ended=done["finalist"],
+            finalists_left=planned["finalist"] - done["finalist"],
+            confirmed=done["confirm"],
+            to_confirm=planned["confirm"] - done["confirm"],
             best=None if progress.best is None else BestSoFar(*progress.best),
         )
-    jobs_left = sum(one.left + one.running + one.to_confirm for one in strategies.values())
+    jobs_left = sum(
+        one.left + one.running + one.finalists_left + one.to_confirm for one in strategies.values()
+    )
     state: Literal["running", "stopped", "done"] = "stopped" if jobs_left else "done"
     if folder.is_running():
         state = "running"

@@ -301,6 +301,12 @@ class Studies:
         """Write to the database what was asked, reported and told."""
         self._writer.write()
 
+    def note(self, strategy: str, name: str, value: JsonValue) -> None:
+        """Write an attribute of the strategy's study, which Optuna's dashboard shows."""
+        kept = self._opened(strategy).kept
+        if (study := kept.id) is not None:
+            self.database.retrying(lambda: self.storage.set_study_user_attr(study, name, value))
+
     # --- what the studies know -------------------------------------------------------------------
 
     def progress(self, strategy: str) -> Progress:

@@ -65,7 +65,7 @@ class TrackedStudents:
 
         kept: the students of its strategy that are kept instead.
         """
-        if trial.phase == "search":
+        if trial.phase != "confirm":
             return True
         has_been_stored = self._folder.trial(trial).read_tracked().student == "kept"
         stored = [one for one in kept if self._folder.trial(one).read_tracked().has_student]

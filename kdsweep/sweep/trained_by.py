@@ -54,6 +54,7 @@ def trained_by(
         TrainedBy(
             versions=versions,
             trials=sum(one.phase == "search" for one in ids),
+            finalist_runs=sum(one.phase == "finalist" for one in ids),
             confirm_runs=sum(one.phase == "confirm" for one in ids),
         )
         for versions, ids in found.items()

@@ -5,34 +5,35 @@ from __future__ import annotations
 from collections import deque
 
 from kdsweep.config import Plan
-from kdsweep.sweep.confirm import ConfirmQueue, ConfirmRun
+from kdsweep.sweep.confirm import SeedQueue
+from kdsweep.sweep.seed_runs import SeedRun
 from kdsweep.sweep.studies import SearchTrial, Studies
 from kdsweep.sweep.teacher_stage import TeacherStage
 
-Work = SearchTrial | ConfirmRun
+Work = SearchTrial | SeedRun
 
 
 class WorkQueue:
-    """Chooses the next trial: a waiting one, a new one of a search, or one that confirms.
+    """Chooses the next trial: a waiting one, a new one of a search, or one with a fresh seed.
 
     waiting: trials that were started and wait for a free slot or for the teacher. They were
     preempted, lost their worker, or are left from an earlier run of the sweep.
     """
 
     def __init__(
-        self, plan: Plan, studies: Studies, confirm: ConfirmQueue, teachers: TeacherStage
+        self, plan: Plan, studies: Studies, seed_runs: SeedQueue, teachers: TeacherStage
     ) -> None:
         self.waiting: deque[Work] = deque()
         self._plan = plan
         self._studies = studies
-        self._confirm = confirm
+        self._seed_runs = seed_runs
         self._teachers = teachers
 
     def next(self) -> Work | None:
         """Removes and returns the next trial that can be trained now.
 
         New trials go to the strategy with the fewest, so that strategies advance side by side.
-        Confirm comes last: it needs a search that is over.
+        Finalists and confirm come last: they need a search that is over.
         """
         for work in self.waiting:
             if self._teachers.is_ready or not work.settings.needs_teacher:
@@ -42,7 +43,7 @@ class WorkQueue:
             return self._studies.ask(
                 min(open_searches, key=lambda name: self._studies.progress(name).started)
             )
-        return self._confirm.next(teacher=self._teachers.is_ready)
+        return self._seed_runs.next(teacher=self._teachers.is_ready)
 
     def _open_searches(self) -> list[str]:
         """Strategies that have trials left and can train one now."""
@@ -58,10 +59,10 @@ class WorkQueue:
         """Whether there is a job for a slot, now or once a waiting trial's teacher is ready."""
         if not self._teachers.is_started or self.waiting or self._open_searches():
             return True
-        return bool(self._confirm.ready(teacher=self._teachers.is_ready))
+        return bool(self._seed_runs.ready(teacher=self._teachers.is_ready))
 
     def left(self) -> int:
         """How many more trials there may be, which is an upper limit for useful slots."""
         strategies = self._plan.space.strategies
         to_ask = sum(self._studies.trials_left(strategy) for strategy in strategies)
-        return len(self.waiting) + to_ask + self._confirm.left()
+        return len(self.waiting) + to_ask + self._seed_runs.left()

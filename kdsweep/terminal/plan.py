@@ -28,6 +28,8 @@ def show_plan(facts: PlanFacts) -> None:
     for strategy, study in facts.studies.items():
         console.print(f"\n{strategy}: {study.trials} trials", style="bold")
         _show_study(console, study, facts.estimate.more_rows.get(strategy))
+    if facts.seed_runs.most:
+        console.print(f"\nafter the search: {facts.seed_runs.words}")
     _show_estimate(console, facts)
     trials = {strategy: study.trials for strategy, study in facts.studies.items()}
     for line in in_words(facts.answers, trials):

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from kdsweep.formatting import duration, megabytes
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.progress import Progress, SeedRunCounts
 from kdsweep.terminal.backlog import is_behind
 from kdsweep.terminal.console import open_console
 
@@ -100,7 +100,7 @@ class _LiveView(Observer):
         self.transfers: dict[str, tuple[int, int]] = {}
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
-        self.confirmed = (0, 0)
+        self.seed_runs = SeedRunCounts()
         self.seconds, self.seconds_at = 0.0, time.monotonic()
         self.finished_before, self.search_since = 0, time.monotonic()
 
@@ -124,11 +124,11 @@ class _LiveView(Observer):
         self,
         strategies: dict[str, Progress],
         trials: dict[str, int],
-        confirmed: tuple[int, int],
+        seed_runs: SeedRunCounts,
         seconds: float,
     ) -> None:
         is_first = not self.strategies
-        self.strategies, self.trials, self.confirmed = strategies, trials, confirmed
+        self.strategies, self.trials, self.seed_runs = strategies, trials, seed_runs
         if is_first:
             self.finished_before, self.search_since = self._finished(), time.monotonic()
         self.seconds, self.seconds_at = seconds, time.monotonic()
@@ -147,13 +147,16 @@ class _LiveView(Observer):
         for strategy, progress in self.strategies.items():
             bar = _bar(progress.finished, self.trials[strategy])
             grid.add_row(strategy, bar, _best(progress))
-        done, planned = self.confirmed
-        if planned:
-            grid.add_row("confirm", _bar(done, planned), f"{done} of {planned} runs")
+        runs = self.seed_runs
+        if runs.finalists:
+            grid.add_row("finalists", *_runs(runs.finalists_ended, runs.finalists))
+        if runs.to_confirm:
+            grid.add_row("confirm", *_runs(runs.confirmed, runs.to_confirm))
         return Group(grid, Text(self._time_line(), style="dim"))
 
     def _finished(self) -> int:
-        return sum(progress.finished for progress in self.strategies.values()) + self.confirmed[0]
+        searched = sum(progress.finished for progress in self.strategies.values())
+        return searched + self.seed_runs.ended
 
     def _time_line(self) -> str:
         now = time.monotonic()
@@ -161,7 +164,7 @@ class _LiveView(Observer):
         if not self.strategies:
             return f"{duration(passed)} spent"
         finished = self._finished()
-        left = sum(self.trials.values()) + self.confirmed[1] - finished
+        left = sum(self.trials.values()) + self.seed_runs.planned - finished
         finished_here = finished - self.finished_before
         ahead = ""
         if finished_here:
@@ -175,6 +178,10 @@ def _of(done: int, size: int) -> str:
 
 def _bar(completed: int, total: int) -> ProgressBar:
     return ProgressBar(total=total, completed=completed, width=BAR_WIDTH)
+
+
+def _runs(done: int, planned: int) -> tuple[ProgressBar, str]:
+    return _bar(done, planned), f"{done} of {planned} runs"
 
 
 def _best(progress: Progress) -> str:

@@ -14,7 +14,12 @@ from kdsweep.compare.ranks import Ranks
 from kdsweep.config.sweep import COSTS
 from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
 from kdsweep.report.schedules import settled_values
-from kdsweep.report.sentences import costs_in_words, more_tests_in_words, teachers_in_words
+from kdsweep.report.sentences import (
+    costs_in_words,
+    finalists_in_words,
+    more_tests_in_words,
+    teachers_in_words,
+)
 from kdsweep.report.settings_words import settings_said_once
 from kdsweep.report.versions_words import versions_in_words
 from kdsweep.terminal.console import open_console
@@ -32,7 +37,7 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
         console.print(f"On {split}: {words}.")
     for what, words in teachers_in_words(report):
         console.print(f"{what}: {words}.")
-    for what, words in costs_in_words(report):
+    for what, words in (*finalists_in_words(report), *costs_in_words(report)):
         console.print(f"{what}: {words}.")
     for what, words in versions_in_words(report):
         console.print(f"{what}: {words}.")

@@ -24,6 +24,7 @@ def show_status(status: SweepStatus) -> None:
         "failed",
         "running",
         "left",
+        "finalists",
         "confirmed",
         f"best {status.metric}",
     ):
@@ -33,8 +34,9 @@ def show_status(status: SweepStatus) -> None:
         if found.best is not None:
             best = f"{found.best.validation:.4f} (trial {found.best.trial})"
         counts = (found.complete, found.pruned, found.failed, found.running, found.left)
-        confirmed = f"{found.confirmed} of {found.confirmed + found.to_confirm}"
-        table.add_row(strategy, *map(str, counts), confirmed, best)
+        finalists = _so_far(found.finalists_ended, found.finalists_left)
+        confirmed = _so_far(found.confirmed, found.to_confirm)
+        table.add_row(strategy, *map(str, counts), finalists, confirmed, best)
     console.print(table)
     left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
     budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
@@ -43,3 +45,7 @@ def show_status(status: SweepStatus) -> None:
         console.print(f"trained in {status.precision}")
     if status.slots is not None:
         console.print(say_use(status.slots))
+
+
+def _so_far(ended: int, left: int) -> str:
+    return f"{ended} of {ended + left}" if ended + left else ""

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 from kdsweep.core.settings import TrialSettings
 from kdsweep.trial_id import TrialId
 
-RunPhase = Literal["sweep", "teacher", "search", "confirm"]
+RunPhase = Literal["sweep", "teacher", "search", "finalist", "confirm"]
 RunState = Literal["running", "paused", "complete", "pruned", "diverged", "failed"]
 
 
@@ -25,7 +25,7 @@ class RunKey:
     """Names a run within its sweep, whichever tracker keeps it.
 
     phase: `sweep` is the sweep's own run, the parent of the others. trial: for the phases `search`
-    and `confirm`. teacher: which one, where a sweep has several.
+    `finalist` and `confirm`. teacher: which one, where a sweep has several.
     """
 
     phase: RunPhase
@@ -34,7 +34,7 @@ class RunKey:
 
     @classmethod
     def of(cls, trial: TrialId) -> RunKey:
-        """The run of a trial, or of one that confirms it."""
+        """The run of a trial, or of one that trains it again."""
         return cls(trial.phase, trial)
 
     @property
@@ -94,7 +94,8 @@ MadeHere = Callable[[str, str], bool]
 
 
 class Tracker(Protocol):
-    """Keeps the runs of one sweep: its own, one for each teacher, trial and run of confirm."""
+    """Keeps the runs of one sweep: its own, one for each teacher, trial, and run of
+    finalists and of confirm."""
 
     @property
     def name(self) -> str:

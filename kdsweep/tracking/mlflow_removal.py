@@ -30,6 +30,7 @@ from kdsweep.tracking.mlflow_connection import (
 from kdsweep.tracking.mlflow_names import NOTE
 from kdsweep.tracking.mlflow_students import BEST, value_of
 from kdsweep.tracking.mlflow_views import remove_views
+from kdsweep.trial_id import PHASES
 
 RUNS_PER_QUERY = 100
 # A run's description may be cut, the experiment's isn't.
@@ -133,7 +134,7 @@ def _find(connection: MlflowConnection, client: MlflowClient, made_here: MadeHer
         # Trials first: the sweep's own run is what the others are found by in MLflow's UI.
         own = sorted(of_sweep, key=lambda run: RunTags.of_run(run).phase == "sweep")
     elif made_here is not None:
-        is_trial = [run for run in of_sweep if RunTags.of_run(run).phase in ("search", "confirm")]
+        is_trial = [run for run in of_sweep if RunTags.of_run(run).phase in PHASES]
         own = [run for run in is_trial if run not in foreign]
     return _Found(
         experiment.experiment_id,
@@ -148,7 +149,7 @@ def _find(connection: MlflowConnection, client: MlflowClient, made_here: MadeHer
 
 def _is_foreign(run: Run, made_here: MadeHere | None) -> bool:
     tags = RunTags.of_run(run)
-    if made_here is None or tags.phase not in ("search", "confirm"):
+    if made_here is None or tags.phase not in PHASES:
         return False
     return not made_here(f"{tags.strategy}-{tags.trial}", run.info.run_id)
 

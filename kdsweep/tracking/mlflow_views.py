@@ -96,6 +96,7 @@ def _table(sweep: str, metric: str) -> View:
         "modelVersionFilter": "All Runs",
         "runsHiddenMode": "SHOW_ALL",
         "selectedColumns": [
+            "tags.`kdsweep.phase`",
             "tags.`kdsweep.strategy`",
             "tags.`kdsweep.state`",
             *(f"params.`{name}`" for name in SETTLED),

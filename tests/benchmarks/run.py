@@ -67,6 +67,9 @@ MEASUREMENTS = {
         "simulated_searches",
         "how often a setting is falsely said to be worse than the best one, on made-up sweeps",
     ),
+    "finalists": Measurement(
+        "finalists", "how much of the winner's curse finalists take away, by simulation"
+    ),
     "verdicts": Measurement(
         "verdicts", "how often statements about pairs and the teacher are false, by simulation"
     ),

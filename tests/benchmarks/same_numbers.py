@@ -95,7 +95,7 @@ class Bench:
         shutil.copy(self.root / "empty.db", self.home / "mlflow.db")
 
     def start(self, checkout: Path, sweep: SmallSweep) -> subprocess.Popen[str]:
-        settings = (*sweep.settings, *first_rules(checkout))
+        settings = (*sweep.settings, *first_rules(checkout), *first_confirm(checkout, sweep))
         words = [word for text in settings for word in ("--set", text)]
         space = str(self.root / f"{sweep.name}.yaml")
         command = [sys.executable, "-m", "kdsweep", "run", space, "--home", str(self.home), *words]
@@ -197,6 +197,12 @@ def checked_out(old: str, beside: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run([*git, "remove", "--force", str(folder)], check=True)
+
+
+def first_confirm(checkout: Path, sweep: SmallSweep) -> tuple[str, ...]:
+    """Sweeps of the first release confirm the best trial of the search, without finalists."""
+    knows_finalists = (checkout / "kdsweep" / "compare" / "finalists.py").exists()
+    return ("confirm.finalists=1",) if knows_finalists else ()
 
 
 def check_checkout(checkout: Path, beside: Path) -> None:

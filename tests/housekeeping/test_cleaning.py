@@ -240,7 +240,7 @@ def test_a_cache_that_is_a_link_is_shown_and_not_cleaned(home: Home, tmp_path: P
 @pytest.mark.slow
 def test_a_finished_sweep_is_whole_after_all_was_cleaned(tmp_path: Path, space: Path) -> None:
     home = Home(tmp_path)
-    assignments = ("trials=2", "engine={type: inline}", "confirm={seeds: 1}")
+    assignments = ("trials=2", "engine={type: inline}", "confirm={seeds: 1, finalists: 1}")
     run(space, home=home.root, assignments=assignments)
     before = report_of(home, "tiny").to_json()
     assert clean(home, "--all", "--yes").exit_code == 0

@@ -14,12 +14,16 @@ from click.testing import CliRunner
 from kdsweep.cli import main
 from kdsweep.housekeeping.listing import list_sweeps
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.trial_id import TrialId
 
 
 def listed(home: Path) -> dict[str, Any]:
     done = CliRunner().invoke(main, ["list", "--home", str(home), "--json"])
     assert done.exit_code == 0, done.output
     return {one["name"]: one for one in json.loads(done.stdout)["sweeps"]}
+
+
+NO_FINALISTS = {"finalists_ended": 0, "finalists": 0}
 
 
 def write_json(file: Path, value: object) -> None:
@@ -38,7 +42,7 @@ def write_sweep(folder: SweepFolder, *, trials: int, **sweep: Any) -> None:
 
 def write_trial(folder: SweepFolder, name: str, value: float | None = None) -> None:
     """One trial: complete with this accuracy, or started."""
-    root = (folder.confirm if "-seed-" in name else folder.trials) / name
+    root = folder.of_phase(TrialId.parse(name).phase) / name
     write_json(root / "settings.json", {})
     if value is not None:
         best = {"metrics": {"validation/accuracy": value}}
@@ -51,10 +55,15 @@ def test_sweeps_of_an_earlier_version_are_listed(old_home: Path) -> None:
     assert states.pop("stopped") == "stopped"
     assert set(states.values()) == {"done"}
     stopped = found["stopped"]
-    assert stopped["counts"] == {"ended": 3, "trials": 4, "confirmed": 0, "to_confirm": 4}
+    assert stopped["counts"] == NO_FINALISTS | {
+        "ended": 3,
+        "trials": 4,
+        "confirmed": 0,
+        "to_confirm": 4,
+    }
     assert stopped["phase"] == "search"
     assert stopped["open_trials"] == ["distill-1"]
-    assert found["reviews"]["counts"] == {
+    assert found["reviews"]["counts"] == NO_FINALISTS | {
         "ended": 6,
         "trials": 6,
         "confirmed": 6,
@@ -71,7 +80,8 @@ def test_a_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     write_trial(folder, "a-1")
     found = listed(tmp_path)["sst2"]
     assert (found["state"], found["phase"]) == ("stopped", "search")
-    assert found["counts"] == {"ended": 1, "trials": 3, "confirmed": 0, "to_confirm": 2}
+    counts = {"ended": 1, "trials": 3, "confirmed": 0, "to_confirm": 2}
+    assert found["counts"] == NO_FINALISTS | counts
     with folder.locked() as holder:
         found = listed(tmp_path)["sst2"]
         assert found["state"] == "running"
@@ -82,7 +92,8 @@ def test_a_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     write_trial(folder, "a-1-seed-0", 0.8)
     found = listed(tmp_path)["sst2"]
     assert (found["state"], found["phase"]) == ("stopped", "confirm")
-    assert found["counts"] == {"ended": 3, "trials": 3, "confirmed": 1, "to_confirm": 2}
+    counts = {"ended": 3, "trials": 3, "confirmed": 1, "to_confirm": 2}
+    assert found["counts"] == NO_FINALISTS | counts
     assert found["best"] == {
         "trial": "a-1",
         "metric": "accuracy",
@@ -98,6 +109,28 @@ def test_a_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     # More trials were asked for, and nothing of that was started.
     write_sweep(folder, trials=4)
     assert listed(tmp_path)["sst2"]["state"] == "stopped"
+
+
+def test_finalists_come_between_search_and_confirm(tmp_path: Path) -> None:
+    folder = Home(tmp_path).sweep("sst2")
+    write_sweep(folder, trials=3, confirm={"seeds": 1, "finalists": 2})
+    for number, value in enumerate((0.7, 0.9, 0.8)):
+        write_trial(folder, f"a-{number}", value)
+    write_trial(folder, "a-1-finalist-0", 0.8)
+    found = listed(tmp_path)["sst2"]
+    assert (found["state"], found["phase"]) == ("stopped", "finalist")
+    counts = {"ended": 3, "trials": 3, "confirmed": 0, "to_confirm": 1}
+    assert found["counts"] == counts | {"finalists_ended": 1, "finalists": 4}
+    write_trial(folder, "a-2-finalist-0", 0.85)
+    write_trial(folder, "a-1-finalist-1", 0.8)
+    write_trial(folder, "a-2-finalist-1", 0.85)
+    # Of an earlier best trial.
+    write_trial(folder, "a-1-seed-0", 0.8)
+    found = listed(tmp_path)["sst2"]
+    assert (found["state"], found["phase"]) == ("stopped", "confirm")
+    assert found["counts"] == counts | {"finalists_ended": 4, "finalists": 4}
+    write_trial(folder, "a-2-seed-0", 0.8)
+    assert listed(tmp_path)["sst2"]["state"] == "done"
 
 
 def test_patience_and_a_small_grid_end_a_sweep_with_fewer_trials(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ THREE = (
     "sampler={type: random}",
     "pruner={type: none}",
     "trials=2",
-    f"confirm={{seeds: {SEEDS}}}",
+    f"confirm={{seeds: {SEEDS}, finalists: 1}}",
     "keep={students: 1}",
 )
 Done = tuple[Home, dict[str, Any]]
@@ -77,7 +77,7 @@ def test_the_teachers_predictions_on_further_splits_are_kept_for_its_interval(
     chosen = (
         f"task.dataset={folder}",
         "task.splits={train: train, test: test, more_tests: [other-kind]}",
-        "confirm={seeds: 2}",
+        "confirm={seeds: 2, finalists: 1}",
         "trials=1",
     )
     home = Home(tmp_path / "home")
@@ -315,7 +315,7 @@ def test_a_confirm_run_whose_end_mlflow_lacks_is_sent_by_the_same_command(
 ) -> None:
     few = (
         "trials=1",
-        "confirm={seeds: 2}",
+        "confirm={seeds: 2, finalists: 1}",
         "strategies.combined=",
         "strategies.distill=",
         "training.epochs=1",
@@ -373,7 +373,7 @@ def test_one_strategy_one_seed_and_a_strategy_that_failed_are_reported_as_what_t
 ) -> None:
     one = (
         "trials=1",
-        "confirm={seeds: 1}",
+        "confirm={seeds: 1, finalists: 1}",
         "strategies.combined=",
         "training.epochs=1",
         "pruner={type: none}",

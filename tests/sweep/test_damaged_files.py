@@ -91,7 +91,7 @@ def with_confirm(space: Path, six_trials: Home, tmp_path_factory: pytest.TempPat
     """The sweep of six trials, whose best ones were confirmed too."""
     home = Home(tmp_path_factory.mktemp("confirmed") / "home")
     shutil.copytree(six_trials.root, home.root)
-    run(space, home=home.root, assignments=(*SIX, "confirm={seeds: 1}"))
+    run(space, home=home.root, assignments=(*SIX, "confirm={seeds: 1, finalists: 1}"))
     return home
 
 

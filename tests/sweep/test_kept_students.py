@@ -18,7 +18,7 @@ from kdsweep.export.students import Choice
 from kdsweep.report.model import Report
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.progress import Progress, SeedRunCounts
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.status import status
 from kdsweep.trial_id import TrialId
@@ -35,7 +35,7 @@ TWICE = (
     "training.evaluations_per_epoch=1",
     "sampler={type: random}",
     "pruner={type: none}",
-    "confirm={seeds: 2}",
+    "confirm={seeds: 2, finalists: 1}",
     "keep={students: 1}",
     "engine={type: inline}",
 )
@@ -56,7 +56,7 @@ class Exporting(Lines):
         self,
         strategies: dict[str, Progress],
         trials: dict[str, int],
-        confirmed: tuple[int, int],
+        seed_runs: SeedRunCounts,
         seconds: float,
     ) -> None:
         name = export_student(self.home, "again", self.folder).name

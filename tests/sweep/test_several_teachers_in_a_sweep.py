@@ -19,7 +19,7 @@ from kdsweep.trial_id import TrialId
 
 FEW = (
     "trials=1",
-    "confirm={seeds: 1}",
+    "confirm={seeds: 1, finalists: 1}",
     "engine={type: inline}",
     "keep={students: 1}",
     "strategies.combined.teacher={seeds: 2}",

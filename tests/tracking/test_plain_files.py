@@ -18,7 +18,7 @@ from kdsweep.trial_id import TrialId
 
 FEW = (
     "trials=2",
-    "confirm={seeds: 1}",
+    "confirm={seeds: 1, finalists: 1}",
     "strategies.combined=",
     "training.epochs=1",
     "pruner={type: none}",
