@@ -118,7 +118,7 @@ class Comparison:
 
     teachers: in the order in which they were given; the first is the one of against_teacher.
     seeds_wanted: with `confirm.seeds: auto`, how many seeds each strategy should have by now; those
-    that need no more have as many already.
+    that need no more have as many already. seeds_judged: how many each one was judged on.
     """
 
     means: dict[str, Estimate]
@@ -126,6 +126,7 @@ class Comparison:
     teachers: tuple[Estimate | None, ...] = ()
     against_teacher: dict[str, AgainstTeacher] | None = None
     seeds_wanted: dict[str, int] = field(default_factory=dict)
+    seeds_judged: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

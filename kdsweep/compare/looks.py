@@ -97,6 +97,7 @@ def compare_in_looks(
         teachers=judged.of_teachers(),
         against_teacher=judged.against_teacher(families, seeds),
         seeds_wanted=found.wanted,
+        seeds_judged=found.judged,
     )
 
 

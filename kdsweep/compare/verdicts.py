@@ -173,21 +173,13 @@ def _with_more_rows(pair: Pair, spread: Spread, rules: PairRules) -> Pair:
 # --- pairs that nothing is shown about -----------------------------------------------------------
 
 
-def undecided_in_words(
-    pairs: Sequence[Pair], strategy: str, margin: float, family: Family
-) -> list[str]:
-    """Sentences about the undecided pairs of a strategy. What holds for all of them is said once.
+def what_it_takes(pairs: Sequence[Pair], strategy: str, margin: float, family: Family) -> str:
+    """Sentences about the pairs of a strategy that nothing is shown about.
 
-    family: all pairs that could be judged.
+    What holds for all of them is said once. family: all pairs that could be judged.
     """
     judged = [pair for pair in pairs if pair.rows is not None]
-    said = []
-    if judged:
-        said.append(
-            f"The seeds can't separate {strategy} from {_others(judged, strategy)}: no difference "
-            f"is shown, nor equivalence within {in_points(margin)}"
-        )
-    said += [
+    said = [
         f"For {pair.other(strategy)}, {reason}"
         for pair in judged
         if (reason := _why_not(pair, family))
@@ -205,7 +197,8 @@ def undecided_in_words(
         others = _others(of_one_seed, strategy)
         said.append(f"One seed can't separate {strategy} from {others}")
         said.append("Set confirm.seeds to 5 or more")
-    return said + [pair.verdict for pair in pairs if pair.seeds == 0]
+    said += [pair.verdict for pair in pairs if pair.seeds == 0]
+    return " ".join(f"{one}." for one in said)
 
 
 def _others(pairs: Sequence[Pair], strategy: str) -> str:

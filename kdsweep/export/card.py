@@ -130,7 +130,7 @@ def _results(report: Report, facts: ExportFacts) -> str:
 
 
 def _notes(student: Student, report: Report, facts: ExportFacts) -> str:
-    notes = [report.verdict]
+    notes = [report.verdict, *([report.rests_on] if report.rests_on else [])]
     confirm = facts.confirm
     if confirm is not None and confirm.test:
         notes.append(f"test by seed: {', '.join(map(score, confirm.test))}")

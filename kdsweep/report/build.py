@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from kdsweep.compare.findings import Comparison, Estimate, ParetoEntry, SettingsComparison
 from kdsweep.compare.importance import DrawnTrial, parameters_that_matter
 from kdsweep.compare.latency import latency_in_words
+from kdsweep.compare.looks import Ended, LookRules, compare_in_looks
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.ranks import Ranks, compare_ranks
 from kdsweep.compare.records import TestLogits, TrialRecord
@@ -31,7 +32,7 @@ from kdsweep.report.model import (
     TeacherFacts,
     TrialCounts,
 )
-from kdsweep.report.sentences import confirmed_verdict, searched_verdict
+from kdsweep.report.verdict import Verdict, confirmed_verdict, searched_verdict
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,12 @@ class SearchOutcome:
 class ReportFacts:
     """What a report holds in addition to the comparison; its fields are the report's.
 
-    teacher_seconds: slot time for teachers; None where it wasn't recorded.
+    looks: with `confirm.seeds: auto`. teacher_seconds: slot time for teachers; None where it wasn't
+    recorded.
     """
 
     margin: float = MARGIN
+    looks: LookRules | None = None
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
@@ -81,7 +84,7 @@ def summarize(
     teachers: the first one is the teacher that students are measured by; empty where no strategy
     needs one. outcomes: by strategy.
     """
-    compared = _compare(metric, test, facts.margin)
+    compared = _compare(metric, test, facts, _failed(records))
     of_teachers = compared.teachers or (None,) * len(teachers)
     shown = [
         _teacher(metric, one, estimate) for one, estimate in zip(teachers, of_teachers, strict=True)
@@ -101,6 +104,7 @@ def summarize(
         for strategy, found in outcomes.items()
     }
     recommended = recommendation(metric, strategies, records, compared.pairs)
+    verdict = _verdict(metric, compared, recommended, teacher, strategies, facts.margin)
     return Report(
         sweep=sweep,
         metric=metric,
@@ -109,7 +113,9 @@ def summarize(
         strategies=strategies,
         pairs=compared.pairs,
         questions=tuple(answer_questions(metric, records, costs)),
-        verdict=_verdict(metric, compared, recommended, teacher, strategies, facts.margin),
+        verdict=verdict.says,
+        rests_on=verdict.rests_on,
+        next_step=verdict.next_step,
         margin=facts.margin,
         recommended=recommended,
         more_tests=_more_tests(metric, teachers[0] if teachers else None, records, test),
@@ -133,7 +139,7 @@ def _verdict(
     teacher: TeacherFacts | None,
     strategies: Mapping[str, StrategyResult],
     margin: float,
-) -> str:
+) -> Verdict:
     if compared.means and recommended is not None:
         return confirmed_verdict(metric, compared, recommended, teacher, margin)
     return searched_verdict(
@@ -143,7 +149,18 @@ def _verdict(
     )
 
 
-def _compare(metric: str, test: TestLogits | None, margin: float) -> Comparison:
+def _failed(records: Sequence[TrialRecord]) -> dict[str, list[int]]:
+    """The seeds of confirm that ended without a student, by strategy."""
+    out: dict[str, list[int]] = {}
+    for run in runs_of_confirm(records):
+        failed = run.result is not None and not (run.result.test and run.result.best)
+        out.setdefault(run.id.strategy, []).extend([run.id.seed_index or 0] if failed else [])
+    return out
+
+
+def _compare(
+    metric: str, test: TestLogits | None, facts: ReportFacts, failed: Mapping[str, Sequence[int]]
+) -> Comparison:
     """Each strategy's mean on the test split, every pair, and each strategy and its teacher."""
     if test is None:
         return Comparison({}, ())
@@ -152,7 +169,13 @@ def _compare(metric: str, test: TestLogits | None, margin: float) -> Comparison:
         for strategy, by_seed in test.students.items()
     }
     teachers = [None if one is None else test.kind.predictions(one) for one in test.teachers]
-    return compare(metric, test.labels, predicted, teachers, margin=margin)
+    if facts.looks is None:
+        return compare(metric, test.labels, predicted, teachers, margin=facts.margin)
+    ended: dict[str, Ended] = {
+        name: {**dict.fromkeys(failed.get(name, ())), **predicted.get(name, {})}
+        for name in dict.fromkeys([*predicted, *failed])
+    }
+    return compare_in_looks(metric, test.labels, ended, teachers, rules=facts.looks)
 
 
 def _teacher(metric: str, record: TeacherRecord, estimate: Estimate | None) -> TeacherFacts:

@@ -301,8 +301,10 @@ class Report(_Part):
     """The report of a sweep.
 
     teacher: the one that students are measured by, the best on validation. teachers: all of them.
-    margin: `confirm.margin`. recommended: the strategy to use; None in a report of version 0.1,
-    and until a trial has finished. winner: the trial whose student is published.
+    verdict, rests_on, next_step: one sentence, and one line each; the last two are None in reports
+    of earlier versions. margin: `confirm.margin`. recommended: the strategy to use; None in a
+    report of version 0.1, and until a trial has finished. winner: the trial whose student is
+    published.
     importance: for each strategy, or None where the trials can't tell. shown_to_matter: for each
     strategy, the parameters that were tested, and whether their effect is more than noise.
     pareto: only where the sweep has several objectives; empty where all students cost the same.
@@ -319,6 +321,8 @@ class Report(_Part):
     pairs: tuple[Pair, ...]
     questions: tuple[Question, ...]
     verdict: str
+    rests_on: str | None = None
+    next_step: str | None = None
     margin: float | None = None
     recommended: Recommendation | None = None
     more_tests: dict[str, MoreTest] = Field(default={}, exclude_if=lambda found: not found)
@@ -338,3 +342,8 @@ class Report(_Part):
     reproduce: Reproduction | None = None
     precision: str | None = Field(default=None, exclude_if=lambda found: found is None)
     state: str = "done"
+
+    @property
+    def more_of_the_verdict(self) -> list[str]:
+        """The lines after its sentence."""
+        return [line for line in (self.rests_on, self.next_step) if line is not None]

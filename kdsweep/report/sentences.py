@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
-from kdsweep.compare.families import Family
-from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate
-from kdsweep.compare.verdicts import in_points, points_range, undecided_in_words
-from kdsweep.formatting import count, in_markdown, joined, percent
-from kdsweep.report.model import ConfirmResult, Recommendation, Report, TeacherFacts
+from kdsweep.compare.verdicts import points_range
+from kdsweep.formatting import count, in_markdown, percent
+from kdsweep.report.model import ConfirmResult, Report, TeacherFacts
 from kdsweep.report.settings_words import settings_said_once
+from kdsweep.report.verdict import teacher_score
 from kdsweep.report.versions_words import versions_in_words
 
 
@@ -25,7 +24,7 @@ def more_tests_in_words(report: Report) -> dict[str, str]:
         ]
         teacher = []
         if found.teacher is not None:
-            teacher = [f"the teacher {_teacher_score(found.teacher, found.teacher_ci95)}"]
+            teacher = [f"the teacher {teacher_score(found.teacher, found.teacher_ci95)}"]
         out[split] = f"{report.metric} " + ", ".join([*means, *teacher])
     return out
 
@@ -67,130 +66,6 @@ def _by_seed(selected: Mapping[str, float | None]) -> str:
     return ", ".join(words)
 
 
-# --- verdicts ------------------------------------------------------------------------------------
-
-
-def confirmed_verdict(
-    metric: str,
-    compared: Comparison,
-    recommended: Recommendation,
-    teacher: TeacherFacts | None,
-    margin: float,
-) -> str:
-    """What the test split says, and how sure it is."""
-    top = recommended.strategy
-    reached = f"{metric} {_interval(compared.means[top])}"
-    said = []
-    if teacher is not None and teacher.test is not None:
-        found = (compared.against_teacher or {}).get(top)
-        said.append(_against_teacher(found, teacher, compared.means[top].value))
-    if len(compared.means) == 1:
-        said.append("No other strategy finished, so there is nothing to compare it with")
-        return _text([f"On the test split, {top} reaches {reached}", *said])
-    own = [pair for pair in compared.pairs if pair.other(top) in compared.means]
-    beaten = [pair.verdict for pair in own if pair.better == top]
-    if len(beaten) == len(compared.means) - 1:
-        return _text([f"{top} does best on the test split: {reached}", *said, *beaten])
-    comparable = Family(sum(pair.ci95 is not None for pair in compared.pairs))
-    undecided = [pair for pair in own if pair.shows_nothing]
-    return _text(
-        [
-            "No strategy is shown to be the best",
-            f"{top} is recommended: {_why(recommended, margin)}",
-            f"On the test split it reaches {reached}",
-            *said,
-            *(pair.verdict for pair in own if pair.state == "equivalent"),
-            *beaten,
-            *undecided_in_words(undecided, top, margin, comparable),
-        ]
-    )
-
-
-def _text(sentences: Sequence[str]) -> str:
-    return " ".join(f"{one}." for one in sentences)
-
-
-def _why(recommended: Recommendation, margin: float) -> str:
-    """Why this strategy, where no strategy beats all others."""
-    top, first = recommended.strategy, recommended.first_choice
-    within = f"equivalent to it within {in_points(margin)}"
-    if first != top:
-        return (
-            f"{first} has the highest mean on validation, and {top} is the cheapest of those that "
-            f"are {within}"
-        )
-    if recommended.equivalent:
-        return (
-            "it has the highest mean on validation, and none of those that are "
-            f"{within} is cheaper ({', '.join(recommended.equivalent)})"
-        )
-    if len(recommended.candidates) == 1:
-        return "it is the only one that no other strategy beats on test"
-    return (
-        "it has the highest mean on validation over the confirm seeds, of the strategies that no "
-        f"other one beats on test ({joined(recommended.candidates)})"
-    )
-
-
-def _interval(mean: Estimate) -> str:
-    if mean.low is None or mean.high is None:
-        return f"{mean.value:.4f} (one seed)"
-    return f"{mean.value:.4f} ({mean.low:.4f} to {mean.high:.4f})"
-
-
-def _against_teacher(found: AgainstTeacher | None, teacher: TeacherFacts, reached: float) -> str:
-    """A strategy's mean and its teacher's score, both on test. Sentences, without the last stop."""
-    assert teacher.test is not None
-    score = f"The teacher reaches {_teacher_score(teacher.test, teacher.ci95)}"
-    if found is None:
-        return f"{score}. Its predictions weren't kept, so the two can't be compared"
-    if found.ci95 is None:
-        return f"{score}. One seed can't tell them apart"
-    low, high = found.ci95
-    size = f"{abs(100 * found.difference):.1f} points"
-    match found.state:
-        case "above":
-            return f"{score}. The student is {size} above it ({points_range(low, high)})"
-        case "below":
-            kept = f", and keeps {percent(reached / teacher.test)}" if teacher.test > 0 else ""
-            return f"{score}. The student is {size} below it ({points_range(-high, -low)}){kept}"
-    side = "above" if found.difference > 0 else "below"
-    interval = points_range(low, high) if found.difference > 0 else points_range(-high, -low)
-    return (
-        f"{score}. No difference between the two is shown: the student is {size} {side} it "
-        f"({interval})"
-    )
-
-
-def _teacher_score(test: float, interval: tuple[float, float] | None) -> str:
-    return f"{test:.4f} ({interval[0]:.4f} to {interval[1]:.4f})" if interval else f"{test:.4f}"
-
-
-def searched_verdict(metric: str, teacher: float | None, bests: Mapping[str, float]) -> str:
-    """What the search shows, and what it doesn't: the best of several trials with one seed each.
-
-    teacher, bests: the metric on validation; of each strategy's best trial.
-    """
-    ranked = sorted(bests.items(), key=lambda entry: -entry[1])
-    if not ranked:
-        return "no trial has finished"
-    value = ranked[0][1]
-    level = [name for name, other in ranked if other == value]
-    if len(level) > 1:
-        text = f"{joined(level)} are level on validation: {metric} {value:.4f}"
-    else:
-        text = f"{level[0]} is ahead on validation: {metric} {value:.4f}"
-        if len(ranked) > 1:
-            second, reached = ranked[1]
-            text += f", {100 * (value - reached):.1f} points over {second}"
-    if teacher is not None:
-        text += f"; the teacher has {teacher:.4f}"
-    return (
-        f"{text}. Each trial has one seed and the best of several is shown, so small differences "
-        "may be chance."
-    )
-
-
 def finalists_in_words(report: Report) -> list[tuple[str, str]]:
     """(title, words) where finalists were judged: which trial was chosen for each strategy."""
     said: list[str] = []
@@ -217,6 +92,7 @@ def as_markdown(report: Report) -> str:
     metric = report.metric
     lines = [
         f"**{in_markdown(report.verdict)}**",
+        *(f"\n{in_markdown(words)}" for words in report.more_of_the_verdict),
         "",
         f"| strategy | search: validation {metric} | test {metric} (95%) | of the teacher |",
         "|---|---|---|---|",
@@ -247,7 +123,7 @@ def as_markdown(report: Report) -> str:
 def _teacher_row(name: str, teacher: TeacherFacts) -> str:
     tested = ""
     if teacher.test is not None:
-        tested = _teacher_score(teacher.test, teacher.ci95)
+        tested = teacher_score(teacher.test, teacher.ci95)
     cell = in_markdown(name).replace("|", "\\|")
     return f"| {cell} | {teacher.validation:.4f} | {tested} | |"
 

@@ -31,8 +31,11 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
     full_sweep: the command that runs the full sweep.
     """
     console = open_console()
+    console.print(report.verdict, style="bold")
+    for line in report.more_of_the_verdict:
+        console.print(line)
+    console.print()
     console.print(_strategies(report))
-    console.print(report.verdict)
     for split, words in more_tests_in_words(report).items():
         console.print(f"On {split}: {words}.")
     for what, words in teachers_in_words(report):
@@ -48,7 +51,7 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
     for question in report.questions:
         console.print(f"\n{question.question}", style="bold")
         console.print(f"  {question.answer}")
-    if len(report.pairs) > 1:
+    if report.pairs:
         console.print()
         console.print(_pairs(report.pairs, report.metric))
     in_home = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"

@@ -25,6 +25,7 @@ VARIATION = Variation(0.02, 1.0, 0.3)
 Students = Mapping[str, Mapping[int, np.ndarray]]
 
 
+@pytest.mark.slow
 def test_few_sweeps_make_a_false_statement_over_all_their_looks() -> None:
     for _, world, rules in worlds(quick=True):
         assert false_share(ends(world, rules, 60)) <= 0.05 + 2 * (0.05 * 0.95 / 60) ** 0.5
