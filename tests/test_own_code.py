@@ -125,7 +125,8 @@ name: planted
 task: {{dataset: "{data}", text: text, label: label, holdout: 0.2}}
 teacher: {teacher}
 student: {student}
-training: {{epochs: 1, batch_size: 16, max_length: 24, evaluations_per_epoch: 1}}
+training:
+  {{epochs: 1, batch_size: 16, max_length: 24, evaluations_per_epoch: 1, precision: fp32}}
 strategies:
   distill: {{alpha: 0.5, temperature: 2.0, learning_rate: 1.0e-3{more}}}
 """
