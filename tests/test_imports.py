@@ -41,6 +41,7 @@ ONLY_IN = {
         "sweep/study_writer.py",
         "sweep/study_removal.py",
         "sweep/samplers_and_pruners.py",
+        "sweep/paired_pruner.py",
     ],
     "mlflow": ["tracking/"],
     "click": ["cli/"],

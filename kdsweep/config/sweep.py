@@ -52,6 +52,20 @@ class NoPruner(Strict):
     type: Literal["none"]
 
 
+class PairedPruner(Strict):
+    """Stops a trial that is worse by more than noise than the best one was at the same share of its
+    training, judged on the same validation rows.
+
+    It never stops a trial before its warm-up has ended and its schedules have switched.
+    level: how likely so large a lead may be by chance, at most. min_trials: how many others must
+    have come as far.
+    """
+
+    type: Literal["paired"] = "paired"
+    level: Annotated[Number, Field(gt=0, lt=0.5)] = 0.001
+    min_trials: Count = 2
+
+
 class MedianPruner(Strict):
     """Stops a trial whose metric is below the median of the others at the same evaluation."""
 
@@ -77,7 +91,7 @@ class AshaPruner(Strict):
     One evaluation is one unit of its resource.
     """
 
-    type: Literal["asha"] = "asha"
+    type: Literal["asha"]
     min_evaluations: Count = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 4
 
@@ -223,8 +237,8 @@ def without_path(address: str) -> str:
     return f"{scheme}://{host}/***"
 
 
-def _usual_pruner(given: dict[str, Sequence[str]]) -> NoPruner | AshaPruner:
-    return NoPruner(type="none") if len(given.get("objective", ())) > 1 else AshaPruner()
+def _usual_pruner(given: dict[str, Sequence[str]]) -> NoPruner | PairedPruner:
+    return NoPruner(type="none") if len(given.get("objective", ())) > 1 else PairedPruner()
 
 
 # What may be an objective in addition to the task's metric -> the student's figure that measures
@@ -247,7 +261,8 @@ class SweepConfig(Strict):
         TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")
     ] = TpeSampler()
     pruner: Annotated[
-        NoPruner | MedianPruner | HyperbandPruner | AshaPruner, Field(discriminator="type")
+        PairedPruner | NoPruner | MedianPruner | HyperbandPruner | AshaPruner,
+        Field(discriminator="type"),
     ] = Field(default_factory=_usual_pruner)
     budget: Budget = Budget()
     engine: Annotated[AutoEngine | InlineEngine | RayEngine, Field(discriminator="type")] = (

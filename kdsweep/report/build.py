@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from kdsweep import metric_names
 from kdsweep.compare.findings import Comparison, Estimate, ParetoEntry, SettingsComparison
 from kdsweep.compare.importance import DrawnTrial, parameters_that_matter
 from kdsweep.compare.latency import latency_in_words
@@ -13,6 +14,7 @@ from kdsweep.compare.looks import Ended, LookRules, compare_in_looks
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.ranks import Ranks, compare_ranks
 from kdsweep.compare.records import TestLogits, TrialRecord
+from kdsweep.compare.rungs import Rung, rungs
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
@@ -79,10 +81,9 @@ def summarize(
     test: TestLogits | None,
     facts: ReportFacts,
 ) -> Report:
-    """The report of a sweep.
+    """The report of a sweep. outcomes: by strategy.
 
-    teachers: the first one is the teacher that students are measured by; empty where no strategy
-    needs one. outcomes: by strategy.
+    teachers: the one that students are measured by comes first; empty where no strategy needs one.
     """
     compared = _compare(metric, test, facts, _failed(records))
     of_teachers = compared.teachers or (None,) * len(teachers)
@@ -100,6 +101,7 @@ def summarize(
             finalists=found.finalists,
             confirm=confirm_result(metric, strategy, records, found.seeds_asked, compared, teacher),
             settings_comparison=found.settings_comparison,
+            rungs=_rungs(metric, strategy, records),
         )
         for strategy, found in outcomes.items()
     }
@@ -129,6 +131,17 @@ def summarize(
         reproduce=facts.reproduce,
         precision=facts.precision,
         state=facts.state,
+    )
+
+
+def _rungs(metric: str, strategy: str, records: Sequence[TrialRecord]) -> tuple[Rung, ...]:
+    name = metric_names.validation(metric)
+    return rungs(
+        [
+            [evaluation.metrics[name] for evaluation in one.evaluations]
+            for one in records
+            if one.is_complete_search and one.id.strategy == strategy
+        ]
     )
 
 

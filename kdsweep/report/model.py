@@ -22,6 +22,7 @@ from kdsweep.compare.findings import (
     Question,
     SettingsComparison,
 )
+from kdsweep.compare.rungs import Rung
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.core.files import read_json, whole
 from kdsweep.core.settings import TrialSettings
@@ -162,7 +163,8 @@ class StrategyResult(_Part):
     best: the best finalist once that is known, before it the search's best trial. finalists: the
     best first; empty before their first run, and where the search's best trial is confirmed.
     confirm: None until a run of confirm has ended. settings_comparison: None with fewer than two
-    complete trials, and in reports of version 0.1.0.
+    complete trials, and in reports of version 0.1.0. rungs: how well the metric on the way told the
+    one at the end; empty with fewer than five complete trials.
     """
 
     trials: TrialCounts
@@ -173,6 +175,8 @@ class StrategyResult(_Part):
     settings_comparison: SettingsComparison | None = Field(
         default=None, exclude_if=lambda found: found is None
     )
+
+    rungs: tuple[Rung, ...] = Field(default=(), exclude_if=lambda found: not found)
 
     @property
     def reached(self) -> float | None:

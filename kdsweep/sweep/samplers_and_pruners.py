@@ -6,19 +6,23 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+from scipy.stats import norm
 
 from kdsweep.config import SearchSpace, SweepConfig
 from kdsweep.config.extremes import numbers_in
 from kdsweep.core.settings import TrainingSettings
+from kdsweep.sweep.paired_pruner import Curves, NoiseAwarePruner
 from kdsweep.sweep.seeds import derived_seed
 
 MADE_UP_STUDIES = 12
 MOST_MADE_UP_TRIALS = 60
 ROUNDED_TO = 0.3
+MADE_UP_ERROR = 0.9
 
 
 class WindowedStorage(optuna.storages.InMemoryStorage):
@@ -89,13 +93,15 @@ def make_sampler(config: SweepConfig, number: int) -> optuna.samplers.BaseSample
 
 
 def make_pruner(
-    config: SweepConfig, space: SearchSpace, strategy: str
+    config: SweepConfig, space: SearchSpace, strategy: str, curves: Curves
 ) -> optuna.pruners.BasePruner:
-    """The strategy's pruner."""
+    """The strategy's pruner. curves: of its trials."""
     pruner = config.pruner
     match pruner.type:
         case "none":
             return optuna.pruners.NopPruner()
+        case "paired":
+            return NoiseAwarePruner(pruner, curves)
         case "median":
             # Optuna prunes from this step on, and evaluations count from 1.
             first_step = pruner.warmup_evaluations + 1
@@ -129,6 +135,27 @@ def most_evaluations(space: SearchSpace, strategy: str) -> int:
 # --- what a pruner will do ---
 
 
+@dataclass(frozen=True, eq=False)
+class MadeUpCurves:
+    """Curves of trials that never ran. values: [trials, evaluations].
+
+    The error of a difference is such that as many trials complete as on recorded curves of four
+    tasks.
+    """
+
+    values: np.ndarray
+
+    def evaluations(self, number: int) -> int:
+        return self.values.shape[1]
+
+    def settled(self, number: int) -> float:
+        return TrainingSettings().warmup
+
+    def p_worse(self, trial: tuple[int, int], leader: tuple[int, int]) -> float:
+        own, best = (self.values[number, at - 1] for number, at in (trial, leader))
+        return float(norm.sf((best - own) / MADE_UP_ERROR))
+
+
 def complete_share(
     config: SweepConfig, space: SearchSpace, strategy: str, *, trials: int, slots: int
 ) -> float:
@@ -145,17 +172,17 @@ def complete_share(
     draw = np.random.default_rng(0)
     complete = 0
     for number in range(MADE_UP_STUDIES):
+        curves = draw.normal(size=(count, 1)) + draw.normal(size=(count, evaluations))
+        if config.sampler.type in ("tpe", "gp"):
+            curves += np.linspace(0, 1, count)[:, None]
+        curves = np.round(curves / ROUNDED_TO) * ROUNDED_TO
         study = optuna.create_study(
             # Hyperband draws from the name, which is random without one.
             study_name=f"made up {number}",
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
-            pruner=make_pruner(config, space, strategy),
+            pruner=make_pruner(config, space, strategy, MadeUpCurves(curves)),
         )
-        curves = draw.normal(size=(count, 1)) + draw.normal(size=(count, evaluations))
-        if config.sampler.type in ("tpe", "gp"):
-            curves += np.linspace(0, 1, count)[:, None]
-        curves = np.round(curves / ROUNDED_TO) * ROUNDED_TO
         complete += _run_made_up_trials(study, curves, slots)
     return complete / (MADE_UP_STUDIES * count)
 

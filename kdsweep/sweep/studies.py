@@ -26,6 +26,7 @@ from kdsweep.config.loading import Scalar
 from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.drawn_values import Drawn, settle_drawing
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.paired_pruner import KeptCurves
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
 from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
@@ -94,7 +95,7 @@ class Studies:
         sweep_name: str,
         space: SearchSpace,
         config: SweepConfig,
-        folder: SweepFolder | None = None,
+        folder: SweepFolder,
     ) -> None:
         self.database = database
         self.sweep_name = sweep_name
@@ -128,7 +129,7 @@ class Studies:
             storage=memory,
             study_name=self.study_name(strategy),
             directions=self._directions,
-            pruner=make_pruner(self.config, self.space, strategy),
+            pruner=make_pruner(self.config, self.space, strategy, self._curves(strategy)),
         )
         kept_id = self._kept_id(strategy)
         trials = [] if kept_id is None else self.storage.get_all_trials(kept_id, deepcopy=False)
@@ -140,6 +141,10 @@ class Studies:
         for params in self.space.first_trials(strategy)[opened.progress.started :]:
             study.enqueue_trial(cast(dict[str, Any], params))
         return opened
+
+    def _curves(self, strategy: str) -> KeptCurves:
+        metric = self.space.task.metric
+        return KeptCurves(metric, lambda number: self.folder.trial(TrialId(strategy, number)))
 
     def _kept_id(self, strategy: str) -> int | None:
         """The study's id in the database. It is created, unless nothing may be written."""
@@ -184,13 +189,10 @@ class Studies:
         return len(lost)
 
     def _with_folder(self, strategy: str) -> list[int]:
-        if self.folder is None:
-            return []
         started = self.folder.started_trials()
         return [one.number for one in started if (one.strategy, one.phase) == (strategy, "search")]
 
     def _restore_trial(self, opened: _Opened, trial: TrialId) -> None:
-        assert self.folder is not None
         metric = metric_names.validation(self.space.task.metric)
         files = self.folder.trial(trial)
         found = RestoredTrial.read(files, self.space, metric, self.config.costs)

@@ -14,6 +14,7 @@ from kdsweep.config.extremes import extremes
 from kdsweep.config.parameters import Parameter
 from kdsweep.config.space_loading import load_space
 from kdsweep.config.values import Range
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import StudyStorage
 
@@ -91,7 +92,7 @@ def test_no_trial_warns_and_a_study_that_was_written_before_goes_on(
     kept = optuna.create_study(storage=storage, study_name="tiny/finetune", direction="maximize")
     params = {"learning_rate": 5e-4, "batch_size": 16}
     kept.add_trial(optuna.create_trial(params=params, distributions=written, value=0.5))
-    studies = Studies(StudyStorage(storage), "tiny", space, config)
+    studies = Studies(StudyStorage(storage), "tiny", space, config, Home(tmp_path).sweep("tiny"))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for _ in range(3):

@@ -43,7 +43,7 @@ def test_without_a_file_the_sweep_is_the_default_one() -> None:
         load_sweep().sampler.type,
         load_sweep().pruner.type,
         load_sweep().keep.students,
-    ) == (20, "tpe", "asha", 3)
+    ) == (20, "tpe", "paired", 3)
 
 
 def test_load_sweep_leaves_the_set_to_the_space(sweep: Path) -> None:
@@ -167,7 +167,7 @@ def test_each_sampler_can_be_chosen(space: Path, sampler: str) -> None:
     assert plan_with(space, f"sampler.type={sampler}").sweep.sampler.type == sampler
 
 
-@pytest.mark.parametrize("pruner", ["none", "median", "hyperband", "asha"])
+@pytest.mark.parametrize("pruner", ["none", "median", "hyperband", "asha", "paired"])
 def test_each_pruner_can_be_chosen(space: Path, pruner: str) -> None:
     assert plan_with(space, f"pruner.type={pruner}").sweep.pruner.type == pruner
 

@@ -24,7 +24,7 @@ def expected(*assignments: str, slots: int = 1) -> ExpectedAnswers:
 
 
 def test_20_trials_with_asha_leave_3_or_4_complete_ones_and_answer_no_question() -> None:
-    found = expected()
+    found = expected("pruner={type: asha}")
     assert all(2.5 <= complete <= 4.5 for complete in found.complete.values())
     assert not found.likely
     assert in_words(found, dict.fromkeys(EVERY_STRATEGY, 20)) == [
@@ -45,7 +45,12 @@ def test_what_the_plan_advises_is_enough() -> None:
 
 @pytest.mark.parametrize(
     ("pruner", "share"),
-    [("{type: none}", 1.0), ("{type: median}", 0.55), ("{type: asha}", 0.18)],
+    [
+        ("{type: none}", 1.0),
+        ("{type: median}", 0.55),
+        ("{type: asha}", 0.18),
+        ("{type: paired}", 0.6),
+    ],
 )
 def test_the_sweeps_own_pruner_decides_how_many_trials_complete(pruner: str, share: float) -> None:
     one = plan(f"pruner={pruner}")

@@ -11,6 +11,7 @@ import pytest
 
 from kdsweep.config import SweepConfig
 from kdsweep.config.space_loading import load_space
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.studies import SearchTrial, Studies
 from kdsweep.sweep.study_storage import StudyStorage
 
@@ -45,6 +46,7 @@ def studies(tmp_path: Path) -> Studies:
         "small",
         load_space(tmp_path / "space.yaml"),
         config,
+        Home(tmp_path).sweep("small"),
     )
 
 

@@ -88,7 +88,11 @@ def test_every_sampler_works_after_trials_of_each_state(
 
     def opened() -> Studies:
         return Studies(
-            StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"), plan.name, plan.space, plan.sweep
+            StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"),
+            plan.name,
+            plan.space,
+            plan.sweep,
+            Home(tmp_path).sweep(plan.name),
         )
 
     studies = opened()
@@ -145,7 +149,7 @@ def test_an_objective_that_is_not_possible_is_one_line(
 def test_one_objective_is_as_if_none_was_named(tiny_space: Path) -> None:
     plain, named = load(tiny_space), load(tiny_space, assignments=("objective=[accuracy]",))
     assert plain.identity == named.identity
-    assert plain.sweep.pruner.type == "asha"
+    assert plain.sweep.pruner.type == "paired"
     several = load(tiny_space, assignments=(BOTH,))
     assert several.identity["objective"] == {
         "metric": "accuracy",

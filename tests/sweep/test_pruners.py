@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdsweep.config import load
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import StudyStorage
 
@@ -28,7 +29,11 @@ def test_median_prunes_at_no_evaluation_of_its_warmup_and_at_the_next_one(
         assignments=(f"pruner={{type: median, startup_trials: 1, warmup_evaluations: {warmup}}}",),
     )
     studies = Studies(
-        StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"), plan.name, plan.space, plan.sweep
+        StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"),
+        plan.name,
+        plan.space,
+        plan.sweep,
+        Home(tmp_path).sweep(plan.name),
     )
     good, bad = studies.ask("finetune"), studies.ask("finetune")
     for evaluation in (1, 2, 3, 4):

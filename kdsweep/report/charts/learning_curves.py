@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from kdsweep import metric_names
 from kdsweep.compare.records import TrialRecord
+from kdsweep.compare.rungs import rungs_in_words
 from kdsweep.formatting import MISSING, score
 from kdsweep.report.charts.figures import (
     INK,
@@ -58,7 +59,7 @@ def learning_curves_chart(material: Material) -> Chart | None:
     caption = (
         f"Validation {metric} at each evaluation, a line for each trial. Thick: the strategy's "
         "best trial; dotted and ending in a cross: stopped early (pruned, diverged or failed); "
-        f"dashed: confirm's seeds.{cut}{teacher_words(teacher)}"
+        f"dashed: confirm's seeds.{cut}{_told_early(material)}{teacher_words(teacher)}"
     )
     return Chart(
         "curves",
@@ -67,6 +68,19 @@ def learning_curves_chart(material: Material) -> Chart | None:
         panels,
         ("strategy", "ran to the end", "stopped early", "best trial", "its evaluations"),
         tuple(_row(material, name, trials) for name, trials in measured.items()),
+    )
+
+
+def _told_early(material: Material) -> str:
+    """How well the evaluations on the way told the last one, where enough trials are complete."""
+    strategies = material.report.strategies.items()
+    found = {name: rungs_in_words(one.rungs) for name, one in strategies}
+    words = [f"{name} {told}" for name, told in found.items() if told]
+    if not words:
+        return ""
+    return (
+        " Rank correlation of an evaluation with the last one, over complete trials (after the "
+        f"share of training): {'; '.join(words)}."
     )
 
 
