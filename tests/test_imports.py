@@ -42,6 +42,7 @@ ONLY_IN = {
         "sweep/study_removal.py",
         "sweep/samplers_and_pruners.py",
         "sweep/paired_pruner.py",
+        "sweep/shown_trials.py",
     ],
     "mlflow": ["tracking/"],
     "click": ["cli/"],

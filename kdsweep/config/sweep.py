@@ -20,31 +20,44 @@ Seed = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class TpeSampler(Strict):
+# `sampler.lag` of new sweeps: docs/performance.md has the figures.
+LAG = 4
+# The rule of sweeps that earlier versions created: a trial knows of whatever has ended.
+WHATEVER_HAS_ENDED = 0
+
+
+class Sampler(Strict):
+    """What all samplers have.
+
+    lag: trial n of a strategy is asked for, pruned and counted for `patience` with the knowledge of
+    its trials up to n - lag alone. A sweep of an earlier version has `WHATEVER_HAS_ENDED`.
+    """
+
+    seed: Seed = 0
+    lag: Count = Field(default=LAG, exclude_if=lambda lag: lag == WHATEVER_HAS_ENDED)
+
+
+class TpeSampler(Sampler):
     """Tree-structured Parzen estimator: multivariate, grouped by condition."""
 
     type: Literal["tpe"] = "tpe"
-    seed: Seed = 0
     startup_trials: Annotated[int, Field(ge=0)] = 10
 
 
-class RandomSampler(Strict):
+class RandomSampler(Sampler):
     type: Literal["random"]
-    seed: Seed = 0
 
 
-class GridSampler(Strict):
+class GridSampler(Sampler):
     """Every point once, in random order; needs `choices` or `step` everywhere."""
 
     type: Literal["grid"]
-    seed: Seed = 0
 
 
-class GpSampler(Strict):
+class GpSampler(Sampler):
     """Gaussian process."""
 
     type: Literal["gp"]
-    seed: Seed = 0
     startup_trials: Annotated[int, Field(ge=0)] = 10
 
 
@@ -278,6 +291,10 @@ class SweepConfig(Strict):
     def costs(self) -> tuple[str, ...]:
         """The objectives in addition to the task's metric."""
         return self.objective[1:]
+
+    def with_lag(self, lag: int) -> SweepConfig:
+        """This sweep with the lag of its sampler that a sweep was created with."""
+        return self.model_copy(update={"sampler": self.sampler.model_copy(update={"lag": lag})})
 
 
 SWEEP_KEYS = frozenset(SweepConfig.model_fields) - {"name"}

@@ -20,6 +20,7 @@ from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, first_line
 from kdsweep.housekeeping.disk_use import artifacts_of_sweeps, bytes_of
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.sweep_lock import Holder
 from kdsweep.trial_id import TrialId
@@ -164,10 +165,11 @@ def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: in
     space = cast(dict[str, Any], facts.identity["space"])
     metric = str(space["task"]["metric"])
     trials = _read_trials(folder, list(space["strategies"]), metric)
+    knowledge = Knowledge.of(config)
     total = Counts()
     search_is_over = True
     for strategy, progress in trials.progress.items():
-        left = progress.left(_trials_of(folder, config, strategy), config.budget.patience)
+        left = knowledge.left(progress, _trials_of(folder, config, strategy))
         search_is_over = search_is_over and not left and not progress.running
         total += _counts(trials, config, strategy, left)
     is_done = (

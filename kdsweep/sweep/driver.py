@@ -36,6 +36,7 @@ from kdsweep.sweep.latency_stage import LatencyStage
 from kdsweep.sweep.mended_results import mend_trials
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
+from kdsweep.sweep.pruned_trials import may_prune, repeat_reports, write_pruned
 from kdsweep.sweep.running_jobs import RunningJob, RunningJobs
 from kdsweep.sweep.signals import StopRequest
 from kdsweep.sweep.slow_steps import saying_how_long
@@ -315,7 +316,7 @@ class Driver:
             work, running.evaluations, value
         )
         self.tracking.update_trial(work.id)
-        if prune and not self._files(work).is_over:
+        if prune and may_prune(work.settings, evaluation):
             running.pruned_at = evaluation
             self.engine.stop(work.id.name, save=False)
 
@@ -334,18 +335,16 @@ class Driver:
         work = running.work
         assert work is not None
         files = self._files(work)
-        steps, seconds = running.how_far()
-        match event.outcome:
-            case "saved" | "fatal" | "lost":
-                if event.outcome == "lost":
-                    self.folder.remove_half_written(work.id.name)
-                self.queue.waiting.appendleft(work)
-                return
-            case "dropped":
-                files.write_result(TrialResult("pruned", steps, seconds))
-            case "failed":
-                files.write_error(event.trace or "")
-                files.write_result(TrialResult("failed", steps, seconds, reason=event.reason))
+        if event.outcome == "lost":
+            self.folder.remove_half_written(work.id.name)
+        if running.pruned_at is not None and event.outcome != "fatal":
+            write_pruned(files, *running.how_far())
+        elif event.outcome in ("saved", "fatal", "lost"):
+            self.queue.waiting.appendleft(work)
+            return
+        elif event.outcome == "failed":
+            files.write_error(event.trace or "")
+            files.write_result(TrialResult("failed", *running.how_far(), reason=event.reason))
         self._tell(work)
 
     def _lost(self, running: RunningJob, event: WorkerLost) -> None:
@@ -360,6 +359,10 @@ class Driver:
         work, reason = running.work, event.reason
         assert work is not None
         self.folder.remove_half_written(work.id.name)
+        if running.pruned_at is not None:
+            write_pruned(self._files(work), *running.how_far())
+            self._tell(work)
+            return
         if not event.counts:
             self.observer.say(f"{work.id.name}: {reason}; resumes from its last checkpoint")
             self.queue.waiting.appendleft(work)
@@ -440,11 +443,8 @@ class Driver:
     def _resume_trial(self, trial: SearchTrial) -> None:
         """Let it wait for a slot. If it has ended but the study doesn't know, tell the study."""
         files = self._files(trial)
-        result = files.read_result()
-        if result is None:
+        if not files.is_over:
             self.queue.waiting.append(trial)
             return
-        for number, evaluation in enumerate(files.read_evaluations(), start=1):
-            if evaluation.step <= result.steps:
-                self.studies.report(trial, number, evaluation.metrics[self.sweep.metric])
+        repeat_reports(self.studies, trial, files, self.sweep.metric)
         self._tell(trial)

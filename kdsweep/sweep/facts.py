@@ -10,6 +10,7 @@ from kdsweep import __version__
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config import SweepConfig
 from kdsweep.config.loading import Plain
+from kdsweep.config.older_sweeps import stored_lag
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.settings import SettledPrecision
 from kdsweep.core.strict_model import of_newer_version
@@ -94,7 +95,8 @@ class SweepFacts:
         # Sweeps of earlier versions confirm the best trial of the search.
         confirm = {"finalists": 1, **cast(dict[str, Plain], self.sweep.get("confirm", {}))}
         with of_newer_version(f"sweep {sweep!r} has", f"kdsweep {self.kdsweep}"):
-            return SweepConfig.model_validate({**self.sweep, "confirm": confirm, **more})
+            read = SweepConfig.model_validate({**self.sweep, "confirm": confirm, **more})
+        return read.with_lag(stored_lag(self.sweep))
 
     @classmethod
     def from_json(cls, found: dict[str, Any], sweep: str) -> Self:

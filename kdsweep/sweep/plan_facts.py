@@ -20,6 +20,7 @@ from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.expected_seed_runs import ExpectedSeedRuns, expected_seed_runs
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.idle_slots import idle_slots
 from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
 from kdsweep.sweep.precision import PrecisionFacts, planned_precision
@@ -97,7 +98,7 @@ class PlanFacts:
     """What would run and what it would cost.
 
     seed_runs: how many runs judge finalists and confirm the best ones. notes: what a user should
-    know about the models.
+    know about models and slots.
     """
 
     sweep: str
@@ -178,7 +179,12 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
         ),
         models=[_model_facts("teacher", one, checked, measured) for one in checked.teachers]
         + [_model_facts("student", one, checked, measured) for one in checked.students],
-        notes=[*_changed(plan, Home(home)), *checked.model_notes, *checked.weight_notes],
+        notes=[
+            *_changed(plan, Home(home)),
+            *filter(None, [idle_slots(plan, estimate.slots)]),
+            *checked.model_notes,
+            *checked.weight_notes,
+        ],
         studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
         seed_runs=expected_seed_runs(plan),
         estimate=estimate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 
@@ -35,18 +36,11 @@ class Progress:
         """(trial number, value of the task's metric)"""
         return (self.order[0], self.values[self.order[0]]) if self.order else None
 
-    @property
-    def since_best(self) -> int:
-        """How many trials with a higher number than the best one have ended."""
-        if not self.order:
-            return 0
-        return len(self.ended) - bisect.bisect_right(self.ended, self.order[0])
-
-    def left(self, trials: int, patience: int | None) -> int:
-        """How many of so many trials are to be started; none after `patience` without a gain."""
-        if patience is not None and self.best is not None and self.since_best >= patience:
-            return 0
-        return max(0, trials - self.started)
+    def since_best(self, known: Sequence[int]) -> int:
+        """How many of the trials in `known`, by number, came after the best one of them."""
+        last = known[-1] if known else -1
+        best = next((number for number in self.order if number <= last), None)
+        return 0 if best is None else len(known) - bisect.bisect_right(known, best)
 
     def end(self, number: int, state: str, value: float | None) -> None:
         """Count a trial that ended. value: the metric of a complete one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -108,16 +108,28 @@ class RestoredTrial:
             trial_id=-1,
         )
 
-    def repeat(self, study: optuna.Study, trial: optuna.Trial) -> None:
-        """Report what was evaluated, and tell the end. The pruner then notes what it did before."""
+    def repeat(
+        self, study: optuna.Study, trial: optuna.Trial, is_exact: Callable[[], bool]
+    ) -> None:
+        """Report what was evaluated, and tell the end. The pruner then notes what it did before.
+
+        is_exact: whether the pruner decides exactly as it did. If it then prunes the trial where
+        that didn't end, the driver died before it could end it: so the trial still runs.
+        """
         for evaluation, value in enumerate(self.values, start=1):
             trial.report(value, evaluation)
-            trial.should_prune()
+            if trial.should_prune() and not self._ended_after(evaluation) and is_exact():
+                return
         if self.end is not None:
             for name, text in self.end.attributes.items():
                 trial.set_user_attr(name, text)
             values = None if self.end.values is None else list(self.end.values)
             study.tell(trial, values, self.end.state)
+
+    def _ended_after(self, evaluation: int) -> bool:
+        """Whether the trial was pruned or completed with this evaluation."""
+        state = None if self.end is None else self.end.attributes[STATE]
+        return state in ("complete", "pruned") and evaluation == len(self.values)
 
 
 def _started(files: SweptTrial, evaluations: Sequence[Evaluation]) -> datetime:

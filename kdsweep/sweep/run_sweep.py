@@ -119,6 +119,8 @@ def _run_checked(
     startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
+        from kdsweep.sweep.engines.slots import slots_here
+        from kdsweep.sweep.idle_slots import idle_slots
         from kdsweep.sweep.memory_estimate import estimate_memory
         from kdsweep.sweep.preflight import check_models
 
@@ -131,6 +133,8 @@ def _run_checked(
     memory = estimate_memory(checked, plan.sweep.engine, memory_limit())
     if memory.is_too_much:
         observer.say(memory.words)
+    if (line := idle_slots(plan, slots_here(plan.sweep.engine))) is not None:
+        observer.say(line)
     with (
         folder.locked(),
         standing(home.root, folder.root, folder.lock_file),

@@ -1,62 +1,30 @@
-"""Optuna's samplers and pruners, as a sweep's settings ask for them, and the trials they see."""
+"""Optuna's samplers and pruners, as a sweep's settings ask for them."""
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import warnings
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from scipy.stats import norm
 
 from kdsweep.config import SearchSpace, SweepConfig
 from kdsweep.config.extremes import numbers_in
 from kdsweep.core.settings import TrainingSettings
+from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.paired_pruner import Curves, NoiseAwarePruner
 from kdsweep.sweep.seeds import derived_seed
+from kdsweep.sweep.shown_trials import ShownTrials
 
 MADE_UP_STUDIES = 12
 MOST_MADE_UP_TRIALS = 60
 ROUNDED_TO = 0.3
 MADE_UP_ERROR = 0.9
-
-
-class WindowedStorage(optuna.storages.InMemoryStorage):
-    """A study in memory that can show sampler and pruner fewer trials than it has.
-
-    A sampler's cost grows with the number of trials that it learns from.
-    """
-
-    _window: int | None = None
-    _best: Callable[[], Sequence[int]] = staticmethod(lambda: ())
-
-    def get_all_trials(
-        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
-    ) -> list[FrozenTrial]:
-        trials = super().get_all_trials(study_id, deepcopy=False)
-        if self._window is not None and len(trials) > self._window:
-            first = len(trials) - self._window
-            best = [trials[number] for number in sorted(self._best()) if number < first]
-            trials = best + trials[first:]
-        if states is not None:
-            trials = [trial for trial in trials if trial.state in states]
-        return copy.deepcopy(trials) if deepcopy else trials
-
-    @contextlib.contextmanager
-    def showing(
-        self, last: int | None, best: Callable[[], Sequence[int]] = lambda: ()
-    ) -> Iterator[None]:
-        """Show only the `last` trials and the ones whose numbers `best` returns; None: all."""
-        self._window = last
-        self._best = best
-        try:
-            yield
-        finally:
-            self._window = None
 
 
 class _GridSampler(optuna.samplers.BruteForceSampler):
@@ -110,11 +78,16 @@ def make_pruner(
             )
         case "hyperband":
             most = max(most_evaluations(space, strategy), pruner.min_evaluations)
-            return optuna.pruners.HyperbandPruner(
+            made = optuna.pruners.HyperbandPruner(
                 min_resource=pruner.min_evaluations,
                 max_resource=most,
                 reduction_factor=pruner.reduction_factor,
             )
+            if Knowledge.of(config).is_by_order:
+                # Otherwise it makes its brackets when it is asked first, which may be after a
+                # trial was asked for, or before: the sampler learns from one bracket.
+                made._try_initialization(optuna.create_study())
+            return made
         case "asha":
             return optuna.pruners.SuccessiveHalvingPruner(
                 min_resource=pruner.min_evaluations, reduction_factor=pruner.reduction_factor
@@ -165,30 +138,45 @@ def complete_share(
     and half is chance. Values are rounded, as those of some hundred rows are, because asha keeps
     ties. If the sampler learns, the trials improve by one standard deviation in all: later ones
     then survive more often.
+
+    slots: for sweeps of an earlier version, where what the pruner knows depends on them.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     evaluations = most_evaluations(space, strategy)
     count = min(trials, MOST_MADE_UP_TRIALS)
     draw = np.random.default_rng(0)
     complete = 0
+    knowledge = Knowledge.of(config)
+    at_once = 1 if knowledge.is_by_order else slots
     for number in range(MADE_UP_STUDIES):
         curves = draw.normal(size=(count, 1)) + draw.normal(size=(count, evaluations))
         if config.sampler.type in ("tpe", "gp"):
             curves += np.linspace(0, 1, count)[:, None]
         curves = np.round(curves / ROUNDED_TO) * ROUNDED_TO
+        memory = ShownTrials()
         study = optuna.create_study(
+            storage=memory,
             # Hyperband draws from the name, which is random without one.
             study_name=f"made up {number}",
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=make_pruner(config, space, strategy, MadeUpCurves(curves)),
         )
-        complete += _run_made_up_trials(study, curves, slots)
+        showing = partial(memory.to_pruner, knowledge)
+        complete += _run_made_up_trials(study, curves, at_once, showing)
     return complete / (MADE_UP_STUDIES * count)
 
 
-def _run_made_up_trials(study: optuna.Study, curves: np.ndarray, slots: int) -> int:
-    """How many trials complete. curves: [trials, evaluations]; all slots are equally fast."""
+def _run_made_up_trials(
+    study: optuna.Study,
+    curves: np.ndarray,
+    slots: int,
+    showing: Callable[[int], AbstractContextManager[None]],
+) -> int:
+    """How many trials complete. curves: [trials, evaluations]; all slots are equally fast.
+
+    showing: the pruner what it may know about a trial of this number.
+    """
     waiting = list(curves)
     running: list[tuple[optuna.Trial, np.ndarray, int]] = []
     complete = 0
@@ -201,7 +189,10 @@ def _run_made_up_trials(study: optuna.Study, curves: np.ndarray, slots: int) -> 
             if evaluation == len(curve):
                 study.tell(trial, float(curve.max()))
                 complete += 1
-            elif trial.should_prune():
+                continue
+            with showing(trial.number):
+                is_pruned = trial.should_prune()
+            if is_pruned:
                 study.tell(trial, state=TrialState.PRUNED)
             else:
                 unpruned.append((trial, curve, evaluation + 1))

@@ -6,6 +6,7 @@ that was stopped and resumed asks for the same trials as one that never stopped.
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,22 +27,19 @@ from kdsweep.config.loading import Scalar
 from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.drawn_values import Drawn, settle_drawing
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.paired_pruner import KeptCurves
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
-from kdsweep.sweep.samplers_and_pruners import WindowedStorage, make_pruner, make_sampler
+from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
+from kdsweep.sweep.shown_trials import TRIALS_TO_LEARN_FROM, ShownTrials
 from kdsweep.sweep.study_storage import StudyStorage
 from kdsweep.sweep.study_writer import KeptStudy, StudyWriter
 from kdsweep.trial_id import TrialId
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-# A sampler learns from the last trials and the best ones before them. TPE's good trials are at most
-# 25 (Optuna's default gamma).
-TRIALS_TO_LEARN_FROM = 250
-BEST_TO_LEARN_FROM = 40
-TRIALS_TO_PRUNE_AGAINST = 1000
 TRIALS_FOR_IMPORTANCE = 5
 MOST_TRIALS_FOR_FANOVA = 150
 
@@ -64,17 +62,32 @@ class SearchTrial:
 class _Opened:
     """A strategy's study.
 
-    memory, study: the copy in memory, which sampler and pruner work on.
+    memory, study: the copy in memory, which sampler and pruner work on. repeated: trials that
+    report again what they had reported, as they were before.
     """
 
-    memory: WindowedStorage
+    memory: ShownTrials
     study: optuna.Study
     kept: KeptStudy
     progress: Progress
+    repeated: dict[int, FrozenTrial] = field(default_factory=dict)
 
     def trial_id(self, number: int) -> int:
         """The id in memory of trial `number`."""
         return self.memory.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
+
+    def let_repeat(self, trial: optuna.Trial) -> None:
+        """Let the trial report all again, so that each time the pruner decides as it did.
+
+        A trial that starts again repeats its evaluations. It may have been pruned at one of them,
+        and then its worker or the driver died.
+        """
+        before = self.memory.forget_reports(trial._trial_id)
+        known = self.repeated.get(trial.number, before)
+        if len(before.intermediate_values) >= len(known.intermediate_values):
+            self.repeated[trial.number] = before
+        # Optuna's trial has a copy of its own.
+        trial._cached_frozen_trial = copy.deepcopy(self.memory.get_trial(trial._trial_id))
 
 
 class Studies:
@@ -102,6 +115,7 @@ class Studies:
         self.space = space
         self.config = config
         self.folder = folder
+        self.knowledge = Knowledge.of(config)
         database.replaced = self._write_again
         self._studies: dict[str, _Opened] = {}
         # Counting the points of a grid takes time.
@@ -124,7 +138,7 @@ class Studies:
         return self._studies[strategy]
 
     def _open(self, strategy: str) -> _Opened:
-        memory = WindowedStorage()
+        memory = ShownTrials()
         study = optuna.create_study(
             storage=memory,
             study_name=self.study_name(strategy),
@@ -183,8 +197,8 @@ class Studies:
                 continue
             for params in self.space.first_trials(strategy)[number : number + 1]:
                 opened.study.enqueue_trial(cast(dict[str, Any], params))
-            opened.study.sampler = make_sampler(self.config, number)
-            self._settle(strategy, opened.study.ask())
+            opened.progress = _read_progress(opened.study.get_trials(deepcopy=False))
+            self._ask(strategy, opened, number)
             self._write_trial(opened, number)
         return len(lost)
 
@@ -199,15 +213,21 @@ class Studies:
         template = found.frozen(trial.number)
         number = opened.memory.create_new_trial(opened.study._study_id, template_trial=template)
         opened.study.sampler = optuna.samplers.RandomSampler()
-        with opened.memory.showing(TRIALS_TO_PRUNE_AGAINST):
-            found.repeat(opened.study, optuna.Trial(opened.study, number))
+
+        def is_exact() -> bool:
+            progress = _read_progress(opened.study.get_trials(deepcopy=False))
+            return self.knowledge.is_whole(trial.number, progress.ended)
+
+        with opened.memory.to_pruner(self.knowledge, trial.number):
+            found.repeat(opened.study, optuna.Trial(opened.study, number), is_exact)
         self._write_trial(opened, trial.number, found.ended)
 
     def _write_trial(self, opened: _Opened, number: int, ended: datetime | None = None) -> None:
         """Write a trial that the database lacks, as it is in memory."""
         if opened.kept.id is not None:
             template = opened.memory.get_trial(opened.trial_id(number))
-            template.datetime_complete = ended or template.datetime_complete
+            if template.state.is_finished():
+                template.datetime_complete = ended or template.datetime_complete
             kept = self.storage.create_new_trial(opened.kept.id, template_trial=template)
             opened.kept.trials[number] = kept
 
@@ -225,10 +245,7 @@ class Studies:
     def ask(self, strategy: str) -> SearchTrial:
         """A new trial. The caller calls `write` before it starts."""
         opened = self._opened(strategy)
-        last = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
-        with opened.memory.showing(last, best=lambda: opened.progress.order[:BEST_TO_LEARN_FROM]):
-            opened.study.sampler = make_sampler(self.config, opened.progress.started)
-            trial = self._settle(strategy, opened.study.ask())
+        trial = self._ask(strategy, opened, opened.progress.started)
         number = trial.id.number
         self._writer.of(opened.kept, number).new = opened.memory.get_trial(
             trial.optuna_trial._trial_id
@@ -236,10 +253,18 @@ class Studies:
         opened.progress.running.add(number)
         return trial
 
+    def _ask(self, strategy: str, opened: _Opened, number: int) -> SearchTrial:
+        """The next trial, which has this number."""
+        last = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
+        with opened.memory.to_sampler(self.knowledge, number, opened.progress, last):
+            opened.study.sampler = make_sampler(self.config, number)
+            return self._settle(strategy, opened.study.ask())
+
     def resume(self, trial: TrialId) -> SearchTrial:
         """A trial that was asked for earlier, with the values that it had then."""
         opened = self._opened(trial.strategy)
-        opened.study.sampler = make_sampler(self.config, trial.number)
+        # It draws nothing again.
+        opened.study.sampler = optuna.samplers.RandomSampler(seed=trial.number)
         trial_id = opened.trial_id(trial.number)
         return self._settle(trial.strategy, optuna.Trial(opened.study, trial_id))
 
@@ -260,18 +285,22 @@ class Studies:
         if self.config.costs:
             return False
         opened = self._opened(trial.id.strategy)
-        trial_id = trial.optuna_trial._trial_id
-        unwritten = self._writer.of(opened.kept, trial.id.number)
+        trial_id, number = trial.optuna_trial._trial_id, trial.id.number
+        unwritten = self._writer.of(opened.kept, number)
+        if evaluation == 1 and self.knowledge.is_by_order:
+            opened.let_repeat(trial.optuna_trial)
         before = opened.memory.get_trial(trial_id)
+        written = opened.repeated.get(number, before)
+        if evaluation not in written.intermediate_values:
+            unwritten.values[evaluation] = value
         if evaluation not in before.intermediate_values:
             trial.optuna_trial.report(value, evaluation)
-            unwritten.values[evaluation] = value
-        with opened.memory.showing(TRIALS_TO_PRUNE_AGAINST):
+        with opened.memory.to_pruner(self.knowledge, number):
             prune = trial.optuna_trial.should_prune()
         # How far the pruner let the trial come.
         after = opened.memory.get_trial(trial_id).system_attrs
         for name, attribute in after.items():
-            if before.system_attrs.get(name) != attribute:
+            if attribute not in (before.system_attrs.get(name), written.system_attrs.get(name)):
                 unwritten.notes[name] = attribute
         return prune
 
@@ -298,6 +327,7 @@ class Studies:
         unwritten.ended = opened.memory.get_trial(trial.optuna_trial._trial_id)
         unwritten.attributes = end.attributes
         opened.progress.end(trial.id.number, state, value)
+        opened.repeated.pop(trial.id.number, None)
 
     def write(self) -> None:
         """Write to the database what was asked, reported and told."""
@@ -321,8 +351,20 @@ class Studies:
 
     def trials_left(self, strategy: str) -> int:
         """How many more trials the strategy gets; none after `patience` trials without a gain."""
-        patience = self.config.budget.patience
-        return self.progress(strategy).left(self.trials_for(strategy), patience)
+        return self.knowledge.left(self.progress(strategy), self.trials_for(strategy))
+
+    def may_ask(self, strategy: str) -> bool:
+        """Whether all that the strategy's next trial is to know has happened."""
+        return self.knowledge.suffices(self.progress(strategy))
+
+    def known_to(self, trial: TrialId) -> list[TrialId]:
+        """The ended trials of its strategy that this trial may know of, by number.
+
+        With a lag they are the same however often it is asked, and on any number of slots.
+        """
+        ended = self.progress(trial.strategy).ended
+        known = self.knowledge.known(trial.number, ended)
+        return [TrialId(trial.strategy, number) for number in known if number != trial.number]
 
     def open_trials(self, strategy: str) -> list[TrialId]:
         """Trials whose end the study doesn't know. If no driver is running, one died."""

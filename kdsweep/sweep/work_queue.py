@@ -32,16 +32,17 @@ class WorkQueue:
     def next(self) -> Work | None:
         """Removes and returns the next trial that can be trained now.
 
-        New trials go to the strategy with the fewest, so that strategies advance side by side.
-        Finalists and confirm come last: they need a search that is over.
+        New trials go to the strategy with the fewest, so that strategies advance side by side. One
+        that must first know how another trial ends lets others go first. Finalists and confirm come
+        last: they need a search that is over.
         """
         for work in self.waiting:
             if self._teachers.is_ready or not work.settings.needs_teacher:
                 self.waiting.remove(work)
                 return work
-        if open_searches := self._open_searches():
+        if ready := [name for name in self._open_searches() if self._studies.may_ask(name)]:
             return self._studies.ask(
-                min(open_searches, key=lambda name: self._studies.progress(name).started)
+                min(ready, key=lambda name: self._studies.progress(name).started)
             )
         return self._seed_runs.next(teacher=self._teachers.is_ready)
 

@@ -21,7 +21,7 @@ from kdsweep.errors import Interrupted
 from kdsweep.sweep.folders import Home
 
 # Of the sweeps whose trials are counted.
-SEARCH = ("sampler={type: tpe}", "pruner={type: asha}")
+SEARCH = ("sampler={type: tpe, lag: 128}", "pruner={type: asha}")
 MB = "MB"
 
 

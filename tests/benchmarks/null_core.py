@@ -106,7 +106,8 @@ class NullCore:
             # All are equal until the last one, so that no trial is pruned before it.
             reached = null_value(settings) if i == self.evaluations else 0.5
             seconds, now = time.monotonic() - start, time.time_ns() // 1_000_000
-            found.append(files.Evaluation(i, float(i), null_metrics(reached), seconds, now))
+            epoch = settings.training.epochs * i / self.evaluations
+            found.append(files.Evaluation(i, epoch, null_metrics(reached), seconds, now))
             with stopwatch("saving"):
                 trial_folder.write_evaluations(found)
             if i < self.evaluations:

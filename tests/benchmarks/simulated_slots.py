@@ -122,7 +122,8 @@ class _Slots:
     def _evaluate(self, trial: _Trial, done: int, is_last: bool) -> None:
         seconds, now = time.monotonic() - trial.started, time.time_ns() // 1_000_000
         reached = null_value(trial.job.settings) if is_last else 0.5
-        trial.found.append(Evaluation(done, float(done), null_metrics(reached), seconds, now))
+        epoch = trial.job.settings.training.epochs * done / trial.evaluations
+        trial.found.append(Evaluation(done, epoch, null_metrics(reached), seconds, now))
         files = TrialFolder(trial.job.folder)
         files.write_evaluations(trial.found)
         if is_last:

@@ -19,8 +19,12 @@ def plan(*assignments: str) -> Plan:
     return load(SPACES / "sst2.yaml", assignments=assignments)
 
 
+# Each trial is compared with all before it.
+LAG = "sampler={type: tpe, lag: 1}"
+
+
 def expected(*assignments: str, slots: int = 1) -> ExpectedAnswers:
-    return expected_answers(plan(*assignments), slots)
+    return expected_answers(plan(LAG, *assignments), slots)
 
 
 def test_20_trials_with_asha_leave_3_or_4_complete_ones_and_answer_no_question() -> None:
@@ -53,10 +57,23 @@ def test_what_the_plan_advises_is_enough() -> None:
     ],
 )
 def test_the_sweeps_own_pruner_decides_how_many_trials_complete(pruner: str, share: float) -> None:
-    one = plan(f"pruner={pruner}")
+    one = plan(LAG, f"pruner={pruner}")
     found = complete_share(one.sweep, one.space, "finetune", trials=20, slots=1)
     assert found == pytest.approx(share, abs=0.06)
     assert found == complete_share(one.sweep, one.space, "finetune", trials=20, slots=1)
+
+
+def test_more_trials_complete_where_fewer_are_known_and_slots_change_nothing() -> None:
+    shares = []
+    for lag in (1, 4, 8):
+        one = plan(f"sampler={{type: tpe, lag: {lag}}}", "pruner={type: asha}")
+        found = {
+            complete_share(one.sweep, one.space, "finetune", trials=20, slots=slots)
+            for slots in (1, 8)
+        }
+        assert len(found) == 1
+        shares += found
+    assert shares == sorted(set(shares))
 
 
 def test_several_objectives_have_no_pruner() -> None:

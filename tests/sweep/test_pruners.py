@@ -26,7 +26,10 @@ def test_median_prunes_at_no_evaluation_of_its_warmup_and_at_the_next_one(
     (tmp_path / "space.yaml").write_text(SPACE, encoding="utf-8")
     plan = load(
         tmp_path / "space.yaml",
-        assignments=(f"pruner={{type: median, startup_trials: 1, warmup_evaluations: {warmup}}}",),
+        assignments=(
+            "sampler={type: tpe, lag: 1}",
+            f"pruner={{type: median, startup_trials: 1, warmup_evaluations: {warmup}}}",
+        ),
     )
     studies = Studies(
         StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}"),
