@@ -40,13 +40,14 @@ MOST_SETTINGS_AT_ONCE = 1000
 class Curves(Protocol):
     """What the pruner asks about the trials of one strategy, by number. Evaluations count from 1.
 
-    evaluations: how many a trial has when it is trained to its end. settled: the share of the
+    evaluations: how many a trial has when it is trained to its end; None if its folder is gone.
+    settled: the share of the
     training after which it may be judged, 0 to 1. p_worse: how likely a difference as large as
     theirs would be if the first were as good as the second, on other rows like these; None if that
     isn't known.
     """
 
-    def evaluations(self, number: int) -> int: ...
+    def evaluations(self, number: int) -> int | None: ...
 
     def settled(self, number: int) -> float: ...
 
@@ -63,10 +64,10 @@ class NoiseAwarePruner(optuna.pruners.BasePruner):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         evaluation = trial.last_step
-        if evaluation is None:
-            return False
         total = self._curves.evaluations(trial.number)
-        if evaluation >= total or evaluation / total <= self._curves.settled(trial.number):
+        if evaluation is None or total is None or evaluation >= total:
+            return False
+        if evaluation / total <= self._curves.settled(trial.number):
             return False
         others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
         reached = list(self._at_rung(others, evaluation / total))
@@ -91,7 +92,10 @@ class NoiseAwarePruner(optuna.pruners.BasePruner):
         for one in trials:
             if one.state == TrialState.FAIL or one.user_attrs.get(STATE) == "diverged":
                 continue
-            at = share * self._curves.evaluations(one.number)
+            total = self._curves.evaluations(one.number)
+            if total is None:
+                continue
+            at = share * total
             if math.isclose(at, round(at)) and round(at) in one.intermediate_values:
                 yield one, round(at)
 
@@ -109,9 +113,9 @@ class KeptCurves:
         self._settings = lru_cache(MOST_SETTINGS_AT_ONCE)(self._read_settings)
         self._predicted = lru_cache(MOST_CURVES_AT_ONCE)(self._read_predicted)
 
-    def evaluations(self, number: int) -> int:
-        training = self._settings(number).training
-        return training.epochs * training.evaluations_per_epoch
+    def evaluations(self, number: int) -> int | None:
+        settings = self._settings(number)
+        return None if settings is None else _evaluations(settings)
 
     def settled(self, number: int) -> float:
         """The end of warm-up, of frozen layers, and of the last step in any schedule.
@@ -119,8 +123,9 @@ class KeptCurves:
         After such a step, what changed has one evaluation's time to show.
         """
         settings = self._settings(number)
+        assert settings is not None
         training = settings.training
-        time = 1 / self.evaluations(number)
+        time = 1 / _evaluations(settings)
         switched = (switch + time for switch in _switches(settings))
         return max([training.warmup, training.frozen_until, *switched])
 
@@ -130,8 +135,9 @@ class KeptCurves:
             return None
         return p_worse(self._metric, own[0], own[1], best[1])
 
-    def _read_settings(self, number: int) -> TrialSettings:
-        return self._files(number).read_settings()
+    def _read_settings(self, number: int) -> TrialSettings | None:
+        files = self._files(number)
+        return files.read_settings() if files.settings.exists() else None
 
     def _read_predicted(self, number: int, evaluation: int) -> tuple[np.ndarray, np.ndarray] | None:
         """The labels, and what this evaluation predicted; None where that wasn't kept."""
@@ -139,6 +145,10 @@ class KeptCurves:
         if found is None or len(found[1]) < evaluation:
             return None
         return found[0], found[1][evaluation - 1]
+
+
+def _evaluations(settings: TrialSettings) -> int:
+    return settings.training.epochs * settings.training.evaluations_per_epoch
 
 
 def p_worse(metric: str, labels: np.ndarray, trial: np.ndarray, leader: np.ndarray) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from kdsweep.sweep.folders import Home
 from kdsweep.sweep.paired_pruner import p_worse
 from kdsweep.sweep.studies import SearchTrial, Studies
 from kdsweep.sweep.study_storage import StudyStorage
+from kdsweep.trial_id import TrialId
 
 SPACE = """\
 name: pruned
@@ -38,7 +40,7 @@ class Sweep:
         plan = load(
             folder / "space.yaml",
             assignments=(
-                "sampler.type=random",
+                "sampler={type: random, lag: 1}",
                 "pruner={type: paired, level: 0.01, min_trials: 2}",
             ),
         )
@@ -142,6 +144,17 @@ def test_a_trial_that_kept_no_predictions_is_no_leader_that_stops_another(tmp_pa
     for file in (sweep.folder.trials).rglob("evaluation_predictions.npy"):
         file.unlink()
     assert not sweep.evaluate(sweep.start(), 200)
+
+
+def test_a_trial_whose_folder_is_gone_is_no_leader_either(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    for _ in range(2):
+        sweep.complete(40, 40, 40, 40)
+    sweep.studies.write()
+    for number in (0, 1):
+        shutil.rmtree(sweep.folder.trial(TrialId("finetune", number)).root)
+    resumed = Sweep(tmp_path)
+    assert not resumed.evaluate(resumed.start(), 200)
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1_macro", "matthews"])
