@@ -63,6 +63,9 @@ MEASUREMENTS = {
         "questions", "how often answers to a sweep's questions claim an effect that isn't there"
     ),
     "pruning": Measurement("pruning", "the steps that pruning saves, and the accuracy it costs"),
+    "paired": Measurement(
+        "recorded_curves", "what the default pruner saves and costs on recorded trials of tasks"
+    ),
     "settings": Measurement(
         "simulated_searches",
         "how often a setting is falsely said to be worse than the best one, on made-up sweeps",

@@ -9,6 +9,7 @@ from pathlib import Path
 import growth
 import pruning
 import pytest
+import recorded_curves
 from pruning import Curve
 
 import sweeps
@@ -97,3 +98,9 @@ def test_growth_is_drawn_beside_pure_compute(
     rows = {row.what: row.value for row in found}
     assert rows["rows 64: a trial by the forward and backward passes of its batches"] > 0
     assert "pure compute" in page.read_text(encoding="utf-8")
+
+
+def test_the_pruner_is_replayed_on_recorded_trials() -> None:
+    rows = {row.what: row.value for row in recorded_curves.paired(Path(), orders=3)}
+    assert rows["20 trials, lag 1: steps without pruning by those with"] > 1.3
+    assert rows["6 trials, lag 4: steps without pruning by those with"] >= 1
