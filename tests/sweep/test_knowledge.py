@@ -196,10 +196,10 @@ def test_idle_slots_are_told_with_the_lag_that_keeps_them_busy(tmp_path: Path) -
 
 # Ray's slots have one thread.
 REAL = (
-    "trials=6",
-    "sampler={type: tpe, startup_trials: 2, lag: 2}",
+    "trials=4",
+    "sampler={type: tpe, startup_trials: 1, lag: 2}",
     "pruner={type: asha}",
-    "confirm={seeds: 1}",
+    "confirm={seeds: 1, finalists: 1}",
 )
 
 
