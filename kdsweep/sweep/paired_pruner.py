@@ -109,13 +109,14 @@ class KeptCurves:
     def __init__(self, metric: str, files: Callable[[int], TrialFolder]) -> None:
         self._metric = metric
         self._files = files
-        # Settings don't change, nor does what an ended evaluation predicted.
+        # Settings don't change, nor does what an ended evaluation predicted. That a file isn't
+        # there is no answer to keep: on a shared disk it may be late.
         self._settings = lru_cache(MOST_SETTINGS_AT_ONCE)(self._read_settings)
         self._predicted = lru_cache(MOST_CURVES_AT_ONCE)(self._read_predicted)
 
     def evaluations(self, number: int) -> int | None:
-        settings = self._settings(number)
-        return None if settings is None else _evaluations(settings)
+        there = self._files(number).settings.exists()
+        return _evaluations(self._settings(number)) if there else None
 
     def settled(self, number: int) -> float:
         """The end of warm-up, of frozen layers, and of the last step in any schedule.
@@ -123,27 +124,28 @@ class KeptCurves:
         After such a step, what changed has one evaluation's time to show.
         """
         settings = self._settings(number)
-        assert settings is not None
         training = settings.training
         time = 1 / _evaluations(settings)
         switched = (switch + time for switch in _switches(settings))
         return max([training.warmup, training.frozen_until, *switched])
 
     def p_worse(self, trial: tuple[int, int], leader: tuple[int, int]) -> float | None:
-        own, best = self._predicted(*trial), self._predicted(*leader)
-        if own is None or best is None or not np.array_equal(own[0], best[0]):
+        try:
+            (labels, own), (others, best) = self._predicted(*trial), self._predicted(*leader)
+        except LookupError:
             return None
-        return p_worse(self._metric, own[0], own[1], best[1])
+        if not np.array_equal(labels, others):
+            return None
+        return p_worse(self._metric, labels, own, best)
 
-    def _read_settings(self, number: int) -> TrialSettings | None:
-        files = self._files(number)
-        return files.read_settings() if files.settings.exists() else None
+    def _read_settings(self, number: int) -> TrialSettings:
+        return self._files(number).read_settings()
 
-    def _read_predicted(self, number: int, evaluation: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """The labels, and what this evaluation predicted; None where that wasn't kept."""
+    def _read_predicted(self, number: int, evaluation: int) -> tuple[np.ndarray, np.ndarray]:
+        """The labels, and what this evaluation predicted. Raises LookupError if that isn't kept."""
         found = self._files(number).read_evaluation_predictions()
         if found is None or len(found[1]) < evaluation:
-            return None
+            raise LookupError(f"trial {number} kept no predictions of evaluation {evaluation}")
         return found[0], found[1][evaluation - 1]
 
 

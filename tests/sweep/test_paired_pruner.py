@@ -146,6 +146,25 @@ def test_a_trial_that_kept_no_predictions_is_no_leader_that_stops_another(tmp_pa
     assert not sweep.evaluate(sweep.start(), 200)
 
 
+def test_predictions_that_are_late_on_a_shared_disk_count_once_they_are_there(
+    tmp_path: Path,
+) -> None:
+    sweep = Sweep(tmp_path)
+    for _ in range(2):
+        sweep.complete(40, 40, 40, 40)
+    files = [sweep.folder.trial(TrialId("finetune", number)) for number in (0, 1)]
+    kept = [one.evaluation_predictions.read_bytes() for one in files]
+    for one in files:
+        one.evaluation_predictions.unlink()
+    sweep.studies.write()
+    resumed = Sweep(tmp_path)
+    trial = resumed.start()
+    assert not resumed.evaluate(trial, 200)
+    for one, content in zip(files, kept, strict=True):
+        one.evaluation_predictions.write_bytes(content)
+    assert resumed.evaluate(trial, 200)
+
+
 def test_a_trial_whose_folder_is_gone_is_no_leader_either(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     for _ in range(2):
