@@ -137,10 +137,8 @@ def _show_estimate(console: Console, facts: PlanFacts) -> None:
     console.print(facts.memory.words)
     if (instead := estimate.slots_instead) is not None and facts.memory.fit(instead):
         console.print(
-            "Running it again gives the same sweep. With many trials, "
-            f"{instead} slots of one core each are faster; but each slot needs memory of its own, "
-            "and which trial comes next depends on which one ends first: "
-            "--set 'engine={type: ray, cpus_per_trial: 1}'",
+            f"With many trials, {instead} slots of one core each are faster, and each needs memory "
+            "of its own: --set 'engine={type: ray, cpus_per_trial: 1}'",
         )
 
 
