@@ -104,7 +104,7 @@ class AshaPruner(Strict):
     One evaluation is one unit of its resource.
     """
 
-    type: Literal["asha"]
+    type: Literal["asha"] = "asha"
     min_evaluations: Count = 1
     reduction_factor: Annotated[int, Field(ge=2)] = 4
 

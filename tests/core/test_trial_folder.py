@@ -144,6 +144,7 @@ def test_a_trial_resumes_bit_identically_when_there_is_room_again(
     assert {path.name for path in (tmp_path / "parts").iterdir()} == {
         "settings.json",
         "metrics.jsonl",
+        "evaluation_predictions.npy",
         "checkpoint",
         "versions.json",
     }
