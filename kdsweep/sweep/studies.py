@@ -357,15 +357,6 @@ class Studies:
         """Whether all that the strategy's next trial is to know has happened."""
         return self.knowledge.suffices(self.progress(strategy))
 
-    def known_to(self, trial: TrialId) -> list[TrialId]:
-        """The ended trials of its strategy that this trial may know of, by number.
-
-        With a lag they are the same however often it is asked, and on any number of slots.
-        """
-        ended = self.progress(trial.strategy).ended
-        known = self.knowledge.known(trial.number, ended)
-        return [TrialId(trial.strategy, number) for number in known if number != trial.number]
-
     def open_trials(self, strategy: str) -> list[TrialId]:
         """Trials whose end the study doesn't know. If no driver is running, one died."""
         return [TrialId(strategy, number) for number in sorted(self.progress(strategy).running)]

@@ -17,7 +17,6 @@ from kdsweep.sweep.idle_slots import idle_slots
 from kdsweep.sweep.results import report
 from kdsweep.sweep.studies import SearchTrial, Studies
 from kdsweep.sweep.study_storage import StudyStorage
-from kdsweep.trial_id import TrialId
 
 SPACE = """\
 name: ordered
@@ -177,10 +176,11 @@ def test_a_trial_knows_of_the_ended_ones_up_to_its_lag(tmp_path: Path) -> None:
     studies.tell(second, "complete", 0.5)
     assert not studies.may_ask("one")
     studies.tell(first, "complete", 0.6)
-    third = studies.ask("one")
-    assert [one.number for one in studies.known_to(third.id)] == [0]
-    assert [one.number for one in studies.known_to(TrialId("one", 3))] == [0, 1]
-    assert not studies.known_to(second.id)
+    third = studies.ask("one").id.number
+    ended = studies.progress("one").ended
+    known = studies.knowledge.known
+    assert (known(third, ended), known(third + 1, ended)) == ([0], [0, 1])
+    assert not known(second.id.number, ended)
 
 
 def test_idle_slots_are_told_with_the_lag_that_keeps_them_busy(tmp_path: Path) -> None:
