@@ -2,7 +2,8 @@
 
 Students with random settings are trained to their end once, and each evaluation is recorded. A
 replayed trial follows the curve of the settings that are nearest to its own. kdsweep's own sampler
-and pruner decide; only the training is looked up.
+and pruner decide; only the training is looked up. `recorded_curves` does it for the default pruner,
+which compares predictions.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from measuring import Row, median
 from kdsweep.config import Plan, load
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import TrialFolder
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import StudyStorage
 from kdsweep.trial_id import TrialId
@@ -99,6 +101,7 @@ def _record(folder: Path, space: Path, strategy: str, settings: int) -> Iterator
         f"{space.stem}-{strategy}",
         plan.space,
         plan.sweep,
+        Home(folder).sweep(f"{space.stem}-{strategy}"),
     )
     for number in range(settings):
         file = folder / f"{space.stem}-{strategy}-{number}.json"
@@ -166,7 +169,9 @@ class Replayed:
 
 def replay(database: Path, plan: Plan, strategy: str, curves: list[Curve]) -> Replayed:
     """One study to its end, as the driver runs it on one slot."""
-    studies = Studies(StudyStorage(f"sqlite:///{database}"), plan.name, plan.space, plan.sweep)
+    sweep = Home(database.parent / database.stem).sweep(plan.name)
+    storage = StudyStorage(f"sqlite:///{database}")
+    studies = Studies(storage, plan.name, plan.space, plan.sweep, sweep)
     out = Replayed()
     while studies.trials_left(strategy):
         trial = studies.ask(strategy)
@@ -197,7 +202,7 @@ def compare_pruner(
     folder: Path,
     space: Path,
     curves: dict[str, list[Curve]],
-    pruner: str | None,
+    pruner: str,
     trials: int,
     seeds: int,
 ) -> tuple[list[float], list[float]]:
@@ -207,14 +212,14 @@ def compare_pruner(
     for seed in range(seeds):
         found: dict[bool, list[Replayed]] = {True: [], False: []}
         for pruning in (False, True):
-            chosen: tuple[str, ...] = ()
-            if not pruning:
-                chosen = ("pruner={type: none}",)
-            elif pruner is not None:
-                chosen = (f"pruner={pruner}",)
+            chosen = pruner if pruning else "{type: none}"
             plan = load(
                 space,
-                assignments=(f"trials={trials}", f"sampler={{type: tpe, seed: {seed}}}", *chosen),
+                assignments=(
+                    f"trials={trials}",
+                    f"sampler={{type: tpe, seed: {seed}}}",
+                    f"pruner={chosen}",
+                ),
             )
             database = folder / f"{space.stem}-{seed}-{pruning}.db"
             found[pruning] = [
@@ -241,7 +246,7 @@ def pruning(
     all_lost: list[float] = []
     for space in spaces or [write_space(folder, "wide", **sizes)]:
         fewer, lost = compare_pruner(
-            folder, space, record(folder, space, settings), None, trials, seeds
+            folder, space, record(folder, space, settings), "{type: asha}", trials, seeds
         )
         rows.append(median(f"{space.stem}: steps without pruning by those with", fewer, "x"))
         rows.append(_mean(f"{space.stem}: points that the best one lost, mean", lost))

@@ -62,7 +62,7 @@ MEASUREMENTS = {
     "questions": Measurement(
         "questions", "how often answers to a sweep's questions claim an effect that isn't there"
     ),
-    "pruning": Measurement("pruning", "the steps that pruning saves, and the accuracy it costs"),
+    "pruning": Measurement("pruning", "the steps that asha saves, and the accuracy it costs"),
     "paired": Measurement(
         "recorded_curves", "what the default pruner saves and costs on recorded trials of tasks"
     ),
