@@ -1,11 +1,12 @@
 """The pruner that stops a trial only where it is worse than the leader by more than noise.
 
-The leader is the best of the trials that ran to their end, as it was at the same rung: the one that
-led at that rung was often just lucky there. Both predicted the same validation rows, so their
-difference is known better than either metric: what it would be on other rows like these is drawn by
-resampling rows, the same for both. A metric such as F1 can hang on a handful of rows of a rare
-class, which resampling tells too little of. So the trial must also be worse row by row, as in
-Optuna's WilcoxonPruner. docs/sweeps.md has the recorded trials by which the rule was chosen.
+The leader is the best trial that ran to its end. A trial is compared with what the leader had
+reached at the same rung: whichever trial led at that rung was often just lucky. Both predicted the
+same validation rows, so their difference is known better than either metric: what it would be on
+other rows like these is drawn by resampling rows, the same for both. A metric such as F1 can hang
+on a handful of rows of a rare class, which resampling tells too little of. So the trial must also
+be worse row by row, as in Optuna's WilcoxonPruner. docs/performance.md has the recorded trials by
+which the rule was chosen.
 
 A rung is a share of the training, not a number of steps: with other epochs, the learning rate has
 decayed differently after the same number of steps.
@@ -34,7 +35,6 @@ from kdsweep.sweep.restored_trials import STATE
 
 DRAWS = 200
 MOST_CURVES_AT_ONCE = 64
-MOST_SETTINGS_AT_ONCE = 1000
 
 
 class Curves(Protocol):
@@ -109,21 +109,25 @@ class KeptCurves:
     def __init__(self, metric: str, files: Callable[[int], TrialFolder]) -> None:
         self._metric = metric
         self._files = files
-        # Settings don't change, nor does what an ended evaluation predicted. That a file isn't
-        # there is no answer to keep: on a shared disk it may be late.
-        self._settings = lru_cache(MOST_SETTINGS_AT_ONCE)(self._read_settings)
+        # Neither changes once it is there. That a file isn't there is no answer to keep: on a
+        # shared disk it may be late.
+        self._evaluations: dict[int, int] = {}
         self._predicted = lru_cache(MOST_CURVES_AT_ONCE)(self._read_predicted)
 
     def evaluations(self, number: int) -> int | None:
-        there = self._files(number).settings.exists()
-        return _evaluations(self._settings(number)) if there else None
+        if number not in self._evaluations:
+            files = self._files(number)
+            if not files.settings.exists():
+                return None
+            self._evaluations[number] = _evaluations(files.read_settings())
+        return self._evaluations[number]
 
     def settled(self, number: int) -> float:
         """The end of warm-up, of frozen layers, and of the last step in any schedule.
 
         After such a step, what changed has one evaluation's time to show.
         """
-        settings = self._settings(number)
+        settings = self._files(number).read_settings()
         training = settings.training
         time = 1 / _evaluations(settings)
         switched = (switch + time for switch in _switches(settings))
@@ -137,9 +141,6 @@ class KeptCurves:
         if not np.array_equal(labels, others):
             return None
         return p_worse(self._metric, labels, own, best)
-
-    def _read_settings(self, number: int) -> TrialSettings:
-        return self._files(number).read_settings()
 
     def _read_predicted(self, number: int, evaluation: int) -> tuple[np.ndarray, np.ndarray]:
         """The labels, and what this evaluation predicted. Raises LookupError if that isn't kept."""
