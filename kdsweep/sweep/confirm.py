@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Mapping
 
 from kdsweep import metric_names
-from kdsweep.compare.finalists import trainings
 from kdsweep.compare.recommendation import best_on_validation
 from kdsweep.config import Plan
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import first_few
 from kdsweep.sweep.confirm_rules import keep_rules
+from kdsweep.sweep.expected_seed_runs import seed_runs_of
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.progress import SeedRunCounts
 from kdsweep.sweep.seed_runs import SeedRun, asked_runs, confirmations
@@ -57,16 +57,12 @@ def planned_runs(plan: Plan, studies: Studies, strategy: str, phase: Phase) -> i
 
     0 where its search has found no trial and can't find one any more.
     """
-    confirm = plan.sweep.confirm
     progress = studies.progress(strategy)
     complete = len(progress.order)
     if progress.running or studies.trials_left(strategy):
         complete += len(progress.running) + studies.trials_left(strategy)
-    if not complete or not confirm.seeds:
-        return 0
-    if phase == "finalist":
-        return trainings(min(confirm.finalists, complete))
-    return confirm.seeds
+    expected = seed_runs_of(plan.sweep.confirm, complete)
+    return expected.finalists if phase == "finalist" else expected.confirm
 
 
 class SeedQueue:
@@ -86,7 +82,7 @@ class SeedQueue:
         self._changed = set(self._asked)
 
     def ready(self, *, teacher: bool) -> list[deque[SeedRun]]:
-        """What is left of each strategy whose search is over, as far as it is known.
+        """The runs that are known and left, of each strategy whose search is over.
 
         teacher: whether teachers are ready; without, only strategies that never need one.
         """
@@ -111,8 +107,8 @@ class SeedQueue:
     def next(self, *, teacher: bool) -> SeedRun | None:
         """Removes and returns the next run.
 
-        Finalists come first. All strategies come with one seed, then with the next, so that an
-        unfinished confirm can be compared as far as it is.
+        Finalists come first. All strategies come with one seed, then with the next, so that the
+        seeds of an unfinished confirm can be compared.
         """
         ready = self.ready(teacher=teacher)
         if not ready:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kdsweep.compare.finalists import trainings
 from kdsweep.config import Plan, trials_of
+from kdsweep.config.sweep import Confirm
 from kdsweep.formatting import count
 
 
@@ -33,14 +34,20 @@ class ExpectedSeedRuns:
         return f"{count(self.finalists, 'run')} of finalists and {confirm}"
 
 
+def seed_runs_of(confirm: Confirm, complete: int) -> ExpectedSeedRuns:
+    """Of a strategy with so many complete trials."""
+    if not complete or not confirm.seeds:
+        return ExpectedSeedRuns(0, 0)
+    return ExpectedSeedRuns(trainings(min(confirm.finalists, complete)), confirm.seeds)
+
+
 def expected_seed_runs(plan: Plan, strategy: str | None = None) -> ExpectedSeedRuns:
     """Of this strategy; None: of all."""
-    confirm = plan.sweep.confirm
-    if not confirm.seeds:
-        return ExpectedSeedRuns(0, 0)
     strategies = plan.space.strategies if strategy is None else [strategy]
-    trials = [trials_of(plan.space, plan.sweep, one) for one in strategies]
+    found = [
+        seed_runs_of(plan.sweep.confirm, trials_of(plan.space, plan.sweep, one))
+        for one in strategies
+    ]
     return ExpectedSeedRuns(
-        finalists=sum(trainings(min(confirm.finalists, one)) for one in trials),
-        confirm=confirm.seeds * len(trials),
+        finalists=sum(one.finalists for one in found), confirm=sum(one.confirm for one in found)
     )
