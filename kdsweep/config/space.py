@@ -262,7 +262,7 @@ class SearchSpace(Strict):
         return self._auto
 
     def settle_auto(self, auto: SettledPrecision | None) -> None:
-        """Let `precision: auto` mean this, before the first trial; None leaves it as it is."""
+        """Fix what `precision: auto` means, before the first trial. None changes nothing."""
         self._auto = auto or self._auto
 
     @property

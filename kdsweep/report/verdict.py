@@ -81,7 +81,7 @@ def _says(
     if apart:
         said.append(f"the test rows can't separate {top} from {joined(apart)}")
     text = "; ".join([*said, *_why(recommended, bool(unknown or apart))])
-    # A name is written as it is.
+    # A sentence that starts with a strategy's name keeps its small letter.
     return text if alike or beaten else text[0].upper() + text[1:]
 
 

@@ -27,5 +27,6 @@ def idle_slots(plan: Plan, slots: int | None) -> str | None:
         return None
     return (
         f"{idle} of {count(slots, 'slot')} will idle during the search: at most {lag} trials of a "
-        f"strategy run at once (sampler.lag); sampler.lag {enough} in a new sweep keeps all busy"
+        f"strategy run at once (sampler.lag); sampler.lag {enough} in a new sweep keeps nearly all "
+        "busy"
     )
