@@ -66,6 +66,9 @@ MEASUREMENTS = {
     "paired": Measurement(
         "recorded_curves", "what the default pruner saves and costs on recorded trials of tasks"
     ),
+    "lag": Measurement(
+        "sampler_lag", "the slots that wait because of the sampler's lag, and what the search finds"
+    ),
     "settings": Measurement(
         "simulated_searches",
         "how often a setting is falsely said to be worse than the best one, on made-up sweeps",

@@ -10,6 +10,7 @@ import growth
 import pruning
 import pytest
 import recorded_curves
+import sampler_lag
 from pruning import Curve
 
 import sweeps
@@ -104,3 +105,13 @@ def test_the_pruner_is_replayed_on_recorded_trials() -> None:
     rows = {row.what: row.value for row in recorded_curves.paired(Path(), orders=3)}
     assert rows["20 trials, lag 1: steps without pruning by those with"] > 1.3
     assert rows["6 trials, lag 4: steps without pruning by those with"] >= 1
+
+
+@pytest.mark.slow
+def test_slots_wait_and_searches_differ_by_the_lag_on_recorded_surfaces(tmp_path: Path) -> None:
+    rows = {row.what: row for row in sampler_lag.lag(tmp_path, 3, 1, ["paired"])}
+    ample = rows["2 slots, lag 4 (strategies x lag / slots 8): idle"]
+    assert (ample.value, ample.met) == (0, True)
+    assert float(rows["4 slots, lag 1 (strategies x lag / slots 1): idle"].value) > 0
+    (found,) = [row for what, row in rows.items() if what.startswith("paired, lag 4")]
+    assert -20 < float(found.value) < 20
