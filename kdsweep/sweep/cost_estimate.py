@@ -10,6 +10,7 @@ import math
 import random
 import statistics
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ from kdsweep.core.augmentation.masked_lm import ROWS_PER_BATCH, MaskedWords
 from kdsweep.core.augmentation.word_edits import choose_words
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.tokenize import tokenize_texts
-from kdsweep.core.device import pick_device, to_device
+from kdsweep.core.device import autocast, pick_device, resolve_precision, to_device
 from kdsweep.core.models.describing import describe_masked_lm, parameter_count, size_mb
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.sweep.engines.slots import slots_here, slots_instead
@@ -101,10 +102,14 @@ class _Reading:
 
 
 class Measurements:
-    """Lengths of texts and times of models, each measured once."""
+    """Lengths of texts and times of models, each measured once.
 
-    def __init__(self, data: TaskData) -> None:
+    precisions: of the sweep's students and teachers. Times are those of the slowest one.
+    """
+
+    def __init__(self, data: TaskData, precisions: Collection[str]) -> None:
         self.data = data
+        self._precisions = precisions
         self._lengths: dict[tuple[str, int], np.ndarray] = {}
         self._row_seconds: dict[tuple[int, int], tuple[float, float]] = {}
 
@@ -145,7 +150,8 @@ class Measurements:
         forwards: list[float] = []
         for _ in range(STEPS_TO_TIME):
             start = time.perf_counter()
-            loss = model(**inputs).logits.float().square().sum()
+            with autocast(device, self._dtype(device)):
+                loss = model(**inputs).logits.float().square().sum()
             loss.item()
             forwards.append(time.perf_counter() - start)
             loss.backward()
@@ -154,6 +160,14 @@ class Measurements:
             steps.append(time.perf_counter() - start)
             model.zero_grad()
         return STEP_FACTOR * statistics.median(steps) / rows, statistics.median(forwards) / rows
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        """Of the slowest precision. A CPU that only plans has no fp16, and measures fp32."""
+        if set(self._precisions) == {"bf16"}:
+            return resolve_precision("bf16", device)
+        if "fp32" in self._precisions or device.type == "cpu":
+            return torch.float32
+        return resolve_precision("auto", device)
 
     def _typical_batch(self, planned: PlannedModel, count: int) -> dict[str, np.ndarray]:
         """What the model reads of `count` rows of train whose length is nearest to the median."""

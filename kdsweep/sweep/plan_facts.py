@@ -161,7 +161,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
     space = plan.space
     precision = planned_precision(plan, Home(home).sweep(plan.name))
     checked = check_models(space, Home(home).cache)
-    measured = Measurements(checked.data)
+    measured = Measurements(checked.data, precision.used)
     estimate = estimate_costs(plan, checked, measured)
     return PlanFacts(
         sweep=plan.name,

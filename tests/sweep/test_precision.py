@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from kdsweep.core.files import read_json, write_json
 from kdsweep.errors import SettingsConflict
 from kdsweep.replay import replay
 from kdsweep.sweep import run
+from kdsweep.sweep.cost_estimate import Measurements
 from kdsweep.sweep.engines.places import Place
 from kdsweep.sweep.engines.worker import WorkerHost
 from kdsweep.sweep.engines.worker_check import WorkerCheck
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.precision import PrecisionStage, planned_precision
+from kdsweep.sweep.preflight import check_models
 
 AUTO = ("training.precision=auto", "teacher.training.precision=auto")
 SHORT = (
@@ -182,3 +185,19 @@ def test_a_worker_that_would_emulate_bf16_is_refused_in_one_line(tmp_path: Path)
         assert anybody("fp32") is None and anybody("bf16") is None
     first_has_none = check("unsettled")
     assert first_has_none("fp32") is None and first_has_none("bf16") is None
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+def test_the_plan_times_models_in_the_precision_of_the_trials(
+    tiny_space: Path, tmp_path: Path, precision: str
+) -> None:
+    sets = (f"training.precision={precision}", f"teacher.training.precision={precision}")
+    space = load(tiny_space, assignments=sets).space
+    checked = check_models(space, tmp_path)
+    (student,) = checked.students
+    seen = []
+    model = type(student.model)(student.model.config)
+    model.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
+    measured = Measurements(checked.data, space.precisions())
+    measured.row_seconds(replace(student, model=model), 4)
+    assert set(seen) == {precision == "bf16"}
