@@ -15,7 +15,7 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.kept_students import confirmed_students
 from kdsweep.sweep.results import recorded
 from kdsweep.sweep.results import report as report_of
-from kdsweep.sweep.seed_runs import best_trial
+from kdsweep.sweep.seed_runs import SeedRuns
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.tracking.base import RunKey
 from kdsweep.tracking.opening import open_tracking
@@ -121,7 +121,7 @@ def _best_of(home: Home, sweep: str, strategy: str) -> TrialId:
     folder = home.sweep(sweep)
     if confirmed := confirmed_students(plan, folder, studies, strategy):
         return confirmed[0]
-    best = best_trial(plan, folder, studies, strategy)
+    best = SeedRuns(plan, folder, studies).best_trial(strategy)
     if best is None:
         raise KdsweepError(
             f"no trial of {strategy} has finished in sweep {sweep!r}; see `kdsweep status {sweep}`"

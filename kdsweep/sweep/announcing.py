@@ -18,7 +18,7 @@ from kdsweep.core.trial_folder import TrialResult
 from kdsweep.formatting import count, score
 from kdsweep.sweep.input_check import check_same_inputs, complete_pins
 from kdsweep.sweep.open_sweep import OpenSweep
-from kdsweep.sweep.seed_runs import judged_finalists
+from kdsweep.sweep.seed_runs import SeedRuns
 from kdsweep.sweep.teacher_stage import TeacherStage
 from kdsweep.trial_id import TrialId
 
@@ -70,7 +70,7 @@ def ended_lines(
     """
     lines = [ended_line(trial, result, sweep.plan.space.task.metric, drawn)]
     if trial.phase == "finalist":
-        judged = judged_finalists(sweep.plan, sweep.folder, sweep.studies, trial.strategy)
+        judged = SeedRuns(sweep.plan, sweep.folder, sweep.studies).judged(trial.strategy)
         if judged is not None and judged.chosen is not None:
             lines.append(_chosen_line(trial.strategy, sweep.plan.space.task.metric, judged))
     return lines

@@ -18,7 +18,7 @@ from kdsweep.sweep.confirm_rules import keep_rules
 from kdsweep.sweep.expected_seed_runs import seed_runs_of
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.progress import SeedRunCounts
-from kdsweep.sweep.seed_runs import SeedRun, asked_runs, confirmations
+from kdsweep.sweep.seed_runs import SeedRun, SeedRuns
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import PHASES, Phase, TrialId
 
@@ -39,9 +39,10 @@ def not_shown(plan: Plan, folder: SweepFolder, studies: Studies) -> str | None:
 
     The search of these strategies is open again, so their best trial may change.
     """
+    again = SeedRuns(plan, folder, studies)
     found: list[str] = []
     for strategy in plan.space.strategies:
-        if not confirmations(plan, folder, studies, strategy):
+        if not again.confirmations(strategy):
             numbers = {one.number for one in folder.ended_runs("confirm", strategy)}
             found += [TrialId(strategy, number).name for number in sorted(numbers)]
     if not found:
@@ -86,9 +87,10 @@ class SeedQueue:
 
         teacher: whether teachers are ready; without, only strategies that never need one.
         """
+        again = SeedRuns(self.plan, self.folder, self.studies)
         for strategy in [name for name in self._asked if name in self._changed]:
             known = self._asked[strategy]
-            for run in asked_runs(self.plan, self.folder, self.studies, strategy):
+            for run in again.asked(strategy):
                 if run.id in known:
                     continue
                 known[run.id] = run

@@ -14,7 +14,7 @@ from kdsweep.core.evaluation.metric_table import metric_named
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import DataError, first_few
 from kdsweep.sweep.facts import SweepFacts
-from kdsweep.sweep.seed_runs import SeedRun
+from kdsweep.trial_id import TrialId
 
 # Versions may round a metric in another way.
 CLOSE = 1e-4
@@ -33,7 +33,7 @@ def not_known(facts: SweepFacts) -> str | None:
 def check_same_test_rows(
     facts: SweepFacts,
     metric: str,
-    confirmed: Mapping[str, Mapping[SeedRun, TrialResult]],
+    confirmed: Mapping[str, Mapping[TrialId, TrialResult]],
     test: TestLogits,
 ) -> None:
     """Raise DataError if students of such a sweep were judged by other rows than these."""
@@ -42,14 +42,14 @@ def check_same_test_rows(
     others: list[str] = []
     for strategy, runs in confirmed.items():
         for run, result in runs.items():
-            logits = test.students[strategy].get(run.id.seed_index or 0)
+            logits = test.students[strategy].get(run.seed_index or 0)
             if logits is None or result.test is None:
                 continue
             if len(logits) == len(test.labels):
                 score = metric_named(metric).score(test.labels, test.kind.predictions(logits))
                 if abs(score - result.test[metric]) <= CLOSE:
                     continue
-            others.append(run.id.name)
+            others.append(run.name)
     if others:
         raise DataError(
             f"{first_few(others)} had other test rows than the last run of this sweep, which "

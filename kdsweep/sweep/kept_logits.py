@@ -24,10 +24,9 @@ from kdsweep.errors import DamagedFile, DataError, KdsweepError
 from kdsweep.sweep.earlier_rows import check_same_test_rows
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned
-from kdsweep.sweep.seed_runs import SeedRun
 from kdsweep.trial_id import TrialId
 
-Runs = dict[SeedRun, TrialResult]
+Runs = dict[TrialId, TrialResult]
 RESTORE_LABELS = "restore it from a copy, or the rows that the sweep ran with"
 WITHOUT_TEACHER = "delete it: students are then compared without this teacher"
 
@@ -41,7 +40,7 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     logits = _logits_like(folder)
     students = {
         strategy: {
-            run.id.seed_index or 0: folder.trial(run.id).read_test_logits(logits)
+            run.seed_index or 0: folder.trial(run).read_test_logits(logits)
             for run, result in runs.items()
             if result.test
         }

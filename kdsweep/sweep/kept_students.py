@@ -12,7 +12,7 @@ from kdsweep.config import Plan
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.sweep.confirm import best_confirmed
 from kdsweep.sweep.folders import SweepFolder
-from kdsweep.sweep.seed_runs import confirmations
+from kdsweep.sweep.seed_runs import SeedRuns
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.tracking_sync import TrackingSync
 from kdsweep.trial_id import TrialId
@@ -32,7 +32,7 @@ def confirmed_students(
         result = folder.trial(run).read_result()
         assert result is not None
         ended.setdefault(run.number, {})[run] = result
-    runs = {run.id for run in confirmations(plan, folder, studies, strategy)}
+    runs = {run.id for run in SeedRuns(plan, folder, studies).confirmations(strategy)}
     now = {run: result for one in ended.values() for run, result in one.items() if run in runs}
     best = best_confirmed(metric, now)
     if best is not None and len(now) == len(runs):

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 import kdsweep
 from kdsweep import metric_names
-from kdsweep.compare.finalists import mean_of
+from kdsweep.compare.finalists import Judged, mean_of
 from kdsweep.compare.findings import SettingsComparison
 from kdsweep.compare.records import TrialRecord
 from kdsweep.config import Plan, SearchSpace
@@ -34,13 +34,7 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs
 from kdsweep.sweep.kept_logits import read_search_predictions, read_test_logits
 from kdsweep.sweep.latency_file import LatencyFile
-from kdsweep.sweep.seed_runs import (
-    asked_runs,
-    best_trial,
-    confirmations,
-    finished,
-    judged_finalists,
-)
+from kdsweep.sweep.seed_runs import SeedRuns, finished
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import Access, StudyStorage
 from kdsweep.sweep.trained_by import trained_by
@@ -83,12 +77,13 @@ def open_database(
 def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
     """Every trial of the search, of finalists and of confirm that was started."""
     folder = home.sweep(plan.name)
+    again = SeedRuns(plan, folder, studies)
     trials: list[TrialId] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
         for number in [*progress.ended, *sorted(progress.running)]:
             trials.append(TrialId(strategy, number))
-        trials += [run.id for run in asked_runs(plan, folder, studies, strategy)]
+        trials += [run.id for run in again.asked(strategy)]
     return [
         _record(folder, trial, studies.params(trial))
         for trial in trials
@@ -125,8 +120,9 @@ def build_report(
     facts = folder.read_facts()
     spent = TimeSpent.read(folder.clock)
     metric = plan.space.task.metric
+    again = SeedRuns(plan, folder, studies)
     confirmed = {
-        strategy: finished(folder, confirmations(plan, folder, studies, strategy))
+        strategy: finished(folder, again.confirmations(strategy))
         for strategy in plan.space.strategies
     }
     settings = compare_settings(
@@ -137,7 +133,7 @@ def build_report(
         },
     )
     outcomes = {
-        strategy: _outcome(plan, folder, studies, strategy, records, settings.get(strategy))
+        strategy: _outcome(again, strategy, records, settings.get(strategy))
         for strategy in plan.space.strategies
     }
     return summarize(
@@ -178,16 +174,14 @@ def _front(
 
 
 def _outcome(
-    plan: Plan,
-    folder: SweepFolder,
-    studies: Studies,
+    again: SeedRuns,
     strategy: str,
     records: Iterable[TrialRecord],
     settings: SettingsComparison | None,
 ) -> SearchOutcome:
     from kdsweep.report.build import SearchOutcome
 
-    progress = studies.progress(strategy)
+    progress = again.studies.progress(strategy)
     seconds = sum(
         record.result.seconds
         for record in records
@@ -195,20 +189,15 @@ def _outcome(
     )
     return SearchOutcome(
         TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
-        _best_trial(plan, folder, studies, strategy),
+        _best_trial(again, strategy),
         slot_hours=seconds / 3600,
-        seeds_asked=max(
-            plan.sweep.confirm.seeds, len(confirmations(plan, folder, studies, strategy))
-        ),
+        seeds_asked=max(again.plan.sweep.confirm.seeds, len(again.confirmations(strategy))),
         settings_comparison=settings,
-        finalists=_finalists(plan, folder, studies, strategy),
+        finalists=_finalists(again.judged(strategy)),
     )
 
 
-def _finalists(
-    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
-) -> tuple[Finalist, ...]:
-    judged = judged_finalists(plan, folder, studies, strategy)
+def _finalists(judged: Judged | None) -> tuple[Finalist, ...]:
     if judged is None or not any(judged.values.values()):
         return ()
     return tuple(
@@ -223,23 +212,21 @@ def _finalists(
     )
 
 
-def _best_trial(
-    plan: Plan, folder: SweepFolder, studies: Studies, strategy: str
-) -> BestTrial | None:
-    trial = best_trial(plan, folder, studies, strategy)
+def _best_trial(again: SeedRuns, strategy: str) -> BestTrial | None:
+    trial = again.best_trial(strategy)
     if trial is None:
         return None
-    files = folder.trial(trial)
+    files = again.folder.trial(trial)
     result = files.read_result()
     student = ModelCosts.from_json(result.student) if result and result.student else None
     teachers = None
     if result and result.best:
-        teachers = result.best.metrics.get(metric_names.teachers(plan.space.task.metric))
+        teachers = result.best.metrics.get(metric_names.teachers(again.plan.space.task.metric))
     return BestTrial(
         trial=trial.number,
-        params=studies.params(trial),
+        params=again.studies.params(trial),
         settings=files.read_settings(),
-        validation=studies.progress(strategy).values[trial.number],
+        validation=again.studies.progress(strategy).values[trial.number],
         student=student,
         teachers=teachers,
     )
@@ -296,12 +283,11 @@ def report(home: Home, name: str, say: Say = lambda line: None) -> Report:
 
 def is_open(plan: Plan, home: Home, studies: Studies) -> bool:
     """Whether a trial, or a run with a fresh seed, is still to be done."""
-    folder = home.sweep(plan.name)
+    again = SeedRuns(plan, home.sweep(plan.name), studies)
     for strategy in plan.space.strategies:
         if studies.trials_left(strategy) or studies.open_trials(strategy):
             return True
-        runs = asked_runs(plan, folder, studies, strategy)
-        if not all(folder.trial(run.id).is_over for run in runs):
+        if not all(again.folder.trial(run.id).is_over for run in again.asked(strategy)):
             return True
     return False
 

@@ -14,7 +14,7 @@ from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.confirm import planned_runs
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import recorded
-from kdsweep.sweep.seed_runs import asked_runs, finished
+from kdsweep.sweep.seed_runs import SeedRuns, finished
 from kdsweep.trial_id import PHASES, TrialId
 
 
@@ -73,17 +73,18 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
     """How far sweep `name` is. Raises UnknownSweep."""
     plan, studies = recorded(home, name, say)
     folder = home.existing(name)
+    seed_runs = SeedRuns(plan, folder, studies)
     strategies: dict[str, StrategyStatus] = {}
     seconds: list[float] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
-        runs = asked_runs(plan, folder, studies, strategy)
+        runs = seed_runs.asked(strategy)
         again = finished(folder, runs)
         ended = [folder.trial(TrialId(strategy, number)) for number in progress.ended]
         results = [*(files.read_result() for files in ended), *again.values()]
         seconds += [result.seconds for result in results if result]
         asked = Counter(run.id.phase for run in runs)
-        done = Counter(run.id.phase for run in again)
+        done = Counter(run.phase for run in again)
         planned = {
             phase: max(asked[phase], planned_runs(plan, studies, strategy, phase))
             for phase in PHASES
