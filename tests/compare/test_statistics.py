@@ -85,7 +85,7 @@ def test_a_real_difference_of_3_points_is_found_with_its_size() -> None:
     low, high = found[0].ci95
     interval = f"{-100 * high:.1f} to {-100 * low:.1f}"
     points = f"{-100 * found[0].difference:.1f} points"
-    assert found[0].verdict == f"s1 beats s0 by {points} ({interval})"
+    assert found[0].verdict == f"s1 beats s0 by {points} ({interval}), by at least 1 point"
 
 
 def test_one_more_row_changes_accuracy_by_one_in_n_plus_one() -> None:
