@@ -7,8 +7,6 @@ that was stopped and resumed asks for the same trials as one that never stopped.
 from __future__ import annotations
 
 import copy
-import math
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -29,6 +27,7 @@ from kdsweep.sweep.drawn_values import Drawn, settle_drawing
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.paired_pruner import KeptCurves
+from kdsweep.sweep.parameter_importance import metric_of, parameter_importance
 from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
 from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler
@@ -39,9 +38,6 @@ from kdsweep.sweep.study_writer import KeptStudy, StudyWriter
 from kdsweep.trial_id import TrialId
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-TRIALS_FOR_IMPORTANCE = 5
-MOST_TRIALS_FOR_FANOVA = 150
 
 
 @dataclass(frozen=True)
@@ -367,7 +363,7 @@ class Studies:
         one = opened.memory.get_trial(opened.trial_id(trial.number))
         states = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed"}
         state = str(one.user_attrs.get(STATE, states.get(one.state, "pruned")))
-        value = _metric(one) if one.state == TrialState.COMPLETE else None
+        value = metric_of(one) if one.state == TrialState.COMPLETE else None
         return state, value, one.user_attrs.get(REASON)
 
     def params(self, trial: TrialId) -> dict[str, JsonValue]:
@@ -376,56 +372,9 @@ class Studies:
         return dict(opened.memory.get_trial(opened.trial_id(trial.number)).params)
 
     def importance(self, strategy: str) -> dict[str, float] | None:
-        """How much each parameter explains of the differences between the strategy's complete
-        trials: shares that add up to 1, the greatest first.
-
-        fANOVA (Hutter et al. 2014, https://proceedings.mlr.press/v32/hutter14.html): how much of
-        the metric's variance each parameter explains by itself, in a random forest fitted to the
-        trials. It handles only parameters that every trial has. If some trials have others
-        (`any_of`), or there are more than 150 trials (fANOVA takes seconds then), conditional
-        PED-ANOVA (Watanabe et al. 2023, https://arxiv.org/abs/2304.10255, and
-        https://arxiv.org/abs/2601.20800): how far a parameter's values among the best tenth of the
-        trials, at least five, are from those among all trials.
-
-        None with fewer than five complete trials, fewer than two parameters that differ, or equal
-        values of the metric.
-        """
-        from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
-
-        study = self._opened(strategy).study
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        trials = [trial for trial in complete if math.isfinite(_metric(trial))]
-        names = {name for trial in trials for name in trial.params}
-        differing = []
-        for name in sorted(names):
-            values = {trial.params[name] for trial in trials if name in trial.params}
-            if len(values - {None}) > 1:
-                differing.append(name)
-        reached = {_metric(trial) for trial in trials}
-        if len(trials) < TRIALS_FOR_IMPORTANCE or len(differing) < 2 or len(reached) < 2:
-            return None
-        ped_anova = PedAnovaImportanceEvaluator(target_quantile=max(0.1, min(0.5, 5 / len(trials))))
-        target = _metric if self.config.costs else None
-        conditional = any(name not in trial.params for trial in trials for name in differing)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                evaluator = (
-                    ped_anova
-                    if conditional or len(trials) > MOST_TRIALS_FOR_FANOVA
-                    else FanovaImportanceEvaluator(seed=0)
-                )
-                shares = evaluator.evaluate(study, differing, target=target)
-            except RuntimeError:  # no tree of the forest found a difference
-                shares = ped_anova.evaluate(study, differing, target=target)
-        total = sum(shares.values())
-        return {name: float(share / total) for name, share in shares.items()} if total > 0 else None
-
-
-def _metric(trial: FrozenTrial) -> float:
-    """The metric of a complete trial: the first of its values if there are several objectives."""
-    assert trial.values is not None
-    return float(trial.values[0])
+        """As `parameter_importance` says, of the strategy's own trials."""
+        several = bool(self.config.costs)
+        return parameter_importance(self._opened(strategy).study, several=several)
 
 
 def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
@@ -434,7 +383,7 @@ def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
         if trial.state == TrialState.RUNNING:
             progress.running.add(trial.number)
         elif trial.state == TrialState.COMPLETE:
-            progress.end(trial.number, "complete", _metric(trial))
+            progress.end(trial.number, "complete", metric_of(trial))
         elif trial.state in (TrialState.PRUNED, TrialState.FAIL):
             pruned = trial.state == TrialState.PRUNED and trial.user_attrs.get(STATE) != "diverged"
             progress.end(trial.number, "pruned" if pruned else "failed", None)
