@@ -44,6 +44,7 @@ ONLY_IN = {
         "sweep/samplers_and_pruners.py",
         "sweep/paired_pruner.py",
         "sweep/shown_trials.py",
+        "sweep/start_from.py",
     ],
     "mlflow": ["tracking/"],
     "click": ["cli/"],

@@ -11,7 +11,7 @@ from kdsweep.drafting.columns import Column
 from kdsweep.drafting.guess import named_column
 from kdsweep.errors import DataError
 from kdsweep.export.card import _task
-from kdsweep.sweep.run_sweep import differences
+from kdsweep.sweep.identity import differences
 
 NAMES = [f"intent_{number}" for number in range(77)]
 

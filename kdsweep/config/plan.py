@@ -41,7 +41,10 @@ class Plan:
         }
         if self.sweep.costs:
             objective["and"] = list(self.sweep.costs)
-        return {
+        started: dict[str, Plain] = {}
+        if self.sweep.start_from:
+            started = {"start_from": list(self.sweep.start_from)}
+        return started | {
             "space": self.resolved,
             "objective": objective,
             "sampler": self.sweep.sampler.model_dump(mode="json"),
@@ -98,6 +101,7 @@ def load(
     _check_objective(built, config, sweep_part)
     _check_grid(built, config, sweep_part)
     checked = default_name(built, config) if name is None else checked_name(name)
+    _check_start_from(checked, config, sweep_part)
     return Plan(checked, built, config, built.resolved(space_part.data))
 
 
@@ -165,6 +169,25 @@ def _check_objective(space: SearchSpace, sweep: SweepConfig, document: Document)
             ("pruner", "type"),
             f"pruner: {sweep.pruner.type} can't weigh several objectives ({named}); leave "
             "'pruner' out, or set it to {type: none}",
+        )
+
+
+def _check_start_from(name: str, sweep: SweepConfig, document: Document) -> None:
+    """A sweep starts from others, each once, and learns from them."""
+    for i, earlier in enumerate(sweep.start_from):
+        if earlier == name:
+            raise document.error(
+                ("start_from", i),
+                f"start_from: {name!r} is this sweep itself; name an earlier one, or give this one "
+                "another name (--name)",
+            )
+        if earlier in sweep.start_from[:i]:
+            raise document.error(("start_from", i), f"start_from: {earlier!r} is named twice")
+    if sweep.start_from and sweep.sampler.type == "grid":
+        raise document.error(
+            ("start_from",),
+            "start_from: a grid tries every point, whatever earlier sweeps found; leave "
+            "'start_from' out, or use another sampler",
         )
 
 

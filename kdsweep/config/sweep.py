@@ -259,17 +259,25 @@ def _usual_pruner(given: dict[str, Sequence[str]]) -> NoPruner | PairedPruner:
 COSTS = {"latency": "latency_ms", "size": "size_mb", "parameters": "parameters"}
 
 
+def _one_or_several(value: object) -> object:
+    return (value,) if isinstance(value, str) else as_tuple(value)
+
+
 class SweepConfig(Strict):
     """How many trials, how they are chosen, where they run, and what is kept.
 
     objective: what the sampler optimizes: the task's metric (by its name, or `metric`), and any of
     `COSTS`; empty: the metric alone. With several there is no pruner: Optuna has none
     for several objectives.
+    start_from: sweeps of the same home, whose trials this one starts from.
     """
 
     name: Name | None = None
     objective: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
     trials: Count = 20
+    start_from: Annotated[tuple[Name, ...], BeforeValidator(_one_or_several)] = Field(
+        default=(), exclude_if=lambda sweeps: not sweeps
+    )
     sampler: Annotated[
         TpeSampler | RandomSampler | GridSampler | GpSampler, Field(discriminator="type")
     ] = TpeSampler()

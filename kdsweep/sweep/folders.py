@@ -121,6 +121,7 @@ class SweepFolder:
     attempts/     on a cluster: a file for each trial, with a token of its last start
     lock          held by the driver while it runs
     stop.json     whether somebody asks the driver to stop
+    start_from.json  the trials of earlier sweeps that it starts from
     trials/       a folder for each trial of the search
     finalists/    one for each run of a finalist
     confirm/      one for each run of confirm
@@ -146,6 +147,7 @@ class SweepFolder:
         self.ray_log = root / "ray.log"
         self.lock_file = root / "lock"
         self.stop_file = root / "stop.json"
+        self.start_from = root / "start_from.json"
         self.report = root / "report.json"
         self.trials = root / "trials"
         self.finalists = root / "finalists"

@@ -16,6 +16,7 @@ from kdsweep.core.schedules import Schedule
 from kdsweep.errors import DataError, SettingsConflict
 from kdsweep.sweep.confirm_rules import check_confirm_rules
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
+from kdsweep.sweep.earlier_sweeps import what_to_start_from
 from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.expected_seed_runs import ExpectedSeedRuns, expected_seed_runs
@@ -26,6 +27,7 @@ from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
 from kdsweep.sweep.precision import PrecisionFacts, planned_precision
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.random_trials import random_settings
+from kdsweep.sweep.start_from import StartedFrom
 
 SAMPLES = 2
 
@@ -98,7 +100,7 @@ class PlanFacts:
     """What would run and what it would cost.
 
     seed_runs: how many runs judge finalists and confirm the best ones. notes: what a user should
-    know about models and slots.
+    know about models and slots. start_from: what is taken from earlier sweeps, and what isn't.
     """
 
     sweep: str
@@ -107,6 +109,7 @@ class PlanFacts:
     task: TaskFacts
     models: list[ModelFacts]
     notes: list[str]
+    start_from: list[str]
     studies: dict[str, StudyFacts]
     seed_runs: ExpectedSeedRuns
     estimate: CostEstimate
@@ -123,6 +126,7 @@ class PlanFacts:
             | {"splits": {name: _without_none(one) for name, one in self.task.splits.items()}},
             "models": [asdict(model) for model in self.models],
             "notes": self.notes,
+            "start_from": self.start_from,
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
             "seed_runs": asdict(self.seed_runs),
             "estimate": asdict(self.estimate),
@@ -163,6 +167,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
     checked = check_models(space, Home(home).cache)
     measured = Measurements(checked.data, precision.used)
     estimate = estimate_costs(plan, checked, measured)
+    starts_from = what_to_start_from(plan, Home(home))
     return PlanFacts(
         sweep=plan.name,
         home=str(home),
@@ -185,7 +190,8 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
             *checked.model_notes,
             *checked.weight_notes,
         ],
-        studies={strategy: _study_facts(plan, strategy) for strategy in space.strategies},
+        start_from=list(starts_from.lines),
+        studies={name: _study_facts(plan, name, starts_from) for name in space.strategies},
         seed_runs=expected_seed_runs(plan),
         estimate=estimate,
         memory=estimate_memory(checked, plan.sweep.engine, memory_limit()),
@@ -233,12 +239,12 @@ def _model_facts(
     )
 
 
-def _study_facts(plan: Plan, strategy: str) -> StudyFacts:
+def _study_facts(plan: Plan, strategy: str, starts_from: StartedFrom) -> StudyFacts:
     parameters = plan.space.parameters(strategy)
     return StudyFacts(
         trials=trials_of(plan.space, plan.sweep, strategy),
         parameters={parameter.name: parameter.describe() for parameter in parameters},
-        start_with=plan.space.first_trials(strategy),
+        start_with=starts_from.first_trials(plan.space, strategy),
         samples=[_sample(plan, strategy, number) for number in range(SAMPLES)],
     )
 

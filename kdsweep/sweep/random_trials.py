@@ -29,4 +29,6 @@ def random_settings(plan: Plan, strategy: str, number: int) -> TrialSettings:
             drawn = generator.uniform(domain.low, domain.high)
         return round(drawn) if parameter.whole else float(drawn)
 
-    return plan.space.settle(strategy, draw, seed=derived_seed("trial", seed, number))
+    return plan.space.settle(
+        strategy, draw, seed=derived_seed("trial", seed, number, plan.sweep.start_from)
+    )

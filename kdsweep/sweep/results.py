@@ -237,7 +237,8 @@ def _reproduce(
 ) -> Reproduction:
     others = {name: version(name) for name in REPRODUCED_WITH}
     sweep = plan.sweep.model_dump(mode="json")
-    sets = [f"{key}={json.dumps(sweep[key])}" for key in ("trials", "sampler", "pruner", "confirm")]
+    keys = ("trials", "sampler", "pruner", "confirm", "start_from")
+    sets = [f"{key}={json.dumps(sweep[key])}" for key in keys if key in sweep]
     sets += [f"{key}={commit}" for key, commit in revisions(plan.space).items()]
     command = [
         "kdsweep",

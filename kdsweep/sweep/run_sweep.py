@@ -20,7 +20,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import only_read
 from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
-from kdsweep.errors import DamagedFile, KdsweepError, SettingsConflict, first_few
+from kdsweep.errors import DamagedFile, KdsweepError, SettingsConflict
 from kdsweep.report.model import Report
 from kdsweep.sweep.commits import (
     fetch_models,
@@ -32,6 +32,7 @@ from kdsweep.sweep.commits import (
 from kdsweep.sweep.confirm_rules import check_confirm_rules, with_kept_rules
 from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.folders import Home, SweepFolder
+from kdsweep.sweep.identity import differences
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
 from kdsweep.sweep.observer import Observer
@@ -119,6 +120,7 @@ def _run_checked(
     startup_timer.enter("imports")
     with without_collecting():
         from kdsweep.sweep.driver import Driver
+        from kdsweep.sweep.earlier_sweeps import what_to_start_from
         from kdsweep.sweep.engines.slots import slots_here
         from kdsweep.sweep.idle_slots import idle_slots
         from kdsweep.sweep.memory_estimate import estimate_memory
@@ -135,6 +137,9 @@ def _run_checked(
         observer.say(memory.words)
     if (line := idle_slots(plan, slots_here(plan.sweep.engine))) is not None:
         observer.say(line)
+    starts_from = what_to_start_from(plan, home, fresh=fresh)
+    for note in starts_from.lines if fresh or not folder.exists() else ():
+        observer.say(f"start_from: {note}")
     with (
         folder.locked(),
         standing(home.root, folder.root, folder.lock_file),
@@ -145,6 +150,9 @@ def _run_checked(
             if fresh and folder.exists():
                 archived = archive(home, folder, observer.say)
                 observer.say(f"{plan.name}: the existing sweep is now called {archived}")
+            if not folder.exists() and plan.sweep.start_from:
+                # Before `sweep.json`, without which there is no sweep: it starts from all or none.
+                starts_from.write(folder)
             return Driver(plan, home, observer, startup_timer).run()
         except OSError as error:
             where = error.filename or home.root
@@ -236,30 +244,6 @@ def _check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
             f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a "
             "new one, --name gives this one its own name"
         )
-
-
-def differences(before: object, after: object, path: str = "") -> list[str]:
-    """Where two plain values differ, a line each: `space.training.epochs: 2 -> 3`."""
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [
-            line
-            for i, (old, new) in enumerate(zip(before, after, strict=True))
-            for line in differences(old, new, f"{path}.{i}")
-        ]
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return [] if before == after else [f"{path}: {_shown(before)} -> {_shown(after)}"]
-    found: list[str] = []
-    for key in [*before, *(key for key in after if key not in before)]:
-        inner = f"{path}.{key}" if path else str(key)
-        found += differences(before.get(key), after.get(key), inner)
-    return found
-
-
-def _shown(value: object) -> str:
-    """The value; of a long list, such as the names of 77 labels, the first few."""
-    if not isinstance(value, list):
-        return str(value)
-    return f"[{first_few(value)}]"
 
 
 def archive(home: Home, folder: SweepFolder, say: Callable[[str], None] = lambda line: None) -> str:

@@ -40,7 +40,7 @@ class _GridSampler(optuna.samplers.BruteForceSampler):
 def make_sampler(config: SweepConfig, number: int) -> optuna.samplers.BaseSampler:
     """The sampler for trial `number`; the same whenever the sweep was started or resumed."""
     sampler = config.sampler
-    seed = derived_seed("sampler", sampler.seed, number)
+    seed = derived_seed("sampler", sampler.seed, number, config.start_from)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match sampler.type:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -29,8 +29,12 @@ class ShownTrials(optuna.storages.InMemoryStorage):
     """A study in memory that can show fewer trials than it has, and less of them.
 
     A sampler's cost grows with the number of trials that it learns from.
+
+    imported: trials of earlier sweeps. The study doesn't have them; a sampler that learns sees them
+    from the start, as the oldest ones.
     """
 
+    imported: Sequence[FrozenTrial] = ()
     _show: Show | None = None
 
     def get_all_trials(
@@ -63,7 +67,8 @@ class ShownTrials(optuna.storages.InMemoryStorage):
             if knowledge.is_by_order:
                 trials = _known_and_pending(trials[: number + 1], up_to + 1)
             first = 0 if last is None else max(0, len(trials) - last)
-            return [trials[one] for one in best if one < first] + trials[first:]
+            shown = [trials[one] for one in best if one < first] + trials[first:]
+            return [*self.imported, *shown] if knowledge.sampler_learns else shown
 
         with self._showing(show):
             yield

@@ -47,7 +47,8 @@ class StrategyStatus:
 class SweepStatus:
     """How far a sweep is. seconds_left: None while no trial has ended. budget: as it is set.
 
-    precision: what models are trained in; None where nothing has settled it.
+    precision: what models are trained in; None where nothing has settled it. start_from: what was
+    taken from earlier sweeps, in words.
     """
 
     sweep: str
@@ -60,6 +61,7 @@ class SweepStatus:
     budget: Budget
     slots: SlotUse | None
     precision: str | None
+    start_from: tuple[str, ...]
 
     def to_json(self) -> dict[str, object]:
         """What `kdsweep status --json` prints."""
@@ -119,4 +121,5 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
         budget=plan.sweep.budget,
         slots=use_of_slots(spent),
         precision=precision_in_words(plan.space.precisions()),
+        start_from=studies.started_from.lines,
     )

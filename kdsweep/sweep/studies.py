@@ -33,6 +33,7 @@ from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
 from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.shown_trials import TRIALS_TO_LEARN_FROM, ShownTrials
+from kdsweep.sweep.start_from import FROM, StartedFrom
 from kdsweep.sweep.study_storage import StudyStorage
 from kdsweep.sweep.study_writer import KeptStudy, StudyWriter
 from kdsweep.trial_id import TrialId
@@ -112,6 +113,7 @@ class Studies:
         self.config = config
         self.folder = folder
         self.knowledge = Knowledge.of(config)
+        self.started_from = StartedFrom.read(folder)
         database.replaced = self._write_again
         self._studies: dict[str, _Opened] = {}
         # Counting the points of a grid takes time.
@@ -141,16 +143,36 @@ class Studies:
             directions=self._directions,
             pruner=make_pruner(self.config, self.space, strategy, self._curves(strategy)),
         )
-        kept_id = self._kept_id(strategy)
-        trials = [] if kept_id is None else self.storage.get_all_trials(kept_id, deepcopy=False)
+        memory.imported = self.started_from.shown_to(self.config, strategy)
+        kept = KeptStudy(self._kept_id(strategy), {})
+        trials = self._own_trials(strategy, kept)
         study.add_trials(trials)
-        kept = KeptStudy(kept_id, {trial.number: trial._trial_id for trial in trials})
-        opened = _Opened(memory, study, kept, _read_progress(trials))
+        kept.trials = {number: trial._trial_id for number, trial in enumerate(trials)}
+        opened = _Opened(memory, study, kept, _read_progress(study.get_trials(deepcopy=False)))
         if self._restore(strategy, opened):
             opened.progress = _read_progress(study.get_trials(deepcopy=False))
-        for params in self.space.first_trials(strategy)[opened.progress.started :]:
+        for params in self.first_trials(strategy)[opened.progress.started :]:
             study.enqueue_trial(cast(dict[str, Any], params))
         return opened
+
+    def first_trials(self, strategy: str) -> list[dict[str, Scalar]]:
+        """The parameters of the strategy's first trials; the sampler chooses those of others."""
+        return self.started_from.first_trials(self.space, strategy)
+
+    def _own_trials(self, strategy: str, kept: KeptStudy) -> list[FrozenTrial]:
+        """The trials in the database that aren't of earlier sweeps. Those come first; what a driver
+        that was killed hasn't written of them is added."""
+        if kept.id is None:
+            return []
+        trials = self.storage.get_all_trials(kept.id, deepcopy=False)
+        own = [trial for trial in trials if FROM not in trial.user_attrs]
+        kept.imported = len(trials) - len(own)
+        if not own and self.database.access != "read":
+            for number, one in enumerate(self.started_from.known.get(strategy, ())):
+                if number >= kept.imported:
+                    self.storage.create_new_trial(kept.id, template_trial=one.frozen(number))
+                    kept.imported += 1
+        return own
 
     def _curves(self, strategy: str) -> KeptCurves:
         metric = self.space.task.metric
@@ -191,7 +213,7 @@ class Studies:
             if number in lost:
                 self._restore_trial(opened, TrialId(strategy, number))
                 continue
-            for params in self.space.first_trials(strategy)[number : number + 1]:
+            for params in self.first_trials(strategy)[number : number + 1]:
                 opened.study.enqueue_trial(cast(dict[str, Any], params))
             opened.progress = _read_progress(opened.study.get_trials(deepcopy=False))
             self._ask(strategy, opened, number)
@@ -232,6 +254,7 @@ class Studies:
         for strategy, opened in self._studies.items():
             opened.kept.id = self._kept_id(strategy)
             opened.kept.trials.clear()
+            self._own_trials(strategy, opened.kept)
             for trial in opened.study.get_trials(deepcopy=False):
                 if trial.state != TrialState.WAITING:
                     self._write_trial(opened, trial.number)
@@ -265,7 +288,8 @@ class Studies:
         return self._settle(trial.strategy, optuna.Trial(opened.study, trial_id))
 
     def _settle(self, strategy: str, trial: optuna.Trial) -> SearchTrial:
-        seed = derived_seed("trial", self.config.sampler.seed, trial.number)
+        of_sweep, earlier = self.config.sampler.seed, self.config.start_from
+        seed = derived_seed("trial", of_sweep, trial.number, earlier)
         settings = settle_drawing(self.space, strategy, trial, seed)
         drawn = Drawn(trial.params, trial.distributions)
         return SearchTrial(TrialId(strategy, trial.number), settings, drawn, trial)
@@ -365,6 +389,11 @@ class Studies:
         state = str(one.user_attrs.get(STATE, states.get(one.state, "pruned")))
         value = metric_of(one) if one.state == TrialState.COMPLETE else None
         return state, value, one.user_attrs.get(REASON)
+
+    def finished_trials(self, strategy: str) -> list[FrozenTrial]:
+        """The trials that another sweep may learn from: complete, pruned or diverged."""
+        study = self._opened(strategy).study
+        return study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED))
 
     def params(self, trial: TrialId) -> dict[str, JsonValue]:
         """What the sampler drew for the trial, or for the one that a confirm run repeats."""

@@ -30,10 +30,13 @@ class KeptStudy:
     """A strategy's study in the database.
 
     id: None if it isn't there and nothing may be written. trials: number -> the trial's id there.
+    imported: how many trials of earlier sweeps come before the sweep's own ones there, so that
+    trial n has the number n + imported.
     """
 
     id: int | None
     trials: dict[int, int]
+    imported: int = 0
 
 
 @dataclass
@@ -51,6 +54,11 @@ class _Change:
     notes: dict[str, JsonValue] = field(default_factory=dict)
     ended: FrozenTrial | None = None
     attributes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def number_there(self) -> int:
+        """The trial's number in the database."""
+        return self.number + self.study.imported
 
     @property
     def trial_id(self) -> int:
@@ -114,9 +122,9 @@ def _insert_trials(session: Session, changes: Sequence[_Change]) -> dict[int, _C
     model = models.TrialModel
     chosen = select(model.trial_id, model.study_id, model.number).where(
         model.study_id.in_({change.study.id for change in changes}),
-        model.number.in_({change.number for change in changes}),
+        model.number.in_({change.number_there for change in changes}),
     )
-    asked = {(change.study.id, change.number): change for change in changes}
+    asked = {(change.study.id, change.number_there): change for change in changes}
     return {
         trial_id: asked[study_id, number]
         for trial_id, study_id, number in session.execute(chosen)
@@ -128,7 +136,7 @@ def _trial_row(change: _Change) -> models.TrialModel:
     assert change.new is not None
     return models.TrialModel(
         study_id=change.study.id,
-        number=change.number,
+        number=change.number_there,
         state=change.new.state,
         datetime_start=change.new.datetime_start,
     )
@@ -213,7 +221,7 @@ def _write_alone(storage: BaseStorage, change: _Change) -> None:
     assert study.id is not None
     if change.new is not None:
         try:
-            kept = storage.get_trial_id_from_study_id_trial_number(study.id, change.number)
+            kept = storage.get_trial_id_from_study_id_trial_number(study.id, change.number_there)
         except KeyError:
             kept = storage.create_new_trial(study.id, template_trial=change.new)
         study.trials[change.number] = kept

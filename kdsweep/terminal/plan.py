@@ -25,6 +25,8 @@ def show_plan(facts: PlanFacts) -> None:
     console.print(_models(facts.models))
     for note in facts.notes:
         console.print(f"  {note}")
+    for line in facts.start_from:
+        console.print(f"  {line}")
     for strategy, study in facts.studies.items():
         console.print(f"\n{strategy}: {study.trials} trials", style="bold")
         _show_study(console, study, facts.estimate.more_rows.get(strategy))

@@ -43,6 +43,8 @@ def show_status(status: SweepStatus) -> None:
     console.print(f"{duration(status.seconds_spent)} spent{left}{budget}")
     if status.precision is not None:
         console.print(f"trained in {status.precision}")
+    for line in status.start_from:
+        console.print(line)
     if status.slots is not None:
         console.print(say_use(status.slots))
 

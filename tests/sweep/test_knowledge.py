@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import others_slow
+from simulated_sweep import Simulated
 from sweep_processes import ON_RAY, metrics_of, trials_of
 
 from kdsweep.config import Plan, load
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.idle_slots import idle_slots
 from kdsweep.sweep.results import report
-from kdsweep.sweep.studies import SearchTrial, Studies
+from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import StudyStorage
 
 SPACE = """\
@@ -32,7 +32,6 @@ strategies:
   two: {alpha: 1.0, learning_rate: {low: 1.0e-5, high: 1.0e-3, log: true}}
 """
 GRID = SPACE.replace("{low: 1.0e-5, high: 1.0e-3, log: true}", "{choices: [1.0, 2.0, 3.0, 4.0]}")
-EVALUATIONS = 6
 RULES = [
     ("sampler={type: tpe, startup_trials: 3, lag: 3}", "pruner={type: asha}"),
     ("sampler={type: tpe, startup_trials: 3, lag: 1}", "pruner={type: median, startup_trials: 2}"),
@@ -46,97 +45,6 @@ RULES = [
 def planned(folder: Path, *assignments: str, space: str = SPACE) -> Plan:
     (folder / "space.yaml").write_text(space, encoding="utf-8")
     return load(folder / "space.yaml", assignments=("trials=12", *assignments))
-
-
-@dataclass
-class OnSlot:
-    """A trial on a simulated slot, and how often it was evaluated."""
-
-    trial: SearchTrial
-    evaluations: int = 0
-
-
-@dataclass
-class Simulated:
-    """A sweep on slots that are as fast as chance has it. Its driver dies now and then."""
-
-    plan: Plan
-    file: Path
-    slots: int
-    chance: random.Random
-    kills: float = 0.0
-    most_at_once: int = 0
-
-    def run(self) -> dict[str, list[Any]]:
-        while not self._until_killed():
-            pass
-        studies = self._open()
-        return {
-            strategy: [
-                (one.params, one.state, one.values, one.intermediate_values)
-                for one in studies._opened(strategy).study.get_trials()
-            ]
-            for strategy in self.plan.space.strategies
-        }
-
-    def _open(self) -> Studies:
-        database = StudyStorage(f"sqlite:///{self.file}")
-        folder = Home(self.file.parent).sweep(self.plan.name)
-        return Studies(database, self.plan.name, self.plan.space, self.plan.sweep, folder)
-
-    def _until_killed(self) -> bool:
-        """Whether the sweep is done."""
-        studies = self._open()
-        waiting = [
-            studies.resume(trial)
-            for strategy in self.plan.space.strategies
-            for trial in studies.open_trials(strategy)
-        ]
-        running: list[OnSlot] = []
-        while True:
-            while len(running) < self.slots and (trial := self._next(studies, waiting)):
-                running.append(OnSlot(trial))
-            studies.write()
-            self.most_at_once = max(self.most_at_once, len(running))
-            if not running:
-                return True
-            if self.chance.random() < self.kills:
-                return False
-            one = self.chance.choice(running)
-            if self.chance.random() < self.kills:
-                # Its worker died.
-                running.remove(one)
-                waiting.append(one.trial)
-            elif self._advance(studies, one):
-                running.remove(one)
-            if self.chance.random() < 0.5:
-                studies.write()
-
-    def _next(self, studies: Studies, waiting: list[SearchTrial]) -> SearchTrial | None:
-        if waiting:
-            return waiting.pop()
-        strategies = [
-            one
-            for one in self.plan.space.strategies
-            if studies.trials_left(one) and studies.may_ask(one)
-        ]
-        return studies.ask(self.chance.choice(strategies)) if strategies else None
-
-    def _advance(self, studies: Studies, one: OnSlot) -> bool:
-        """Evaluate the trial once more; whether it has ended."""
-        one.evaluations += 1
-        draw = random.Random(f"{one.trial.id.name} {sorted(one.trial.params.items())}")
-        curve = [round(draw.random(), 2) for _ in range(EVALUATIONS)]
-        prune = studies.report(one.trial, one.evaluations, curve[one.evaluations - 1])
-        if one.evaluations == EVALUATIONS:
-            studies.tell(one.trial, "complete", max(curve))
-        elif curve[one.evaluations - 1] < 0.02:
-            studies.tell(one.trial, "diverged", reason="too high")
-        elif prune:
-            studies.tell(one.trial, "pruned")
-        else:
-            return False
-        return True
 
 
 @pytest.mark.parametrize("rules", others_slow(RULES))
