@@ -307,6 +307,10 @@ def compare(
             name = f"the end ({result.state}, now {end.state} at step {end.steps})"
             found.append(Difference(result.steps, name, None, None))
         found += _differences(result.steps, _test(result), _test(end))
+        if result.best is not None and end.best is not None:
+            # Those of a quantized student, which none of the evaluations has.
+            own = _differences(result.best.step, result.best.metrics, end.best.metrics)
+            found += [one for one in own if one not in found]
     return found
 
 

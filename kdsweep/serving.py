@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from kdsweep.core.evaluation.file_costs import INT8_FILE
 from kdsweep.core.files import read_json, write_json
-from kdsweep.core.settings import Truncation
+from kdsweep.core.settings import Quantize, Truncation
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import DataError, first_few
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from kdsweep.core.data.encode import InputFormat
+    from kdsweep.core.evaluation.onnx_format import OnnxModel
 
 # Next to the student's files: its text columns, and how many tokens of a row it was trained on.
 SETTINGS = "kdsweep.json"
@@ -45,13 +47,16 @@ class Classifier:
         max_length: int,
         kind: TaskKind = DEFAULT_KIND,
         truncation: Truncation = "head",
+        quantized: OnnxModel | None = None,
     ) -> None:
+        """quantized: what answers in the model's place."""
         self.model = model
         self.tokenizer = tokenizer
         self.text = tuple(text)
         self.max_length = max_length
         self.kind = kind
         self.truncation = truncation
+        self.quantized = quantized
         # A server calls from several threads, and a tokenizer changes while it is used.
         self._alone = threading.Lock()
 
@@ -85,6 +90,8 @@ class Classifier:
         from kdsweep.core.evaluation.predict import predict
 
         tokens = tokenize_texts(self.tokenizer, columns, self._input_format)
+        if self.quantized is not None:
+            return self.quantized.predict(tokens)
         return predict(self.model, tokens, torch.float32)
 
     @cached_property
@@ -172,24 +179,30 @@ def write_settings(
     max_length: int,
     truncation: Truncation = "head",
     trust_remote_code: bool = False,
+    quantize: Quantize = "none",
 ) -> None:
     """Write next to a student's files how it reads rows.
 
     text: the task's text column(s). max_length: the most tokens of a row. truncation: which part of
     a longer text is kept. trust_remote_code: whether the user consented to the model's own code.
+    quantize: how the student was judged, and so how it is used.
     """
     settings: dict[str, object] = {"text": list(text), "max_length": max_length}
     if truncation != "head":
         settings["truncation"] = truncation
     if trust_remote_code:
         settings["trust_remote_code"] = True
+    if quantize != "none":
+        settings["quantize"] = quantize
     write_json(folder / SETTINGS, settings)
 
 
 def load(folder: Path | str, *, trust_remote_code: bool = False) -> Classifier:
-    """The student in a Hugging Face folder, on the GPU if there is one.
+    """The student in a Hugging Face folder, on the GPU if there is one. One that was judged with
+    8-bit weights is used with these, on the processor.
 
-    Raises ModelError, also for a model with its own code unless `trust_remote_code` is on.
+    Raises KdsweepError if onnxruntime is needed and missing, and ModelError, also for a model with
+    its own code unless `trust_remote_code` is on.
     """
     from kdsweep.core.device import pick_device
     from kdsweep.core.models.inputs import longest_input
@@ -214,7 +227,15 @@ def load(folder: Path | str, *, trust_remote_code: bool = False) -> Classifier:
         max_length=found["max_length"],
         kind=kind,
         truncation=found.get("truncation", "head"),
+        quantized=_quantized(Path(folder)) if found.get("quantize") == "int8" else None,
     )
+
+
+def _quantized(folder: Path) -> OnnxModel:
+    from kdsweep.core.evaluation.onnx_format import OnnxModel, check_packages
+
+    check_packages(f"the student in {folder} has 8-bit weights and needs")
+    return OnnxModel(folder / INT8_FILE)
 
 
 def _load_pyfunc(path: str) -> Classifier:

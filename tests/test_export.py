@@ -29,14 +29,15 @@ from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.tokenize import tokenize_split, tokenize_texts
+from kdsweep.core.evaluation import onnx_format
+from kdsweep.core.evaluation.onnx_format import OnnxModel, check_equal, convert
 from kdsweep.core.files import read_json, write_json
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.core.models.loading import load_classifier, load_tokenizer
 from kdsweep.errors import KdsweepError, SettingsConflict
-from kdsweep.export import export, onnx_format
+from kdsweep.export import export
 from kdsweep.export.hub_metadata import is_on_hub
-from kdsweep.export.onnx_format import OnnxModel, check_equal, convert
 from kdsweep.export.students import choose
 from kdsweep.sweep.folders import Home
 from kdsweep.trial_id import TrialId

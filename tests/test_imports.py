@@ -50,7 +50,7 @@ ONLY_IN = {
     "click": ["cli/"],
     "rich": ["terminal/"],
     "ray": ["sweep/engines/"],
-    "onnxruntime": ["export/onnx_format.py"],
+    "onnxruntime": ["core/evaluation/onnx_format.py"],
 }
 NOT_IN_CORE = {"optuna", "mlflow", "ray", "click", "rich"}
 

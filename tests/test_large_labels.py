@@ -15,10 +15,10 @@ from model_families import make_family
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from kdsweep import serving
+from kdsweep.core.evaluation.onnx_format import OnnxModel
 from kdsweep.core.models.loading import load_config
 from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.export import export
-from kdsweep.export.onnx_format import OnnxModel
 from kdsweep.sweep.folders import Home
 
 # `make test` has the same of one student without a sweep: tests/core/tasks/test_label_scale.py.

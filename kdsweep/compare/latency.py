@@ -47,8 +47,8 @@ def latency_in_words(
         several = len({one.model for one in there}) > 1
         figures = "; ".join(f"{_name(one, several)} {_figures(one)}" for one in there)
         sentences.append(
-            f"each architecture was measured alone on {device.words}, one row in fp32, with the "
-            f"spread of {there[0].first.rounds} rounds: {figures}"
+            f"each architecture was measured alone on {device.words}, one row in fp32"
+            f"{_of_quantized(there)}, with the spread of {there[0].first.rounds} rounds: {figures}"
         )
         if changed := [_name(one, several) for one in there if one.has_changed]:
             sentences.append(
@@ -57,6 +57,12 @@ def latency_in_words(
                 "between students mean nothing"
             )
     return ". ".join(text[:1].upper() + text[1:] for text in sentences)
+
+
+def _of_quantized(architectures: Sequence[ArchitectureLatency]) -> str:
+    if all(one.precision == "fp32" for one in architectures):
+        return ""
+    return " (int8: by onnxruntime, on the processor)"
 
 
 def _figures(one: ArchitectureLatency) -> str:
@@ -81,7 +87,8 @@ def _name(one: ArchitectureLatency, several_models: bool) -> str:
         parts.append(f"x {one.width}")
     if several_models or not parts:
         parts.append(f"of {one.model}")
-    return f"{' '.join(parts)} ({one.tokens} tokens)"
+    precision = "" if one.precision == "fp32" else f" {one.precision}"
+    return f"{' '.join(parts)}{precision} ({one.tokens} tokens)"
 
 
 def _of_each_trial(records: Sequence[TrialRecord]) -> str | None:

@@ -34,6 +34,7 @@ class StudentValues(Strict):
     layers: Value = None
     start: Value = "checkpoint"
     width: Value = None
+    quantize: Value = "none"
     trust_remote_code: bool = False
 
 

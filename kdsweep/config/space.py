@@ -37,6 +37,7 @@ from kdsweep.config.values import Value
 from kdsweep.core.augment_settings import AugmentSettings, MaskedWordsSettings
 from kdsweep.core.data.sources import may_be_on_hub
 from kdsweep.core.distill_settings import DistillSettings
+from kdsweep.core.evaluation.file_costs import ONNX_PACKAGES
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.objective.divergences import DIVERGENCES
 from kdsweep.core.plugins import DIVERGENCES_GROUP, METRICS_GROUP, plugin_package
@@ -291,6 +292,15 @@ class SearchSpace(Strict):
         return self.at_commit(teacher).model_copy(update={"settled_precision": settled})
 
     # --- students and views ---
+
+    @property
+    def may_quantize(self) -> bool:
+        """Whether a student can have 8-bit weights."""
+        return any(plain == "int8" for _, plain in plain_values(self.student.quantize))
+
+    def packages(self) -> tuple[str, ...]:
+        """The packages that numbers depend on, in addition to those of every sweep."""
+        return (*dict(self.plugins().values()), *(ONNX_PACKAGES if self.may_quantize else ()))
 
     def plugins(self) -> dict[str, tuple[str, str]]:
         """Metric or divergence -> the package that adds it and its version."""

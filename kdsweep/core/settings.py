@@ -30,6 +30,7 @@ from kdsweep.core.tasks import DEFAULT_KIND, unfit_labels
 SPLITS = ("train", "validation", "test")
 Truncation = Literal["head", "tail", "head_tail"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Quantize = Literal["none", "int8"]
 # What `auto` is once it is known where a sweep computes.
 SettledPrecision = Literal["fp32", "bf16", "fp16"]
 # A rule that later versions changed. 1: that of version 0.1.0.
@@ -313,7 +314,8 @@ class StudentSettings(Strict):
 
     layers: how many to keep, evenly spaced, or which ones, from 0. start: `checkpoint` starts from
     the model's weights, `scratch` from random ones in its shape. width: of the hidden states; only
-    from scratch. revision: of a model on the Hub; a sweep's trials have its commit there.
+    from scratch. quantize: `int8` is judged, measured and exported with 8-bit weights; it trains as
+    any other. revision: of a model on the Hub; a sweep's trials have its commit there.
     """
 
     model: Text
@@ -321,6 +323,7 @@ class StudentSettings(Strict):
     layers: Annotated[int, Field(ge=1)] | LayerNumbers | None = None
     start: Literal["checkpoint", "scratch"] = added_later("checkpoint")
     width: Annotated[int, Field(ge=1)] | None = added_later(None)
+    quantize: Quantize = added_later("none")
     trust_remote_code: bool = False
 
     @model_validator(mode="after")
@@ -346,6 +349,8 @@ class StudentSettings(Strict):
             parts.append(f"width {self.width}")
         if self.start == "scratch":
             parts.append("from scratch")
+        if self.quantize != "none":
+            parts.append(self.quantize)
         return "".join(f", {part}" for part in parts)
 
 

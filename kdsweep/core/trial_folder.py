@@ -265,6 +265,10 @@ class TrialFolder:
             save_model(model, tokenizer, beside)
             (beside / "README.md").write_text(card, encoding="utf-8")
 
+    def write_card(self, card: str) -> None:
+        """Replace the model card of the saved student."""
+        write_atomically(self.student / "README.md", lambda file: file.write(card.encode()))
+
     def write_test_logits(self, logits: np.ndarray) -> None:
         write_array(self.test_logits, logits)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep import __version__
+from kdsweep.core.evaluation.file_costs import INT8_FILE
 from kdsweep.core.hub.repository import at_revision
 from kdsweep.core.settings import TaskSettings, TeacherSettings, TrialSettings
 from kdsweep.core.versions import PACKAGES, of_package
@@ -63,10 +64,10 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
         f"# {facts.sweep}: {student.id.name}",
         f"{task.kind.describe_model(labels)}, trained by kdsweep {__version__}: a student of "
         f"{base}, by the strategy `{student.id.strategy}`.",
-        _usage(task),
+        _usage(settings),
         "" if facts.scale.is_plain else facts.scale.how_to_convert,
         _section("Results", _results(report, facts), _notes(student, report, facts)),
-        _section("Size and speed", _sizes(report, facts), _note(report)),
+        _section("Size and speed", _sizes(settings, report, facts), _note(report)),
         _section("Task and data", _task(task, folder.read_facts().data or {})),
         _section("Teacher and student", _models(settings)),
         _section("Settings", _settings(settings)),
@@ -75,7 +76,8 @@ def _body(folder: SweepFolder, student: Student, report: Report, facts: ExportFa
     return "\n\n".join(filter(None, sections)) + "\n"
 
 
-def _usage(task: TaskSettings) -> str:
+def _usage(settings: TrialSettings) -> str:
+    task = settings.task
     text = '"a text"'
     if len(task.text) == 2:
         text = '{"text": "the first text", "text_pair": "the second text"}'
@@ -85,13 +87,19 @@ def _usage(task: TaskSettings) -> str:
         f'classify = pipeline("{task.kind.pipeline}", model="{HERE}")',
         f"classify({text}, truncation=True)",
     )
-    if task.truncation == "head":
+    is_quantized = settings.student.quantize == "int8"
+    if task.truncation == "head" and not is_quantized:
         return usage
     serving = _python(
         "from kdsweep.serving import load",
         "",
         f'load("{HERE}").predict(["a long text"])',
     )
+    if is_quantized:
+        return (
+            f"A pipeline loads the weights before quantization:\n\n{usage}\n\nThis student was "
+            f"judged with 8-bit weights (`{INT8_FILE}`), which `kdsweep.serving` uses.\n\n{serving}"
+        )
     return (
         f"{usage}\n\nA pipeline keeps the beginning of a text that is too long, but this student "
         "was trained on another part of it. `kdsweep.serving` reads a text as in training.\n\n"
@@ -163,8 +171,11 @@ def _notes(student: Student, report: Report, facts: ExportFacts) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
-def _sizes(report: Report, facts: ExportFacts) -> str:
-    rows: list[Row] = [_costs("this student (torch, where it was trained)", facts.costs)]
+def _sizes(settings: TrialSettings, report: Report, facts: ExportFacts) -> str:
+    name = "this student (torch, where it was trained)"
+    if settings.student.quantize == "int8":
+        name = "this student (int8, as the sweep measured it)"
+    rows: list[Row] = [_costs(name, facts.costs)]
     named = (
         ("ONNX (onnxruntime, CPU)", facts.files.onnx),
         ("ONNX int8 (onnxruntime, CPU)", facts.files.int8),

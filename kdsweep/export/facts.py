@@ -8,42 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from kdsweep.config.loading import Plain
+from kdsweep.core.evaluation.file_costs import FileCosts, LogitDifference
 from kdsweep.core.tasks.label_scale import LabelScale
-from kdsweep.formatting import count, latencies, megabytes, score, score_range
+from kdsweep.formatting import count, score, score_range
 from kdsweep.report.model import ConfirmResult, ModelCosts
 from kdsweep.trial_id import TrialId
-
-
-@dataclass(frozen=True)
-class FileCosts:
-    """An ONNX file on the CPU. size_mb: on disk; latency: of one row of median length, alone."""
-
-    size_mb: float
-    latency_ms: float
-    latency_p95_ms: float
-
-    def to_json(self) -> dict[str, Plain]:
-        return {
-            "size_mb": self.size_mb,
-            "latency_ms": self.latency_ms,
-            "latency_p95_ms": self.latency_p95_ms,
-        }
-
-    @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> FileCosts:
-        return cls(facts["size_mb"], facts["latency_ms"], facts["latency_p95_ms"])
-
-    @property
-    def words(self) -> str:
-        return f"{megabytes(self.size_mb)}, {latencies(self.latency_ms, self.latency_p95_ms)}"
-
-
-@dataclass(frozen=True)
-class LogitDifference:
-    """The largest difference between a logit of torch and of ONNX, over `rows` rows."""
-
-    largest: float
-    rows: int
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from kdsweep import __version__, metric_names
 from kdsweep.config.loading import Plain
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
+from kdsweep.core.evaluation import onnx_format
+from kdsweep.core.evaluation.file_costs import INT8_FILE
 from kdsweep.core.evaluation.metric_table import metric_named
+from kdsweep.core.evaluation.onnx_format import OnnxModel
 from kdsweep.core.files import publishing, read_json, whole, write_json
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.loading import (
@@ -27,10 +30,8 @@ from kdsweep.core.models.loading import (
 from kdsweep.core.models.outputs import with_outputs_in_unit
 from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.errors import KdsweepError, SettingsConflict
-from kdsweep.export import onnx_format
 from kdsweep.export.card import write_card
 from kdsweep.export.facts import ExportFacts, OnnxFile, OnnxFiles, QuantizedFile
-from kdsweep.export.onnx_format import OnnxModel
 from kdsweep.export.push import PushTo, check_target, push
 from kdsweep.export.students import Choice, Source, Student
 from kdsweep.report.model import ConfirmResult, ModelCosts, Report
@@ -40,7 +41,7 @@ from kdsweep.sweep.input_check import check_pinned
 from kdsweep.sweep.observer import Observer
 
 ONNX = "onnx/model.onnx"
-INT8 = "onnx/model_int8.onnx"
+INT8 = INT8_FILE
 # What an export wrote, next to the model, so that the folder is known again.
 RECORD = "kdsweep-export.json"
 ONLY_FOR_MLFLOW = ("MLmodel", "python_env.yaml", "requirements.txt")
@@ -63,7 +64,8 @@ def export(
     """Write a student to the folder `destination`: the winner, or that of `trial` or `strategy`.
 
     formats: `onnx` adds ONNX, compared with torch. `int8` adds it too, and again with 8-bit
-    weights, and evaluates both on validation. push_to: uploads the folder to the Hub, too. Then a
+    weights, and evaluates both on validation. A student that was judged with 8-bit weights has both
+    always. push_to: uploads the folder to the Hub, too. Then a
     destination that holds this export already is uploaded as it is, and None means a folder that
     is removed at the end.
 
@@ -114,6 +116,9 @@ def _write(
         with publishing(destination) as beside:
             source = choice.fetch(choice.source(), beside)
             student = source.student
+            if student.settings.student.quantize == "int8":
+                onnx_format.check_packages("a student with 8-bit weights needs")
+                formats = [*formats, "int8"]
             if formats:
                 _check_same_rows(home, folder, student)
             model = _settle(beside, student)
@@ -220,6 +225,7 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
         max_length=max_length,
         truncation=task.truncation,
         trust_remote_code=trust,
+        quantize=student.settings.student.quantize,
     )
     return model
 
@@ -260,7 +266,9 @@ def _convert(
         return OnnxFiles(onnx_file)
     count = len(validation)
     say(f"int8: quantizing, then evaluating before and after on {count:,} rows of validation")
-    onnx_format.quantize(folder / ONNX, folder / INT8)
+    # A student that was judged with 8-bit weights brings its own file.
+    if not (folder / INT8).exists():
+        onnx_format.quantize(folder / ONNX, folder / INT8)
     quantized = OnnxModel(folder / INT8)
     before, after = (_score(one, validation, student) for one in (whole, quantized))
     costs = quantized.costs(validation)

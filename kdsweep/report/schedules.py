@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -94,10 +95,15 @@ def rate_in_words(rate: float) -> str:
     return f"{rate:.1e}".replace("e-0", "e-").replace(".0e", "e")
 
 
-def settled_values(settings: TrialSettings) -> str:
-    """alpha, temperature (T) and learning rate (lr) of a trial, each in a few words."""
+def settled_values(settings: TrialSettings, drawn: Collection[str] = ()) -> str:
+    """alpha, temperature (T) and learning rate (lr) of a trial, each in a few words.
+
+    drawn: the names of its parameters; the student's shape is added where one of them shapes it.
+    """
     words = [f"alpha {in_words(settings.alpha)}"]
     if settings.teacher is not None and settings.needs_logits:
         words.append(f"T {in_words(settings.temperature)}")
     words.append(f"lr {in_words(settings.learning_rate)}")
+    if any(name.startswith("student.") for name in drawn) and settings.student.shape:
+        words.append(settings.student.shape.removeprefix(", "))
     return "; ".join(words)

@@ -131,7 +131,7 @@ class Driver:
             self.folder,
             self._on_event,
             self.observer.say,
-            plugins=dict(self.plan.space.plugins().values()),
+            plugins=self.plan.space.packages(),
             says_auto=self.plan.space.says_auto,
         )
 

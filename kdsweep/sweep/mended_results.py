@@ -66,7 +66,8 @@ def _result(
 ) -> TrialResult | None:
     """The trial's result, as far as its study and its evaluations tell; None if that is too little.
 
-    Its seconds are those of its last evaluation.
+    Its seconds are those of its last evaluation. No evaluation tells what a quantized student
+    reaches.
     """
     state, value, reason = studies.end_of(files.id)
     evaluations = files.read_evaluations()
@@ -76,7 +77,8 @@ def _result(
         return result
     best = next((one for one in evaluations if one.metrics.get(metric) == value), None)
     student = _costs_of_equal_student(folder, files, studies)
-    if best is None or student is None:
+    is_quantized = files.read_settings().student.quantize != "none"
+    if best is None or student is None or is_quantized:
         return None
     return replace(result, best=best, student=student)
 

@@ -23,6 +23,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.device import pick_device, resolve_precision
+from kdsweep.core.evaluation.quantized import check_can_quantize, rehearse_quantized
 from kdsweep.core.hub.repository import shown
 from kdsweep.core.models.describing import describe_masked_lm, describe_model
 from kdsweep.core.models.input_format import input_format_of
@@ -37,16 +38,23 @@ from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.selection import check_folds
 from kdsweep.errors import first_few
 
+# Enough that layers which differ, as ModernBERT's do, are among them.
+FEW_LAYERS = 3
+
 
 @dataclass(frozen=True, eq=False)
 class PlannedModel:
-    """A model that trials will train, or a teacher, as far as it is known before training."""
+    """A model that trials will train, or a teacher, as far as it is known before training.
+
+    source: its name and shape. loads_from: what its shape is taken from.
+    """
 
     source: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     input_format: InputFormat
+    loads_from: str
     trust_remote_code: bool = False
     weights: LoadedWeights = field(default_factory=LoadedWeights)
 
@@ -108,6 +116,9 @@ def check_models(space: SearchSpace, cache: Path) -> Checked:
     students = _students(space, data, teachers)
     splits = [*data.splits.values(), *([] if unlabelled is None else [unlabelled])]
     _rehearse([*teachers.values(), *students], splits)
+    if space.may_quantize:
+        check_can_quantize()
+        _rehearse_quantized(students, splits, data)
     for strategy in space.strategies:
         _check_inner_states(space, strategy, teachers, students)
         _check_masking(space, strategy, [*students, *teachers.values()], students)
@@ -195,7 +206,7 @@ def _planned(
     check_length(model, tokenizer, max_length, source)
     input_format = input_format_of(model, tokenizer, max_length)
     return PlannedModel(
-        source, model, tokenizer, max_length, input_format, trust_remote_code, weights
+        source, model, tokenizer, max_length, input_format, source, trust_remote_code, weights
     )
 
 
@@ -206,6 +217,23 @@ def _rehearse(all_models: Iterable[PlannedModel], splits: Iterable[Split]) -> No
     for one in {id(planned.model): planned for planned in all_models}.values():
         if not one.on_meta:
             rehearse(one.model, one.tokenizer, one.input_format, texts, one.source)
+
+
+def _rehearse_quantized(
+    students: Iterable[PlannedModel], splits: Iterable[Split], data: TaskData
+) -> None:
+    """Quantize a small model of each student's family, with random weights."""
+    texts = shortest_and_longest(splits)
+    for one in {type(planned.model): planned for planned in students}.values():
+        few = StudentSettings(
+            model=one.loads_from,
+            layers=min(FEW_LAYERS, getattr(one.model.config, "num_hidden_layers", 0)) or None,
+            start="scratch",
+            trust_remote_code=one.trust_remote_code,
+        )
+        with torch.random.fork_rng():
+            model = new_model(few, data.label_names, one.loads_from, data.kind)
+        rehearse_quantized(model, one.tokenizer, one.input_format, texts)
 
 
 def _shaped(
@@ -220,9 +248,14 @@ def _shaped(
             count = layer_count(whole.model, whole.source)
             kept = kept_layers(count, shape.layers, whole.source)
             model = keep_layers(whole.model, kept, whole.source)
-    input_format = replace(whole.input_format, max_length=max_length)
-    source = f"{whole.source}{shape.shape}"
-    return PlannedModel(source, model, whole.tokenizer, max_length, input_format)
+    return replace(
+        whole,
+        source=f"{whole.source}{shape.shape}",
+        model=model,
+        max_length=max_length,
+        input_format=replace(whole.input_format, max_length=max_length),
+        weights=LoadedWeights(),
+    )
 
 
 # --- what a strategy asks of the models ----------------------------------------------------------

@@ -129,7 +129,7 @@ def _result_cells(found: StrategyResult) -> tuple[str, ...]:
     if best is None:
         return ("no trial finished", "", "", "", "", "", *spent)
     return (
-        settled_values(best.settings),
+        settled_values(best.settings, best.params),
         f"{best.validation:.4f}\ntrial {best.trial}",
         _confirmed(confirm),
         _against_teacher(confirm),

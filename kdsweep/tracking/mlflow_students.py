@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from kdsweep.core.evaluation.file_costs import ONNX_PACKAGES
 from kdsweep.core.files import remove_at_once
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import KdsweepError
@@ -240,7 +241,9 @@ def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> No
     )
     add_to_model(model, loader_module="kdsweep.serving", python_env="python_env.yaml")
     model.save(str(folder / "MLmodel"))
-    requirements = "".join(f"{_requirement(name)}\n" for name in WRITTEN_WITH)
+    is_quantized = settings.student.quantize != "none"
+    needed = [*WRITTEN_WITH, *(ONNX_PACKAGES if is_quantized else ())]
+    requirements = "".join(f"{_requirement(name)}\n" for name in needed)
     (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
     environment = (
         f'python: "{platform.python_version()}"\n'
@@ -254,6 +257,7 @@ def _write_model_files(folder: Path, run_id: str, settings: TrialSettings) -> No
         max_length=settings.training.max_length,
         truncation=task.truncation,
         trust_remote_code=settings.student.trust_remote_code,
+        quantize=settings.student.quantize,
     )
 
 

@@ -5,6 +5,7 @@ Their weights are random: how long a model takes depends on its shape alone.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from kdsweep.core.evaluation.latency_figures import (
     MeasuredShapes,
     ModelShape,
 )
+from kdsweep.core.evaluation.quantized import quantize_model
 from kdsweep.core.models.describing import parameter_count
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.layers import new_model
@@ -111,7 +113,7 @@ def _describe(
         "model": shape.model,
         "layers": getattr(model.config, "num_hidden_layers", None),
         "width": getattr(model.config, "hidden_size", None),
-        "precision": "fp32",
+        "precision": "fp32" if shape.quantize == "none" else shape.quantize,
         "tokens": typical(tokens)["input_ids"].shape[1],
         "device": this_device(),
     }
@@ -149,10 +151,15 @@ def _measure(
         if on_round(number * ROUNDS + done, parts * ROUNDS):
             raise Interrupted("stopped between two rounds of measuring latency")
 
-    answers = []
-    for candidate in part:
-        model = _model(candidate.asked[0], data).to(pick_device()).eval()
-        answers.append(answering(model, candidate.tokens))
-    with torch.inference_mode():
-        figures = timed_in_turn(answers, before_round)
+    with tempfile.TemporaryDirectory(prefix="kdsweep-latency-") as temporary:
+        answers = []
+        for i, candidate in enumerate(part):
+            model = _model(candidate.asked[0], data).eval()
+            if candidate.asked[0].quantize == "none":
+                answers.append(answering(model.to(pick_device()), candidate.tokens))
+            else:
+                quantized = quantize_model(model, Path(temporary) / f"{i}.onnx")
+                answers.append(quantized.answering(candidate.tokens))
+        with torch.inference_mode():
+            figures = timed_in_turn(answers, before_round)
     return [one.with_latency(figure) for one, figure in zip(part, figures, strict=True)]

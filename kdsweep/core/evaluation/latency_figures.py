@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict
 
-from kdsweep.core.settings import TeacherSettings, TrialSettings
+from kdsweep.core.settings import Quantize, TeacherSettings, TrialSettings
+from kdsweep.core.strict_model import added_later
 
 
 class _Figures(BaseModel):
@@ -33,13 +34,14 @@ class Device(_Figures):
 class ModelShape(_Figures):
     """The settings that decide how long a model takes for one row.
 
-    layers, width: None where they are those of `model`. max_length: it decides how many tokens the
-    row has.
+    layers, width: None where they are those of `model`. quantize: how it is used.
+    max_length: it decides how many tokens the row has.
     """
 
     model: str
     layers: int | None = None
     width: int | None = None
+    quantize: Quantize = added_later("none")
     max_length: int
     trust_remote_code: bool = False
 
@@ -54,6 +56,7 @@ class ModelShape(_Figures):
             model=model,
             layers=len(layers) if isinstance(layers, tuple) else layers,
             width=student.width,
+            quantize=student.quantize,
             max_length=settings.training.max_length,
             trust_remote_code=trusted,
         )
@@ -91,7 +94,8 @@ class Latency(_Figures):
 class ArchitectureLatency(_Figures):
     """An architecture on a kind of device: how long it takes for the typical row.
 
-    layers, width: as the model has them; None where its config doesn't say. tokens: of the row.
+    layers, width: as the model has them; None where its config doesn't say. precision: `fp32`, or
+    `int8` of a model that onnxruntime runs on the processor. tokens: of the row.
     asked: the settings that mean this architecture. first: measured before its first trial. last:
     measured at the end of the sweep; None before that.
     """

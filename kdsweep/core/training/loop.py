@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from kdsweep.core.device import (
     to_device,
     unless_out_of_memory,
 )
+from kdsweep.core.evaluation.onnx_format import OnnxModel
+from kdsweep.core.evaluation.quantized import quantize_saved
 from kdsweep.core.models.outputs import saved_in_unit
 from kdsweep.core.objective.objective import Moment, share
 from kdsweep.core.settings import TrialSettings
@@ -65,11 +68,11 @@ def run_trial(
     stopwatch.switch("training")
     try:
         yield from _train(trial, state, callbacks)
+        callbacks.on_step(state.step, trial.plan.total_steps)
+        result = _finish(trial, state, callbacks.latency)
     except TrialDiverged as diverged:
         folder.write_result(_diverged(trial, state, diverged))
         raise
-    callbacks.on_step(state.step, trial.plan.total_steps)
-    result = _finish(trial, state, callbacks.latency)
     yield state.evaluations[-1]
     return result
 
@@ -188,29 +191,38 @@ def _diverged(trial: PreparedTrial, state: TrainingState, error: TrialDiverged) 
 def _finish(
     trial: PreparedTrial, state: TrainingState, latency: Mapping[str, float] | None
 ) -> TrialResult:
-    """Measure and save the student of the best evaluation, and write the result.
+    """Save and measure the student of the best evaluation, and write the result.
 
-    Only these weights are judged on the test split, and only if the settings ask for it.
+    Only these weights are judged on the test split, and only if the settings ask for it. A student
+    that is quantized is judged again then: its result is that of the quantized one, and its
+    evaluations stay those of the one that was trained.
     """
     state.restore_best()
-    predicted = _best_predicted(trial, state)
+    best = state.best
+    with state.stopwatch("saving"):
+        scale = _save_student(trial, best)
+    quantized = None
+    if trial.settings.student.quantize == "int8":
+        with state.stopwatch("evaluating"):
+            quantized, best, predicted = _quantize(trial, best, scale)
+    else:
+        predicted = _best_predicted(trial, state)
     test = None
     if trial.settings.judge_test:
         with state.stopwatch("evaluating"):
-            test, logits = judge_test(trial)
+            test, logits = judge_test(trial, quantized)
         with state.stopwatch("saving"):
             trial.folder.write_test_logits(logits)
     with state.stopwatch("evaluating"):
-        student = measure_student(trial, latency)
+        student = measure_student(trial, latency, quantized)
     with state.stopwatch("saving"):
-        _save_student(trial, state)
         state.write_evaluations()
         trial.folder.write_validation_predictions(predicted)
         result = TrialResult(
             "complete",
             state.step,
             state.seconds,
-            state.best,
+            best,
             student,
             micro_batch=trial.micro_batches.halved_to,
             test=test,
@@ -219,11 +231,30 @@ def _finish(
     return result
 
 
-def _save_student(trial: PreparedTrial, state: TrainingState) -> None:
+def _save_student(trial: PreparedTrial, best: Evaluation) -> LabelScale:
+    """Returns what the outputs of the saved model are standardized by."""
     one_row = to_device(trial.validation_tokens.batch(np.arange(1)), trial.device)
     with saved_in_unit(trial.model, one_row):
-        card = model_card(trial.settings, state.best, LabelScale.of_model(trial.model.config))
+        scale = LabelScale.of_model(trial.model.config)
+        card = model_card(trial.settings, best, scale)
         trial.folder.save_student(trial.model, trial.student.tokenizer, card)
+    return scale
+
+
+def _quantize(
+    trial: PreparedTrial, best: Evaluation, scale: LabelScale
+) -> tuple[OnnxModel, Evaluation, Predicted]:
+    """Quantize the student that was saved, and judge it on validation.
+
+    scale: of the saved model.
+    """
+    settings = trial.settings
+    trusted = settings.student.trust_remote_code
+    quantized = quantize_saved(trial.folder.student, trust_remote_code=trusted)
+    metrics, predictions = judge_validation(trial, best.step, quantized)
+    judged = replace(best, metrics=best.metrics | metrics)
+    trial.folder.write_card(model_card(settings, judged, scale))
+    return quantized, judged, Predicted(trial.validation_tokens.labels, predictions)
 
 
 def _best_predicted(trial: PreparedTrial, state: TrainingState) -> Predicted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kdsweep import __version__, metric_names
+from kdsweep.core.evaluation.file_costs import INT8_FILE
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.tasks.label_scale import PLAIN, LabelScale
 from kdsweep.core.trial_folder import Evaluation
@@ -23,6 +24,12 @@ def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PL
     precision = ""
     if settings.precision != "auto":
         precision = f"- trained in: {settings.precision} (weights: fp32)\n"
+    quantized = ""
+    if settings.student.quantize == "int8":
+        quantized = (
+            f"- judged with 8-bit weights: `{INT8_FILE}`, for onnxruntime; the other files are "
+            "what it was made of\n"
+        )
     reached = best.metrics[metric_names.validation(task.metric)]
     return (
         "---\n"
@@ -34,6 +41,6 @@ def model_card(settings: TrialSettings, best: Evaluation, scale: LabelScale = PL
         f"- dataset: {in_markdown(task.dataset)}{in_markdown(subset)}\n"
         f"- student: {in_markdown(settings.student.model)}{settings.student.shape}\n"
         f"- teacher: {in_markdown(teacher)}\n{precision}"
-        f"- validation {task.metric}: {reached:.4f} (step {best.step})\n{unit}\n"
+        f"- validation {task.metric}: {reached:.4f} (step {best.step})\n{quantized}{unit}\n"
         f"## Settings\n\n{code_block(settings.model_dump_json(indent=2), 'json')}\n"
     )

@@ -16,6 +16,7 @@ from model_families import make_family
 from kdsweep import serving
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.loading import load_task
+from kdsweep.core.evaluation.onnx_format import OnnxModel, convert
 from kdsweep.core.models.loading import load_classifier, load_config, load_tokenizer
 from kdsweep.core.models.outputs import (
     rescale_outputs,
@@ -28,7 +29,6 @@ from kdsweep.core.tasks.label_scale import LabelScale
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher
 from kdsweep.core.trial_folder import TrialFolder
-from kdsweep.export.onnx_format import OnnxModel, convert
 
 
 def test_large_labels_are_standardized_and_others_left_as_they_are() -> None:

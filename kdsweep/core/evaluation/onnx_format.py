@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,31 +20,33 @@ from transformers import PreTrainedModel
 
 from kdsweep.core.data.batches import evaluation_batches
 from kdsweep.core.data.tokenize import TokenizedSplit
+from kdsweep.core.evaluation.file_costs import ONNX_PACKAGES, FileCosts, LogitDifference
 from kdsweep.core.evaluation.latency import timed, typical
 from kdsweep.core.evaluation.predict import TOKENS_A_BATCH
 from kdsweep.core.models.inputs import reads_token_types
 from kdsweep.errors import KdsweepError, first_line
-from kdsweep.export.facts import FileCosts, LogitDifference
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 LARGEST_DIFFERENCE = 1e-4
+WITHOUT = "export it without --onnx"
 BATCH_SIZES = (1, 2, 3, 8, 1, 16, 32)
 ROWS_TO_CHECK = 256
 
 
-def check_packages() -> None:
-    """Raise KdsweepError if a package that is needed isn't installed."""
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise KdsweepError(
-            f"--onnx and --int8 need {', '.join(missing)}: pip install 'kdsweep[onnx]'"
-        )
+def check_packages(wanted: str = "--onnx and --int8 need") -> None:
+    """Raise KdsweepError if a package that is needed isn't installed.
+
+    wanted: the beginning of its line, which says what needs them.
+    """
+    if missing := [name for name in ONNX_PACKAGES if find_spec(name) is None]:
+        raise KdsweepError(f"{wanted} {', '.join(missing)}: pip install 'kdsweep[onnx]'")
 
 
-def convert(model: PreTrainedModel, file: Path) -> None:
+def convert(model: PreTrainedModel, file: Path, instead: str = WITHOUT) -> None:
     """Write the classifier as ONNX.
 
     Inputs are int64 [batch, sequence], both sizes free. The output is `logits`, fp32
-    [batch, classes]. Raises KdsweepError if torch's exporter can't follow the model.
+    [batch, classes]. instead: what to do where torch's exporter can't follow the model, for the
+    line of the KdsweepError that is raised then.
     """
     names = input_names(model)
     batch = torch.export.Dim("batch")
@@ -71,7 +73,7 @@ def convert(model: PreTrainedModel, file: Path) -> None:
         except Exception as error:
             raise KdsweepError(
                 f"onnx: a {model.config.model_type} model of this kind can't be exported by torch "
-                f"{torch.__version__}: {_reason(error)}; export it without --onnx"
+                f"{torch.__version__}: {_reason(error)}; {instead}"
             ) from error
 
 
@@ -128,8 +130,11 @@ class OnnxModel:
 
         self.file = file
         with _quiet():
+            # As many threads as torch has: a slot may be one core of many.
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
             self._session = onnxruntime.InferenceSession(
-                str(file), providers=["CPUExecutionProvider"]
+                str(file), options, providers=["CPUExecutionProvider"]
             )
 
     def logits(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -146,13 +151,19 @@ class OnnxModel:
         logits[np.concatenate(order)] = by_batch
         return logits
 
+    def answering(self, tokens: TokenizedSplit) -> Callable[[], object]:
+        """A function that runs the file on the typical row of these."""
+        inputs = typical(tokens)
+        return lambda: self.logits(inputs)
+
+    @property
+    def size_mb(self) -> float:
+        return self.file.stat().st_size / 1e6
+
     def costs(self, tokens: TokenizedSplit) -> FileCosts:
         """The size of the file, and the latency of one row of median length, alone."""
-        inputs = typical(tokens)
-        found = timed(lambda: self.logits(inputs))
-        return FileCosts(
-            self.file.stat().st_size / 1e6, found["latency_ms"], found["latency_p95_ms"]
-        )
+        found = timed(self.answering(tokens))
+        return FileCosts(self.size_mb, found["latency_ms"], found["latency_p95_ms"])
 
 
 def check_equal(
@@ -168,7 +179,7 @@ def check_equal(
     # Short and long rows must meet in a batch, so that short ones are padded.
     rows = np.random.default_rng(0).permutation(rows)
     model.eval()
-    _check_free_length(model, onnx_model, tokens)
+    check_free_length(model, onnx_model, tokens)
     worst = 0.0
     for part in (one for batch in _parts(rows) for one in tokens.parts_of(batch)):
         inputs = tokens.batch(part)
@@ -183,8 +194,8 @@ def check_equal(
     return LogitDifference(worst, len(rows))
 
 
-def _check_free_length(
-    model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit
+def check_free_length(
+    model: PreTrainedModel, onnx_model: OnnxModel, tokens: TokenizedSplit, instead: str = WITHOUT
 ) -> None:
     """Raise KdsweepError if the file can't read the shortest and the longest row."""
     for row in (tokens.lengths.argmin(), tokens.lengths.argmax()):
@@ -195,7 +206,7 @@ def _check_free_length(
             raise KdsweepError(
                 f"onnx: torch {torch.__version__} can't export a {model.config.model_type} model "
                 f"for rows of any length (here {tokens.lengths[row]} tokens): {first_line(error)}; "
-                "export it without --onnx"
+                f"{instead}"
             ) from error
 
 
