@@ -69,6 +69,9 @@ MEASUREMENTS = {
     "lag": Measurement(
         "sampler_lag", "the slots that wait because of the sampler's lag, and what the search finds"
     ),
+    "transfer": Measurement(
+        "transfer", "trials until a search finds what 20 trials find, with and without `start_from`"
+    ),
     "settings": Measurement(
         "simulated_searches",
         "how often a setting is falsely said to be worse than the best one, on made-up sweeps",

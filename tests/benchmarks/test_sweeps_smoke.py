@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import growth
+import optuna
 import pruning
 import pytest
 import recorded_curves
 import sampler_lag
+import transfer
 from pruning import Curve
 
 import sweeps
@@ -105,6 +107,17 @@ def test_the_pruner_is_replayed_on_recorded_trials() -> None:
     rows = {row.what: row.value for row in recorded_curves.paired(Path(), orders=3)}
     assert rows["20 trials, lag 1: steps without pruning by those with"] > 1.3
     assert rows["6 trials, lag 4: steps without pruning by those with"] >= 1
+
+
+def test_a_search_starts_from_an_earlier_one_on_recorded_surfaces() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    surface = transfer.Surface(transfer.Recorded(transfer.RECORDED / "trec.npz"))
+    earlier = transfer.search(surface, 1, transfer.TRIALS)
+    best = [earlier.trials[number].params for number in earlier.best(transfer.TRIALS)[:3]]
+    found = {same: transfer.search(surface, 0, 5, earlier, same=same) for same in (True, False)}
+    assert all([one.params for one in each.trials[:3]] == best for each in found.values())
+    # The sampler knows the trials of the same task alone.
+    assert found[True].trials[3].params != found[False].trials[3].params
 
 
 @pytest.mark.slow
