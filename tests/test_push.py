@@ -346,8 +346,10 @@ def test_every_fault_at_every_request_is_one_line_and_never_half_a_model(
     writer.fail(request_of_it, **FAULTS[fault])
     try:
         with monkeypatch.context() as impatient:
-            impatient.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
-            impatient.setattr("kdsweep.export.push.UPLOAD_SECONDS", 0.2)
+            if fault == "silent":
+                # On a busy machine this gives up earlier, which must end as well.
+                impatient.setattr("kdsweep.export.push.CHECK_SECONDS", 0.2)
+                impatient.setattr("kdsweep.export.push.UPLOAD_SECONDS", 0.2)
             pushed(student, "mine")
     except KdsweepError as error:
         assert "\n" not in str(error)
@@ -357,7 +359,7 @@ def test_every_fault_at_every_request_is_one_line_and_never_half_a_model(
     if ("models", "tester/mine") in writer.content.repositories:
         assert set(writer.files("tester/mine")) - {".gitattributes"} in (set(), names)
     writer.heal()
-    writer.settle(request_of_it)
+    writer.settle()
     pushed(student, "mine")
     assert set(writer.files("tester/mine")) - {".gitattributes"} == names
     assert len(writer.repository("tester/mine").versions) == 2

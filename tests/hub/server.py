@@ -38,7 +38,6 @@ class Hub:
         }
         self.content = Content(accounts=accounts)
         self.requests: list[str] = []
-        self.carried_out: list[str] = []
         self.faults: list[Fault] = []
         self.port = 0
         self.start()
@@ -147,12 +146,16 @@ class Hub:
     def asked(self, match: str) -> list[str]:
         return [one for one in self.requests if re.search(match, one)]
 
-    def settle(self, match: str) -> None:
-        """Waits until such a request has come, and all that came are carried out.
+    def settle(self) -> None:
+        """Waits until every connection that a client opened, and closed, has come to its end.
 
         A request that its client has given up is carried out all the same.
         """
-        while not self.asked(match) or len(self.carried_out) < len(self.requests):
+        with socket.create_connection(("127.0.0.1", self.port)) as last:
+            # Connections are accepted in order.
+            while last.getsockname() not in self._server.accepted:
+                threading.Event().wait(0.01)
+        while self._server.connections:
             threading.Event().wait(0.01)
 
     # Its clients.
@@ -179,6 +182,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.connections: set[socket.socket] = set()
+        self.accepted: set[Any] = set()
         super().__init__(("127.0.0.1", hub.port), _Handler)
         if hub.certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -190,6 +194,7 @@ class _Server(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, Any]:
         connection, address = super().get_request()
         self.connections.add(connection)
+        self.accepted.add(address)
         return connection, address
 
     def shutdown_request(self, request: Any) -> None:
@@ -218,16 +223,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def answer_any(self) -> None:
         words = f"{self.command} {self.path}"
-        self.server.hub.requests.append(words)
-        try:
-            self._answer_to(words)
-        finally:
-            self.server.hub.carried_out.append(words)
-
-    do_GET = do_HEAD = do_POST = do_PUT = answer_any
-
-    def _answer_to(self, words: str) -> None:
         hub = self.server.hub
+        hub.requests.append(words)
         fault = next((one for one in hub.faults if one.fits(words)), Fault("", times=0))
         fault.times -= 1
         # Not `time.sleep`: tests replace it, so that clients don't wait between their tries.
@@ -238,6 +235,8 @@ class _Handler(BaseHTTPRequestHandler):
         # A client may wait for the answer before it has sent all.
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self._send(fault.instead() or self._answer(body), fault)
+
+    do_GET = do_HEAD = do_POST = do_PUT = answer_any
 
     def _answer(self, body: bytes) -> Answer:
         hub = self.server.hub
