@@ -92,6 +92,11 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def count_range(least: int, most: int, noun: str) -> str:
+    """`8 to 40 runs`; `1 run` where both are 1."""
+    return count(most, noun) if least == most else f"{least:,} to {count(most, noun)}"
+
+
 def joined(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     if len(names) < 2:

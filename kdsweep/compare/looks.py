@@ -24,10 +24,8 @@ from kdsweep.compare.findings import Comparison, Look, Pair
 from kdsweep.compare.look_levels import LEVELS
 from kdsweep.compare.statistics import Judged
 from kdsweep.compare.verdicts import Compared, PairRules, at_least, judge_pair, not_yet
-from kdsweep.config.sweep import MARGIN
+from kdsweep.config.sweep import LOOKS, MARGIN
 
-# After how many seeds the pairs are judged.
-LOOKS = (3, 5, 8, 12, 20)
 # What the pairs of the favorite have of the 5% before the first look.
 OF_FAVORITE = 0.9
 # A seed's index -> what its student predicts on test; None for a run that ended without a student.
@@ -79,7 +77,7 @@ def compare_in_looks(
     strategies in question have ended. So it is the same in whatever order seeds end.
     """
     finished = {
-        name: {index: found for index, found in ended.items() if found is not None}
+        name: {i: found for i, found in ended.items() if found is not None and i < rules.most}
         for name, ended in predicted.items()
     }
     judged = Judged(metric, labels, finished, teachers, draws=draws, seed=seed)

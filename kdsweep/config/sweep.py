@@ -186,20 +186,41 @@ class RayEngine(Strict):
 
 # `confirm.margin` unless a sweep sets it, in the metric's own unit.
 MARGIN = 0.01
+# After how many seeds strategies are compared with `confirm.seeds: auto`, if `most` is the last.
+LOOKS = (3, 5, 8, 12, 20)
+
+
+def _seeds(value: object) -> object:
+    if isinstance(value, str) and value != "auto":
+        raise ValueError(
+            f"must be a whole number or auto, not {value!r}{did_you_mean(value, ['auto'])}"
+        )
+    return value
 
 
 class Confirm(Strict):
     """The best trial of each strategy is trained again with this many fresh seeds.
 
-    Each of these runs is judged once on the test split. 0: no confirmation.
+    Each of these runs is judged once on the test split. 0: no confirmation. auto: strategies are
+    compared after 3, 5, 8, 12 and 20 seeds, and only those that are still in question get more.
     finalists: so many of a strategy's best trials are first trained again with other fresh seeds
     and judged on validation; the best one is confirmed. 1: the search's best trial is.
     margin: strategies that differ by less are as good as equal, in the metric's own unit.
+    most: with `seeds: auto`, the most seeds of a strategy.
     """
 
-    seeds: Annotated[int, Field(ge=0)] = 5
+    seeds: Annotated[Annotated[int, Field(ge=0)] | Literal["auto"], BeforeValidator(_seeds)] = 5
     finalists: Count = 3
     margin: Annotated[float, Field(gt=0, lt=1)] = MARGIN
+    most: Annotated[int, Field(ge=LOOKS[0], le=LOOKS[-1])] = Field(
+        default=LOOKS[-1], exclude_if=lambda most: most == LOOKS[-1]
+    )
+
+    @model_validator(mode="after")
+    def _most_of_auto(self) -> Confirm:
+        if self.seeds != "auto" and self.most != LOOKS[-1]:
+            raise ValueError(f"'most: {self.most}' is for 'seeds: auto', not 'seeds: {self.seeds}'")
+        return self
 
 
 class Keep(Strict):

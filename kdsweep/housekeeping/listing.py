@@ -8,17 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kdsweep import metric_names
-from kdsweep.compare.finalists import judge, trainings
+from kdsweep.compare.finalists import Judged, judge, trainings
 from kdsweep.config import SweepConfig, trials_of
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, first_line
 from kdsweep.housekeeping.disk_use import artifacts_of_sweeps, bytes_of
+from kdsweep.sweep.expected_seed_runs import seeds_of
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.progress import Progress
@@ -45,7 +46,7 @@ class BestStudent:
 @dataclass(frozen=True)
 class Counts:
     """Trials of the search, and runs of finalists and of confirm, that have ended, and how many
-    there will be."""
+    there will be; of confirm, as far as that is known."""
 
     ended: int = 0
     trials: int = 0
@@ -53,6 +54,7 @@ class Counts:
     finalists: int = 0
     confirmed: int = 0
     to_confirm: int = 0
+    to_confirm_at_most: int = 0
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(*map(operator.add, astuple(self), astuple(other)))
@@ -166,16 +168,22 @@ def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: in
     metric = str(space["task"]["metric"])
     trials = _read_trials(folder, list(space["strategies"]), metric)
     knowledge = Knowledge.of(config)
+    left = {
+        strategy: knowledge.left(progress, _trials_of(folder, config, strategy))
+        for strategy, progress in trials.progress.items()
+    }
+    chosen = {strategy: _judged(trials, config, strategy).chosen for strategy in left}
     total = Counts()
-    search_is_over = True
-    for strategy, progress in trials.progress.items():
-        left = knowledge.left(progress, _trials_of(folder, config, strategy))
-        search_is_over = search_is_over and not left and not progress.running
-        total += _counts(trials, config, strategy, left)
+    for strategy in left:
+        seeds = _seeds(facts, config, chosen, strategy)
+        total += _counts(trials, config, strategy, left[strategy], seeds)
+    search_is_over = not any(left.values()) and not any(
+        progress.running for progress in trials.progress.values()
+    )
     is_done = (
         search_is_over
         and total.finalists_ended >= total.finalists
-        and total.confirmed >= total.to_confirm
+        and total.confirmed >= total.to_confirm_at_most
     )
     phase: SweepPhase | None = _phase(facts, total, search_is_over=search_is_over)
     state: State = "stopped"
@@ -206,13 +214,37 @@ def _phase(facts: SweepFacts, total: Counts, *, search_is_over: bool) -> SweepPh
     return "finalist" if total.finalists_ended < total.finalists else "confirm"
 
 
-def _counts(trials: _Trials, config: SweepConfig, strategy: str, left: int) -> Counts:
-    """Of one strategy. left: how many trials are to be started. As `seed_runs` and `planned_runs`
-    count, without the studies."""
+def _judged(trials: _Trials, config: SweepConfig, strategy: str) -> Judged:
+    order, ended = trials.progress[strategy].order, trials.finalists.get(strategy, {})
+    return judge(order, config.confirm.finalists, ended)
+
+
+def _seeds(
+    facts: SweepFacts, config: SweepConfig, chosen: Mapping[str, int | None], strategy: str
+) -> tuple[int, int]:
+    """How many seeds confirm the strategy, as far as that is known, and at most. chosen: the trial
+    of each strategy that is confirmed."""
+    least, most = seeds_of(config.confirm, len(chosen))
+    if config.confirm.seeds != "auto":
+        return least, most
+    looked = facts.looked
+    known = {name: number for name, number in chosen.items() if number is not None}
+    if looked is not None and looked.trials == known and strategy in known:
+        wanted = looked.wanted[strategy]
+        return wanted, most if looked.is_open(strategy) else wanted
+    first = (facts.confirm and facts.confirm.first) or least
+    return min(max(least, first), config.confirm.most), most
+
+
+def _counts(
+    trials: _Trials, config: SweepConfig, strategy: str, left: int, seeds: tuple[int, int]
+) -> Counts:
+    """Of one strategy. left: how many trials are to be started. seeds: of confirm, as far as that
+    is known, and at most. As `seed_runs` and `planned_runs` count, without the studies."""
     progress, confirm = trials.progress[strategy], config.confirm
     is_over = not left and not progress.running
     complete = len(progress.order) + left + len(progress.running)
-    judged = judge(progress.order, confirm.finalists, trials.finalists.get(strategy, {}))
+    judged = _judged(trials, config, strategy)
     ended: set[int | None] = set()
     if is_over:
         ended = {
@@ -222,13 +254,15 @@ def _counts(trials: _Trials, config: SweepConfig, strategy: str, left: int) -> C
         }
     judging = sum(map(len, judged.values.values())) if is_over else 0
     asked = trainings(min(confirm.finalists, complete)) if confirm.seeds else judging
+    to_confirm = len({*ended, *range(seeds[0])}) if complete else 0
     return Counts(
         ended=progress.finished,
         trials=progress.started + left,
         finalists_ended=judging,
         finalists=asked,
         confirmed=len(ended),
-        to_confirm=len({*ended, *range(confirm.seeds)}) if complete else 0,
+        to_confirm=to_confirm,
+        to_confirm_at_most=max(to_confirm, seeds[1]) if complete else 0,
     )
 
 

@@ -153,7 +153,7 @@ def _verdict(
     strategies: Mapping[str, StrategyResult],
     margin: float,
 ) -> Verdict:
-    if compared.means and recommended is not None:
+    if recommended is not None and recommended.strategy in compared.means:
         return confirmed_verdict(metric, compared, recommended, teacher, margin)
     return searched_verdict(
         metric,

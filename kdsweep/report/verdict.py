@@ -130,7 +130,10 @@ def _on_what(own: Mapping[str | None, Pair], compared: Comparison) -> str:
     number = count(low, "seed") if low == high else f"{low} to {high} seeds"
     on_rows = f" and {rows[0]:,} test rows" if rows else ""
     looks = sorted({look.seeds for pair in compared.pairs for look in pair.looks})
-    after = f", after looks at {joined([str(one) for one in looks])} seeds" if looks else ""
+    after = ""
+    if looks:
+        what = "a look" if len(looks) == 1 else "looks"
+        after = f", after {what} at {joined([str(one) for one in looks])} seeds"
     return f"{number} of each pair{on_rows}{after}: "
 
 

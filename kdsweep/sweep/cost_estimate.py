@@ -10,7 +10,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,7 +73,8 @@ class CostEstimate:
     """Seconds and megabytes of a sweep on this machine.
 
     slots: how many trials run at once; None for a cluster. slots_instead: how many slots of one
-    core there could be. The dicts have strategies as keys.
+    core there could be. The dicts have strategies as keys. seconds_without_pruning: with as few
+    confirm runs as there may be; seconds_at_most: with as many.
     """
 
     device: str
@@ -84,6 +85,7 @@ class CostEstimate:
     seconds_for_the_teacher_in_each_step: dict[str, TeacherInSteps]
     more_rows: dict[str, MoreRows]
     seconds_without_pruning: float
+    seconds_at_most: float
     disk_mb: int
 
 
@@ -192,10 +194,8 @@ def estimate_costs(plan: Plan, checked: Checked, measured: Measurements) -> Cost
     """Seconds and megabytes of the whole sweep if nothing is pruned."""
     space = plan.space
     student = max(checked.students, key=lambda planned: parameter_count(planned.model))
-    trials = {
-        strategy: trials_of(space, plan.sweep, strategy) + expected_seed_runs(plan, strategy).most
-        for strategy in space.strategies
-    }
+    trials = {name: trials_of(space, plan.sweep, name) for name in space.strategies}
+    again = {name: expected_seed_runs(plan, name) for name in trials}
     trial = measured.training_seconds(
         student,
         max(whole_numbers(space, "epochs")),
@@ -207,11 +207,15 @@ def estimate_costs(plan: Plan, checked: Checked, measured: Measurements) -> Cost
     in_steps = _teachers_in_steps(space, checked, reading, measured)
     more_rows = _more_rows(space, checked, reading, student, measured)
     slots = slots_here(plan.sweep.engine)
-    extra = sum(trials[name] * one.seconds_a_trial for name, one in in_steps.items())
-    for name, one in more_rows.items():
-        extra += trials[name] * one.seconds_a_trial
-        extra += one.seconds_for_the_teacher + one.seconds_for_words
-    rounds = math.ceil(sum(trials.values()) / (slots or 1))
+    more = sum(one.seconds_for_the_teacher + one.seconds_for_words for one in more_rows.values())
+
+    def total(runs: Mapping[str, int]) -> float:
+        """Seconds of so many trainings of each strategy, and of what they need."""
+        extra = sum(runs[name] * one.seconds_a_trial for name, one in in_steps.items()) + more
+        extra += sum(runs[name] * one.seconds_a_trial for name, one in more_rows.items())
+        rounds = math.ceil(sum(runs.values()) / (slots or 1))
+        return round(rounds * trial + teacher + extra / (slots or 1), 1)
+
     return CostEstimate(
         device=str(pick_device()),
         slots=slots,
@@ -220,7 +224,8 @@ def estimate_costs(plan: Plan, checked: Checked, measured: Measurements) -> Cost
         seconds_for_the_teacher=round(teacher, 1),
         seconds_for_the_teacher_in_each_step=in_steps,
         more_rows=more_rows,
-        seconds_without_pruning=round(rounds * trial + teacher + extra / (slots or 1), 1),
+        seconds_without_pruning=total({name: n + again[name].least for name, n in trials.items()}),
+        seconds_at_most=total({name: n + again[name].most for name, n in trials.items()}),
         disk_mb=_disk_mb(plan, checked, student, more_rows),
     )
 

@@ -81,7 +81,7 @@ class Driver:
         self.tracking = self.sweep.tracking
         self.teachers = TeacherStage(self.sweep)
         self.latency = LatencyStage(self.sweep)
-        self.seed_runs = SeedQueue(plan, self.folder, self.studies)
+        self.seed_runs = SeedQueue(plan, self.folder, self.studies, observer.say)
         self.queue = WorkQueue(plan, self.studies, self.seed_runs, self.teachers)
         self.stop = StopRequest(observer.say)
         self.running = RunningJobs()
@@ -390,6 +390,9 @@ class Driver:
         """
         result = self._files(work).read_result()
         assert result is not None
+        drawn = work.params if isinstance(work, SearchTrial) else {}
+        for line in ended_lines(self.sweep, work.id, result, drawn):
+            self.observer.say(line)
         value: float | None = None
         if result.state == "complete" and result.best:
             value = result.best.metrics[self.sweep.metric]
@@ -405,9 +408,6 @@ class Driver:
         self.tracking.update_trial(work.id)
         self._keep_students(work.id.strategy, work.id)
         self._show_progress()
-        drawn = work.params if isinstance(work, SearchTrial) else {}
-        for line in ended_lines(self.sweep, work.id, result, drawn):
-            self.observer.say(line)
 
     def _keep_students(self, strategy: str, ended: TrialId | None = None) -> None:
         keep_students(self.plan, self.folder, self.studies, self.tracking, strategy, ended)

@@ -6,48 +6,64 @@ from dataclasses import dataclass
 
 from kdsweep.compare.finalists import trainings
 from kdsweep.config import Plan, trials_of
-from kdsweep.config.sweep import Confirm
-from kdsweep.formatting import count
+from kdsweep.config.sweep import LOOKS, Confirm
+from kdsweep.formatting import count, count_range
 
 
 @dataclass(frozen=True)
 class ExpectedSeedRuns:
     """Of one strategy, or of all together, if each has enough complete trials.
 
-    finalists: runs that judge finalists on validation. confirm: runs that are judged on test.
+    finalists: runs that judge finalists on validation. confirm: runs that are judged on test;
+    with `confirm.seeds: auto`, those of the first look. confirm_at_most: all that there may be.
     """
 
     finalists: int
     confirm: int
+    confirm_at_most: int
 
     @property
-    def most(self) -> int:
-        """How many runs there are at most."""
+    def least(self) -> int:
         return self.finalists + self.confirm
 
     @property
+    def most(self) -> int:
+        return self.finalists + self.confirm_at_most
+
+    @property
     def words(self) -> str:
-        """`20 runs of finalists and 20 confirm runs`."""
-        confirm = count(self.confirm, "confirm run")
+        """`20 runs of finalists and 8 to 40 confirm runs`."""
+        confirm = count_range(self.confirm, self.confirm_at_most, "confirm run")
         if not self.finalists:
             return confirm
         return f"{count(self.finalists, 'run')} of finalists and {confirm}"
 
 
-def seed_runs_of(confirm: Confirm, complete: int) -> ExpectedSeedRuns:
-    """Of a strategy with so many complete trials."""
+def seeds_of(confirm: Confirm, strategies: int) -> tuple[int, int]:
+    """How many seeds confirm a strategy at least and at most. strategies: how many there are."""
+    if confirm.seeds != "auto":
+        return confirm.seeds, confirm.seeds
+    # A strategy that is compared with no other one is never in question.
+    return LOOKS[0], confirm.most if strategies > 1 else LOOKS[0]
+
+
+def seed_runs_of(confirm: Confirm, complete: int, strategies: int) -> ExpectedSeedRuns:
+    """Of a strategy with so many complete trials, one of so many."""
     if not complete or not confirm.seeds:
-        return ExpectedSeedRuns(0, 0)
-    return ExpectedSeedRuns(trainings(min(confirm.finalists, complete)), confirm.seeds)
+        return ExpectedSeedRuns(0, 0, 0)
+    least, most = seeds_of(confirm, strategies)
+    return ExpectedSeedRuns(trainings(min(confirm.finalists, complete)), least, most)
 
 
 def expected_seed_runs(plan: Plan, strategy: str | None = None) -> ExpectedSeedRuns:
     """Of this strategy; None: of all."""
-    strategies = plan.space.strategies if strategy is None else [strategy]
+    every = plan.space.strategies
     found = [
-        seed_runs_of(plan.sweep.confirm, trials_of(plan.space, plan.sweep, one))
-        for one in strategies
+        seed_runs_of(plan.sweep.confirm, trials_of(plan.space, plan.sweep, one), len(every))
+        for one in (every if strategy is None else [strategy])
     ]
     return ExpectedSeedRuns(
-        finalists=sum(one.finalists for one in found), confirm=sum(one.confirm for one in found)
+        finalists=sum(one.finalists for one in found),
+        confirm=sum(one.confirm for one in found),
+        confirm_at_most=sum(one.confirm_at_most for one in found),
     )

@@ -15,19 +15,74 @@ from kdsweep.core.hub.repository import Repository
 from kdsweep.core.settings import SettledPrecision
 from kdsweep.core.strict_model import of_newer_version
 from kdsweep.errors import NewerFiles
+from kdsweep.formatting import joined
 from kdsweep.sweep.pins import Pins
 
 # Raised when earlier versions would misread a sweep's files, or continue it wrongly. They refuse a
 # higher number than their own. A key that they can ignore, or refuse by its name, needs none.
 FORMAT = 1
+# Facts that aren't plain values.
+OBJECTS = ("teachers", "plugins", "pins", "commits", "confirm", "looked")
 
 
 @dataclass(frozen=True)
 class ConfirmRules:
-    """What a sweep can't change once a trial was trained again: values of `Confirm`."""
+    """What a sweep can't change once a trial was trained again: values of `Confirm`.
+
+    most: with `seeds: auto`; None with a number of seeds. first: how many seeds there were before,
+    with a number of seeds; the first look is at them. favorite: the strategy that was ahead on
+    validation before the first look.
+    """
 
     finalists: int
     margin: float
+    most: int | None = None
+    first: int | None = None
+    favorite: str | None = None
+
+    def to_json(self) -> dict[str, object]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class LookedAt:
+    """What the looks of `confirm.seeds: auto` have asked for so far, all by strategy.
+
+    trials: the number of the trial that is confirmed. judged: how many of its seeds the last look
+    judged. wanted: how many there should be; as many where no more are wanted.
+    """
+
+    trials: dict[str, int]
+    judged: dict[str, int]
+    wanted: dict[str, int]
+
+    @classmethod
+    def before(cls, trials: dict[str, int], first: int) -> LookedAt:
+        """Before the first look, which is at `first` seeds."""
+        return cls(trials, dict.fromkeys(trials, 0), dict.fromkeys(trials, first))
+
+    def is_open(self, strategy: str) -> bool:
+        """Whether this strategy is to get more seeds than were judged."""
+        return self.wanted[strategy] > self.judged[strategy]
+
+    def is_due(self, ended: Mapping[str, int]) -> bool:
+        """Whether all seeds of the next look have ended. ended: how many, without a gap."""
+        open_ones = [strategy for strategy in self.trials if self.is_open(strategy)]
+        return bool(open_ones) and all(ended[one] >= self.wanted[one] for one in open_ones)
+
+    @property
+    def words(self) -> str:
+        """`look after 3 seeds: distill and combined get seeds up to 5, finetune gets no more`."""
+        open_ones = [strategy for strategy in self.trials if self.is_open(strategy)]
+        others = [strategy for strategy in self.trials if not self.is_open(strategy)]
+        after = f"look after {max(self.judged.values())} seeds"
+        if not open_ones:
+            return f"{after}: no strategy gets more"
+        more = f"{joined(open_ones)} get seeds up to {self.wanted[open_ones[0]]}"
+        if not others:
+            return f"{after}: {more}"
+        verb = "gets" if len(others) == 1 else "get"
+        return f"{after}: {more}, {joined(others)} {verb} no more"
 
 
 @dataclass(frozen=True)
@@ -53,6 +108,7 @@ class SweepFacts:
     such trial, or if no other version has run the sweep since.
     confirm: the rules since the first run of a finalist or of confirm; None before it, and where an
     earlier version trained that run.
+    looked: what the looks of confirm found; None before the first one.
     format: of the sweep's files. 1 isn't written, because the first versions had no such number.
     unknown: keys that a newer version wrote; they are kept.
     """
@@ -74,6 +130,7 @@ class SweepFacts:
     commits: Mapping[Repository, str] | None = None
     unversioned: str | None = None
     confirm: ConfirmRules | None = None
+    looked: LookedAt | None = None
     format: int = 1
     unknown: dict[str, Plain] = field(default_factory=dict)
 
@@ -109,14 +166,7 @@ class SweepFacts:
                 f"sweep {sweep!r} was written by kdsweep {found.get('kdsweep')}, which kdsweep "
                 f"{__version__} can't read: upgrade kdsweep"
             )
-        names = {one.name for one in fields(cls)} - {
-            "teachers",
-            "plugins",
-            "pins",
-            "commits",
-            "confirm",
-            "unknown",
-        }
+        names = {one.name for one in fields(cls)} - {*OBJECTS, "unknown"}
         known = {name: value for name, value in found.items() if name in names}
         # The first versions kept one teacher alone.
         first = [found["teacher"]] if found.get("teacher") is not None else []
@@ -129,10 +179,9 @@ class SweepFacts:
         commits: dict[Repository, str] | None = None
         if "commits" in found:
             commits = {Repository(**one["of"]): one["commit"] for one in found["commits"]}
-        confirm = None
-        if "confirm" in found:
-            confirm = ConfirmRules(**found["confirm"])
-        read = {*names, "data", "teacher", "teachers", "plugins", "pins", "commits", "confirm"}
+        confirm = ConfirmRules(**found["confirm"]) if "confirm" in found else None
+        looked = LookedAt(**found["looked"]) if "looked" in found else None
+        read = {*names, *OBJECTS, "data", "teacher"}
         unknown = {name: value for name, value in found.items() if name not in read}
         return cls(
             **known,
@@ -141,6 +190,7 @@ class SweepFacts:
             plugins=plugins,
             commits=commits,
             confirm=confirm,
+            looked=looked,
             unknown=unknown,
         )
 
@@ -171,7 +221,9 @@ class SweepFacts:
                 for repository, commit in self.commits.items()
             ]
         if self.confirm is not None:
-            values["confirm"] = asdict(self.confirm)
+            values["confirm"] = self.confirm.to_json()
+        if self.looked is not None:
+            values["looked"] = asdict(self.looked)
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

@@ -92,6 +92,8 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
         if found.finalists:
             noted: list[JsonValue] = [one.model_dump(mode="json") for one in found.finalists]
             sweep.studies.note(strategy, "kdsweep.finalists", noted)
+        if looks := _looks_of(report, strategy):
+            sweep.studies.note(strategy, "kdsweep.looks", looks)
     write_json(sweep.folder.report, report.to_json())
     write_page(report, records, sweep.folder.page)
     if stopped:
@@ -100,6 +102,22 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
             "again to resume"
         )
     return report
+
+
+def _looks_of(report: Report, strategy: str) -> list[JsonValue]:
+    """What each look found about the strategy and each other one."""
+    return [
+        {
+            "against": other,
+            "seeds": look.seeds,
+            "points": None if look.difference is None else 100 * sign * look.difference,
+            "state": look.state,
+        }
+        for pair in report.pairs
+        if (other := pair.other(strategy)) is not None
+        for sign in (1 if pair.a == strategy else -1,)
+        for look in pair.looks
+    ]
 
 
 def _first_reason(folder: SweepFolder) -> str:

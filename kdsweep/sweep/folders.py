@@ -157,6 +157,10 @@ class SweepFolder:
         self.teacher_lost = root / "teacher_lost.json"
         self.test_labels = root / "test_labels.npy"
 
+    @property
+    def home(self) -> Home:
+        return Home(self.root.parent.parent)
+
     def exists(self) -> bool:
         """Whether the sweep was ever run."""
         return self.facts.exists()

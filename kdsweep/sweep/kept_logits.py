@@ -6,12 +6,13 @@ A file that is damaged or gone is made again from the rows and the cache, where 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
+from kdsweep.compare.looks import Ended
 from kdsweep.compare.records import SearchPredictions, TestLogits, TrialRecord
 from kdsweep.config import Plan
 from kdsweep.core.data.loading import load_task
@@ -26,26 +27,18 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned
 from kdsweep.trial_id import TrialId
 
-Runs = dict[TrialId, TrialResult]
+Runs = Mapping[TrialId, TrialResult]
 RESTORE_LABELS = "restore it from a copy, or the rows that the sweep ran with"
 WITHOUT_TEACHER = "delete it: students are then compared without this teacher"
 
 
-def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> TestLogits | None:
+def read_test_logits(plan: Plan, home: Home, confirmed: Mapping[str, Runs]) -> TestLogits | None:
     """What the confirmed students and the teachers put out for the test split.
 
     None where no student was judged on it. Raises DamagedFile for what can't be made again.
     """
     folder = home.sweep(plan.name)
-    logits = _logits_like(folder)
-    students = {
-        strategy: {
-            run.seed_index or 0: folder.trial(run).read_test_logits(logits)
-            for run, result in runs.items()
-            if result.test
-        }
-        for strategy, runs in confirmed.items()
-    }
+    students = {name: _students_logits(folder, runs) for name, runs in confirmed.items()}
     if not any(students.values()):
         return None
 
@@ -62,6 +55,34 @@ def read_test_logits(plan: Plan, home: Home, confirmed: dict[str, Runs]) -> Test
     test = TestLogits(plan.space.task.kind, labels, students, teachers, on_more_tests)
     check_same_test_rows(folder.read_facts(), plan.space.task.metric, confirmed, test)
     return test
+
+
+def read_ended_seeds(
+    plan: Plan, home: Home, confirmed: Mapping[str, Runs]
+) -> tuple[np.ndarray, dict[str, Ended]]:
+    """The labels of the test split, and what each ended run of confirm predicts for it.
+
+    Raises DamagedFile for what can't be made again.
+    """
+    folder = home.sweep(plan.name)
+    labels = _test_labels(plan, folder, lambda: _same_data(plan, home))
+    predictions = plan.space.task.kind.predictions
+    ended: dict[str, Ended] = {}
+    for strategy, runs in confirmed.items():
+        students = _students_logits(folder, runs)
+        found = {index: predictions(logits) for index, logits in students.items()}
+        ended[strategy] = {**{run.seed_index or 0: None for run in runs}, **found}
+    return labels, ended
+
+
+def _students_logits(folder: SweepFolder, runs: Runs) -> dict[int, np.ndarray]:
+    """By the index of the seed, of those that have a student."""
+    like = _logits_like(folder)
+    return {
+        run.seed_index or 0: folder.trial(run).read_test_logits(like)
+        for run, result in runs.items()
+        if result.test
+    }
 
 
 def _test_labels(plan: Plan, folder: SweepFolder, data: Callable[[], TaskData]) -> np.ndarray:

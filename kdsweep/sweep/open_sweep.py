@@ -15,6 +15,7 @@ from kdsweep.core.versions import Versions
 from kdsweep.errors import without_password
 from kdsweep.sweep.budget import SweepClock
 from kdsweep.sweep.commits import named
+from kdsweep.sweep.confirm_rules import rules_at_start
 from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.mended_faults import mended_now
@@ -109,6 +110,7 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
             plugins=facts.plugins,
             commits=None if before.commits is None else {**before.commits, **_kept(plan)},
             unversioned=before.unversioned or unversioned(folder, before, own),
+            confirm=rules_at_start(plan, folder, before),
             tracked=False,
         )
     folder.write_facts(facts)

@@ -59,12 +59,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class SeedRunCounts:
-    """How many runs with fresh seeds have ended, and how many there will be."""
+    """How many runs with fresh seeds have ended, and how many there will be.
+
+    to_confirm: as far as that is known; with `confirm.seeds: auto` there may be more later.
+    """
 
     finalists_ended: int = 0
     finalists: int = 0
     confirmed: int = 0
     to_confirm: int = 0
+    to_confirm_at_most: int = 0
 
     @property
     def ended(self) -> int:
@@ -73,3 +77,7 @@ class SeedRunCounts:
     @property
     def planned(self) -> int:
         return self.finalists + self.to_confirm
+
+    @property
+    def planned_at_most(self) -> int:
+        return self.finalists + self.to_confirm_at_most

@@ -124,6 +124,8 @@ def build_report(
     confirmed = {
         strategy: finished(folder, again.confirmations(strategy))
         for strategy in plan.space.strategies
+        # One that has found no trial is compared with nothing.
+        if again.to_confirm is None or strategy in again.to_confirm
     }
     settings = compare_settings(
         metric,
@@ -145,6 +147,7 @@ def build_report(
         read_test_logits(plan, home, confirmed),
         ReportFacts(
             margin=plan.sweep.confirm.margin,
+            looks=again.look_rules,
             pareto=_front(plan, facts, records),
             latencies=LatencyFile.read(folder.latency).architectures,
             importance={name: studies.importance(name) for name in plan.space.strategies},
@@ -191,7 +194,7 @@ def _outcome(
         TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
         _best_trial(again, strategy),
         slot_hours=seconds / 3600,
-        seeds_asked=max(again.plan.sweep.confirm.seeds, len(again.confirmations(strategy))),
+        seeds_asked=max(again.seeds_wanted(strategy), len(again.confirmations(strategy))),
         settings_comparison=settings,
         finalists=_finalists(again.judged(strategy)),
     )

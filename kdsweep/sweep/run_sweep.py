@@ -29,7 +29,7 @@ from kdsweep.sweep.commits import (
     with_commits,
     with_kept_commits,
 )
-from kdsweep.sweep.confirm_rules import check_confirm_rules, with_kept_rules
+from kdsweep.sweep.confirm_rules import check_confirm_rules, starts_looks, with_kept_rules
 from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.identity import differences
@@ -203,6 +203,9 @@ def _finished_report(plan: Plan, home: Home) -> Report | None:
         return None
     facts = folder.read_facts()
     if as_trained(facts.identity) != as_trained(plan.identity) or not facts.tracked:
+        return None
+    if starts_looks(plan, facts):
+        # What confirm found is judged again, by looks.
         return None
     try:
         report = Report.read(folder.report)

@@ -14,10 +14,12 @@ from kdsweep.tracking.base import MetricValue, RunState, RunUpdate
 from kdsweep.tracking.params import flat, trial_params
 
 
-def trial_update(files: SweptTrial, tracked: Tracked, *, paused: bool) -> tuple[RunUpdate, Tracked]:
+def trial_update(
+    files: SweptTrial, tracked: Tracked, *, paused: bool, look: int | None = None
+) -> tuple[RunUpdate, Tracked]:
     """What is new about the trial since `tracked`, and `tracked` as it is once that was sent.
 
-    paused: the sweep stops before the trial has ended.
+    paused: the sweep stops before the trial has ended. look: which one a confirm run belongs to.
     """
     result = files.read_result()
     evaluations = [
@@ -33,7 +35,7 @@ def trial_update(files: SweptTrial, tracked: Tracked, *, paused: bool) -> tuple[
     update = RunUpdate(
         state=state,
         params=trial_params(files.read_settings()) if tracked.run_id is None else {},
-        tags=_tags(files, result),
+        tags=_tags(files, result, look),
         metrics=metrics,
         started=start_time(evaluations),
         ended=ended,
@@ -43,6 +45,7 @@ def trial_update(files: SweptTrial, tracked: Tracked, *, paused: bool) -> tuple[
         evaluations=len(evaluations),
         state=None if result is None else result.state,
         student=tracked.student,
+        look=look,
     )
 
 
@@ -129,8 +132,10 @@ def _final_metrics(result: TrialResult) -> dict[str, float]:
     return metrics
 
 
-def _tags(files: SweptTrial, result: TrialResult | None) -> dict[str, str]:
+def _tags(files: SweptTrial, result: TrialResult | None, look: int | None) -> dict[str, str]:
     tags: dict[str, str] = {}
+    if look is not None:
+        tags["kdsweep.look"] = str(look)
     if lost := files.read_lost():
         # A trial that failed has used up its attempts; otherwise one more is running or ended it.
         last = result is None or result.state != "failed"

@@ -5,20 +5,26 @@ one is confirmed: judged on the test split, with seeds on which no finalist was 
 are the same for every strategy, so that strategies can be compared pair by pair.
 
 What is to be trained, and which trial is chosen, follows from the search and from the results in
-the folders. So a sweep that was killed chooses as one that wasn't.
+the folders. So a sweep that was killed chooses as one that wasn't. With `confirm.seeds: auto`, so
+does the number of seeds: all runs of a look end before it is judged, in whatever order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from kdsweep import metric_names
-from kdsweep.compare.finalists import Judged, judge
+from kdsweep.compare.finalists import Judged, judge, mean_of
+from kdsweep.compare.looks import LookRules, compare_in_looks
 from kdsweep.config import Plan
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.confirm_rules import look_rules
+from kdsweep.sweep.facts import LookedAt, SweepFacts
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.kept_logits import read_ended_seeds
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
@@ -53,6 +59,10 @@ class SeedRuns:
         self.folder = folder
         self.studies = studies
         self._judged: dict[str, Judged | None] = {}
+
+    @cached_property
+    def _facts(self) -> SweepFacts:
+        return self.folder.read_facts()
 
     def asked(self, strategy: str) -> list[SeedRun]:
         """Every run that the strategy's trials are trained again for, done or not, as far as it is
@@ -135,7 +145,7 @@ class SeedRuns:
         best = self.trial_to_confirm(strategy)
         if best is None:
             return []
-        asked = range(self.plan.sweep.confirm.seeds)
+        asked = range(self.seeds_wanted(strategy))
         ended = set(self._ended(best))
         settings = self.folder.trial(best).read_settings()
         runs = [TrialId(strategy, best.number, i) for i in [*asked, *sorted(ended - set(asked))]]
@@ -149,3 +159,84 @@ class SeedRuns:
         """The indices of the trial's runs of confirm that have a result."""
         runs = self.folder.ended_runs("confirm", trial.strategy, trial.number)
         return [one.seed_index for one in runs if one.seed_index is not None]
+
+    def seeds_wanted(self, strategy: str) -> int:
+        """How many seeds confirm the strategy, as far as that is known."""
+        seeds = self.plan.sweep.confirm.seeds
+        if seeds != "auto":
+            return seeds
+        assert self.look_rules is not None
+        return self.looked.wanted.get(strategy, self.look_rules.looks[0])
+
+    # --- looks -----------------------------------------------------------------------------------
+
+    @property
+    def to_confirm(self) -> dict[str, TrialId] | None:
+        """The trial of each strategy that has one; None until that is known of all strategies."""
+        found: dict[str, TrialId] = {}
+        for strategy in self.plan.space.strategies:
+            judged = self.judged(strategy)
+            if judged is None or (judged.order and judged.chosen is None):
+                return None
+            if judged.chosen is not None:
+                found[strategy] = TrialId(strategy, judged.chosen)
+        return found
+
+    @cached_property
+    def look_rules(self) -> LookRules | None:
+        """With `confirm.seeds: auto`; its favorite is only known when all finalists are judged."""
+        confirm = self.plan.sweep.confirm
+        if confirm.seeds != "auto":
+            return None
+        return look_rules(confirm, self._facts.confirm, self._favorite())
+
+    def _favorite(self) -> str | None:
+        """The strategy whose trial to confirm is ahead on validation: by its runs as a finalist,
+        or by the search where there are none. Of equals, the first."""
+        means: dict[str, float] = {}
+        for strategy, trial in (self.to_confirm or {}).items():
+            judged = self.judged(strategy)
+            assert judged is not None
+            mean = mean_of(judged.values[trial.number])
+            if not judged.values[trial.number]:
+                mean = self.studies.progress(strategy).values[trial.number]
+            if mean is not None:
+                means[strategy] = mean
+        return max(means, key=lambda name: means[name], default=None)
+
+    @cached_property
+    def looked(self) -> LookedAt:
+        """What the looks have asked for so far; of no strategy until the trials to confirm are
+        known.
+
+        The first look that is due is judged here, which takes seconds with many rows and seeds. So
+        the driver stores what it found.
+        """
+        trials = self.to_confirm
+        if self.look_rules is None or trials is None:
+            return LookedAt({}, {}, {})
+        numbers = {strategy: trial.number for strategy, trial in trials.items()}
+        kept = self._facts.looked
+        if kept is None or kept.trials != numbers:
+            kept = LookedAt.before(numbers, self.look_rules.looks[0])
+        ended = {strategy: _without_gap(self._ended(trial)) for strategy, trial in trials.items()}
+        if not kept.is_due(ended):
+            return kept
+        labels, seeds = read_ended_seeds(
+            self.plan,
+            self.folder.home,
+            {strategy: self._results(trial) for strategy, trial in trials.items()},
+        )
+        found = compare_in_looks(self.plan.space.task.metric, labels, seeds, rules=self.look_rules)
+        return LookedAt(numbers, found.seeds_judged, found.seeds_wanted)
+
+    def _results(self, trial: TrialId) -> dict[TrialId, TrialResult]:
+        runs = [TrialId(trial.strategy, trial.number, index) for index in self._ended(trial)]
+        results = {run: self.folder.trial(run).read_result() for run in runs}
+        return {run: result for run, result in results.items() if result is not None}
+
+
+def _without_gap(ended: Iterable[int]) -> int:
+    """How many from the first on have ended."""
+    found = set(ended)
+    return next(index for index in range(len(found) + 1) if index not in found)

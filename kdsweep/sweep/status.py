@@ -15,7 +15,7 @@ from kdsweep.sweep.confirm import planned_runs
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import recorded
 from kdsweep.sweep.seed_runs import SeedRuns, finished
-from kdsweep.trial_id import PHASES, TrialId
+from kdsweep.trial_id import TrialId
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,11 @@ class BestSoFar:
 @dataclass(frozen=True)
 class StrategyStatus:
     """How many of a strategy's trials have ended and how many have not; also of the runs that judge
-    its finalists, and of those that confirm the best one."""
+    its finalists, and of those that confirm the best one.
+
+    to_confirm: how many of those are left, as far as that is known; with `confirm.seeds: auto`
+    there may be more later.
+    """
 
     complete: int
     pruned: int
@@ -40,13 +44,16 @@ class StrategyStatus:
     finalists_left: int
     confirmed: int
     to_confirm: int
+    to_confirm_at_most: int
     best: BestSoFar | None
 
 
 @dataclass(frozen=True)
 class SweepStatus:
-    """How far a sweep is. seconds_left: None while no trial has ended. budget: as it is set.
+    """How far a sweep is. budget: as it is set.
 
+    seconds_left, seconds_left_at_most: with as many runs as are known, and as there may be; None
+    while no trial has ended.
     precision: what models are trained in; None where nothing has settled it. start_from: what was
     taken from earlier sweeps, in words.
     """
@@ -58,6 +65,7 @@ class SweepStatus:
     seconds_spent: float
     gpu_hours_spent: float
     seconds_left: float | None
+    seconds_left_at_most: float | None
     budget: Budget
     slots: SlotUse | None
     precision: str | None
@@ -85,12 +93,9 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
         ended = [folder.trial(TrialId(strategy, number)) for number in progress.ended]
         results = [*(files.read_result() for files in ended), *again.values()]
         seconds += [result.seconds for result in results if result]
-        asked = Counter(run.id.phase for run in runs)
         done = Counter(run.phase for run in again)
-        planned = {
-            phase: max(asked[phase], planned_runs(plan, studies, strategy, phase))
-            for phase in PHASES
-        }
+        ids = [run.id for run in runs]
+        planned = planned_runs(plan, studies, strategy, ids, seed_runs.looked)
         strategies[strategy] = StrategyStatus(
             complete=progress.complete,
             pruned=progress.pruned,
@@ -98,14 +103,17 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
             running=len(progress.running),
             left=studies.trials_left(strategy),
             finalists_ended=done["finalist"],
-            finalists_left=planned["finalist"] - done["finalist"],
+            finalists_left=planned.finalists - done["finalist"],
             confirmed=done["confirm"],
-            to_confirm=planned["confirm"] - done["confirm"],
+            to_confirm=planned.confirm - done["confirm"],
+            to_confirm_at_most=planned.confirm_at_most - done["confirm"],
             best=None if progress.best is None else BestSoFar(*progress.best),
         )
     jobs_left = sum(
         one.left + one.running + one.finalists_left + one.to_confirm for one in strategies.values()
     )
+    later = sum(one.to_confirm_at_most - one.to_confirm for one in strategies.values())
+    a_job = sum(seconds) / len(seconds) if seconds else None
     state: Literal["running", "stopped", "done"] = "stopped" if jobs_left else "done"
     if folder.is_running():
         state = "running"
@@ -117,7 +125,8 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
         strategies=strategies,
         seconds_spent=spent.seconds,
         gpu_hours_spent=spent.gpu_seconds / 3600,
-        seconds_left=jobs_left * sum(seconds) / len(seconds) if seconds else None,
+        seconds_left=None if a_job is None else jobs_left * a_job,
+        seconds_left_at_most=None if a_job is None else (jobs_left + later) * a_job,
         budget=plan.sweep.budget,
         slots=use_of_slots(spent),
         precision=precision_in_words(plan.space.precisions()),

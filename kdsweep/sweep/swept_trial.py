@@ -19,13 +19,14 @@ class Tracked:
 
     run_id: the tracker's own id. evaluations: how many were sent. state: of the trial's result,
     None while it isn't sent. student: whether the store has it, or a part (begun); None if it never
-    had any.
+    had any. look: of a confirm run; None without looks.
     """
 
     run_id: str | None = None
     evaluations: int = 0
     state: str | None = None
     student: Literal["begun", "kept", "removed", "registered"] | None = None
+    look: int | None = None
 
     @property
     def has_student(self) -> bool:

@@ -25,6 +25,7 @@ from kdsweep.errors import (
     first_line,
 )
 from kdsweep.formatting import count
+from kdsweep.sweep.confirm_rules import look_of
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.run_updates import trial_update
 from kdsweep.sweep.swept_trial import SweptTrial, Tracked
@@ -143,8 +144,16 @@ class TrackingSync:
     def is_behind(self, trial: TrialId) -> bool:
         """Whether the tracker lacks a part of this trial, which has ended."""
         files = self._folder.trial(trial)
-        state = files.read_tracked().state
-        return state is None or (files.student.exists() and state == "complete")
+        tracked = files.read_tracked()
+        if tracked.state is None or tracked.look != self._look(trial):
+            return True
+        return files.student.exists() and tracked.state == "complete"
+
+    def _look(self, trial: TrialId) -> int | None:
+        """The look of `confirm.seeds: auto` that this run belongs to."""
+        if trial.phase != "confirm" or trial.seed_index is None:
+            return None
+        return look_of(self._folder.read_facts().confirm, trial.seed_index)
 
     def wait_until_sent(self) -> None:
         """Wait until nothing is left to send."""
@@ -346,7 +355,7 @@ class TrackingSync:
             run_id = self.update_run(RunKey.of(trial), update)
             self._note_sent(files, replace(tracked, run_id=run_id))
             return
-        update, tracked = trial_update(files, Tracked(), paused=trial in self._paused)
+        update, tracked = self._update_since(files, Tracked())
         run_id = self.update_run(RunKey.of(trial), update)
         if before.has_student and self._send_student_again(trial, before, files):
             tracked = replace(tracked, student="kept")
@@ -371,7 +380,11 @@ class TrackingSync:
     def _update_of(self, files: SweptTrial) -> tuple[RunUpdate, Tracked]:
         """What is new about the trial, and what the tracker will then have of it."""
         known = self._sent.get(files.id) or files.read_tracked()
-        return trial_update(files, known, paused=files.id in self._paused)
+        return self._update_since(files, known)
+
+    def _update_since(self, files: SweptTrial, known: Tracked) -> tuple[RunUpdate, Tracked]:
+        paused = files.id in self._paused
+        return trial_update(files, known, paused=paused, look=self._look(files.id))
 
     def _note_sent(self, files: SweptTrial, tracked: Tracked) -> None:
         """Remember what the tracker has. Of a trial that runs, only its run is written: what is

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.table import Table
 
 from kdsweep.formatting import duration, file_size, score
-from kdsweep.housekeeping.listing import ListedSweep
+from kdsweep.housekeeping.listing import Counts, ListedSweep
 from kdsweep.terminal.console import open_console
 
 
@@ -27,7 +27,7 @@ def show_sweeps(home: Path, sweeps: Sequence[ListedSweep]) -> None:
         if one.counts is not None:
             trials = f"{one.counts.ended:,}/{one.counts.trials:,}"
             if one.counts.to_confirm:
-                confirmed = f"{one.counts.confirmed}/{one.counts.to_confirm}"
+                confirmed = f"{one.counts.confirmed}/{_planned(one.counts)}"
         used = _ago(time.time() - one.last_used)
         cells = (one.name, _state(one), trials, confirmed, _best(one), used, file_size(one.bytes))
         table.add_row(*cells)
@@ -35,6 +35,12 @@ def show_sweeps(home: Path, sweeps: Sequence[ListedSweep]) -> None:
     for one in sweeps:
         if one.problem is not None:
             console.print(f"{one.name}: {one.problem}")
+
+
+def _planned(counts: Counts) -> str:
+    """How many confirm runs there will be: `12`, `12 to 80`."""
+    most = counts.to_confirm_at_most
+    return f"{counts.to_confirm} to {most}" if most > counts.to_confirm else str(counts.to_confirm)
 
 
 def _ago(seconds: float) -> str:

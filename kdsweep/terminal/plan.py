@@ -132,7 +132,10 @@ def _show_estimate(console: Console, facts: PlanFacts) -> None:
             f"; {strategy} {seconds} more for each trial: the teacher runs in each step ({terms})"
         )
     slots = _slots(estimate.slots)
-    total = f"{duration(estimate.seconds_without_pruning)} in all on {slots} if nothing is pruned"
+    total = duration(estimate.seconds_without_pruning)
+    if facts.seed_runs.most > facts.seed_runs.least:
+        total += f" to {duration(estimate.seconds_at_most)}"
+    total += f" in all on {slots} if nothing is pruned"
     disk = f"about {estimate.disk_mb:,} MB under {facts.home}"
     console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}")
     console.print(f"Precision: {facts.precision.words}")

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from kdsweep.formatting import duration, megabytes
+from kdsweep.formatting import count_range, duration, megabytes
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress, SeedRunCounts
 from kdsweep.terminal.backlog import is_behind
@@ -151,7 +151,8 @@ class _LiveView(Observer):
         if runs.finalists:
             grid.add_row("finalists", *_runs(runs.finalists_ended, runs.finalists))
         if runs.to_confirm:
-            grid.add_row("confirm", *_runs(runs.confirmed, runs.to_confirm))
+            at_most = runs.to_confirm_at_most
+            grid.add_row("confirm", *_runs(runs.confirmed, runs.to_confirm, at_most))
         return Group(grid, Text(self._time_line(), style="dim"))
 
     def _finished(self) -> int:
@@ -165,11 +166,13 @@ class _LiveView(Observer):
             return f"{duration(passed)} spent"
         finished = self._finished()
         left = sum(self.trials.values()) + self.seed_runs.planned - finished
+        later = self.seed_runs.planned_at_most - self.seed_runs.planned
         finished_here = finished - self.finished_before
         ahead = ""
         if finished_here:
             ahead = f", about {duration((now - self.search_since) / finished_here * left)} left"
-        return f"{duration(self.seconds + passed)} spent{ahead}, {left} left"
+        more = f" to {left + later}" if later > 0 else ""
+        return f"{duration(self.seconds + passed)} spent{ahead}, {left}{more} left"
 
 
 def _of(done: int, size: int) -> str:
@@ -180,8 +183,9 @@ def _bar(completed: int, total: int) -> ProgressBar:
     return ProgressBar(total=total, completed=completed, width=BAR_WIDTH)
 
 
-def _runs(done: int, planned: int) -> tuple[ProgressBar, str]:
-    return _bar(done, planned), f"{done} of {planned} runs"
+def _runs(done: int, planned: int, at_most: int = 0) -> tuple[ProgressBar, str]:
+    runs = count_range(planned, max(planned, at_most), "run")
+    return _bar(done, planned), f"{done} of {runs}"
 
 
 def _best(progress: Progress) -> str:

@@ -35,10 +35,10 @@ def show_status(status: SweepStatus) -> None:
             best = f"{found.best.validation:.4f} (trial {found.best.trial})"
         counts = (found.complete, found.pruned, found.failed, found.running, found.left)
         finalists = _so_far(found.finalists_ended, found.finalists_left)
-        confirmed = _so_far(found.confirmed, found.to_confirm)
+        confirmed = _so_far(found.confirmed, found.to_confirm, found.to_confirm_at_most)
         table.add_row(strategy, *map(str, counts), finalists, confirmed, best)
     console.print(table)
-    left = f", about {duration(status.seconds_left)} left" if status.seconds_left else ""
+    left = f", about {_left(status)} left" if status.seconds_left_at_most else ""
     budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
     console.print(f"{duration(status.seconds_spent)} spent{left}{budget}")
     if status.precision is not None:
@@ -49,5 +49,14 @@ def show_status(status: SweepStatus) -> None:
         console.print(say_use(status.slots))
 
 
-def _so_far(ended: int, left: int) -> str:
-    return f"{ended} of {ended + left}" if ended + left else ""
+def _so_far(ended: int, left: int, at_most: int = 0) -> str:
+    if not ended + max(left, at_most):
+        return ""
+    more = f" to {ended + at_most}" if at_most > left else ""
+    return f"{ended} of {ended + left}{more}"
+
+
+def _left(status: SweepStatus) -> str:
+    """`2 min`, `2 min to 9 min`."""
+    least, most = duration(status.seconds_left or 0), duration(status.seconds_left_at_most or 0)
+    return least if least == most else f"{least} to {most}"

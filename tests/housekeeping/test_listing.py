@@ -26,18 +26,25 @@ def listed(home: Path) -> dict[str, Any]:
 NO_FINALISTS = {"finalists_ended": 0, "finalists": 0}
 
 
+def planned(**counts: int) -> dict[str, int]:
+    """Counts of a sweep whose number of seeds is known."""
+    return NO_FINALISTS | counts | {"to_confirm_at_most": counts["to_confirm"]}
+
+
 def write_json(file: Path, value: object) -> None:
     """Without the fsync of kdsweep's own, which takes long for thousands of files."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(value))
 
 
-def write_sweep(folder: SweepFolder, *, trials: int, **sweep: Any) -> None:
-    """A sweep of one strategy `a` that was started."""
-    space = {"task": {"metric": "accuracy"}, "strategies": {"a": {}}}
+def write_sweep(
+    folder: SweepFolder, *, trials: int, strategies: str = "a", more: Any = None, **sweep: Any
+) -> None:
+    """A sweep that was started. strategies: each is a letter. more: of `sweep.json`."""
+    space = {"task": {"metric": "accuracy"}, "strategies": {name: {} for name in strategies}}
     config = {"trials": trials, "confirm": {"seeds": 2}, "on_done": {"webhook": "https://x/***"}}
     facts = {"kdsweep": "0.2.0", "identity": {"space": space}, "experiment": "e"}
-    write_json(folder.facts, facts | {"sweep": config | sweep})
+    write_json(folder.facts, facts | {"sweep": config | sweep} | (more or {}))
 
 
 def write_trial(folder: SweepFolder, name: str, value: float | None = None) -> None:
@@ -55,20 +62,10 @@ def test_sweeps_of_an_earlier_version_are_listed(old_home: Path) -> None:
     assert states.pop("stopped") == "stopped"
     assert set(states.values()) == {"done"}
     stopped = found["stopped"]
-    assert stopped["counts"] == NO_FINALISTS | {
-        "ended": 3,
-        "trials": 4,
-        "confirmed": 0,
-        "to_confirm": 4,
-    }
+    assert stopped["counts"] == planned(ended=3, trials=4, confirmed=0, to_confirm=4)
     assert stopped["phase"] == "search"
     assert stopped["open_trials"] == ["distill-1"]
-    assert found["reviews"]["counts"] == NO_FINALISTS | {
-        "ended": 6,
-        "trials": 6,
-        "confirmed": 6,
-        "to_confirm": 6,
-    }
+    assert found["reviews"]["counts"] == planned(ended=6, trials=6, confirmed=6, to_confirm=6)
     # Its students are in MLflow's folder.
     assert found["reviews"]["bytes"] > 100_000
 
@@ -80,8 +77,8 @@ def test_a_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     write_trial(folder, "a-1")
     found = listed(tmp_path)["sst2"]
     assert (found["state"], found["phase"]) == ("stopped", "search")
-    counts = {"ended": 1, "trials": 3, "confirmed": 0, "to_confirm": 2}
-    assert found["counts"] == NO_FINALISTS | counts
+    counts = planned(ended=1, trials=3, confirmed=0, to_confirm=2)
+    assert found["counts"] == counts
     with folder.locked() as holder:
         found = listed(tmp_path)["sst2"]
         assert found["state"] == "running"
@@ -92,8 +89,8 @@ def test_a_sweep_says_how_far_it_is(tmp_path: Path) -> None:
     write_trial(folder, "a-1-seed-0", 0.8)
     found = listed(tmp_path)["sst2"]
     assert (found["state"], found["phase"]) == ("stopped", "confirm")
-    counts = {"ended": 3, "trials": 3, "confirmed": 1, "to_confirm": 2}
-    assert found["counts"] == NO_FINALISTS | counts
+    counts = planned(ended=3, trials=3, confirmed=1, to_confirm=2)
+    assert found["counts"] == counts
     assert found["best"] == {
         "trial": "a-1",
         "metric": "accuracy",
@@ -119,7 +116,7 @@ def test_finalists_come_between_search_and_confirm(tmp_path: Path) -> None:
     write_trial(folder, "a-1-finalist-0", 0.8)
     found = listed(tmp_path)["sst2"]
     assert (found["state"], found["phase"]) == ("stopped", "finalist")
-    counts = {"ended": 3, "trials": 3, "confirmed": 0, "to_confirm": 1}
+    counts = planned(ended=3, trials=3, confirmed=0, to_confirm=1)
     assert found["counts"] == counts | {"finalists_ended": 1, "finalists": 4}
     write_trial(folder, "a-2-finalist-0", 0.85)
     write_trial(folder, "a-1-finalist-1", 0.8)
@@ -131,6 +128,37 @@ def test_finalists_come_between_search_and_confirm(tmp_path: Path) -> None:
     assert found["counts"] == counts | {"finalists_ended": 4, "finalists": 4}
     write_trial(folder, "a-2-seed-0", 0.8)
     assert listed(tmp_path)["sst2"]["state"] == "done"
+
+
+def test_looks_say_between_how_many_seeds_a_sweep_has(tmp_path: Path) -> None:
+    folder = Home(tmp_path).sweep("sst2")
+    auto = {"seeds": "auto", "most": 8, "finalists": 1}
+    rules = {"confirm": {"finalists": 1, "margin": 0.01, "most": 8}}
+
+    def counts(**more: Any) -> tuple[str, int, int, int]:
+        write_sweep(folder, trials=1, strategies="ab", confirm=auto, more=rules | more)
+        found = listed(tmp_path)["sst2"]
+        names = ("confirmed", "to_confirm", "to_confirm_at_most")
+        return (found["state"], *(found["counts"][name] for name in names))
+
+    write_trial(folder, "a-0", 0.8)
+    write_trial(folder, "b-0", 0.8)
+    assert counts() == ("stopped", 0, 6, 16)
+    for name in ("a-0-seed-0", "a-0-seed-1", "a-0-seed-2", "b-0-seed-0", "b-0-seed-1"):
+        write_trial(folder, name, 0.8)
+    assert counts() == ("stopped", 5, 6, 16)
+    # The look is due, and so the sweep isn't done.
+    write_trial(folder, "b-0-seed-2", 0.8)
+    assert counts() == ("stopped", 6, 6, 16)
+    trials, three, five = {"a": 0, "b": 0}, {"a": 3, "b": 3}, {"a": 5, "b": 5}
+    looked = {"trials": trials, "judged": three, "wanted": five}
+    assert counts(looked=looked) == ("stopped", 6, 10, 16)
+    assert counts(looked=looked | {"wanted": three}) == ("done", 6, 6, 6)
+    # Another trial is confirmed now.
+    other = looked | {"wanted": three, "trials": {"a": 1, "b": 0}}
+    assert counts(looked=other) == ("stopped", 6, 6, 16)
+    shown = CliRunner().invoke(main, ["list", "--home", str(tmp_path)]).stdout
+    assert "6/6 to 16" in shown
 
 
 def test_patience_and_a_small_grid_end_a_sweep_with_fewer_trials(tmp_path: Path) -> None:

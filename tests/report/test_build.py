@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from made_up_sweeps import settings_of, trial
 
+from kdsweep.compare.looks import LookRules
 from kdsweep.compare.records import TestLogits, TrialRecord
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.core.tasks import CLASSIFICATION
@@ -47,7 +48,9 @@ def confirmed(
 
 
 def report_of(
-    *strategies: tuple[str, list[TrialRecord], dict[int, np.ndarray]], margin: float = 0.01
+    *strategies: tuple[str, list[TrialRecord], dict[int, np.ndarray]],
+    margin: float = 0.01,
+    looks: LookRules | None = None,
 ) -> Report:
     labels = np.arange(ROWS) % 2
     teacher = np.where(np.arange(ROWS) < 80, 1 - labels, labels)
@@ -72,7 +75,7 @@ def report_of(
             {name: logits for name, _, logits in strategies},
             (np.eye(2)[teacher],),
         ),
-        ReportFacts(margin=margin),
+        ReportFacts(margin=margin, looks=looks),
     )
 
 
@@ -157,3 +160,52 @@ def test_before_confirm_the_best_trial_on_validation_is_recommended() -> None:
     assert report.winner == TrialId("finetune", 1)
     assert report.recommended is not None
     assert report.recommended.candidates == ("distill", "finetune")
+
+
+# --- seeds: auto ---------------------------------------------------------------------------------
+
+
+def test_with_looks_each_pair_says_what_they_found_and_the_verdict_when_they_were() -> None:
+    better = ("finetune", *confirmed("finetune", [0.9] * 3, 0.9))
+    worse = ("distill", *confirmed("distill", [0.95] * 3, 0.7))
+    report = report_of(better, worse, looks=LookRules(favorite="finetune"))
+    (pair,) = report.pairs
+    assert (pair.better, pair.seeds) == ("finetune", 3)
+    assert [(look.seeds, look.state) for look in pair.looks] == [(3, "better")]
+    assert report.rests_on is not None
+    assert report.rests_on.startswith(
+        "3 seeds of each pair and 1,000 test rows, after a look at 3 "
+    )
+    assert report.next_step == "Nothing is left to decide: export the student and use it."
+    looks = report.to_json()["pairs"][0]["looks"]
+    assert looks[0]["ci95"] == report.to_json()["pairs"][0]["ci95"]
+
+
+def test_a_failed_seed_ends_a_look_and_is_no_part_of_it() -> None:
+    records, logits = confirmed("finetune", [0.9] * 3, 0.9)
+    failed = trial("finetune", 0, None, records[0].settings, state="failed", seed_index=1)
+    del logits[1]
+    one = ("finetune", [*records[:2], failed, records[3]], logits)
+    other = ("distill", *confirmed("distill", [0.95] * 3, 0.7))
+    report = report_of(one, other, looks=LookRules())
+    (pair,) = report.pairs
+    assert (pair.better, pair.seeds, [look.seeds for look in pair.looks]) == ("finetune", 2, [3])
+    found = report.strategies["finetune"].confirm
+    assert found is not None
+    assert (found.seeds, found.failed) == (2, 1)
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_before_a_look_is_complete_nothing_is_said_about_its_pairs(missing: int) -> None:
+    one = ("finetune", *confirmed("finetune", [0.9] * 3, 0.9))
+    other = ("distill", *confirmed("distill", [0.95] * (3 - missing), 0.7))
+    report = report_of(one, other, looks=LookRules())
+    (pair,) = report.pairs
+    assert (pair.state, pair.looks, pair.p) == ("undecided", (), None)
+    assert pair.verdict == "not judged yet: the first look is at 3 seeds of both"
+    assert report.recommended is not None
+    assert report.recommended.strategy == ("distill" if missing == 1 else "finetune")
+    said = f"{report.verdict} {report.next_step}"
+    assert "Run the sweep again: finetune and distill get seeds up to the look at 3." in said
+    assert render(report, [], [])
+    assert as_markdown(report)

@@ -127,7 +127,7 @@ def test_a_sweep_that_still_wants_seeds_says_which_strategies_get_them() -> None
     found = said(compared, chosen("b", "b", "a", "b"))
     assert found.next_step == "Run the sweep again: a and b get seeds up to the look at 5."
     assert found.rests_on is not None
-    assert found.rests_on.startswith("3 seeds of each pair and 872 test rows, after looks at 3 ")
+    assert found.rests_on.startswith("3 seeds of each pair and 872 test rows, after a look at 3 ")
 
 
 def test_what_holds_for_all_undecided_pairs_is_said_once() -> None:

@@ -7,45 +7,29 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import optuna
 import pytest
+from made_up_seed_runs import Searched, end_run, make_sweep
 from sweep_processes import INLINE, Sweep, runs_of
 
 from kdsweep.config import Plan, load
-from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.errors import SettingsConflict
 from kdsweep.sweep import run
 from kdsweep.sweep.confirm import SeedQueue
 from kdsweep.sweep.confirm_rules import check_confirm_rules, with_kept_rules
 from kdsweep.sweep.expected_seed_runs import expected_seed_runs
-from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
-from kdsweep.sweep.progress import Progress, SeedRunCounts
-from kdsweep.sweep.random_trials import random_settings
+from kdsweep.sweep.progress import SeedRunCounts
 from kdsweep.sweep.seed_runs import SeedRun
 from kdsweep.sweep.status import status
-from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
 
 STRATEGIES = ("finetune", "distill")
 
 
-class Searched:
-    """Searches that are over: what the queue asks the studies for."""
-
-    def __init__(self, **values: dict[int, float]) -> None:
-        self.found = {name: Progress() for name in STRATEGIES}
-        for name, of in values.items():
-            for number, value in of.items():
-                self.found[name].end(number, "complete", value)
-
-    def progress(self, strategy: str) -> Progress:
-        return self.found[strategy]
-
-    def trials_left(self, strategy: str) -> int:
-        return 0
+def searched(**values: dict[int, float]) -> Searched:
+    return Searched({name: values.get(name, {}) for name in STRATEGIES})
 
 
 @pytest.fixture
@@ -57,34 +41,13 @@ def plan(tiny_space: Path) -> Plan:
 @pytest.fixture
 def folder(plan: Plan, tmp_path: Path) -> SweepFolder:
     """A sweep with four trials of each strategy."""
-    found = Home(tmp_path / "home").sweep(plan.name)
-    found.root.mkdir(parents=True)
-    sweep = plan.sweep.model_dump(mode="json")
-    found.write_facts(SweepFacts("0.2.0", plan.identity, "e", sweep))
-    for strategy in STRATEGIES:
-        for number in range(4):
-            trial = found.trial(TrialId(strategy, number))
-            trial.root.mkdir(parents=True)
-            trial.claim(random_settings(plan, strategy, number))
-    return found
+    return make_sweep(plan, tmp_path / "home", trials=4)
 
 
-def queue_of(plan: Plan, folder: SweepFolder, searched: Searched) -> SeedQueue:
-    return SeedQueue(plan, folder, cast(Studies, searched))
+def queue_of(plan: Plan, folder: SweepFolder, trials: Searched) -> SeedQueue:
+    return SeedQueue(plan, folder, trials.studies)
 
 
-def end(queue: SeedQueue, run: SeedRun, value: float | None) -> None:
-    files = queue.folder.trial(run.id)
-    files.root.mkdir(parents=True)
-    files.claim(run.settings)
-    result = TrialResult("failed", 0, 0.0, reason="made up")
-    if value is not None:
-        result = TrialResult("complete", 1, 1.0, Evaluation(1, 1.0, {METRIC: value}, 1.0, 1))
-    files.write_result(result)
-    queue.count_ended(run.id)
-
-
-METRIC = "validation/accuracy"
 FOUR = {0: 0.7, 1: 0.9, 2: 0.8, 3: 0.6}
 
 
@@ -93,7 +56,7 @@ def train_all(queue: SeedQueue, values: Callable[[TrialId], float | None]) -> li
     runs: list[SeedRun] = []
     while (one := queue.next(teacher=True)) is not None:
         runs.append(one)
-        end(queue, one, values(one.id))
+        end_run(queue, one, values(one.id))
         assert queue.left() == queue.counts().planned - queue.counts().ended
     return runs
 
@@ -101,10 +64,10 @@ def train_all(queue: SeedQueue, values: Callable[[TrialId], float | None]) -> li
 def test_the_best_mean_on_validation_is_confirmed_with_seeds_that_judged_no_finalist(
     plan: Plan, folder: SweepFolder
 ) -> None:
-    queue = queue_of(plan, folder, Searched(finetune=FOUR, distill=FOUR))
+    queue = queue_of(plan, folder, searched(finetune=FOUR, distill=FOUR))
     assert queue.left() == 2 * (5 + 2)
     runs = train_all(queue, lambda one: 0.9 if one.number == 0 else 0.5)
-    assert queue.counts() == SeedRunCounts(10, 10, 4, 4)
+    assert queue.counts() == SeedRunCounts(10, 10, 4, 4, 4)
     names = [one.id.name for one in runs if one.id.strategy == "distill"]
     assert names == [
         *(f"distill-{number}-finalist-0" for number in (1, 2, 0)),
@@ -131,15 +94,15 @@ def test_the_best_mean_on_validation_is_confirmed_with_seeds_that_judged_no_fina
 def test_a_new_driver_chooses_and_trains_as_the_one_that_was_killed(
     plan: Plan, folder: SweepFolder
 ) -> None:
-    searched = Searched(finetune=FOUR, distill=FOUR)
+    trials = searched(finetune=FOUR, distill=FOUR)
     trained: list[TrialId] = []
     while True:
         # Each driver trains one run, starts another, and dies.
-        queue = queue_of(plan, folder, searched)
+        queue = queue_of(plan, folder, trials)
         one, lost = queue.next(teacher=True), queue.next(teacher=True)
         if one is None:
             break
-        end(queue, one, 0.9 if one.id.number == 2 else 0.5)
+        end_run(queue, one, 0.9 if one.id.number == 2 else 0.5)
         trained.append(one.id)
         assert lost is None or not folder.trial(lost.id).is_over
     assert len(trained) == len(set(trained)) == 2 * (5 + 2)
@@ -150,7 +113,7 @@ def test_a_new_driver_chooses_and_trains_as_the_one_that_was_killed(
 def test_failed_runs_end_a_round_too_and_fewer_trials_are_fewer_finalists(
     plan: Plan, folder: SweepFolder
 ) -> None:
-    queue = queue_of(plan, folder, Searched(finetune={3: 0.5}, distill={1: 0.9, 2: 0.8}))
+    queue = queue_of(plan, folder, searched(finetune={3: 0.5}, distill={1: 0.9, 2: 0.8}))
     runs = train_all(queue, lambda one: None if one.number == 1 else 0.5)
     finalists = [one.id.name for one in runs if one.id.phase == "finalist"]
     assert sorted(finalists) == [f"distill-{n}-finalist-{i}" for n in (1, 2) for i in range(2)]
@@ -159,7 +122,7 @@ def test_failed_runs_end_a_round_too_and_fewer_trials_are_fewer_finalists(
 
 
 def test_a_strategy_without_a_complete_trial_has_no_runs(plan: Plan, folder: SweepFolder) -> None:
-    queue = queue_of(plan, folder, Searched(distill=FOUR))
+    queue = queue_of(plan, folder, searched(distill=FOUR))
     assert queue.left() == 5 + 2
     runs = train_all(queue, lambda one: 0.5)
     assert {one.id.strategy for one in runs} == {"distill"}
@@ -184,7 +147,7 @@ def test_other_rules_are_refused_once_a_finalist_was_trained(
         return replace(plan, sweep=plan.sweep.model_copy(update={"confirm": confirm}))
 
     check_confirm_rules(changed(finalists=5), folder)
-    queue_of(plan, folder, Searched(distill=FOUR)).next(teacher=True)
+    queue_of(plan, folder, searched(distill=FOUR)).next(teacher=True)
     check_confirm_rules(changed(seeds=9), folder)
     for rules, said in (
         ({"finalists": 5}, "confirm.finalists: 3 -> 5"),
