@@ -86,6 +86,10 @@ MEASUREMENTS = {
         "confirm",
         "seeds until it is certain: error rates, trainings, next to AdaStop and always-valid t",
     ),
+    "verdict": Measurement(
+        "time_to_verdict",
+        "time until the best strategy is known, compared to Trainer and Optuna with five seeds",
+    ),
     "latency": Measurement(
         "latency",
         "how far repeated figures of one architecture's latency are apart, under load and alone",

@@ -71,9 +71,9 @@ class DistillationTrainer(Trainer):
 
 
 class EvaluateAt(TrainerCallback):
-    """Evaluates after these steps and reports the accuracy to Optuna."""
+    """Evaluates after these steps and reports the accuracy to Optuna, where it is a trial."""
 
-    def __init__(self, steps: set[int], trial: optuna.Trial) -> None:
+    def __init__(self, steps: set[int], trial: optuna.Trial | None) -> None:
         self.steps, self.trial = steps, trial
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
@@ -83,7 +83,8 @@ class EvaluateAt(TrainerCallback):
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float], **more: Any
     ) -> None:
-        self.trial.report(metrics["eval_accuracy"], state.global_step)
+        if self.trial is not None:
+            self.trial.report(metrics["eval_accuracy"], state.global_step)
 
 
 class Loop:
@@ -99,7 +100,7 @@ class Loop:
         self.tokenizer = load_tokenizer(first.student.model)
         self.rows = {
             name: self._tokenized(name, first.training.max_length)
-            for name in ("train", "validation")
+            for name in ("train", "validation", "test")
         }
         self.teacher = AutoModelForSequenceClassification.from_pretrained(teacher).eval()
 
@@ -115,10 +116,24 @@ class Loop:
         """Train one trial. Returns its best accuracy on validation."""
         trial = self.study.ask()
         trial.set_user_attr("settings", settings.model_dump(mode="json"))
+        folder = self.folder / f"trial-{trial.number}"
+        trainer = self._train(settings, folder, trial)
+        best = float(trainer.state.best_metric)
+        trainer.save_model(str(folder / "student"))
+        self.study.tell(trial, best)
+        return best
+
+    def test_predictions(self, settings: TrialSettings, name: str, seed: int) -> np.ndarray:
+        """What a student of another seed predicts for the test split [rows]."""
+        again = settings.model_copy(update={"seed": seed})
+        trainer = self._train(again, self.folder / f"{name}-seed-{seed}", None)
+        found = trainer.predict(self.rows["test"])
+        return np.asarray(found.predictions.argmax(axis=1))
+
+    def _train(self, settings: TrialSettings, folder: Path, trial: optuna.Trial | None) -> Trainer:
         training = settings.training
         torch.manual_seed(settings.seed)
         student, _ = load_student(settings.student, self.data.label_names, None)
-        folder = self.folder / f"trial-{trial.number}"
         steps_an_epoch = -(-len(self.rows["train"]) // training.batch_size)
         steps = evaluation_steps(steps_an_epoch, training.epochs, training.evaluations_per_epoch)
         arguments = TrainingArguments(
@@ -143,6 +158,7 @@ class Loop:
             report_to="none",
             disable_tqdm=True,
             seed=settings.seed,
+            bf16=training.precision == "bf16",
         )
         trainer = DistillationTrainer(
             student,
@@ -157,10 +173,7 @@ class Loop:
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        best = float(trainer.state.best_metric)
-        trainer.save_model(str(folder / "student"))
-        self.study.tell(trial, best)
-        return best
+        return trainer
 
 
 def _accuracy(found: EvalPrediction) -> dict[str, float]:

@@ -12,6 +12,7 @@ import pruning
 import pytest
 import recorded_curves
 import sampler_lag
+import time_to_verdict
 import transfer
 from pruning import Curve
 
@@ -128,3 +129,16 @@ def test_slots_wait_and_searches_differ_by_the_lag_on_recorded_surfaces(tmp_path
     assert float(rows["4 slots, lag 1 (strategies x lag / slots 1): idle"].value) > 0
     (found,) = [row for what, row in rows.items() if what.startswith("paired, lag 4")]
     assert -20 < float(found.value) < 20
+
+
+@pytest.mark.slow
+def test_the_time_to_a_verdict_is_measured_beside_trainer(tmp_path: Path, tiny_space: Path) -> None:
+    pytest.importorskip("accelerate", reason="needs accelerate: pip install 'kdsweep[bench]'")
+    sizes = time_to_verdict.Sizes(trials=1, most=3)
+    found = time_to_verdict.verdict(tmp_path, sizes, Problem(tiny_space), ("fp32",))
+    rows = {row.what: row for row in found}
+    faster = rows["fp32: Trainer and Optuna's time to the verdict by kdsweep's"]
+    assert float(faster.value) > 0
+    assert faster.target == ">= 4"
+    best = str(rows["fp32: not shown to be worse than the best, kdsweep"].value)
+    assert set(best.split(", ")) <= {"finetune", "distill", "combined"}
