@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,8 +29,16 @@ def confirm_result(
     compared: Comparison,
     teacher: TeacherFacts | None,
 ) -> ConfirmResult | None:
-    """What confirm found for a strategy; None until one of its runs has ended."""
-    runs = [run for run in runs_of_confirm(records) if run.id.strategy == strategy]
+    """What confirm found for a strategy; None until one of its runs has ended.
+
+    With looks, of the runs that the last one judged; of all before the first one.
+    """
+    judged = compared.seeds_judged.get(strategy) or math.inf
+    runs = [
+        run
+        for run in runs_of_confirm(records)
+        if run.id.strategy == strategy and (run.id.seed_index or 0) < judged
+    ]
     if not runs:
         return None
     mean = compared.means.get(strategy)

@@ -209,3 +209,13 @@ def test_before_a_look_is_complete_nothing_is_said_about_its_pairs(missing: int)
     assert "Run the sweep again: finetune and distill get seeds up to the look at 3." in said
     assert render(report, [], [])
     assert as_markdown(report)
+
+
+def test_a_mean_is_over_the_seeds_that_are_named_beside_it() -> None:
+    one = ("finetune", *confirmed("finetune", [0.9] * 4, 0.9))
+    other = ("distill", *confirmed("distill", [0.95] * 3, 0.9))
+    found = report_of(one, other, looks=LookRules()).strategies["finetune"].confirm
+    assert found is not None
+    # The fourth seed belongs to a look that isn't complete.
+    assert (found.seeds, len(found.test)) == (3, 3)
+    assert found.mean == pytest.approx(np.mean(found.test))
