@@ -37,6 +37,7 @@ ONLY_IN = {
         "sweep/drawn_values.py",
         "sweep/restored_trials.py",
         "sweep/studies.py",
+        "sweep/open_study.py",
         "sweep/parameter_importance.py",
         "sweep/study_storage.py",
         "sweep/study_writer.py",

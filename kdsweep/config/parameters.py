@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -210,6 +210,27 @@ def _first_option(value: AnyOf, settled: object, name: str, whole: bool) -> dict
         except NotAdmitted as error:
             reasons.append(f"{label}: {error}")
     raise NotAdmitted(f"{name}: no option of any_of gives it ({'; '.join(reasons)})")
+
+
+def fitting(parameters: Iterable[Parameter], drawn: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Of the drawn values, those that these parameters can have."""
+    found: dict[str, Scalar] = {}
+    for parameter in parameters:
+        exists = all(found.get(name) == label for name, label in parameter.when)
+        if exists and parameter.name in drawn and _fits(parameter, drawn[parameter.name]):
+            found[parameter.name] = drawn[parameter.name]
+    return found
+
+
+def _fits(parameter: Parameter, value: Scalar) -> bool:
+    if isinstance(parameter.domain, tuple):
+        # True == 1 in Python, but not in a space.
+        return any(one == value and type(one) is type(value) for one in parameter.domain)
+    try:
+        admit(parameter.domain, value, parameter.name, whole=parameter.whole)
+    except NotAdmitted:
+        return False
+    return True
 
 
 # --- the options of `any_of` and their labels ---

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -22,7 +22,7 @@ from kdsweep.housekeeping.disk_use import artifacts_of_sweeps, bytes_of
 from kdsweep.sweep.expected_seed_runs import seeds_of
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.knowledge import Knowledge
-from kdsweep.sweep.progress import Progress
+from kdsweep.sweep.progress import OUTSIDE, Progress
 from kdsweep.sweep.sweep_lock import Holder
 from kdsweep.trial_id import TrialId
 
@@ -166,7 +166,9 @@ def _read(folder: SweepFolder, holder: Holder | None, last_used: float, size: in
     config = replace(facts, sweep=shown).config(folder.name, {})
     space = cast(dict[str, Any], facts.identity["space"])
     metric = str(space["task"]["metric"])
-    trials = _read_trials(folder, list(space["strategies"]), metric)
+    changed = facts.changed
+    outside = {one: changed[one].outside if one in changed else () for one in space["strategies"]}
+    trials = _read_trials(folder, outside, metric)
     knowledge = Knowledge.of(config)
     left = {
         strategy: knowledge.left(progress, _trials_of(folder, config, strategy))
@@ -257,7 +259,7 @@ def _counts(
     to_confirm = len({*ended, *range(seeds[0])}) if complete else 0
     return Counts(
         ended=progress.finished,
-        trials=progress.started + left,
+        trials=progress.counted + left,
         finalists_ended=judging,
         finalists=asked,
         confirmed=len(ended),
@@ -276,11 +278,17 @@ def _trials_of(folder: SweepFolder, config: SweepConfig, strategy: str) -> int:
     return trials_of(load_space(folder.space, is_stored=True), config, strategy)
 
 
-def _read_trials(folder: SweepFolder, strategies: list[str], metric: str) -> _Trials:
-    found = _Trials({strategy: Progress() for strategy in strategies})
+def _read_trials(
+    folder: SweepFolder, outside: Mapping[str, Collection[int]], metric: str
+) -> _Trials:
+    """outside: of each strategy, the trials that count no longer."""
+    found = _Trials({strategy: Progress() for strategy in outside})
     value_name = metric_names.validation(metric)
     for trial in folder.started_trials():
         if trial.strategy not in found.progress:
+            continue
+        if trial.phase == "search" and trial.number in outside[trial.strategy]:
+            found.progress[trial.strategy].end(trial.number, OUTSIDE, None)
             continue
         root = folder.of_phase(trial.phase) / trial.name
         try:

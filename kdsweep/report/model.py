@@ -98,11 +98,15 @@ class TeacherFacts(_Part):
 
 
 class TrialCounts(_Part):
-    """The trials of a search that have ended; `failed` includes the diverged ones."""
+    """The trials of a search that have ended; `failed` includes the diverged ones.
+
+    earlier_space: those that the strategy's space doesn't have any more; they count nowhere.
+    """
 
     complete: int = 0
     pruned: int = 0
     failed: int = 0
+    earlier_space: int = Field(default=0, exclude_if=lambda trials: trials == 0)
 
     @property
     def total(self) -> int:

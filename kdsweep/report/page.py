@@ -219,6 +219,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         "complete": sum(found.trials.complete for found in results),
         "pruned": sum(found.trials.pruned for found in results),
         "failed": sum(found.trials.failed for found in results),
+        "from an earlier space": sum(found.trials.earlier_space for found in results),
     }
     trials = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     facts.append(("Trials", trials or "none"))

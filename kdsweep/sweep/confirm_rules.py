@@ -10,11 +10,11 @@ from dataclasses import replace
 
 from kdsweep.compare.looks import LookRules
 from kdsweep.config import Plan, SweepConfig
-from kdsweep.config.older_spaces import as_trained
 from kdsweep.config.sweep import LOOKS, Confirm
 from kdsweep.errors import SettingsConflict
 from kdsweep.sweep.facts import ConfirmRules, SweepFacts
 from kdsweep.sweep.folders import SweepFolder
+from kdsweep.sweep.identity import is_same_sweep
 
 
 def with_kept_rules(sweep: SweepConfig, facts: SweepFacts) -> SweepConfig:
@@ -49,7 +49,7 @@ def check_confirm_rules(plan: Plan, folder: SweepFolder) -> None:
     if not folder.exists():
         return
     facts = folder.read_facts()
-    if as_trained(facts.identity) != as_trained(plan.identity):
+    if not is_same_sweep(plan, facts.identity):
         return
     kept = facts.confirm
     confirm = plan.sweep.confirm

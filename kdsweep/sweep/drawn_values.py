@@ -5,6 +5,7 @@ A trial's folder keeps it, so that a study can be made again without its databas
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -63,23 +64,42 @@ def settle_drawing(
     return space.settle(strategy, suggest, seed)
 
 
-def drawn_for(space: SearchSpace, strategy: str, settings: TrialSettings) -> Drawn:
+def drawn_for(
+    space: SearchSpace, strategy: str, settings: TrialSettings, before: Drawn | None = None
+) -> Drawn:
     """What gives these settings. Earlier versions kept it in the database alone.
 
-    Nothing, if the space gives them no longer: its strategies may have changed since.
+    before: what gave them in an earlier space. `NOTHING_KNOWN`, if this one doesn't give them.
     """
+    if before is not None:
+        same = _giving(space, strategy, settings, before.params)
+        if same is not None:
+            return same
     stored = settings.model_dump(mode="json")
     found: dict[str, Scalar] = {}
     try:
         for name, value in space.values(strategy).items():
             if parameters(value, name, whole=is_whole(name)):
                 found |= _admitted(value, _settled(stored, name), name)
-        fixed = optuna.trial.FixedTrial(cast(dict[str, Any], found))
-        same = settle_drawing(space, strategy, fixed, settings.seed)
-    # A parameter that isn't among those found is a ValueError too.
     except (LookupError, TypeError, ValueError):
         return NOTHING_KNOWN
-    return Drawn(fixed.params, fixed.distributions) if same == settings else NOTHING_KNOWN
+    return _giving(space, strategy, settings, found) or NOTHING_KNOWN
+
+
+def _giving(
+    space: SearchSpace, strategy: str, settings: TrialSettings, params: Mapping[str, Scalar]
+) -> Drawn | None:
+    """These parameters, if they are in their ranges and give these settings."""
+    fixed = optuna.trial.FixedTrial(cast(dict[str, Any], dict(params)))
+    try:
+        with warnings.catch_warnings():
+            # Of a value that is out of its range.
+            warnings.simplefilter("error", UserWarning)
+            same = settle_drawing(space, strategy, fixed, settings.seed)
+    # A parameter that isn't among them is a ValueError too.
+    except (LookupError, TypeError, ValueError, UserWarning):
+        return None
+    return Drawn(fixed.params, fixed.distributions) if same == settings else None
 
 
 def _admitted(value: object, settled: object, name: str) -> dict[str, Scalar]:

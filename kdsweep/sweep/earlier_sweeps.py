@@ -7,7 +7,7 @@ first in any case, so that the sweep's best trial is always one of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import cast
@@ -15,7 +15,7 @@ from typing import cast
 from kdsweep.config import Plan, SearchSpace
 from kdsweep.config.loading import Plain, Scalar
 from kdsweep.config.older_spaces import as_trained
-from kdsweep.config.parameters import NotAdmitted, Parameter, admit
+from kdsweep.config.parameters import fitting
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.files import fingerprint
@@ -258,24 +258,3 @@ def _bests(earlier: Earlier, space: SearchSpace, strategy: str) -> list[tuple[fl
             first = FirstTrial(f"{earlier.name} {trial.name}", params)
             found.append((progress.values[number], first))
     return found
-
-
-def fitting(parameters: Iterable[Parameter], drawn: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Of the drawn values, those that these parameters can have."""
-    found: dict[str, Scalar] = {}
-    for parameter in parameters:
-        exists = all(found.get(name) == label for name, label in parameter.when)
-        if exists and parameter.name in drawn and _fits(parameter, drawn[parameter.name]):
-            found[parameter.name] = drawn[parameter.name]
-    return found
-
-
-def _fits(parameter: Parameter, value: Scalar) -> bool:
-    if isinstance(parameter.domain, tuple):
-        # True == 1 in Python, but not in a space.
-        return any(one == value and type(one) is type(value) for one in parameter.domain)
-    try:
-        admit(parameter.domain, value, parameter.name, whole=parameter.whole)
-    except NotAdmitted:
-        return False
-    return True

@@ -20,9 +20,11 @@ from kdsweep.sweep.pins import Pins
 
 # Raised when earlier versions would misread a sweep's files, or continue it wrongly. They refuse a
 # higher number than their own. A key that they can ignore, or refuse by its name, needs none.
-FORMAT = 1
+FORMAT = 2
+# Of a sweep whose space has changed. Earlier versions would count trials that don't any more.
+CHANGED_FORMAT = 2
 # Facts that aren't plain values.
-OBJECTS = ("teachers", "plugins", "pins", "commits", "confirm", "looked")
+OBJECTS = ("teachers", "plugins", "pins", "commits", "confirm", "looked", "changed")
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,19 @@ class LookedAt:
 
 
 @dataclass(frozen=True)
+class ChangedStrategy:
+    """A strategy whose space was changed, or only its `start_with`.
+
+    version: counts spaces, from 1; each has a study of its own. before: how many trials had started
+    when the space changed last. outside: those of them that this space doesn't have.
+    """
+
+    version: int = 1
+    before: int = 0
+    outside: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class SweepFacts:
     """The content of `sweep.json`. Only the driver writes it.
 
@@ -104,6 +119,8 @@ class SweepFacts:
     mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
     plugins: metric or divergence -> the installed package that adds it, and its version.
     commits: of each repository of the Hub; None if an earlier version started the sweep.
+    changed: strategies whose space isn't the one that the sweep was started with, and those that
+    were removed.
     unversioned: the version that trained the trials of which none was noted; None where there is no
     such trial, or if no other version has run the sweep since.
     confirm: the rules since the first run of a finalist or of confirm; None before it, and where an
@@ -131,6 +148,7 @@ class SweepFacts:
     unversioned: str | None = None
     confirm: ConfirmRules | None = None
     looked: LookedAt | None = None
+    changed: Mapping[str, ChangedStrategy] = field(default_factory=dict)
     format: int = 1
     unknown: dict[str, Plain] = field(default_factory=dict)
 
@@ -181,6 +199,10 @@ class SweepFacts:
             commits = {Repository(**one["of"]): one["commit"] for one in found["commits"]}
         confirm = ConfirmRules(**found["confirm"]) if "confirm" in found else None
         looked = LookedAt(**found["looked"]) if "looked" in found else None
+        changed = {
+            name: ChangedStrategy(one["version"], one["before"], tuple(one["outside"]))
+            for name, one in found.get("changed", {}).items()
+        }
         read = {*names, *OBJECTS, "data", "teacher"}
         unknown = {name: value for name, value in found.items() if name not in read}
         return cls(
@@ -191,6 +213,7 @@ class SweepFacts:
             commits=commits,
             confirm=confirm,
             looked=looked,
+            changed=changed,
             unknown=unknown,
         )
 
@@ -224,6 +247,8 @@ class SweepFacts:
             values["confirm"] = self.confirm.to_json()
         if self.looked is not None:
             values["looked"] = asdict(self.looked)
+        if self.changed:
+            values["changed"] = {name: asdict(one) for name, one in self.changed.items()}
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

@@ -2,7 +2,42 @@
 
 from __future__ import annotations
 
-from kdsweep.errors import first_few
+from typing import cast
+
+from kdsweep.config import Plan
+from kdsweep.config.loading import Plain
+from kdsweep.config.older_spaces import as_trained
+from kdsweep.errors import SettingsConflict, first_few
+from kdsweep.sweep.folders import SweepFolder
+
+MOST_DIFFERENCES = 5
+
+
+def fixed(identity: dict[str, Plain]) -> dict[str, Plain]:
+    """What a sweep can't change: its identity without `strategies`, which may change midway."""
+    trained = as_trained(identity)
+    space = cast(dict[str, Plain], trained["space"])
+    kept = {key: value for key, value in space.items() if key != "strategies"}
+    return trained | {"space": kept}
+
+
+def is_same_sweep(plan: Plan, identity: dict[str, Plain]) -> bool:
+    """Whether the plan runs the sweep with this identity, perhaps with other strategies."""
+    return fixed(identity) == fixed(plan.identity)
+
+
+def check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
+    """Raise SettingsConflict if the folder holds a sweep with another identity."""
+    if not folder.exists():
+        return
+    changes = differences(fixed(folder.read_facts().identity), fixed(plan.identity))
+    if changes:
+        more = len(changes) - MOST_DIFFERENCES
+        shown = "; ".join(changes[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
+        raise SettingsConflict(
+            f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a "
+            "new one, --name gives this one its own name"
+        )
 
 
 def differences(before: object, after: object, path: str = "") -> list[str]:

@@ -76,4 +76,4 @@ class Knowledge:
             known = self.known(progress.started, progress.ended)
             if progress.since_best(known) >= self.patience:
                 return 0
-        return max(0, trials - progress.started)
+        return max(0, trials - progress.counted)

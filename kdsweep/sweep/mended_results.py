@@ -23,7 +23,7 @@ def broken_trials(
     return [
         trial
         for strategy in strategies
-        for trial in (TrialId(strategy, one) for one in studies.progress(strategy).ended)
+        for trial in (TrialId(strategy, one) for one in studies.progress(strategy).counted_ends)
         if _is_broken(folder.trial(trial))
     ]
 
@@ -88,7 +88,7 @@ def _costs_of_equal_student(
 ) -> dict[str, float] | None:
     """Parameters, size and latency, of another trial with the same student."""
     own = files.read_settings().student
-    for number in studies.progress(files.id.strategy).ended:
+    for number in studies.progress(files.id.strategy).counted_ends:
         other = folder.trial(TrialId(files.id.strategy, number))
         if other.id == files.id or _is_broken(other):
             continue

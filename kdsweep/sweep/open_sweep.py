@@ -14,9 +14,10 @@ from kdsweep.core.hub.repository import Repository
 from kdsweep.core.versions import Versions
 from kdsweep.errors import without_password
 from kdsweep.sweep.budget import SweepClock
+from kdsweep.sweep.changed_space import with_change
 from kdsweep.sweep.commits import named
 from kdsweep.sweep.confirm_rules import rules_at_start
-from kdsweep.sweep.facts import SweepFacts
+from kdsweep.sweep.facts import CHANGED_FORMAT, SweepFacts
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.mended_faults import mended_now
 from kdsweep.sweep.observer import Observer
@@ -61,7 +62,7 @@ def open_sweep(
     folder = home.sweep(plan.name)
     clock = SweepClock(folder.clock, plan.sweep.budget)
     clock.start()
-    _write_facts(plan, folder)
+    write_facts(plan, folder)
     precision = PrecisionStage(plan, folder)
     studies = open_studies(plan, home, observer.say, runs=True)
     # MLflow imports much of itself when it opens a database.
@@ -70,7 +71,7 @@ def open_sweep(
     return OpenSweep(plan, home, folder, studies, sync, clock, observer, precision)
 
 
-def _write_facts(plan: Plan, folder: SweepFolder) -> None:
+def write_facts(plan: Plan, folder: SweepFolder) -> None:
     """Write the space as resolved, and the sweep with its secrets in a file of their own."""
     shown: dict[str, Plain] = plan.sweep.model_dump(mode="json")
     secrets: dict[str, object] = {}
@@ -99,7 +100,7 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
         commits=_kept(plan),
     )
     if folder.exists():
-        before = folder.read_facts()
+        before, changed = folder.read_facts(), with_change(plan, folder)
         facts = replace(
             before,
             kdsweep=facts.kdsweep,
@@ -109,6 +110,8 @@ def _write_facts(plan: Plan, folder: SweepFolder) -> None:
             mended=mended_now(folder, before.mended),
             plugins=facts.plugins,
             commits=None if before.commits is None else {**before.commits, **_kept(plan)},
+            changed=changed,
+            format=max(before.format, CHANGED_FORMAT if changed else 1),
             unversioned=before.unversioned or unversioned(folder, before, own),
             confirm=rules_at_start(plan, folder, before),
             tracked=False,

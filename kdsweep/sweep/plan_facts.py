@@ -14,6 +14,7 @@ from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.core.models.describing import parameter_count, size_mb
 from kdsweep.core.schedules import Schedule
 from kdsweep.errors import DataError, SettingsConflict
+from kdsweep.sweep.changed_space import space_change
 from kdsweep.sweep.confirm_rules import check_confirm_rules
 from kdsweep.sweep.cost_estimate import CostEstimate, Measurements, estimate_costs
 from kdsweep.sweep.earlier_sweeps import what_to_start_from
@@ -21,6 +22,7 @@ from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.expected_answers import ExpectedAnswers, expected_answers
 from kdsweep.sweep.expected_seed_runs import ExpectedSeedRuns, expected_seed_runs
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.identity import check_same_sweep
 from kdsweep.sweep.idle_slots import idle_slots
 from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
@@ -101,6 +103,7 @@ class PlanFacts:
 
     seed_runs: how many runs judge finalists and confirm the best ones. notes: what a user should
     know about models and slots. start_from: what is taken from earlier sweeps, and what isn't.
+    changed_space: what stays and what is new, if the sweep's strategies have changed.
     """
 
     sweep: str
@@ -110,6 +113,7 @@ class PlanFacts:
     models: list[ModelFacts]
     notes: list[str]
     start_from: list[str]
+    changed_space: list[str]
     studies: dict[str, StudyFacts]
     seed_runs: ExpectedSeedRuns
     estimate: CostEstimate
@@ -127,6 +131,7 @@ class PlanFacts:
             "models": [asdict(model) for model in self.models],
             "notes": self.notes,
             "start_from": self.start_from,
+            "changed_space": self.changed_space,
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
             "seed_runs": asdict(self.seed_runs),
             "estimate": asdict(self.estimate),
@@ -167,6 +172,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
     checked = check_models(space, Home(home).cache)
     measured = Measurements(checked.data, precision.used)
     estimate = estimate_costs(plan, checked, measured)
+    change = space_change(plan, Home(home).sweep(plan.name))
     starts_from = what_to_start_from(plan, Home(home))
     return PlanFacts(
         sweep=plan.name,
@@ -191,6 +197,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
             *checked.weight_notes,
         ],
         start_from=list(starts_from.lines),
+        changed_space=[] if change is None else list(change.lines),
         studies={name: _study_facts(plan, name, starts_from) for name in space.strategies},
         seed_runs=expected_seed_runs(plan),
         estimate=estimate,
@@ -200,9 +207,10 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
 
 
 def _changed(plan: Plan, home: Home) -> list[str]:
-    """Why `run` would refuse to add trials to a sweep: its rows, models or rules of confirm have
-    changed."""
+    """Why `run` would refuse to add trials to a sweep: its settings, rows, models or rules of
+    confirm have changed."""
     try:
+        check_same_sweep(plan, home.sweep(plan.name))
         check_confirm_rules(plan, home.sweep(plan.name))
         check_same_inputs(home, home.sweep(plan.name), plan.space)
     except (DataError, SettingsConflict) as error:

@@ -6,13 +6,17 @@ import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+# The state of a trial that the strategy's space doesn't have any more.
+OUTSIDE = "from an earlier space"
+
 
 @dataclass
 class Progress:
     """A strategy's trials by what became of them.
 
     order: the complete trials, best first. ended: all trials that are over, by number. values: the
-    task's metric of each complete trial.
+    task's metric of each complete trial. outside: of those in `ended`, the ones that count no
+    longer, because the strategy's space has changed.
     """
 
     complete: int = 0
@@ -22,14 +26,26 @@ class Progress:
     order: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     values: dict[int, float] = field(default_factory=dict)
+    outside: set[int] = field(default_factory=set)
 
     @property
     def started(self) -> int:
+        """How many numbers are taken: the next trial has this one."""
         return len(self.ended) + len(self.running)
 
     @property
+    def counted(self) -> int:
+        """How many of the trials that have started count."""
+        return self.started - len(self.outside)
+
+    @property
     def finished(self) -> int:
-        return len(self.ended)
+        return len(self.counted_ends)
+
+    @property
+    def counted_ends(self) -> list[int]:
+        """Those that have ended and count."""
+        return [number for number in self.ended if number not in self.outside]
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -40,6 +56,7 @@ class Progress:
         """How many of the trials in `known`, by number, came after the best one of them."""
         last = known[-1] if known else -1
         best = next((number for number in self.order if number <= last), None)
+        known = [number for number in known if number not in self.outside]
         return 0 if best is None else len(known) - bisect.bisect_right(known, best)
 
     def end(self, number: int, state: str, value: float | None) -> None:
@@ -53,6 +70,8 @@ class Progress:
             bisect.insort(self.order, number, key=lambda other: (-self.values[other], other))
         elif state == "pruned":
             self.pruned += 1
+        elif state == OUTSIDE:
+            self.outside.add(number)
         else:
             self.failed += 1
 

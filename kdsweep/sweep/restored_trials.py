@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,6 +13,8 @@ from kdsweep.config import SearchSpace
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.sweep.drawn_values import Drawn, drawn_for
+from kdsweep.sweep.parameter_importance import metric_of
+from kdsweep.sweep.progress import OUTSIDE, Progress
 from kdsweep.sweep.swept_trial import SweptTrial
 
 STATE = "kdsweep.state"
@@ -68,14 +70,24 @@ class RestoredTrial:
 
     @classmethod
     def read(
-        cls, files: SweptTrial, space: SearchSpace, metric: str, costs: Sequence[str]
+        cls,
+        files: SweptTrial,
+        space: SearchSpace,
+        metric: str,
+        costs: Sequence[str],
+        *,
+        is_redrawn: bool = False,
     ) -> RestoredTrial:
-        """Raises DamagedFile where the folder can't tell."""
+        """Raises DamagedFile where the folder can't tell.
+
+        is_redrawn: whether it was drawn from an earlier space, and is to be as if from this one.
+        """
         found = files.read_drawn()
-        if found is not None:
-            drawn = Drawn.from_json(found)
+        before = None if found is None else Drawn.from_json(found)
+        if before is not None and not is_redrawn:
+            drawn = before
         else:
-            drawn = drawn_for(space, files.id.strategy, files.read_settings())
+            drawn = drawn_for(space, files.id.strategy, files.read_settings(), before)
         result = files.read_result()
         evaluations = files.read_evaluations()
         if result is not None:
@@ -137,3 +149,19 @@ def _started(files: SweptTrial, evaluations: Sequence[Evaluation]) -> datetime:
         first = evaluations[0]
         return datetime.fromtimestamp(first.timestamp / 1000 - first.seconds)
     return datetime.fromtimestamp(files.settings.stat().st_mtime)
+
+
+def read_progress(trials: Iterable[FrozenTrial]) -> Progress:
+    """What became of the trials of a study."""
+    progress = Progress()
+    for trial in trials:
+        if trial.state == TrialState.RUNNING:
+            progress.running.add(trial.number)
+        elif trial.state == TrialState.COMPLETE:
+            progress.end(trial.number, "complete", metric_of(trial))
+        elif trial.state in (TrialState.PRUNED, TrialState.FAIL):
+            note = trial.user_attrs.get(STATE)
+            pruned = trial.state == TrialState.PRUNED and note != "diverged"
+            state = "pruned" if pruned else "failed"
+            progress.end(trial.number, OUTSIDE if note == OUTSIDE else state, None)
+    return progress

@@ -34,6 +34,7 @@ from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs
 from kdsweep.sweep.kept_logits import read_search_predictions, read_test_logits
 from kdsweep.sweep.latency_file import LatencyFile
+from kdsweep.sweep.progress import Progress
 from kdsweep.sweep.seed_runs import SeedRuns, finished
 from kdsweep.sweep.studies import Studies
 from kdsweep.sweep.study_storage import Access, StudyStorage
@@ -81,7 +82,7 @@ def read_records(plan: Plan, home: Home, studies: Studies) -> list[TrialRecord]:
     trials: list[TrialId] = []
     for strategy in plan.space.strategies:
         progress = studies.progress(strategy)
-        for number in [*progress.ended, *sorted(progress.running)]:
+        for number in [*progress.counted_ends, *sorted(progress.running)]:
             trials.append(TrialId(strategy, number))
         trials += [run.id for run in again.asked(strategy)]
     return [
@@ -191,12 +192,21 @@ def _outcome(
         if record.id.strategy == strategy and record.result
     )
     return SearchOutcome(
-        TrialCounts(complete=progress.complete, pruned=progress.pruned, failed=progress.failed),
+        _counts(progress),
         _best_trial(again, strategy),
         slot_hours=seconds / 3600,
         seeds_asked=max(again.seeds_wanted(strategy), len(again.confirmations(strategy))),
         settings_comparison=settings,
         finalists=_finalists(again.judged(strategy)),
+    )
+
+
+def _counts(progress: Progress) -> TrialCounts:
+    return TrialCounts(
+        complete=progress.complete,
+        pruned=progress.pruned,
+        failed=progress.failed,
+        earlier_space=len(progress.outside),
     )
 
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from kdsweep.config import Plan, load
-from kdsweep.config.loading import Plain
 from kdsweep.config.older_spaces import as_trained
 from kdsweep.config.sweep import RayEngine
 from kdsweep.core.cache_lock import cache_in_use
@@ -20,7 +18,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.files import only_read
 from kdsweep.core.hub.snapshots import hub_cache, looking_in, snapshots_only
 from kdsweep.core.standing import standing
-from kdsweep.errors import DamagedFile, KdsweepError, SettingsConflict
+from kdsweep.errors import DamagedFile, KdsweepError
 from kdsweep.report.model import Report
 from kdsweep.sweep.commits import (
     fetch_models,
@@ -32,13 +30,11 @@ from kdsweep.sweep.commits import (
 from kdsweep.sweep.confirm_rules import check_confirm_rules, starts_looks, with_kept_rules
 from kdsweep.sweep.engines.memory import memory_limit
 from kdsweep.sweep.folders import Home, SweepFolder
-from kdsweep.sweep.identity import differences
+from kdsweep.sweep.identity import check_same_sweep
 from kdsweep.sweep.input_check import SHOWN_AS_STORED, changed_inputs, check_same_inputs
 from kdsweep.sweep.mended_faults import check_untouched
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.startup_timer import StartupTimer, without_collecting
-
-MOST_DIFFERENCES = 5
 
 
 def run(
@@ -93,7 +89,7 @@ def run_plan(
             return report
     home.check_writable(plan.sweep.storage, plan.sweep.tracking)
     if not fresh:
-        _check_same_sweep(plan, folder)
+        check_same_sweep(plan, folder)
     with cache_in_use(home.cache, make=False):
         return _check_and_run(plan, home, observer, startup_timer, fresh=fresh)
 
@@ -119,6 +115,7 @@ def _run_checked(
     folder = home.sweep(plan.name)
     startup_timer.enter("imports")
     with without_collecting():
+        from kdsweep.sweep.changed_space import space_change
         from kdsweep.sweep.driver import Driver
         from kdsweep.sweep.earlier_sweeps import what_to_start_from
         from kdsweep.sweep.engines.slots import slots_here
@@ -137,6 +134,9 @@ def _run_checked(
         observer.say(memory.words)
     if (line := idle_slots(plan, slots_here(plan.sweep.engine))) is not None:
         observer.say(line)
+    if not fresh and (change := space_change(plan, folder)) is not None:
+        for note in change.lines:
+            observer.say(f"space: {note}")
     starts_from = what_to_start_from(plan, home, fresh=fresh)
     for note in starts_from.lines if fresh or not folder.exists() else ():
         observer.say(f"start_from: {note}")
@@ -235,20 +235,6 @@ def _tracker_lacks_runs(plan: Plan, home: Home) -> bool:
     return lacks_runs(home.tracking_uri(plan.sweep.tracking), {one for one in sent if one})
 
 
-def _check_same_sweep(plan: Plan, folder: SweepFolder) -> None:
-    """Raise SettingsConflict if the folder holds a sweep with another identity."""
-    if not folder.exists():
-        return
-    changes = differences(as_trained(folder.read_facts().identity), as_trained(plan.identity))
-    if changes:
-        more = len(changes) - MOST_DIFFERENCES
-        shown = "; ".join(changes[:MOST_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
-        raise SettingsConflict(
-            f"sweep {folder.name!r} was started with other settings ({shown}); --fresh starts a "
-            "new one, --name gives this one its own name"
-        )
-
-
 def archive(home: Home, folder: SweepFolder, say: Callable[[str], None] = lambda line: None) -> str:
     """Rename the sweep in `folder`, its studies and runs to NAME.1, or the next free name.
 
@@ -261,13 +247,11 @@ def archive(home: Home, folder: SweepFolder, say: Callable[[str], None] = lambda
     name = f"{folder.name}.{number}"
     facts = folder.read_facts()
     config = folder.read_config()
-    space = cast(dict[str, Plain], facts.identity["space"])
-    strategies = cast(dict[str, Plain], space["strategies"])
     from kdsweep.sweep.results import open_database
     from kdsweep.sweep.study_storage import rename_studies
 
     database = open_database(home, config.storage, say, runs=True)
-    rename_studies(database, folder.name, name, strategies)
+    rename_studies(database, folder.name, name)
     from kdsweep.tracking.opening import open_tracking
 
     tracking = open_tracking(

@@ -68,6 +68,7 @@ class ShownTrials(optuna.storages.InMemoryStorage):
                 trials = _known_and_pending(trials[: number + 1], up_to + 1)
             first = 0 if last is None else max(0, len(trials) - last)
             shown = [trials[one] for one in best if one < first] + trials[first:]
+            shown = [trial for trial in shown if trial.number not in progress.outside]
             return [*self.imported, *shown] if knowledge.sampler_learns else shown
 
         with self._showing(show):

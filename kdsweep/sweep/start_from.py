@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from kdsweep.config import SearchSpace, SweepConfig
 from kdsweep.config.loading import Scalar
+from kdsweep.config.parameters import fitting
 from kdsweep.core.files import read_json, whole, write_json
 from kdsweep.sweep.drawn_values import Drawn
 from kdsweep.sweep.folders import SweepFolder
@@ -154,5 +155,8 @@ class StartedFrom:
     def first_trials(self, space: SearchSpace, strategy: str) -> list[dict[str, Scalar]]:
         """The parameters of the strategy's first trials: the best ones of earlier sweeps, then
         those of `start_with`. The sampler chooses those that are left."""
-        found = [dict(one.params) for one in self.first.get(strategy, ())]
+        parameters = space.parameters(strategy)
+        bests = [fitting(parameters, one.params) for one in self.first.get(strategy, ())]
+        # The space may have changed since.
+        found = [one for one in bests if one]
         return found + [one for one in space.first_trials(strategy) if one not in found]

@@ -11,6 +11,7 @@ from kdsweep.config.sweep import Budget
 from kdsweep.formatting import precision_in_words
 from kdsweep.report.model import SlotUse
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
+from kdsweep.sweep.changed_space import of_earlier_space
 from kdsweep.sweep.confirm import planned_runs
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.results import recorded
@@ -55,7 +56,8 @@ class SweepStatus:
     seconds_left, seconds_left_at_most: with as many runs as are known, and as there may be; None
     while no trial has ended.
     precision: what models are trained in; None where nothing has settled it. start_from: what was
-    taken from earlier sweeps, in words.
+    taken from earlier sweeps, in words. earlier_space: how many trials count no longer, by
+    strategy, because it has changed or is gone.
     """
 
     sweep: str
@@ -70,6 +72,7 @@ class SweepStatus:
     slots: SlotUse | None
     precision: str | None
     start_from: tuple[str, ...]
+    earlier_space: dict[str, int]
 
     def to_json(self) -> dict[str, object]:
         """What `kdsweep status --json` prints."""
@@ -90,7 +93,7 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
         progress = studies.progress(strategy)
         runs = seed_runs.asked(strategy)
         again = finished(folder, runs)
-        ended = [folder.trial(TrialId(strategy, number)) for number in progress.ended]
+        ended = [folder.trial(TrialId(strategy, number)) for number in progress.counted_ends]
         results = [*(files.read_result() for files in ended), *again.values()]
         seconds += [result.seconds for result in results if result]
         done = Counter(run.phase for run in again)
@@ -131,4 +134,5 @@ def status(home: Home, name: str, say: Callable[[str], None] = lambda line: None
         slots=use_of_slots(spent),
         precision=precision_in_words(plan.space.precisions()),
         start_from=studies.started_from.lines,
+        earlier_space=of_earlier_space(folder, plan.space.strategies),
     )

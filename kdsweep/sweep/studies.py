@@ -6,8 +6,7 @@ that was stopped and resumed asks for the same trials as one that never stopped.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -24,12 +23,20 @@ from kdsweep.config import SearchSpace, SweepConfig, trials_of
 from kdsweep.config.loading import Scalar
 from kdsweep.core.settings import TrialSettings
 from kdsweep.sweep.drawn_values import Drawn, settle_drawing
+from kdsweep.sweep.facts import ChangedStrategy
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.knowledge import Knowledge
+from kdsweep.sweep.open_study import OpenStudy
 from kdsweep.sweep.paired_pruner import KeptCurves
 from kdsweep.sweep.parameter_importance import metric_of, parameter_importance
-from kdsweep.sweep.progress import Progress
-from kdsweep.sweep.restored_trials import REASON, STATE, RestoredTrial, TrialEnd
+from kdsweep.sweep.progress import OUTSIDE, Progress
+from kdsweep.sweep.restored_trials import (
+    REASON,
+    STATE,
+    RestoredTrial,
+    TrialEnd,
+    read_progress,
+)
 from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.shown_trials import TRIALS_TO_LEARN_FROM, ShownTrials
@@ -53,38 +60,6 @@ class SearchTrial:
     @property
     def params(self) -> Mapping[str, Scalar]:
         return self.drawn.params
-
-
-@dataclass
-class _Opened:
-    """A strategy's study.
-
-    memory, study: the copy in memory, which sampler and pruner work on. repeated: trials that
-    report again what they had reported, as they were before.
-    """
-
-    memory: ShownTrials
-    study: optuna.Study
-    kept: KeptStudy
-    progress: Progress
-    repeated: dict[int, FrozenTrial] = field(default_factory=dict)
-
-    def trial_id(self, number: int) -> int:
-        """The id in memory of trial `number`."""
-        return self.memory.get_trial_id_from_study_id_trial_number(self.study._study_id, number)
-
-    def let_repeat(self, trial: optuna.Trial) -> None:
-        """Let the trial report all again, so that each time the pruner decides as it did.
-
-        A trial that starts again repeats its evaluations. It may have been pruned at one of them,
-        and then its worker or the driver died.
-        """
-        before = self.memory.forget_reports(trial._trial_id)
-        known = self.repeated.get(trial.number, before)
-        if len(before.intermediate_values) >= len(known.intermediate_values):
-            self.repeated[trial.number] = before
-        # Optuna's trial has a copy of its own.
-        trial._cached_frozen_trial = copy.deepcopy(self.memory.get_trial(trial._trial_id))
 
 
 class Studies:
@@ -114,8 +89,9 @@ class Studies:
         self.folder = folder
         self.knowledge = Knowledge.of(config)
         self.started_from = StartedFrom.read(folder)
+        self.changed = folder.read_facts().changed if folder.exists() else {}
         database.replaced = self._write_again
-        self._studies: dict[str, _Opened] = {}
+        self._studies: dict[str, OpenStudy] = {}
         # Counting the points of a grid takes time.
         self._trials_for: dict[str, int] = {}
         self._writer = StudyWriter(database)
@@ -125,17 +101,22 @@ class Studies:
         return self.database.storage
 
     def study_name(self, strategy: str) -> str:
-        return f"{self.sweep_name}/{strategy}"
+        """`NAME/STRATEGY`; `NAME/STRATEGY@2` once the strategy's space was changed."""
+        version = self._changed(strategy).version
+        return f"{self.sweep_name}/{strategy}" + (f"@{version}" if version > 1 else "")
+
+    def _changed(self, strategy: str) -> ChangedStrategy:
+        return self.changed.get(strategy, ChangedStrategy())
 
     # --- opening a study -------------------------------------------------------------------------
 
-    def _opened(self, strategy: str) -> _Opened:
+    def _opened(self, strategy: str) -> OpenStudy:
         """The strategy's study, created if needed, with its next `start_with` trials enqueued."""
         if strategy not in self._studies:
             self._studies[strategy] = self.database.retrying(partial(self._open, strategy))
         return self._studies[strategy]
 
-    def _open(self, strategy: str) -> _Opened:
+    def _open(self, strategy: str) -> OpenStudy:
         memory = ShownTrials()
         study = optuna.create_study(
             storage=memory,
@@ -143,17 +124,33 @@ class Studies:
             directions=self._directions,
             pruner=make_pruner(self.config, self.space, strategy, self._curves(strategy)),
         )
-        memory.imported = self.started_from.shown_to(self.config, strategy)
+        memory.imported = self._imported(strategy).shown_to(self.config, strategy)
         kept = KeptStudy(self._kept_id(strategy), {})
         trials = self._own_trials(strategy, kept)
         study.add_trials(trials)
         kept.trials = {number: trial._trial_id for number, trial in enumerate(trials)}
-        opened = _Opened(memory, study, kept, _read_progress(study.get_trials(deepcopy=False)))
+        opened = OpenStudy(memory, study, kept, read_progress(study.get_trials(deepcopy=False)))
         if self._restore(strategy, opened):
-            opened.progress = _read_progress(study.get_trials(deepcopy=False))
-        for params in self.first_trials(strategy)[opened.progress.started :]:
-            study.enqueue_trial(cast(dict[str, Any], params))
+            opened.progress = read_progress(study.get_trials(deepcopy=False))
+        for params in self._to_try(strategy, study):
+            study.enqueue_trial(params)
         return opened
+
+    def _imported(self, strategy: str) -> StartedFrom:
+        """What the strategy starts from. Values that were drawn from other ranges say nothing."""
+        return self.started_from if self._changed(strategy).version == 1 else StartedFrom()
+
+    def _to_try(self, strategy: str, study: optuna.Study) -> list[dict[str, Any]]:
+        """The first trials that are left, of a study in which none waits."""
+        tried = study.get_trials(deepcopy=False)
+        first = cast(list[dict[str, Any]], self.first_trials(strategy))
+        if strategy not in self.changed:
+            return first[len(tried) :]
+        return [
+            params
+            for params in first
+            if not any(params.items() <= trial.params.items() for trial in tried)
+        ]
 
     def first_trials(self, strategy: str) -> list[dict[str, Scalar]]:
         """The parameters of the strategy's first trials; the sampler chooses those of others."""
@@ -168,7 +165,7 @@ class Studies:
         own = [trial for trial in trials if FROM not in trial.user_attrs]
         kept.imported = len(trials) - len(own)
         if not own and self.database.access != "read":
-            for number, one in enumerate(self.started_from.known.get(strategy, ())):
+            for number, one in enumerate(self._imported(strategy).known.get(strategy, ())):
                 if number >= kept.imported:
                     self.storage.create_new_trial(kept.id, template_trial=one.frozen(number))
                     kept.imported += 1
@@ -202,7 +199,7 @@ class Studies:
 
     # --- a database that lacks trials ------------------------------------------------------------
 
-    def _restore(self, strategy: str, opened: _Opened) -> int:
+    def _restore(self, strategy: str, opened: OpenStudy) -> int:
         """Add the trials that have a folder and aren't in the database; returns how many.
 
         Where a folder was removed too, the sampler is asked for that number again.
@@ -210,12 +207,15 @@ class Studies:
         known = len(opened.kept.trials)
         lost = [number for number in self._with_folder(strategy) if number >= known]
         for number in range(known, max(lost, default=-1) + 1):
+            if number in self._changed(strategy).outside:
+                self._add_outside(opened)
+                continue
             if number in lost:
                 self._restore_trial(opened, TrialId(strategy, number))
                 continue
-            for params in self.first_trials(strategy)[number : number + 1]:
-                opened.study.enqueue_trial(cast(dict[str, Any], params))
-            opened.progress = _read_progress(opened.study.get_trials(deepcopy=False))
+            for params in self._to_try(strategy, opened.study)[:1]:
+                opened.study.enqueue_trial(params)
+            opened.progress = read_progress(opened.study.get_trials(deepcopy=False))
             self._ask(strategy, opened, number)
             self._write_trial(opened, number)
         return len(lost)
@@ -224,23 +224,36 @@ class Studies:
         started = self.folder.started_trials()
         return [one.number for one in started if (one.strategy, one.phase) == (strategy, "search")]
 
-    def _restore_trial(self, opened: _Opened, trial: TrialId) -> None:
+    def _restore_trial(self, opened: OpenStudy, trial: TrialId) -> None:
         metric = metric_names.validation(self.space.task.metric)
         files = self.folder.trial(trial)
-        found = RestoredTrial.read(files, self.space, metric, self.config.costs)
+        # By other ranges, and next to other trials than the pruner would see now.
+        is_redrawn = trial.number < self._changed(trial.strategy).before
+        found = RestoredTrial.read(
+            files, self.space, metric, self.config.costs, is_redrawn=is_redrawn
+        )
         template = found.frozen(trial.number)
         number = opened.memory.create_new_trial(opened.study._study_id, template_trial=template)
         opened.study.sampler = optuna.samplers.RandomSampler()
 
         def is_exact() -> bool:
-            progress = _read_progress(opened.study.get_trials(deepcopy=False))
+            if is_redrawn:
+                return False
+            progress = read_progress(opened.study.get_trials(deepcopy=False))
             return self.knowledge.is_whole(trial.number, progress.ended)
 
         with opened.memory.to_pruner(self.knowledge, trial.number):
             found.repeat(opened.study, optuna.Trial(opened.study, number), is_exact)
         self._write_trial(opened, trial.number, found.ended)
 
-    def _write_trial(self, opened: _Opened, number: int, ended: datetime | None = None) -> None:
+    def _add_outside(self, opened: OpenStudy) -> None:
+        """Take the number of a trial that the strategy's space doesn't have any more."""
+        number = len(opened.study.get_trials(deepcopy=False))
+        trial = optuna.create_trial(state=TrialState.FAIL, user_attrs={STATE: OUTSIDE})
+        opened.study.add_trial(trial)
+        self._write_trial(opened, number)
+
+    def _write_trial(self, opened: OpenStudy, number: int, ended: datetime | None = None) -> None:
         """Write a trial that the database lacks, as it is in memory."""
         if opened.kept.id is not None:
             template = opened.memory.get_trial(opened.trial_id(number))
@@ -272,7 +285,7 @@ class Studies:
         opened.progress.running.add(number)
         return trial
 
-    def _ask(self, strategy: str, opened: _Opened, number: int) -> SearchTrial:
+    def _ask(self, strategy: str, opened: OpenStudy, number: int) -> SearchTrial:
         """The next trial, which has this number."""
         last = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
         with opened.memory.to_sampler(self.knowledge, number, opened.progress, last):
@@ -404,16 +417,3 @@ class Studies:
         """As `parameter_importance` says, of the strategy's own trials."""
         several = bool(self.config.costs)
         return parameter_importance(self._opened(strategy).study, several=several)
-
-
-def _read_progress(trials: Iterable[FrozenTrial]) -> Progress:
-    progress = Progress()
-    for trial in trials:
-        if trial.state == TrialState.RUNNING:
-            progress.running.add(trial.number)
-        elif trial.state == TrialState.COMPLETE:
-            progress.end(trial.number, "complete", metric_of(trial))
-        elif trial.state in (TrialState.PRUNED, TrialState.FAIL):
-            pruned = trial.state == TrialState.PRUNED and trial.user_attrs.get(STATE) != "diverged"
-            progress.end(trial.number, "pruned" if pruned else "failed", None)
-    return progress

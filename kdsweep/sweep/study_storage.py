@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Literal, TypeVar
 
@@ -158,16 +158,13 @@ class StudyStorage:
             ) from error
 
 
-def rename_studies(database: StudyStorage, old: str, new: str, strategies: Iterable[str]) -> None:
-    """Move the studies of sweep `old` to the name `new`."""
+def rename_studies(database: StudyStorage, old: str, new: str) -> None:
+    """Move the studies of sweep `old` to the name `new`, those of earlier spaces too."""
     opened = database.storage
     summaries = optuna.get_all_study_summaries(opened, include_best_trial=False)
     names = {summary.study_name for summary in summaries}
-    for strategy in strategies:
-        before = f"{old}/{strategy}"
-        after = f"{new}/{strategy}"
-        if before not in names:
-            continue
+    for before in sorted(name for name in names if name.startswith(f"{old}/")):
+        after = f"{new}/{before.removeprefix(f'{old}/')}"
         if after in names:  # an earlier attempt was stopped between the copy and the removal
             optuna.delete_study(study_name=after, storage=opened)
         optuna.copy_study(

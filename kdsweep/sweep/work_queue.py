@@ -42,7 +42,7 @@ class WorkQueue:
                 return work
         if ready := [name for name in self._open_searches() if self._studies.may_ask(name)]:
             return self._studies.ask(
-                min(ready, key=lambda name: self._studies.progress(name).started)
+                min(ready, key=lambda name: self._studies.progress(name).counted)
             )
         return self._seed_runs.next(teacher=self._teachers.is_ready)
 

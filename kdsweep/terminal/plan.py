@@ -25,7 +25,7 @@ def show_plan(facts: PlanFacts) -> None:
     console.print(_models(facts.models))
     for note in facts.notes:
         console.print(f"  {note}")
-    for line in facts.start_from:
+    for line in [*facts.changed_space, *facts.start_from]:
         console.print(f"  {line}")
     for strategy, study in facts.studies.items():
         console.print(f"\n{strategy}: {study.trials} trials", style="bold")

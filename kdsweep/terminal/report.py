@@ -124,6 +124,7 @@ def _result_cells(found: StrategyResult) -> tuple[str, ...]:
     """A strategy's row without its name."""
     best, confirm, counts = found.best, found.confirm, found.trials
     by_state = {"complete": counts.complete, "pruned": counts.pruned, "failed": counts.failed}
+    by_state["from an earlier space"] = counts.earlier_space
     trials = "\n".join(f"{count} {state}" for state, count in by_state.items() if count)
     spent = (f"{found.slot_hours:.2f}", trials)
     if best is None:

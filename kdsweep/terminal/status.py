@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from kdsweep.formatting import duration
+from kdsweep.formatting import count, duration
 from kdsweep.sweep.budget import say_use
 from kdsweep.terminal.console import open_console
 
@@ -43,6 +43,8 @@ def show_status(status: SweepStatus) -> None:
     console.print(f"{duration(status.seconds_spent)} spent{left}{budget}")
     if status.precision is not None:
         console.print(f"trained in {status.precision}")
+    for strategy, trials in status.earlier_space.items():
+        console.print(f"{strategy}: {count(trials, 'trial')} from an earlier space, not counted")
     for line in status.start_from:
         console.print(line)
     if status.slots is not None:

@@ -14,19 +14,15 @@ import pytest
 from conftest import others_slow
 from simulated_sweep import Simulated
 from sweep_processes import INLINE, Sweep, runs_of
+from untrained_sweeps import end, searched
 
 from kdsweep.config import Plan, load
-from kdsweep.core.data.loading import load_task
 from kdsweep.core.settings import TrialSettings
-from kdsweep.core.trial_folder import Evaluation, TrialResult
 from kdsweep.errors import DamagedFile, KdsweepError, SpaceError
 from kdsweep.housekeeping.listing import Counts, list_sweeps
 from kdsweep.sweep import run
 from kdsweep.sweep.earlier_sweeps import what_to_start_from
-from kdsweep.sweep.facts import SweepFacts
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.input_check import complete_pins
-from kdsweep.sweep.pins import Pins
 from kdsweep.sweep.results import open_studies
 from kdsweep.sweep.start_from import FROM, StartedFrom
 from kdsweep.sweep.status import status
@@ -46,38 +42,6 @@ def planned(space: Path, name: str, *assignments: str) -> Plan:
     return load(space, assignments=(*TWO, *assignments), name=name)
 
 
-def searched(home: Home, plan: Plan, values: dict[str, list[float | None]] = VALUES) -> Plan:
-    """A sweep whose trials reached these values; None: one that was pruned."""
-    folder = home.sweep(plan.name)
-    folder.root.mkdir(parents=True)
-    data = load_task(plan.space.task, home.cache)
-    pins = complete_pins(Pins(), plan.space, data, data.splits.values())
-    shown = plan.sweep.model_dump(mode="json")
-    folder.write_facts(SweepFacts("0.2.0", plan.identity, "e", shown, pins=pins))
-    folder.space.write_text("broken", encoding="utf-8")
-    studies = open_studies(plan, home, runs=True)
-    for strategy, of in values.items():
-        for value in of:
-            end(home, plan, studies, strategy, value)
-    return plan
-
-
-def end(home: Home, plan: Plan, studies: Studies, strategy: str, value: float | None) -> None:
-    """What a driver and a worker do for one trial, without training."""
-    trial = studies.ask(strategy)
-    files = home.sweep(plan.name).trial(trial.id)
-    files.write_drawn(trial.drawn.to_json())
-    files.claim(trial.settings)
-    metrics = {"validation/accuracy": 0.4 if value is None else value}
-    one = Evaluation(10, 0.5, metrics, 1.5, 1_700_000_000_000)
-    files.write_evaluations([one])
-    studies.report(trial, 1, metrics["validation/accuracy"])
-    state = "pruned" if value is None else "complete"
-    files.write_result(TrialResult(state, 10, 1.5, best=None if value is None else one))
-    studies.tell(trial, state, value)
-    studies.write()
-
-
 def start(home: Home, plan: Plan) -> Studies:
     """The studies of a sweep that starts now, as `run` opens them."""
     what_to_start_from(plan, home).write(home.sweep(plan.name))
@@ -91,7 +55,7 @@ def in_optuna(home: Home, name: str) -> list[optuna.trial.FrozenTrial]:
 def test_trials_of_the_same_objective_are_known_and_the_three_best_are_tried_first(
     home: Home, tiny_space: Path
 ) -> None:
-    first = searched(home, planned(tiny_space, "first"))
+    first = searched(home, planned(tiny_space, "first"), VALUES)
     earlier = open_studies(first, home)
     drawn = [one.params for one in earlier.finished_trials("finetune")]
     plan = planned(tiny_space, "second", "start_from=first")
@@ -137,7 +101,7 @@ def test_the_sampler_knows_them_from_the_start(home: Home, tiny_space: Path) -> 
 def test_the_same_trials_on_any_number_of_slots_killed_or_not(
     home: Home, tiny_space: Path, tmp_path: Path, sampler: str
 ) -> None:
-    searched(home, planned(tiny_space, "first"))
+    searched(home, planned(tiny_space, "first"), VALUES)
     rules = f"sampler={{type: {sampler}, lag: 3}}"
     if sampler != "random":
         rules = f"sampler={{type: {sampler}, lag: 3, startup_trials: 5}}"
@@ -158,7 +122,7 @@ def test_the_same_trials_on_any_number_of_slots_killed_or_not(
 def test_a_driver_that_dies_while_they_enter_brings_each_once(
     home: Home, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    searched(home, planned(tiny_space, "first"))
+    searched(home, planned(tiny_space, "first"), VALUES)
     plan = planned(tiny_space, "second", "start_from=first")
     studies = start(home, plan)
     storage: Any = studies.storage
@@ -182,7 +146,7 @@ def test_a_driver_that_dies_while_they_enter_brings_each_once(
 
 
 def test_they_outlive_the_earlier_sweep_and_the_database(home: Home, tiny_space: Path) -> None:
-    searched(home, planned(tiny_space, "first"))
+    searched(home, planned(tiny_space, "first"), VALUES)
     plan = planned(tiny_space, "second", "start_from=first")
     studies = start(home, plan)
     for value in (0.6, 0.7):
@@ -217,7 +181,7 @@ CHANGES: list[tuple[tuple[str, ...], str]] = [
 def test_trials_of_another_objective_are_only_tried(
     home: Home, tiny_space: Path, changes: tuple[str, ...], why: str
 ) -> None:
-    searched(home, planned(tiny_space, "first"))
+    searched(home, planned(tiny_space, "first"), VALUES)
     sets = (*changes, "start_from=first")
     found = what_to_start_from(planned(tiny_space, "second", *sets), home)
     assert not found.known.get("finetune")
@@ -232,7 +196,7 @@ def test_another_model_under_the_same_name_is_seen(
     own = tmp_path / "student"
     shutil.copytree(tiny("bert", layers=2), own)
     student = (f"student.model={own}",)
-    searched(home, planned(tiny_space, "first", *student))
+    searched(home, planned(tiny_space, "first", *student), VALUES)
     plan = planned(tiny_space, "second", "start_from=first", *student)
     assert what_to_start_from(plan, home).known["finetune"]
     # The same files elsewhere are the same model.
@@ -260,9 +224,11 @@ def test_values_that_do_not_fit_are_left_to_the_sampler(home: Home, tiny_space: 
 
 
 def test_several_sweeps_give_three_in_all(home: Home, tiny_space: Path) -> None:
-    searched(home, planned(tiny_space, "same"))
+    searched(home, planned(tiny_space, "same"), VALUES)
     searched(
-        home, planned(tiny_space, "other", "training.epochs=3", "sampler={type: tpe, seed: 1}")
+        home,
+        planned(tiny_space, "other", "training.epochs=3", "sampler={type: tpe, seed: 1}"),
+        VALUES,
     )
     plan = planned(tiny_space, "third", "start_from=[other, same]")
     found = what_to_start_from(plan, home)
@@ -283,7 +249,7 @@ def test_a_sweep_that_cannot_be_used_is_one_clear_line(home: Home, tiny_space: P
             what_to_start_from(planned(tiny_space, "second", *assignments), home)
         return str(error.value)
 
-    first = searched(home, planned(tiny_space, "first"))
+    first = searched(home, planned(tiny_space, "first"), VALUES)
     assert "start_from: no sweep 'frist'" in refused("start_from=frist")
     assert "did you mean 'first'" in refused("start_from=frist")
     with home.sweep("first").locked():
@@ -319,7 +285,7 @@ def test_it_is_part_of_the_identity(tiny_space: Path) -> None:
 
 
 def test_a_sweep_that_has_started_keeps_what_it_started_from(home: Home, tiny_space: Path) -> None:
-    searched(home, planned(tiny_space, "first"))
+    searched(home, planned(tiny_space, "first"), VALUES)
     plan = planned(tiny_space, "second", "start_from=first")
     kept = what_to_start_from(plan, home)
     searched(home, plan, {})
@@ -336,7 +302,7 @@ def test_neither_what_is_drawn_nor_the_seeds_of_trials_are_repeated(
 ) -> None:
     """Both sweeps have the same seed."""
     unlearning = "sampler={type: random}"
-    first = searched(home, planned(tiny_space, "first", unlearning))
+    first = searched(home, planned(tiny_space, "first", unlearning), VALUES)
     earlier = open_studies(first, home)
     studies = start(home, planned(tiny_space, "second", "start_from=first", unlearning))
     before = {earlier.params(trial)["learning_rate"] for trial in trials_of(home, "first")}

@@ -1,0 +1,49 @@
+"""Sweeps with folders, studies and hashes, whose trials reached made-up values without training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kdsweep.config import Plan
+from kdsweep.core.data.loading import load_task
+from kdsweep.core.trial_folder import Evaluation, TrialResult
+from kdsweep.sweep.facts import SweepFacts
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.input_check import complete_pins
+from kdsweep.sweep.pins import Pins
+from kdsweep.sweep.results import open_studies
+from kdsweep.sweep.studies import Studies
+
+Values = Mapping[str, Sequence[float | None]]
+
+
+def searched(home: Home, plan: Plan, values: Values) -> Plan:
+    """A sweep whose trials reached these values; None: one that was pruned."""
+    folder = home.sweep(plan.name)
+    folder.root.mkdir(parents=True)
+    data = load_task(plan.space.task, home.cache)
+    pins = complete_pins(Pins(), plan.space, data, data.splits.values())
+    shown = plan.sweep.model_dump(mode="json")
+    folder.write_facts(SweepFacts("0.2.0", plan.identity, "e", shown, pins=pins))
+    folder.space.write_text("broken", encoding="utf-8")
+    studies = open_studies(plan, home, runs=True)
+    for strategy, of in values.items():
+        for value in of:
+            end(home, plan, studies, strategy, value)
+    return plan
+
+
+def end(home: Home, plan: Plan, studies: Studies, strategy: str, value: float | None) -> None:
+    """What a driver and a worker do for one trial, without training."""
+    trial = studies.ask(strategy)
+    files = home.sweep(plan.name).trial(trial.id)
+    files.write_drawn(trial.drawn.to_json())
+    files.claim(trial.settings)
+    metrics = {"validation/accuracy": 0.4 if value is None else value}
+    one = Evaluation(10, 0.5, metrics, 1.5, 1_700_000_000_000)
+    files.write_evaluations([one])
+    studies.report(trial, 1, metrics["validation/accuracy"])
+    state = "pruned" if value is None else "complete"
+    files.write_result(TrialResult(state, 10, 1.5, best=None if value is None else one))
+    studies.tell(trial, state, value)
+    studies.write()
