@@ -149,6 +149,8 @@ def _trained(plan: Plan, strategy: str, models: Mapping[str, str]) -> dict[str, 
     space = cast(dict[str, Plain], as_trained(plan.identity)["space"])
     chosen = cast(dict[str, dict[str, Plain]], space["strategies"])[strategy]
     found: dict[str, Plain] = {key: value for key, value in chosen.items() if key != "start_with"}
+    # The rest of the task is in the rows: only this decides later what a model reads of them.
+    found["task"] = {"truncation": plan.space.task.truncation}
     sections = ["student", "training"]
     if plan.space.may_need_teacher(strategy):
         sections.append("teacher")

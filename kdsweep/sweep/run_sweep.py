@@ -150,7 +150,7 @@ def _run_checked(
             if fresh and folder.exists():
                 archived = archive(home, folder, observer.say)
                 observer.say(f"{plan.name}: the existing sweep is now called {archived}")
-            if not folder.exists() and plan.sweep.start_from:
+            if not folder.exists():
                 # Before `sweep.json`, without which there is no sweep: it starts from all or none.
                 starts_from.write(folder)
             return Driver(plan, home, observer, startup_timer).run()

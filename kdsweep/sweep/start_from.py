@@ -137,7 +137,13 @@ class StartedFrom:
             return cls(known, first, tuple(found["lines"]))
 
     def write(self, folder: SweepFolder) -> None:
-        """Only for who holds the sweep's lock."""
+        """Only for who holds the sweep's lock, before the sweep has started.
+
+        A run that was killed before that may have left the file of another start.
+        """
+        if self == StartedFrom():
+            folder.start_from.unlink(missing_ok=True)
+            return
         known = {name: [one.to_json() for one in trials] for name, trials in self.known.items()}
         first = {
             name: [{"of": one.of, "params": dict(one.params)} for one in trials]

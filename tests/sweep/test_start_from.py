@@ -22,7 +22,7 @@ from kdsweep.errors import DamagedFile, KdsweepError, SpaceError
 from kdsweep.housekeeping.listing import Counts, list_sweeps
 from kdsweep.sweep import run
 from kdsweep.sweep.earlier_sweeps import what_to_start_from
-from kdsweep.sweep.folders import Home
+from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.results import open_studies
 from kdsweep.sweep.start_from import FROM, StartedFrom
 from kdsweep.sweep.status import status
@@ -171,6 +171,7 @@ CHANGES: list[tuple[tuple[str, ...], str]] = [
     (("task.limit={train: 100}",), "other rows: train"),
     (("task.metric=f1_macro",), "objective.metric: accuracy -> f1_macro"),
     (("training.epochs=3",), "training.epochs: 2 -> 3"),
+    (("task.truncation=tail",), "task.truncation: head -> tail"),
     (("student.layers=2",), "student.layers: 1 -> 2"),
     (("strategies.finetune.learning_rate={low: 5.0e-4, high: 3.0e-3, log: true}",), "low: 0.0002"),
     (("objective=[accuracy, size]",), "objective.and: None -> [size]"),
@@ -295,6 +296,22 @@ def test_a_sweep_that_has_started_keeps_what_it_started_from(home: Home, tiny_sp
     shutil.rmtree(home.sweep("first").root)
     assert what_to_start_from(plan, home) == StartedFrom.read(home.sweep("second")) == kept
     assert status(home, "second").start_from == kept.lines
+
+
+def test_what_a_run_left_that_died_before_its_sweep_started_is_not_taken(
+    home: Home, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was to start from an earlier sweep, and the next run of that name isn't."""
+    searched(home, planned(tiny_space, "first"))
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SweepFolder, "write_facts", die)
+    for start_from, taken in (("start_from=first", VALUES.keys()), ("start_from=[]", set())):
+        with pytest.raises(KeyboardInterrupt):
+            run(tiny_space, home=home.root, name="second", assignments=(*TWO, start_from, INLINE))
+        assert StartedFrom.read(home.sweep("second")).known.keys() == taken
 
 
 def test_neither_what_is_drawn_nor_the_seeds_of_trials_are_repeated(
