@@ -246,6 +246,8 @@ def _entering(trials: int, bests: int) -> str:
 def _tried(bests: Sequence[object]) -> str:
     if not bests:
         return "none of the best can be tried first either"
+    if len(bests) == 1:
+        return "the best one may be tried first, as far as its values fit"
     return f"the best {len(bests)} may be tried first, as far as their values fit"
 
 

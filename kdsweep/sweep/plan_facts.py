@@ -89,11 +89,14 @@ class Sample:
 
 @dataclass(frozen=True)
 class StudyFacts:
-    """A strategy's search. parameters: each one's domain in words."""
+    """A strategy's search. parameters: each one's domain in words. start_with: what is tried first;
+    tried_by: the trial of an earlier sweep that had these settings, or empty.
+    """
 
     trials: int
     parameters: dict[str, str]
     start_with: list[dict[str, Scalar]]
+    tried_by: list[str]
     samples: list[Sample]
 
 
@@ -153,6 +156,7 @@ def _study_to_json(study: StudyFacts) -> dict[str, object]:
         "trials": study.trials,
         "parameters": study.parameters,
         "start_with": study.start_with,
+        "tried_by": study.tried_by,
         "samples": samples,
     }
 
@@ -249,10 +253,12 @@ def _model_facts(
 
 def _study_facts(plan: Plan, strategy: str, starts_from: StartedFrom) -> StudyFacts:
     parameters = plan.space.parameters(strategy)
+    first = starts_from.first_trials(plan.space, strategy)
     return StudyFacts(
         trials=trials_of(plan.space, plan.sweep, strategy),
         parameters={parameter.name: parameter.describe() for parameter in parameters},
-        start_with=starts_from.first_trials(plan.space, strategy),
+        start_with=[dict(one.params) for one in first],
+        tried_by=[one.of for one in first],
         samples=[_sample(plan, strategy, number) for number in range(SAMPLES)],
     )
 

@@ -99,9 +99,10 @@ class ImportedTrial:
 
 @dataclass(frozen=True)
 class FirstTrial:
-    """One of the best trials of earlier sweeps, to be tried first. of: as of an imported one.
+    """Settings to be tried first: of one of the best trials of earlier sweeps, or of `start_with`.
 
-    params: those of its values that the strategy can have; the sampler draws the others.
+    of: as of an imported one; empty for `start_with`. params: those of its values that the strategy
+    can have; the sampler draws the others.
     """
 
     of: str
@@ -158,11 +159,16 @@ class StartedFrom:
         first = NEWEST_FOR_GP if config.sampler.type == "gp" else -len(trials)
         return [one.frozen(number) for number, one in enumerate(trials, start=first)]
 
-    def first_trials(self, space: SearchSpace, strategy: str) -> list[dict[str, Scalar]]:
-        """The parameters of the strategy's first trials: the best ones of earlier sweeps, then
-        those of `start_with`. The sampler chooses those that are left."""
+    def first_trials(self, space: SearchSpace, strategy: str) -> list[FirstTrial]:
+        """The strategy's first trials: the best ones of earlier sweeps, then those of `start_with`.
+        The sampler chooses those that are left."""
         parameters = space.parameters(strategy)
-        bests = [fitting(parameters, one.params) for one in self.first.get(strategy, ())]
-        # The space may have changed since.
-        found = [one for one in bests if one]
-        return found + [one for one in space.first_trials(strategy) if one not in found]
+        # The space may have changed since they were found.
+        bests = [
+            FirstTrial(one.of, params)
+            for one in self.first.get(strategy, ())
+            if (params := fitting(parameters, one.params))
+        ]
+        of_bests = [one.params for one in bests]
+        others = [one for one in space.first_trials(strategy) if one not in of_bests]
+        return bests + [FirstTrial("", one) for one in others]

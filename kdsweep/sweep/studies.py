@@ -154,7 +154,8 @@ class Studies:
 
     def first_trials(self, strategy: str) -> list[dict[str, Scalar]]:
         """The parameters of the strategy's first trials; the sampler chooses those of others."""
-        return self.started_from.first_trials(self.space, strategy)
+        found = self.started_from.first_trials(self.space, strategy)
+        return [dict(one.params) for one in found]
 
     def _own_trials(self, strategy: str, kept: KeptStudy) -> list[FrozenTrial]:
         """The trials in the database that aren't of earlier sweeps. Those come first; what a driver

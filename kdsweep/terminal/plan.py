@@ -91,9 +91,10 @@ def _show_study(console: Console, study: StudyFacts, more_rows: MoreRows | None)
         console.print(f"  {name}: {domain}")
     if more_rows is not None:
         console.print(f"  more rows: {_more_rows(more_rows)}")
-    for i, entry in enumerate(study.start_with, 1):
+    for i, (entry, of) in enumerate(zip(study.start_with, study.tried_by, strict=True), 1):
         values = ", ".join(f"{name} {value}" for name, value in entry.items())
-        console.print(f"  starts with {i}: {values}")
+        origin = f" (from {of})" if of else ""
+        console.print(f"  starts with {i}: {values}{origin}")
     for i, sample in enumerate(study.samples, 1):
         words = {name: schedule_in_words(schedule) for name, schedule in vars(sample).items()}
         console.print(
