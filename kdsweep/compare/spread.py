@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 from scipy.optimize import brentq
@@ -18,6 +19,7 @@ MOST_SEEDS = 10_000
 LEAST_P = 1e-12
 # With two seeds, the seeds' quantile has at least this share: two seeds may agree by chance.
 SHARE_OF_TWO_SEEDS = 0.5
+Shares = TypeVar("Shares", float, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Spread:
         q, between the rows' z and the seeds' t, the square of the reach grows by q (2 z - q) per
         unit of variance by the rows. That is at most z^2, so this is never too narrow.
         """
-        seen = self._quantile(tail, self._least_share) * self.error
+        seen = self._quantile(tail, least_share(self.seeds)) * self.error
         unseen = max(0.0, abs(difference) * self.one_row - self.of_examples)
         return math.hypot(seen, self._of_rows(tail) * math.sqrt(unseen))
 
@@ -112,7 +114,8 @@ class Spread:
         if self.mean == 0:
             return 1.0
         size = abs(self.mean) / self.error if self.error else math.inf
-        return min(1.0, 2 * _tail_of(size, lambda tail: self._quantile(tail, self._least_share)))
+        least = least_share(self.seeds)
+        return min(1.0, 2 * _tail_of(size, lambda tail: self._quantile(tail, least)))
 
     def p_beyond(self, margin: float) -> float:
         """Of two one-sided tests that the difference is `margin` or more, either way: the larger.
@@ -141,27 +144,33 @@ class Spread:
             or replace(certain, mean=nearest).p_beyond(margin) < level
         )
 
-    @property
-    def _least_share(self) -> float:
-        return SHARE_OF_TWO_SEEDS if self.seeds == 2 else 0.0
-
-    def _quantile(self, tail: float, least_share: float = 0.0) -> float:
-        """Of Student's t, with one variance known from few seeds and one from many examples.
-
-        Cochran and Cox (1957): the mean of both quantiles, weighted by the parts of the variance.
-        The seeds' quantile has at least `least_share` of the weight. Satterthwaite's degrees of
-        freedom would cover 92% with three seeds and 88% with two.
-        """
-        of_examples = self._of_rows(tail)
+    def _quantile(self, tail: float, least: float = 0.0) -> float:
+        """See `quantile`. least: the smallest weight of the seeds' one."""
         if self.seeds < 2:
-            return of_examples
+            return self._of_rows(tail)
         total = self.of_seeds + self.of_examples
-        share = max(least_share, self.of_seeds / total if total else 0.0)
-        return float(share * -stdtrit(self.seeds - 1, tail) + (1 - share) * of_examples)
+        share = max(least, self.of_seeds / total if total else 0.0)
+        return float(quantile(share, tail, self.seeds, self.rows))
 
     def _of_rows(self, tail: float) -> float:
         """The quantile of what is known from the rows alone."""
         return float(-stdtrit(max(self.rows - 1, 1), tail))
+
+
+def least_share(seeds: int) -> float:
+    """Of the seeds' quantile, in that of a difference."""
+    return SHARE_OF_TWO_SEEDS if seeds == 2 else 0.0
+
+
+def quantile(share: Shares, tail: float, seeds: int, rows: int) -> Shares:
+    """Of Student's t, with one variance known from few seeds and one from many examples.
+
+    Cochran and Cox (1957): the mean of both quantiles, weighted by the parts of the variance.
+    share: the seeds' part. Satterthwaite's degrees of freedom would cover 92% with three seeds and
+    88% with two.
+    """
+    of_seeds, of_rows = -stdtrit(seeds - 1, tail), -stdtrit(max(rows - 1, 1), tail)
+    return share * of_seeds + (1 - share) * of_rows
 
 
 def _tail_of(size: float, quantile: Callable[[float], float]) -> float:

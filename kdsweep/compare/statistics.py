@@ -23,6 +23,7 @@ from itertools import combinations
 import numpy as np
 
 from kdsweep.compare.families import Family
+from kdsweep.compare.few_seeds import family_of
 from kdsweep.compare.findings import AgainstTeacher, Comparison, Estimate, Pair, TeacherState
 from kdsweep.compare.spread import spread_of
 from kdsweep.compare.verdicts import Compared, PairRules, judge_pair, within
@@ -52,12 +53,14 @@ def compare(
     the metric's own unit, below which two strategies are as good as equal.
     """
     judged = Judged(metric, labels, predicted, teachers, draws=draws, seed=seed)
-    of_strategies = Family(len(judged.strategies))
+    families = {
+        name: family_of(len(judged.strategies), len(predicted[name])) for name in judged.strategies
+    }
     return Comparison(
-        means={name: judged.mean(name, of_strategies) for name in judged.strategies},
+        means={name: judged.mean(name, family) for name, family in families.items()},
         pairs=tuple(judged.pairs(margin)),
         teachers=judged.of_teachers(),
-        against_teacher=judged.against_teacher(dict.fromkeys(judged.strategies, of_strategies)),
+        against_teacher=judged.against_teacher(families),
     )
 
 
@@ -132,8 +135,12 @@ class Judged:
         """Every pair, with all seeds that both have."""
         found = {(a, b): self.compared(a, b) for a, b in combinations(self.strategies, 2)}
         comparable = sum(one.spread is not None for one in found.values())
-        rules = PairRules(Family(comparable), margin, self.span)
-        return [judge_pair(a, b, one, rules) for (a, b), one in found.items()]
+
+        def rules(one: Compared) -> PairRules:
+            now = family_of(comparable, len(one.differences))
+            return PairRules(now, margin, self.span, later=Family(comparable))
+
+        return [judge_pair(a, b, one, rules(one)) for (a, b), one in found.items()]
 
     def compared(self, a: str, b: str, seeds: int | None = None) -> Compared:
         """seeds: use those with a lower index."""
