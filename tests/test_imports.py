@@ -45,6 +45,7 @@ ONLY_IN = {
         "sweep/samplers_and_pruners.py",
         "sweep/paired_pruner.py",
         "sweep/shown_trials.py",
+        "sweep/cheapest_search.py",
         "sweep/start_from.py",
     ],
     "mlflow": ["tracking/"],

@@ -15,7 +15,7 @@ from kdsweep.config.older_spaces import with_stored_rules
 from kdsweep.config.older_sweeps import with_stored_defaults
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.space_loading import build_space, space_document
-from kdsweep.config.sweep import COSTS, SWEEP_KEYS, SweepConfig, sweep_document
+from kdsweep.config.sweep import COSTS, SWEEP_KEYS, Cheapest, SweepConfig, sweep_document
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.strict_model import Name
 from kdsweep.errors import SpaceError, did_you_mean
@@ -39,7 +39,9 @@ class Plan:
             "metric": self.space.task.metric,
             "direction": "maximize",
         }
-        if self.sweep.costs:
+        if self.sweep.cheapest is not None:
+            objective |= self.sweep.cheapest.model_dump(mode="json")
+        elif self.sweep.costs:
             objective["and"] = list(self.sweep.costs)
         started: dict[str, Plain] = {}
         if self.sweep.start_from:
@@ -147,7 +149,10 @@ def _check_assignment(override: Override, text: str) -> None:
 
 def _check_objective(space: SearchSpace, sweep: SweepConfig, document: Document) -> None:
     metric = space.task.metric
-    objective = sweep.objective
+    if sweep.cheapest is not None:
+        _check_cheapest(sweep.cheapest, space, sweep, document)
+        return
+    objective = sweep.named_objectives
     if objective and objective[0] not in (metric, "metric"):
         raise document.error(
             ("objective",),
@@ -188,6 +193,41 @@ def _check_start_from(name: str, sweep: SweepConfig, document: Document) -> None
             ("start_from",),
             "start_from: a grid tries every point, whatever earlier sweeps found; leave "
             "'start_from' out, or use another sampler",
+        )
+
+
+def _check_cheapest(
+    rule: Cheapest, space: SearchSpace, sweep: SweepConfig, document: Document
+) -> None:
+    if rule.of == "teacher" and not space.needs_teacher:
+        raise document.error(
+            ("objective", "of"),
+            "objective.of: no strategy of this space needs a teacher, so there is none to compare "
+            "with; set 'of: best'",
+        )
+    if sweep.pruner.type != "none":
+        raise document.error(
+            ("pruner", "type"),
+            "pruner: nothing is pruned in a search for the cheapest student, so "
+            f"{sweep.pruner.type} can't be used; leave 'pruner' out, or set it to {{type: none}}",
+        )
+    if sweep.budget.patience is not None:
+        raise document.error(
+            ("budget", "patience"),
+            "budget.patience: waits for a better metric, and this sweep looks for a cheaper "
+            "student; leave it out",
+        )
+    if sweep.confirm.seeds == "auto":
+        raise document.error(
+            ("confirm", "seeds"),
+            "confirm.seeds: auto adds seeds until it is certain which strategy has the better "
+            "metric, and this sweep looks for a cheaper student; set a number of seeds",
+        )
+    if rule.of == "best" and sweep.confirm.seeds and sweep.confirm.finalists < 2:
+        raise document.error(
+            ("confirm", "finalists"),
+            "confirm.finalists: with 'of: best' the best student and a cheaper one are judged, so "
+            "at least 2 are needed",
         )
 
 

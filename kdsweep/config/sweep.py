@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, read_document, split_path
@@ -271,17 +278,36 @@ def without_path(address: str) -> str:
     return f"{scheme}://{host}/***"
 
 
-def _usual_pruner(given: dict[str, Sequence[str]]) -> NoPruner | PairedPruner:
-    return NoPruner(type="none") if len(given.get("objective", ())) > 1 else PairedPruner()
-
-
 # What may be an objective in addition to the task's metric -> the student's figure that measures
 # it. Less of each is better.
 COSTS = {"latency": "latency_ms", "size": "size_mb", "parameters": "parameters"}
+Cost = Literal["latency", "size", "parameters"]
+
+
+class Cheapest(Strict):
+    """Search for the student that costs least among those that are good enough.
+
+    within: how much lower the metric may be, in its own unit. of: than the teacher's, or than the
+    best student's; both on validation.
+    """
+
+    least: Cost
+    within: Annotated[Number, Field(ge=0)] = MARGIN
+    of: Literal["teacher", "best"] = "teacher"
+
+
+def _kind_of_objective(given: object) -> str:
+    return "rule" if isinstance(given, dict | Cheapest) else "names"
 
 
 def _one_or_several(value: object) -> object:
     return (value,) if isinstance(value, str) else as_tuple(value)
+
+
+def _usual_pruner(given: dict[str, Sequence[str] | Cheapest]) -> NoPruner | PairedPruner:
+    objective = given.get("objective", ())
+    several = isinstance(objective, Cheapest) or len(objective) > 1
+    return NoPruner(type="none") if several else PairedPruner()
 
 
 class SweepConfig(Strict):
@@ -289,12 +315,16 @@ class SweepConfig(Strict):
 
     objective: what the sampler optimizes: the task's metric (by its name, or `metric`), and any of
     `COSTS`; empty: the metric alone. With several there is no pruner: Optuna has none
-    for several objectives.
+    for several objectives. Or which student to look for, see `Cheapest`.
     start_from: sweeps of the same home, whose trials this one starts from.
     """
 
     name: Name | None = None
-    objective: Annotated[tuple[Text, ...], BeforeValidator(as_tuple)] = ()
+    objective: Annotated[
+        Annotated[Cheapest, Tag("rule")]
+        | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Tag("names")],
+        Discriminator(_kind_of_objective),
+    ] = ()
     trials: Count = 20
     start_from: Annotated[tuple[Name, ...], BeforeValidator(_one_or_several)] = Field(
         default=(), exclude_if=lambda sweeps: not sweeps
@@ -319,7 +349,18 @@ class SweepConfig(Strict):
     @property
     def costs(self) -> tuple[str, ...]:
         """The objectives in addition to the task's metric."""
-        return self.objective[1:]
+        rule = self.cheapest
+        return self.named_objectives[1:] if rule is None else (rule.least,)
+
+    @property
+    def named_objectives(self) -> tuple[str, ...]:
+        """The objectives as the file names them; none where it asks for the cheapest student."""
+        return () if isinstance(self.objective, Cheapest) else self.objective
+
+    @property
+    def cheapest(self) -> Cheapest | None:
+        """Which cheapest student to look for; None where the task's metric is to be the best."""
+        return self.objective if isinstance(self.objective, Cheapest) else None
 
     def with_lag(self, lag: int) -> SweepConfig:
         """This sweep with the lag of its sampler that a sweep was created with."""

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from kdsweep import metric_names
-from kdsweep.compare.finalists import Judged, judge, trainings
+from kdsweep.compare.finalists import Judged, judge
 from kdsweep.config import SweepConfig, trials_of
 from kdsweep.core.files import read_json
 from kdsweep.errors import KdsweepError, first_line
 from kdsweep.housekeeping.disk_use import artifacts_of_sweeps, bytes_of
-from kdsweep.sweep.expected_seed_runs import seeds_of
+from kdsweep.sweep.expected_seed_runs import finalist_runs, seeds_of
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.progress import OUTSIDE, Progress
@@ -218,7 +218,14 @@ def _phase(facts: SweepFacts, total: Counts, *, search_is_over: bool) -> SweepPh
 
 def _judged(trials: _Trials, config: SweepConfig, strategy: str) -> Judged:
     order, ended = trials.progress[strategy].order, trials.finalists.get(strategy, {})
-    return judge(order, config.confirm.finalists, ended)
+    if config.cheapest is None:
+        return judge(order, config.confirm.finalists, ended)
+    # Which trial is confirmed depends on what students cost. The runs that there are tell it.
+    reached: dict[int, tuple[float | None, ...]] = {}
+    for (trial, _), value in ended.items():
+        reached[trial] = (*reached.get(trial, ()), value)
+    confirmed = [one.number for one in trials.confirmed if one.strategy == strategy]
+    return Judged((), tuple(order), reached, confirmed[-1] if confirmed else None)
 
 
 def _seeds(
@@ -255,7 +262,7 @@ def _counts(
             if one.strategy == strategy and one.number == judged.chosen
         }
     judging = sum(map(len, judged.values.values())) if is_over else 0
-    asked = trainings(min(confirm.finalists, complete)) if confirm.seeds else judging
+    asked = finalist_runs(config, complete) if confirm.seeds else judging
     to_confirm = len({*ended, *range(seeds[0])}) if complete else 0
     return Counts(
         ended=progress.finished,

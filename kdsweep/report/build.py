@@ -18,8 +18,9 @@ from kdsweep.compare.rungs import Rung, rungs
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
-from kdsweep.config.sweep import MARGIN
+from kdsweep.config.sweep import MARGIN, Cheapest
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
+from kdsweep.report.cheapest import cheapest_student, cheapest_verdict
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
     BestTrial,
@@ -62,6 +63,7 @@ class ReportFacts:
 
     margin: float = MARGIN
     looks: LookRules | None = None
+    cheapest: Cheapest | None = None
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
     importance: dict[str, Importance | None] = field(default_factory=dict)
@@ -86,13 +88,9 @@ def summarize(
     teachers: the one that students are measured by comes first; empty where no strategy needs one.
     """
     compared = _compare(metric, test, facts, _failed(records))
-    of_teachers = compared.teachers or (None,) * len(teachers)
-    shown = [
-        _teacher(metric, one, estimate) for one, estimate in zip(teachers, of_teachers, strict=True)
-    ]
+    shown = _teachers(metric, teachers, compared)
     teacher = shown[0] if shown else None
-    slot_hours = {strategy: found.slot_hours for strategy, found in outcomes.items()}
-    costs = Costs(slot_hours, teachers, facts.teacher_seconds)
+    costs = _costs(teachers, outcomes, facts)
     strategies = {
         strategy: StrategyResult(
             trials=found.trials,
@@ -105,8 +103,11 @@ def summarize(
         )
         for strategy, found in outcomes.items()
     }
-    recommended = recommendation(metric, strategies, records, compared.pairs)
-    verdict = _verdict(metric, compared, recommended, teacher, strategies, facts.margin)
+    cheapest = cheapest_student(facts.cheapest, metric, teacher, strategies, records)
+    recommended = recommendation(metric, strategies, records, compared.pairs, cheapest)
+    verdict = cheapest_verdict(metric, cheapest, strategies) or _verdict(
+        metric, compared, recommended, teacher, strategies, facts.margin
+    )
     return Report(
         sweep=sweep,
         metric=metric,
@@ -121,6 +122,7 @@ def summarize(
         margin=facts.margin,
         recommended=recommended,
         more_tests=_more_tests(metric, teachers[0] if teachers else None, records, test),
+        cheapest=cheapest,
         pareto=facts.pareto,
         latencies=facts.latencies,
         latency_note=latency_in_words(facts.latencies, records),
@@ -189,6 +191,20 @@ def _compare(
         for name in dict.fromkeys([*predicted, *failed])
     }
     return compare_in_looks(metric, test.labels, ended, teachers, rules=facts.looks)
+
+
+def _costs(
+    teachers: Sequence[TeacherRecord], outcomes: Mapping[str, SearchOutcome], facts: ReportFacts
+) -> Costs:
+    slot_hours = {strategy: found.slot_hours for strategy, found in outcomes.items()}
+    return Costs(slot_hours, teachers, facts.teacher_seconds)
+
+
+def _teachers(
+    metric: str, teachers: Sequence[TeacherRecord], compared: Comparison
+) -> list[TeacherFacts]:
+    estimates = compared.teachers or (None,) * len(teachers)
+    return [_teacher(metric, *both) for both in zip(teachers, estimates, strict=True)]
 
 
 def _teacher(metric: str, record: TeacherRecord, estimate: Estimate | None) -> TeacherFacts:

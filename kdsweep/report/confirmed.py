@@ -9,9 +9,15 @@ import numpy as np
 
 from kdsweep import metric_names
 from kdsweep.compare.findings import Comparison, Pair
-from kdsweep.compare.recommendation import Running, best_on_validation, recommend
+from kdsweep.compare.recommendation import Choice, Running, best_on_validation, recommend
 from kdsweep.compare.records import TrialRecord
-from kdsweep.report.model import ConfirmResult, Recommendation, StrategyResult, TeacherFacts
+from kdsweep.report.model import (
+    CheapestStudent,
+    ConfirmResult,
+    Recommendation,
+    StrategyResult,
+    TeacherFacts,
+)
 from kdsweep.trial_id import TrialId
 
 
@@ -69,8 +75,12 @@ def recommendation(
     strategies: Mapping[str, StrategyResult],
     records: Sequence[TrialRecord],
     pairs: Sequence[Pair],
+    cheapest: CheapestStudent | None = None,
 ) -> Recommendation | None:
-    """Of the strategies that confirm has judged; before that, of those with a finished trial."""
+    """Of the strategies that confirm has judged; before that, of those with a finished trial.
+
+    cheapest: what the sweep looked for, where that isn't the best metric.
+    """
     reached: dict[str, dict[TrialId, float]] = {}
     for run in runs_of_confirm(records):
         if run.state == "complete" and run.result and run.result.best:
@@ -86,6 +96,8 @@ def recommendation(
     costs = {name: _running(records, trials) for name, trials in reached.items()}
     means = {name: float(np.mean(list(trials.values()))) for name, trials in reached.items()}
     chosen = recommend(means, pairs, costs)
+    if cheapest is not None and cheapest.strategy in reached:
+        chosen = Choice(cheapest.strategy, cheapest.strategy, tuple(reached), ())
     if chosen is None:
         return None
     student = best_on_validation(reached[chosen.strategy])

@@ -212,6 +212,30 @@ class Recommendation(_Part):
         return TrialId(self.strategy, self.trial, self.seed_index)
 
 
+class CheapestStudent(_Part):
+    """The cheapest student that is good enough, or else the nearest one.
+
+    least, within, of: the sweep's `objective`. reference: the metric on validation that it is
+    compared with. cost, teachers_cost: in milliseconds, MB, or as a count. seeds: how many runs
+    judged it; 1: the trial of the search. loss: the reference minus its mean over these. most_loss:
+    at the end of the one-sided 80% interval; None with one run, or where one failed. good_enough:
+    whether that is `within` or less.
+    """
+
+    least: str
+    within: float
+    of: str
+    reference: float
+    strategy: str
+    trial: int
+    good_enough: bool
+    cost: float
+    teachers_cost: float | None
+    seeds: int
+    loss: float | None
+    most_loss: float | None
+
+
 class MoreTest(_Part):
     """A further test split (`task.splits.more_tests`): the metric of the teacher, and by seed.
 
@@ -315,7 +339,8 @@ class Report(_Part):
     published.
     importance: for each strategy, or None where the trials can't tell. shown_to_matter: for each
     strategy, the parameters that were tested, and whether their effect is more than noise.
-    pareto: only where the sweep has several objectives; empty where all students cost the same.
+    cheapest: only where the sweep looked for the cheapest student. pareto: only where the sweep has
+    several objectives; empty where all students cost the same.
     latencies: of each architecture that the sweep has measured. latency_note: how latency was
     measured, and what of it isn't sure. precision: what models were trained in; None where nothing
     has settled it. state: `done`, or `stopped` before its end.
@@ -334,6 +359,7 @@ class Report(_Part):
     margin: float | None = None
     recommended: Recommendation | None = None
     more_tests: dict[str, MoreTest] = Field(default={}, exclude_if=lambda found: not found)
+    cheapest: CheapestStudent | None = Field(default=None, exclude_if=lambda found: found is None)
     pareto: tuple[FrontEntry, ...] | None = Field(
         default=None, exclude_if=lambda front: front is None
     )

@@ -16,11 +16,15 @@ from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.files import write_array
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.formatting import count, score
+from kdsweep.report.cheapest import cheapest_in_words
 from kdsweep.sweep.input_check import check_same_inputs, complete_pins
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.seed_runs import SeedRuns
 from kdsweep.sweep.teacher_stage import TeacherStage
 from kdsweep.trial_id import TrialId
+
+# Why a finalist is chosen in a search for the cheapest student.
+CHEAPEST = "the cheapest that is good enough, or else the nearest,"
 
 
 def read_data(sweep: OpenSweep, teachers: TeacherStage) -> TaskData:
@@ -38,8 +42,10 @@ def read_data(sweep: OpenSweep, teachers: TeacherStage) -> TaskData:
     for note in notes:
         say(f"data: {note}")
     say("data: " + ", ".join(f"{name} {len(split):,} rows" for name, split in shown.items()))
-    if sweep.plan.sweep.costs:
-        objectives = ", ".join(sweep.plan.sweep.objective)
+    if (rule := sweep.plan.sweep.cheapest) is not None:
+        say(f"objective: {cheapest_in_words(rule, task.metric)}; nothing is pruned")
+    elif sweep.plan.sweep.costs:
+        objectives = ", ".join(sweep.plan.sweep.named_objectives)
         say(f"objectives: {objectives}; nothing is pruned: no pruner handles several")
     if not sweep.plan.space.needs_teacher:
         say("teacher: no strategy needs one")
@@ -72,11 +78,12 @@ def ended_lines(
     if trial.phase == "finalist":
         judged = SeedRuns(sweep.plan, sweep.folder, sweep.studies).judged(trial.strategy)
         if judged is not None and judged.chosen is not None:
-            lines.append(_chosen_line(trial.strategy, sweep.plan.space.task.metric, judged))
+            why = "the best" if sweep.plan.sweep.cheapest is None else CHEAPEST
+            lines.append(_chosen_line(trial.strategy, sweep.plan.space.task.metric, judged, why))
     return lines
 
 
-def _chosen_line(strategy: str, metric: str, judged: Judged) -> str:
+def _chosen_line(strategy: str, metric: str, judged: Judged, why: str) -> str:
     """`distill: trial 3 is confirmed, the best of 3 finalists on validation (mean accuracy 3:
     0.8123 over 2 seeds, 0: 0.8100 over 2 seeds, 5: 0.8010 over 1 seed)`."""
     found = []
@@ -85,7 +92,7 @@ def _chosen_line(strategy: str, metric: str, judged: Judged) -> str:
         reached = "failed" if mean is None else score(mean)
         found.append(f"{number}: {reached} over {count(len(judged.values[number]), 'seed')}")
     return (
-        f"{strategy}: trial {judged.chosen} is confirmed, the best of {len(found)} finalists on "
+        f"{strategy}: trial {judged.chosen} is confirmed, {why} of {len(found)} finalists on "
         f"validation (mean {metric} {', '.join(found)})"
     )
 

@@ -68,7 +68,7 @@ def planned_runs(
     complete = len(progress.order)
     if progress.running or studies.trials_left(strategy):
         complete += len(progress.running) + studies.trials_left(strategy)
-    expected = seed_runs_of(plan.sweep.confirm, complete, len(plan.space.strategies))
+    expected = seed_runs_of(plan.sweep, complete, len(plan.space.strategies))
     so_far = Counter(one.phase for one in asked)
     confirm = max(so_far["confirm"], expected.confirm)
     is_settled = strategy in looked.trials and not looked.is_open(strategy)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kdsweep.compare.cheapest import SEEDS
 from kdsweep.compare.finalists import trainings
 from kdsweep.config import Plan, trials_of
-from kdsweep.config.sweep import LOOKS, Confirm
+from kdsweep.config.sweep import LOOKS, Confirm, SweepConfig
 from kdsweep.formatting import count, count_range
 
 
@@ -47,19 +48,26 @@ def seeds_of(confirm: Confirm, strategies: int) -> tuple[int, int]:
     return LOOKS[0], confirm.most if strategies > 1 else LOOKS[0]
 
 
-def seed_runs_of(confirm: Confirm, complete: int, strategies: int) -> ExpectedSeedRuns:
+def finalist_runs(sweep: SweepConfig, complete: int) -> int:
+    """How many runs judge the finalists of a strategy with so many complete trials."""
+    finalists = min(sweep.confirm.finalists, complete)
+    return trainings(finalists) if sweep.cheapest is None else SEEDS * finalists
+
+
+def seed_runs_of(sweep: SweepConfig, complete: int, strategies: int) -> ExpectedSeedRuns:
     """Of a strategy with so many complete trials, one of so many."""
+    confirm = sweep.confirm
     if not complete or not confirm.seeds:
         return ExpectedSeedRuns(0, 0, 0)
     least, most = seeds_of(confirm, strategies)
-    return ExpectedSeedRuns(trainings(min(confirm.finalists, complete)), least, most)
+    return ExpectedSeedRuns(finalist_runs(sweep, complete), least, most)
 
 
 def expected_seed_runs(plan: Plan, strategy: str | None = None) -> ExpectedSeedRuns:
     """Of this strategy; None: of all."""
     every = plan.space.strategies
     found = [
-        seed_runs_of(plan.sweep.confirm, trials_of(plan.space, plan.sweep, one), len(every))
+        seed_runs_of(plan.sweep, trials_of(plan.space, plan.sweep, one), len(every))
         for one in (every if strategy is None else [strategy])
     ]
     return ExpectedSeedRuns(

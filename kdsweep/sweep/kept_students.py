@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from kdsweep.config import Plan
 from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.best_first import best_first
 from kdsweep.sweep.confirm import best_confirmed
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.seed_runs import SeedRuns
@@ -38,7 +39,7 @@ def confirmed_students(
     if best is not None and len(now) == len(runs):
         return [best]
     others = {number: one for number, one in ended.items() if not runs & one.keys()}
-    earlier = _newest(metric, folder, others, studies.progress(strategy).order)
+    earlier = _newest(metric, folder, others, best_first(plan.sweep, studies, strategy))
     return [one for one in (best, earlier) if one is not None]
 
 
@@ -76,7 +77,9 @@ def keep_students(
     ended: a trial that has just ended, and so may have left another student.
     """
     most = plan.sweep.keep.students
-    kept = [TrialId(strategy, number) for number in studies.progress(strategy).order[:most]]
+    kept = [
+        TrialId(strategy, number) for number in best_first(plan.sweep, studies, strategy)[:most]
+    ]
     searched = ended if ended is not None and ended.phase == "search" else None
     tracking.keep_students(strategy, "search", kept, searched)
     kept = confirmed_students(plan, folder, studies, strategy)

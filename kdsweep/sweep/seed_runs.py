@@ -16,11 +16,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from kdsweep import metric_names
-from kdsweep.compare.finalists import Judged, judge, mean_of
+from kdsweep.compare.finalists import Judged, mean_of
 from kdsweep.compare.looks import LookRules, compare_in_looks
 from kdsweep.config import Plan
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
+from kdsweep.sweep.best_first import best_first, judge_finalists
 from kdsweep.sweep.confirm_rules import look_rules
 from kdsweep.sweep.facts import LookedAt, SweepFacts
 from kdsweep.sweep.folders import SweepFolder
@@ -82,12 +83,11 @@ class SeedRuns:
         if progress.running or self.studies.trials_left(strategy):
             return None
         ended: dict[tuple[int, int], float | None] = {}
-        if self.plan.sweep.confirm.finalists > 1:
-            for run in self.folder.ended_runs("finalist", strategy):
-                result = self.folder.trial(run).read_result()
-                assert result is not None and run.seed_index is not None
-                ended[run.number, run.seed_index] = self._reached(result)
-        return judge(progress.order, self.plan.sweep.confirm.finalists, ended)
+        for run in self.folder.ended_runs("finalist", strategy):
+            result = self.folder.trial(run).read_result()
+            assert result is not None and run.seed_index is not None
+            ended[run.number, run.seed_index] = self._reached(result)
+        return judge_finalists(self.plan.sweep, self.studies, strategy, ended)
 
     def _reached(self, result: TrialResult) -> float | None:
         """The task's metric on validation; None of a run that failed or diverged."""
@@ -133,8 +133,8 @@ class SeedRuns:
         """The best finalist; the search's best trial until that is known; None without a trial."""
         if (chosen := self.trial_to_confirm(strategy)) is not None:
             return chosen
-        best = self.studies.progress(strategy).best
-        return None if best is None else TrialId(strategy, best[0])
+        best = next(iter(best_first(self.plan.sweep, self.studies, strategy)), None)
+        return None if best is None else TrialId(strategy, best)
 
     def confirmations(self, strategy: str) -> list[SeedRun]:
         """Every run that confirms the strategy's best finalist, done or not; none until it is

@@ -35,6 +35,7 @@ class ShownTrials(optuna.storages.InMemoryStorage):
     """
 
     imported: Sequence[FrozenTrial] = ()
+    reshape: Show | None = None
     _show: Show | None = None
 
     def get_all_trials(
@@ -69,7 +70,8 @@ class ShownTrials(optuna.storages.InMemoryStorage):
             first = 0 if last is None else max(0, len(trials) - last)
             shown = [trials[one] for one in best if one < first] + trials[first:]
             shown = [trial for trial in shown if trial.number not in progress.outside]
-            return [*self.imported, *shown] if knowledge.sampler_learns else shown
+            shown = [*self.imported, *shown] if knowledge.sampler_learns else shown
+            return shown if self.reshape is None else self.reshape(shown)
 
         with self._showing(show):
             yield

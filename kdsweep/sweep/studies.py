@@ -22,6 +22,7 @@ from kdsweep import metric_names
 from kdsweep.config import SearchSpace, SweepConfig, trials_of
 from kdsweep.config.loading import Scalar
 from kdsweep.core.settings import TrialSettings
+from kdsweep.sweep.cheapest_search import Constrained, as_one_objective
 from kdsweep.sweep.drawn_values import Drawn, settle_drawing
 from kdsweep.sweep.facts import ChangedStrategy
 from kdsweep.sweep.folders import SweepFolder
@@ -95,6 +96,7 @@ class Studies:
         # Counting the points of a grid takes time.
         self._trials_for: dict[str, int] = {}
         self._writer = StudyWriter(database)
+        self._cheapest = Constrained.of(config, folder, space.task.metric)
 
     @property
     def storage(self) -> BaseStorage:
@@ -124,6 +126,7 @@ class Studies:
             directions=self._directions,
             pruner=make_pruner(self.config, self.space, strategy, self._curves(strategy)),
         )
+        memory.reshape = self._cheapest
         memory.imported = self._imported(strategy).shown_to(self.config, strategy)
         kept = KeptStudy(self._kept_id(strategy), {})
         trials = self._own_trials(strategy, kept)
@@ -289,7 +292,8 @@ class Studies:
     def _ask(self, strategy: str, opened: OpenStudy, number: int) -> SearchTrial:
         """The next trial, which has this number."""
         last = None if self.config.sampler.type == "grid" else TRIALS_TO_LEARN_FROM
-        with opened.memory.to_sampler(self.knowledge, number, opened.progress, last):
+        shown = opened.memory.to_sampler(self.knowledge, number, opened.progress, last)
+        with shown, as_one_objective(opened.study, self._cheapest):
             opened.study.sampler = make_sampler(self.config, number)
             return self._settle(strategy, opened.study.ask())
 
@@ -377,6 +381,10 @@ class Studies:
 
     def progress(self, strategy: str) -> Progress:
         return self._opened(strategy).progress
+
+    def trials(self, strategy: str) -> list[FrozenTrial]:
+        """The strategy's trials as Optuna knows them, by number; not to be changed."""
+        return self._opened(strategy).study.get_trials(deepcopy=False)
 
     def trials_for(self, strategy: str) -> int:
         if strategy not in self._trials_for:

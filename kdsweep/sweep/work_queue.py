@@ -52,9 +52,15 @@ class WorkQueue:
         return [
             strategy
             for strategy in space.strategies
-            if (self._teachers.is_ready or not space.may_need_teacher(strategy))
+            if (self._teachers.is_ready or not self._waits_for_teacher(strategy))
             and self._studies.trials_left(strategy)
         ]
+
+    def _waits_for_teacher(self, strategy: str) -> bool:
+        """Whether a trial of the strategy, or what its sampler knows, may need a teacher."""
+        rule = self._plan.sweep.cheapest
+        is_measured_by = rule is not None and rule.of == "teacher"
+        return is_measured_by or self._plan.space.may_need_teacher(strategy)
 
     def has_work(self) -> bool:
         """Whether there is a job for a slot, now or once a waiting trial's teacher is ready."""
