@@ -23,7 +23,7 @@ from kdsweep.errors import NewerFiles
 from kdsweep.replay import other_versions
 from kdsweep.report.model import Report, Reproduction, TrainedBy
 from kdsweep.report.versions_words import versions_in_words
-from kdsweep.sweep.facts import SweepFacts
+from kdsweep.sweep.facts import FORMAT, SweepFacts
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.trained_by import trained_by, unversioned
 from kdsweep.trial_id import TrialId
@@ -178,7 +178,7 @@ def test_a_key_that_a_newer_version_adds_to_a_result_is_ignored(tmp_path: Path) 
 def newer_home(old_home: Path) -> Path:
     """A home in which `reviews` has a higher format number."""
     facts = Home(old_home / "home").sweep("reviews").facts
-    write_json(facts, read_json(facts) | {"kdsweep": "9.0.0", "format": 2})
+    write_json(facts, read_json(facts) | {"kdsweep": "9.0.0", "format": FORMAT + 1})
     return old_home
 
 
@@ -254,4 +254,4 @@ def test_a_format_number_is_kept_and_the_first_one_is_not_written() -> None:
     assert "format" not in facts.to_json()
     assert SweepFacts.from_json(facts.to_json(), "reviews") == facts
     with pytest.raises(NewerFiles):
-        SweepFacts.from_json(facts.to_json() | {"format": 2}, "reviews")
+        SweepFacts.from_json(facts.to_json() | {"format": FORMAT + 1}, "reviews")
