@@ -22,6 +22,7 @@ from kdsweep.sweep.facts import LookedAt
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.progress import SeedRunCounts
 from kdsweep.sweep.seed_runs import SeedRun, SeedRuns
+from kdsweep.sweep.slow_steps import saying_how_long
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import PHASES, TrialId
 
@@ -150,11 +151,11 @@ class SeedQueue:
 
     def _keep_look(self, again: SeedRuns) -> None:
         """Store what a look has found, and what it was judged by."""
-        self._looked = again.looked
-        facts = self.folder.read_facts()
-        if again.look_rules is None or not any(self._looked.judged.values()):
+        if again.look_rules is None:
             return
-        if facts.looked != self._looked:
+        with saying_how_long(self._say, "comparing strategies on test"):
+            self._looked = again.looked
+        if any(self._looked.judged.values()) and self.folder.read_facts().looked != self._looked:
             keep_rules(self.plan, self.folder, again.look_rules.favorite)
             self.folder.write_facts(replace(self.folder.read_facts(), looked=self._looked))
             self._say(self._looked.words)
