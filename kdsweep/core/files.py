@@ -212,6 +212,15 @@ def name_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
 
 
+def move_durably(file: Path, target: Path) -> None:
+    """Rename a whole file on the same disk. `target` is whole, even after a power failure."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+    check_standing(target)
+    file.replace(target)
+    _fsync_folder(target.parent)
+
+
 def _fsync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:

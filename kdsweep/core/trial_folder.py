@@ -4,6 +4,7 @@ settings.json     the trial's settings, written first
 versions.json     which versions of kdsweep, torch and transformers trained it, in this order
 metrics.jsonl     one evaluation per line
 checkpoint/       state.pt: everything that the next step depends on; removed when the trial ends
+                  quantizing/: files on the way to a student with 8-bit weights
 test_logits.npy   the student's logits for the test split, if the settings ask for them
 validation_predictions.npy   what the best student predicts for validation, beside the labels
 evaluation_predictions.npy   what each evaluation predicted for validation, after the labels
@@ -137,6 +138,7 @@ class TrialFolder:
     versions = InFolder("versions.json")
     metrics = InFolder("metrics.jsonl")
     state = InFolder("checkpoint/state.pt")
+    quantizing = InFolder("checkpoint/quantizing")
     student = InFolder("student")
     result = InFolder("result.json")
     test_logits = InFolder("test_logits.npy")

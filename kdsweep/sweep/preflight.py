@@ -34,9 +34,10 @@ from kdsweep.core.models.weights import LoadedWeights
 from kdsweep.core.objective.inner_states import check_match, check_same_tokens
 from kdsweep.core.objective.returned_states import NeededStates, maps_are_dropped
 from kdsweep.core.settings import Precision, StudentSettings, TrainingSettings
+from kdsweep.core.tasks.base import TaskKind
 from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.selection import check_folds
-from kdsweep.errors import first_few
+from kdsweep.errors import ModelError, first_few
 
 # Enough that layers which differ, as ModernBERT's do, are among them.
 FEW_LAYERS = 3
@@ -225,15 +226,24 @@ def _rehearse_quantized(
     """Quantize a small model of each student's family, with random weights."""
     texts = shortest_and_longest(splits)
     for one in {type(planned.model): planned for planned in students}.values():
-        few = StudentSettings(
-            model=one.loads_from,
-            layers=min(FEW_LAYERS, getattr(one.model.config, "num_hidden_layers", 0)) or None,
-            start="scratch",
-            trust_remote_code=one.trust_remote_code,
-        )
         with torch.random.fork_rng():
-            model = new_model(few, data.label_names, one.loads_from, data.kind)
+            model = small_model(one, data.label_names, data.kind)
         rehearse_quantized(model, one.tokenizer, one.input_format, texts)
+
+
+def small_model(one: PlannedModel, label_names: tuple[str, ...], kind: TaskKind) -> PreTrainedModel:
+    """A model of the same family with random weights and few layers, if their number can be set."""
+    few = StudentSettings(
+        model=one.loads_from,
+        layers=min(FEW_LAYERS, getattr(one.model.config, "num_hidden_layers", 0)) or None,
+        start="scratch",
+        trust_remote_code=one.trust_remote_code,
+    )
+    try:
+        return new_model(few, label_names, one.loads_from, kind)
+    except ModelError:
+        whole = few.model_copy(update={"layers": None})
+        return new_model(whole, label_names, one.loads_from, kind)
 
 
 def _shaped(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,17 @@ from model_families import make_family
 
 from kdsweep.config import load
 from kdsweep.config.student_shapes import shapes_of_students
+from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.evaluation import onnx_format
+from kdsweep.core.evaluation.architectures import measure_shapes
 from kdsweep.core.evaluation.latency_figures import ModelShape
-from kdsweep.errors import KdsweepError, SpaceError
+from kdsweep.core.models.describing import describe_model
+from kdsweep.core.models.layers import new_model
+from kdsweep.core.settings import StudentSettings
+from kdsweep.core.tasks import DEFAULT_KIND
+from kdsweep.errors import KdsweepError, ModelError, SpaceError
 from kdsweep.sweep import run
+from kdsweep.sweep.preflight import PlannedModel, check_models, small_model
 
 BOTH = "student.quantize={choices: [none, int8]}"
 
@@ -63,6 +71,34 @@ def test_without_its_packages_nothing_trains(
     assert refused(tiny_space, tmp_path / "home", BOTH) == (
         "student.quantize: int8 needs onnxruntime: pip install 'kdsweep[onnx]'"
     )
+
+
+@pytest.mark.slow
+def test_a_student_whose_config_names_no_padding_token_is_quantized(
+    tiny_space: Path, tmp_path: Path
+) -> None:
+    """Only the saved student's config names it. GPT-2 reads no batch without one."""
+    (tmp_path / "gpt2").mkdir()
+    model = str(make_family("gpt2", tmp_path / "gpt2"))
+    plan = load(tiny_space, assignments=("student.quantize=int8", f"student.model={model}"))
+    checked = check_models(plan.space, tmp_path / "cache")
+    assert json.loads((tmp_path / "gpt2" / "config.json").read_text())["pad_token_id"] is None
+    assert len(checked.students) == 1
+    shapes = [one for one in shapes_of_students(plan.space) if one.quantize == "int8"]
+    measured = measure_shapes(
+        plan.space.task, shapes, [], tmp_path / "cache", lambda done, left: False, print
+    )
+    assert [one.precision for one in measured.found] == ["int8"]
+
+
+def test_a_family_whose_layers_are_in_blocks_is_rehearsed_whole(tmp_path: Path) -> None:
+    (tmp_path / "funnel").mkdir()
+    source = str(make_family("funnel", tmp_path / "funnel"))
+    model, tokenizer, _ = describe_model(source, ("a", "b"))
+    planned = PlannedModel(source, model, tokenizer, 24, InputFormat(24, True), source)
+    assert small_model(planned, ("a", "b"), DEFAULT_KIND).config.block_sizes == [1, 1]
+    with pytest.raises(ModelError, match=r"student\.layers: a funnel model .* can't be set"):
+        new_model(StudentSettings(model=source, layers=1, start="scratch"), ("a", "b"), source)
 
 
 @pytest.mark.slow

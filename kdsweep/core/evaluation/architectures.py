@@ -24,9 +24,10 @@ from kdsweep.core.evaluation.latency_figures import (
     MeasuredShapes,
     ModelShape,
 )
+from kdsweep.core.evaluation.onnx_format import OnnxModel
 from kdsweep.core.evaluation.quantized import quantize_model
 from kdsweep.core.models.describing import parameter_count
-from kdsweep.core.models.input_format import input_format_of
+from kdsweep.core.models.input_format import input_format_of, pad_with
 from kdsweep.core.models.layers import new_model
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.settings import StudentSettings, TaskSettings
@@ -158,8 +159,10 @@ def _measure(
             if candidate.asked[0].quantize == "none":
                 answers.append(answering(model.to(pick_device()), candidate.tokens))
             else:
-                quantized = quantize_model(model, Path(temporary) / f"{i}.onnx")
-                answers.append(quantized.answering(candidate.tokens))
+                file = Path(temporary) / f"{i}.onnx"
+                pad_with(model, candidate.tokens.padding.token_id)
+                quantize_model(model, file)
+                answers.append(OnnxModel(file).answering(candidate.tokens))
         with torch.inference_mode():
             figures = timed_in_turn(answers, before_round)
     return [one.with_latency(figure) for one, figure in zip(part, figures, strict=True)]

@@ -71,6 +71,10 @@ def convert(model: PreTrainedModel, file: Path, instead: str = WITHOUT) -> None:
             )
         # Exporter, tracer and protobuf share no class of errors.
         except Exception as error:
+            # A full disk or memory says nothing about the model.
+            for cause in _causes(error):
+                if isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno):
+                    raise cause from None
             raise KdsweepError(
                 f"onnx: a {model.config.model_type} model of this kind can't be exported by torch "
                 f"{torch.__version__}: {_reason(error)}; {instead}"
@@ -98,9 +102,15 @@ def _reason(error: BaseException) -> str:
     """The first line of what is behind an exporter's error; the exporter's own is advice for its
     developers.
     """
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
+    return first_line(_causes(error)[-1])
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """The error, what it was raised from, and so on."""
+    found = [error]
+    while (cause := found[-1].__cause__) is not None:
+        found.append(cause)
+    return found
 
 
 @contextlib.contextmanager

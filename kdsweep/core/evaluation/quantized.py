@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -20,9 +21,11 @@ from kdsweep.core.evaluation.onnx_format import (
     convert,
     quantize,
 )
-from kdsweep.core.files import write_atomically
+from kdsweep.core.files import move_durably
+from kdsweep.core.models.input_format import pad_with
 from kdsweep.core.models.loading import load_classifier, own_labels
 from kdsweep.core.models.outputs import with_outputs_in_unit
+from kdsweep.core.standing import make_folder
 
 INSTEAD = "leave 'student.quantize' out, or set it to none"
 
@@ -32,29 +35,46 @@ def check_can_quantize() -> None:
     check_packages("student.quantize: int8 needs")
 
 
-def quantize_saved(folder: Path, *, trust_remote_code: bool) -> OnnxModel:
+def quantize_saved(folder: Path, beside: Path, *, trust_remote_code: bool) -> OnnxModel:
     """Write the student in this Hugging Face folder once more, as `onnx/model_int8.onnx` in it.
 
     It is made of the files, as `kdsweep export` makes it, and so doesn't depend on the device that
-    trained the student.
+    trained the student. beside: a folder on the same disk for files on the way, which is removed,
+    with what a process that was killed left there.
     """
     source = str(folder)
     names, kind = own_labels(source, trust_remote_code=trust_remote_code)
     model = load_classifier(source, names, kind=kind, trust_remote_code=trust_remote_code)
     # Nobody who runs the file reads the config.
     model = with_outputs_in_unit(model, source)
-    return quantize_model(model, folder / INT8_FILE)
-
-
-def quantize_model(model: PreTrainedModel, file: Path) -> OnnxModel:
-    """Write the model with 8-bit weights. Raises KdsweepError if its family has no ONNX."""
-    with tempfile.TemporaryDirectory(prefix="kdsweep-onnx-") as temporary:
-        whole, small = Path(temporary) / "model.onnx", Path(temporary) / "model_int8.onnx"
-        convert(model, whole, INSTEAD)
-        quantize(whole, small)
-        with small.open("rb") as made:
-            write_atomically(file, lambda stream: shutil.copyfileobj(made, stream))
+    file = folder / INT8_FILE
+    with _emptied(beside):
+        quantize_model(model, beside / file.name)
+        file.parent.mkdir(exist_ok=True)
+        move_durably(beside / file.name, file)
     return OnnxModel(file)
+
+
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """The folder is empty inside, and gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def quantize_model(model: PreTrainedModel, file: Path) -> None:
+    """Write the model with 8-bit weights, and for a while with all bits beside it.
+
+    Raises KdsweepError if its family has no ONNX.
+    """
+    whole = file.with_name(f"whole-{file.name}")
+    convert(model, whole, INSTEAD)
+    quantize(whole, file)
+    whole.unlink()
 
 
 def rehearse_quantized(
@@ -71,6 +91,9 @@ def rehearse_quantized(
     rows = [list(column) for column in columns]
     tokens = tokenize_texts(tokenizer, rows, input_format)
     with tempfile.TemporaryDirectory(prefix="kdsweep-onnx-") as temporary:
+        file = Path(temporary) / "int8.onnx"
+        # As a student is saved that was trained.
+        pad_with(model, tokens.padding.token_id)
         with torch.random.fork_rng():
-            quantized = quantize_model(model.eval(), Path(temporary) / "int8.onnx")
-        check_free_length(model, quantized, tokens, INSTEAD)
+            quantize_model(model.eval(), file)
+        check_free_length(model, OnnxModel(file), tokens, INSTEAD)

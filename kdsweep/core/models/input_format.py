@@ -138,9 +138,17 @@ def _settle_token(
         )
     if own != used:
         _name_padding(tokenizer, token)
-    for one in (model.config, config):
-        one.pad_token_id = int(used)
+    pad_with(model, int(used))
     return int(used), notes
+
+
+def pad_with(model: PreTrainedModel, token_id: int) -> None:
+    """Name the padding token in the model's config, where some models look for it.
+
+    They answer at the last token that isn't padding, and read no batch without such a token.
+    """
+    for one in (model.config, model.config.get_text_config()):
+        one.pad_token_id = token_id
 
 
 def _end_token(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:

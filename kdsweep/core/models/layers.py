@@ -86,7 +86,13 @@ def _set_layers(config: PretrainedConfig, layers: list[int]) -> None:
         by_layer = any(part in name for part in BY_LAYER)
         if by_layer and isinstance(value, list) and len(value) == config.num_hidden_layers:
             setattr(config, name, [value[i] for i in layers])
-    config.num_hidden_layers = len(layers)
+    try:
+        config.num_hidden_layers = len(layers)
+    except NotImplementedError as error:
+        raise ModelError(
+            f"student.layers: a {config.model_type} model has layers in blocks, whose number can't "
+            "be set; leave 'layers' out"
+        ) from error
 
 
 def _set_width(config: PretrainedConfig, width: int) -> None:

@@ -250,7 +250,8 @@ def _quantize(
     """
     settings = trial.settings
     trusted = settings.student.trust_remote_code
-    quantized = quantize_saved(trial.folder.student, trust_remote_code=trusted)
+    folder = trial.folder
+    quantized = quantize_saved(folder.student, folder.quantizing, trust_remote_code=trusted)
     metrics, predictions = judge_validation(trial, best.step, quantized)
     judged = replace(best, metrics=best.metrics | metrics)
     trial.folder.write_card(model_card(settings, judged, scale))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kdsweep.core import TrialSettings, train
 from kdsweep.core.data.encode import InputFormat
@@ -14,6 +18,7 @@ from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.tokenize import tokenize_split
 from kdsweep.core.evaluation.file_costs import INT8_FILE
 from kdsweep.core.evaluation.onnx_format import OnnxModel
+from kdsweep.core.evaluation.quantized import quantize_saved
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.trial_folder import TrialFolder, TrialResult
 from kdsweep.errors import Interrupted
@@ -110,8 +115,9 @@ def test_one_that_was_interrupted_and_died_at_its_end_has_the_same_result(
     with pytest.raises(Interrupted):
         list(train(settings, again.root, cache=cache, on_step=lambda step, total: step == 7))
     # What a process leaves that is killed while it quantizes.
-    (again.student / "onnx").mkdir(parents=True)
-    (again.student / INT8_FILE).write_bytes(b"half")
+    again.student.mkdir()
+    again.quantizing.mkdir()
+    (again.quantizing / "model_int8.onnx").write_bytes(b"half")
     for file in folder.student.iterdir():
         if file.is_file():
             (again.student / file.name).write_bytes(file.read_bytes())
@@ -119,7 +125,32 @@ def test_one_that_was_interrupted_and_died_at_its_end_has_the_same_result(
     assert result.best is not None and whole.best is not None
     assert result.best.metrics == whole.best.metrics
     assert (result.test, result.student) == (whole.test, whole.student)
-    assert (again.student / INT8_FILE).read_bytes() == (folder.student / INT8_FILE).read_bytes()
+    files = (sorted(one.rglob("*")) for one in (again.student, folder.student))
+    for file, other in zip(*files, strict=True):
+        assert file.relative_to(again.student) == other.relative_to(folder.student)
+        assert file.is_dir() or file.read_bytes() == other.read_bytes()
+    assert not again.quantizing.exists()
+
+
+def test_a_full_disk_is_no_fault_of_the_model(
+    folder: TrialFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What files are on the way to the quantized student is on the student's disk."""
+    student, beside = tmp_path / "student", tmp_path / "beside"
+    shutil.copytree(folder.student, student)
+    (student / INT8_FILE).unlink()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(beside))
+
+    def export(model: object, example: object, file: str, **rest: object) -> None:
+        Path(file).write_bytes(b"half")
+        assert Path(file).parent == beside
+        raise RuntimeError("can't be saved") from full
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    with pytest.raises(OSError, match="No space left") as raised:
+        quantize_saved(student, beside, trust_remote_code=False)
+    assert raised.value is full
+    assert not beside.exists() and not list((student / "onnx").iterdir())
 
 
 def test_what_serves_it_uses_the_8_bit_weights(folder: TrialFolder) -> None:
