@@ -12,6 +12,8 @@ from kdsweep.compare.findings import SettingsComparison
 from kdsweep.formatting import count, joined
 from kdsweep.report.model import Report
 
+# Not said where the sweep looked for the cheapest student.
+CHOICE = "; the choice among them is the highest validation value"
 UNKNOWN = (
     "can't be known: trials of version 0.1.0 kept no predictions for validation, so it is only the "
     "one with the highest value"
@@ -21,7 +23,7 @@ UNKNOWN = (
 def settings_in_words(report: Report) -> dict[str, str]:
     """For each strategy with several complete trials, how sure its best settings are."""
     return {
-        name: in_words(name, found.settings_comparison)
+        name: _in_report(report, name, found.settings_comparison)
         for name, found in report.strategies.items()
         if found.settings_comparison is not None
     }
@@ -33,12 +35,17 @@ def settings_said_once(report: Report) -> list[str]:
     for name, found in report.strategies.items():
         if (one := found.settings_comparison) is not None:
             says_little = one.alike is None or one.tells_nothing
-            words = in_words("any strategy" if says_little else name, one)
+            words = _in_report(report, "any strategy" if says_little else name, one)
             groups.setdefault(words, (one, []))[1].append(name)
     return [
-        in_words(names[0] if len(names) == 1 else f"each of {joined(names)}", one)
+        _in_report(report, names[0] if len(names) == 1 else f"each of {joined(names)}", one)
         for one, names in groups.values()
     ]
+
+
+def _in_report(report: Report, strategy: str, found: SettingsComparison) -> str:
+    words = in_words(strategy, found)
+    return words if report.cheapest is None else words.removesuffix(CHOICE)
 
 
 def in_words(strategy: str, found: SettingsComparison) -> str:
@@ -63,7 +70,7 @@ def in_words(strategy: str, found: SettingsComparison) -> str:
     )
     if found.tells_nothing:
         words = f"none of {tried} settings of {strategy} is shown to be worse than the best one"
-    return f"{words} ({_counted(found)}); the choice among them is the highest validation value"
+    return f"{words} ({_counted(found)}){CHOICE}"
 
 
 def _tried(found: SettingsComparison) -> str:

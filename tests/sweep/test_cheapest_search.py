@@ -203,6 +203,11 @@ def test_a_sweep_answers_with_the_cheapest_student_that_is_good_enough(
     assert report.rests_on is not None and "on test its loss is" in report.rests_on
     assert report.verdict in as_markdown(report)
     assert report.pareto is not None
+    best = report.strategies["distill"].best
+    assert best is not None
+    page = Home(tmp_path / "home").sweep("tiny").page.read_text(encoding="utf-8")
+    assert f"trial {found.trial}{best.settings.student.shape}</small>" in page
+    assert "highest validation value" not in as_markdown(report)
     again = read_report(Home(tmp_path / "home"), "tiny")
     assert again.cheapest == found == Report.from_json(report.to_json()).cheapest
     assert again.state == "done"
