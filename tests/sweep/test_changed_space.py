@@ -204,6 +204,22 @@ def test_another_choice_and_other_constants(home: Home, tiny_space: Path) -> Non
     assert longer.progress("distill").outside == {0, 1, 2}
 
 
+def test_a_grid_goes_on_with_the_points_that_are_new(home: Home, tiny_space: Path) -> None:
+    def of(*rates: float) -> Plan:
+        strategy = f"{{alpha: 1.0, learning_rate: {{choices: {list(rates)}}}}}"
+        grid = ("strategies.distill=", "sampler={type: grid}")
+        return planned(tiny_space, *grid, f"strategies.finetune={strategy}")
+
+    searched(home, of(0.001, 0.002, 0.003), {"finetune": [0.5, 0.6, 0.7]})
+    before = rates(home)
+    studies = changed(home, of(0.002, 0.003, 0.004, 0.005))
+    (outside,) = (number for number, rate in before.items() if rate == 0.001)
+    assert studies.progress("finetune").outside == {outside}
+    assert studies.trials_left("finetune") == 2
+    assert {studies.ask("finetune").params["learning_rate"] for _ in range(2)} == {0.004, 0.005}
+    assert studies.trials_left("finetune") == 0
+
+
 def test_a_driver_that_dies_during_the_change_loses_nothing(
     home: Home, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

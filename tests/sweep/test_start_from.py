@@ -302,7 +302,7 @@ def test_what_a_run_left_that_died_before_its_sweep_started_is_not_taken(
     home: Home, tiny_space: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was to start from an earlier sweep, and the next run of that name isn't."""
-    searched(home, planned(tiny_space, "first"))
+    searched(home, planned(tiny_space, "first"), VALUES)
 
     def die(*arguments: object) -> None:
         raise KeyboardInterrupt
