@@ -45,5 +45,7 @@ def end(home: Home, plan: Plan, studies: Studies, strategy: str, value: float | 
     studies.report(trial, 1, metrics["validation/accuracy"])
     state = "pruned" if value is None else "complete"
     files.write_result(TrialResult(state, 10, 1.5, best=None if value is None else one))
-    studies.tell(trial, state, value)
+    # The later, the cheaper.
+    costs = [100.0 - trial.id.number] * len(plan.sweep.costs) if value is not None else []
+    studies.tell(trial, state, value, costs=costs)
     studies.write()

@@ -21,6 +21,7 @@ from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.files import fingerprint
 from kdsweep.errors import DamagedFile, SettingsConflict, SweepLocked, UnknownSweep, first_few
 from kdsweep.formatting import count, joined
+from kdsweep.sweep.best_first import best_first
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.identity import differences
 from kdsweep.sweep.input_check import UNLABELLED, models_of_space, pin_model
@@ -53,7 +54,7 @@ def what_to_start_from(plan: Plan, home: Home, *, fresh: bool = False) -> Starte
             raise DamagedFile(f"{folder.start_from} is missing", todo)
         return StartedFrom.read(folder)
     here = Inputs.of_plan(plan, home)
-    found = {strategy: _Found(strategy) for strategy in plan.space.strategies}
+    found = {strategy: _Found() for strategy in plan.space.strategies}
     earlier = [_earlier(home, name) for name in plan.sweep.start_from]
     lines = tuple(line for one in earlier for line in _add(found, here, one))
     return StartedFrom(
@@ -175,11 +176,11 @@ def _by_content(value: Plain, models: Mapping[str, str]) -> Plain:
 
 
 class _Found:
-    """What one strategy takes. enters: trials of the same objective. bests: the best ones of each
-    earlier sweep, as far as this strategy can have their values, and their values."""
+    """What one strategy takes. enters: trials of the same objective. same: the best ones of them,
+    after what they are ranked by, the lower the better. others: the best ones of each other earlier
+    sweep, as far as this strategy can have their values."""
 
-    def __init__(self, strategy: str) -> None:
-        self.strategy = strategy
+    def __init__(self) -> None:
         self.enters: list[ImportedTrial] = []
         self.same: list[tuple[float, FirstTrial]] = []
         self.others: list[list[FirstTrial]] = []
@@ -198,7 +199,7 @@ class _Found:
 
     def first(self) -> tuple[FirstTrial, ...]:
         """The best of the same objective, then the best of each other sweep, then their second."""
-        ranked = [one for _, one in sorted(self.same, key=lambda one: -one[0])]
+        ranked = [one for _, one in sorted(self.same, key=lambda one: one[0])]
         others = (one for rank in zip_longest(*self.others) for one in rank if one is not None)
         found: list[FirstTrial] = []
         for one in [*ranked, *others]:
@@ -252,13 +253,18 @@ def _tried(bests: Sequence[object]) -> str:
 
 
 def _bests(earlier: Earlier, space: SearchSpace, strategy: str) -> list[tuple[float, FirstTrial]]:
-    """The strategy's best trials with their values, as far as any of their parameters fits."""
-    progress = earlier.studies.progress(strategy)
+    """The strategy's best trials, as far as any of their parameters fits; lower is better.
+
+    By the metric; by its rank in its own sweep where that looked for the cheapest student.
+    """
+    values = earlier.studies.progress(strategy).values
+    best = best_first(earlier.plan.sweep, earlier.studies, strategy)
     found: list[tuple[float, FirstTrial]] = []
-    for number in progress.order[:FIRST_TRIALS]:
+    for rank, number in enumerate(best[:FIRST_TRIALS]):
         trial = TrialId(strategy, number)
         drawn = cast(Mapping[str, Scalar], earlier.studies.params(trial))
         if params := fitting(space.parameters(strategy), drawn):
             first = FirstTrial(f"{earlier.name} {trial.name}", params)
-            found.append((progress.values[number], first))
+            is_by_metric = earlier.plan.sweep.cheapest is None
+            found.append((-values[number] if is_by_metric else rank, first))
     return found

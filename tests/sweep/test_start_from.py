@@ -244,6 +244,28 @@ def test_several_sweeps_give_three_in_all(home: Home, tiny_space: Path) -> None:
     ]
 
 
+def test_of_a_search_for_the_cheapest_the_cheapest_good_ones_are_tried(
+    home: Home, tiny_space: Path
+) -> None:
+    cheapest = "objective={least: size, within: 0.05, of: best}"
+    searched(home, planned(tiny_space, "first", cheapest), {"finetune": [0.88, 0.9, 0.7, 0.89]})
+    plan = planned(tiny_space, "second", cheapest, "start_from=first")
+    found = what_to_start_from(plan, home)
+    assert [one.of for one in found.first["finetune"]] == [
+        f"first finetune-{number}" for number in (3, 1, 0)
+    ]
+    assert [one.values for one in found.known["finetune"]] == [
+        (0.88, 100.0),
+        (0.9, 99.0),
+        (0.7, 98.0),
+        (0.89, 97.0),
+    ]
+    studies = start(home, plan)
+    for _ in range(4):
+        end(home, plan, studies, "finetune", 0.8)
+    assert len(in_optuna(home, "second/finetune")) == 8
+
+
 def test_a_sweep_that_cannot_be_used_is_one_clear_line(home: Home, tiny_space: Path) -> None:
     def refused(*assignments: str) -> str:
         with pytest.raises(KdsweepError) as error:
