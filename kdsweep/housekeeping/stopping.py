@@ -9,7 +9,7 @@ from typing import Literal
 
 from kdsweep.core.files import only_read
 from kdsweep.errors import KdsweepError, first_few
-from kdsweep.formatting import count, duration
+from kdsweep.formatting import count, count_range, duration
 from kdsweep.housekeeping.listing import ListedSweep, describe
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.stop_file import ask_to_stop, withdraw
@@ -123,7 +123,8 @@ def _how_far(sweep: ListedSweep) -> str:
     if counts.finalists_ended:
         words += f", {counts.finalists_ended:,} of {counts.finalists:,} runs of finalists"
     if counts.confirmed:
-        words += f", {counts.confirmed:,} of {counts.to_confirm:,} confirm runs"
+        runs = count_range(counts.to_confirm, counts.to_confirm_at_most, "confirm run")
+        words += f", {counts.confirmed:,} of {runs}"
     if sweep.open_trials:
         words += f"; started and saved: {first_few(sweep.open_trials)}"
     return f"{words}; run the same command again to resume"

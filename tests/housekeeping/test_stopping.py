@@ -18,7 +18,8 @@ from sweep_processes import INLINE, ON_RAY, PLAIN, metrics_of, trials_of
 from kdsweep.cli import main
 from kdsweep.core.files import write_json
 from kdsweep.errors import Interrupted, SweepLocked
-from kdsweep.housekeeping.listing import describe
+from kdsweep.housekeeping.listing import Counts, ListedSweep, describe
+from kdsweep.housekeeping.stopping import _how_far
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.stop_file import Request, ask_to_stop, listening_for_stop, withdraw
@@ -200,3 +201,10 @@ def test_a_stopped_sweep_resumes_with_the_numbers_of_one_that_was_never_stopped(
     assert run(space, home=stopped.root, assignments=(*FEW, INLINE)).state == "done"
     assert trials_of(stopped) == trials_of(never_stopped)
     assert metrics_of(stopped) == metrics_of(never_stopped)
+
+
+@pytest.mark.parametrize(("at_most", "said"), [(16, "5 of 6 to 16 confirm"), (6, "5 of 6 confirm")])
+def test_a_stopped_sweep_says_between_how_many_confirm_runs_it_has(at_most: int, said: str) -> None:
+    counts = Counts(4, 4, confirmed=5, to_confirm=6, to_confirm_at_most=at_most)
+    found = ListedSweep("sst2", "stopped", 0.0, phase="confirm", counts=counts)
+    assert f", {said} runs; run the same command again" in _how_far(found)
