@@ -25,6 +25,7 @@ from kdsweep.sweep.best_first import best_first
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.identity import differences
 from kdsweep.sweep.input_check import UNLABELLED, models_of_space, pin_model
+from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.pins import ModelPin, Pins
 from kdsweep.sweep.results import recorded
 from kdsweep.sweep.shown_trials import BEST_TO_LEARN_FROM, TRIALS_TO_LEARN_FROM
@@ -90,8 +91,12 @@ def _earlier(home: Home, name: str) -> Earlier:
             f"start_from: sweep {name!r} is being used by {holder.words}; wait for it, or stop it "
             f"(kdsweep stop {name})"
         )
-    plan, studies = recorded(home, name)
-    return Earlier(plan, studies, folder.read_facts().pins)
+    try:
+        plan, studies = recorded(home, name)
+        return Earlier(plan, studies, folder.read_facts().pins)
+    except DamagedFile as error:
+        todo = f"restore it from a copy, or leave {name!r} out"
+        raise DamagedFile(f"start_from: {error.what}", todo) from error
 
 
 # --- whether its values are of the same objective ------------------------------------------------
@@ -224,7 +229,8 @@ def _add(found: Mapping[str, _Found], here: Inputs, earlier: Earlier) -> list[st
             found[strategy].enters += map(ImportedTrial.of_trial, names, trials)
             found[strategy].same += bests
             taken += len(trials)
-            lines.append(f"{strategy}: {_entering(len(trials), len(bests))}")
+            learns = Knowledge.of(here.plan.sweep).sampler_learns
+            lines.append(f"{strategy}: {_entering(len(trials), len(bests), learns=learns)}")
         else:
             found[strategy].others.append([one for _, one in bests])
             taken += len(bests)
@@ -237,11 +243,16 @@ def _add(found: Mapping[str, _Found], here: Inputs, earlier: Earlier) -> list[st
     return [f"from {earlier.name}: {line}" for line in lines]
 
 
-def _entering(trials: int, bests: int) -> str:
+def _entering(trials: int, bests: int, *, learns: bool) -> str:
     if not trials:
         return "no trial has finished"
     known = f"{count(trials, 'trial')} known from the start"
-    return f"{known}; the best {bests} to be tried first" if bests else f"{known}; none complete"
+    if not learns:
+        known = "no trial is known from the start (the sampler learns from none)"
+    if not bests:
+        return f"{known}; none is complete, so that none can be tried first"
+    first = "the best one" if bests == 1 else f"the best {bests}"
+    return f"{known}; {first} to be tried first"
 
 
 def _tried(bests: Sequence[object]) -> str:

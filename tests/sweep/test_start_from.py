@@ -277,6 +277,12 @@ def test_a_sweep_that_cannot_be_used_is_one_clear_line(home: Home, tiny_space: P
     assert "did you mean 'first'" in refused("start_from=frist")
     with home.sweep("first").locked():
         assert "start_from: sweep 'first' is being used by process" in refused("start_from=first")
+    whole = home.sweep("first").facts.read_text(encoding="utf-8")
+    home.sweep("first").facts.write_text(whole[:40], encoding="utf-8")
+    line = refused("start_from=first")
+    assert line.startswith("start_from: ") and "sweep.json can't be read" in line
+    assert line.endswith("; restore it from a copy, or leave 'first' out")
+    home.sweep("first").facts.write_text(whole, encoding="utf-8")
     searched(home, replace(first, name="empty"), {})
     line = refused("start_from=[first, empty]")
     assert "sweep 'empty' has no trial that this sweep can start from" in line
@@ -347,6 +353,11 @@ def test_neither_what_is_drawn_nor_the_seeds_of_trials_are_repeated(
     before = {earlier.params(trial)["learning_rate"] for trial in trials_of(home, "first")}
     seeds = {settings_of(home, "first", one).seed for one in trials_of(home, "first")}
     asked = [studies.ask("finetune") for _ in range(6)]
+    said = what_to_start_from(planned(tiny_space, "third", "start_from=first", unlearning), home)
+    assert said.lines[0] == (
+        "from first: finetune: no trial is known from the start (the sampler learns from none); "
+        "the best 3 to be tried first"
+    )
     # The three best, then `start_with`, which the earlier sweep tried too.
     assert not before & {one.params["learning_rate"] for one in asked[4:]}
     assert not seeds & {one.settings.seed for one in asked}
