@@ -344,7 +344,7 @@ class StudentSettings(Strict):
         if isinstance(self.layers, tuple):
             parts.append(f"layers {' '.join(map(str, self.layers))}")
         elif self.layers is not None:
-            parts.append(f"{self.layers} layers")
+            parts.append(f"{self.layers} layer{'s' * (self.layers > 1)}")
         if self.width is not None:
             parts.append(f"width {self.width}")
         if self.start == "scratch":

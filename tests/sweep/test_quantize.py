@@ -39,7 +39,7 @@ def test_a_trial_has_its_weights_from_the_space_and_is_the_same_without_the_key(
     plan = load(tiny_space, assignments=("student.quantize=int8",))
     trial = plan.space.settle("finetune", lambda parameter: 1e-3, seed=0)
     assert trial.student.quantize == "int8"
-    assert trial.student.shape == ", 1 layers, int8"
+    assert trial.student.shape == ", 1 layer, int8"
     assert plan.space.packages() == ("onnx", "onnxscript", "onnxruntime")
     usual = load(tiny_space).space.settle("finetune", lambda parameter: 1e-3, seed=0)
     named = load(tiny_space, assignments=("student.quantize=none",))
