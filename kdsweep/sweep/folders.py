@@ -232,8 +232,9 @@ class SweepFolder:
 
         trial: the name of one trial, or all. The caller holds the lock.
         """
-        for pattern in (f"*/{trial}/.*.tmp", f"*/{trial}/checkpoint/.*.tmp"):
-            for leftover in self.root.glob(pattern):
+        # The model card of a student that is quantized is written a second time.
+        for inside in ("", "checkpoint/", "student/"):
+            for leftover in self.root.glob(f"*/{trial}/{inside}.*.tmp"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover, ignore_errors=True)
                 else:

@@ -15,13 +15,16 @@ from kdsweep.core.data.encode import InputFormat
 from kdsweep.core.evaluation import onnx_format
 from kdsweep.core.evaluation.architectures import measure_shapes
 from kdsweep.core.evaluation.latency_figures import ModelShape
+from kdsweep.core.files import name_beside
 from kdsweep.core.models.describing import describe_model
 from kdsweep.core.models.layers import new_model
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.errors import KdsweepError, ModelError, SpaceError
 from kdsweep.sweep import run
+from kdsweep.sweep.folders import Home
 from kdsweep.sweep.preflight import PlannedModel, check_models, small_model
+from kdsweep.trial_id import TrialId
 
 BOTH = "student.quantize={choices: [none, int8]}"
 
@@ -71,6 +74,21 @@ def test_without_its_packages_nothing_trains(
     assert refused(tiny_space, tmp_path / "home", BOTH) == (
         "student.quantize: int8 needs onnxruntime: pip install 'kdsweep[onnx]'"
     )
+
+
+def test_what_a_killed_trial_left_of_its_card_does_not_stay_with_its_student(
+    tmp_path: Path,
+) -> None:
+    folder = Home(tmp_path).sweep("one")
+    files = [folder.trial(TrialId("distill", one)).student / "README.md" for one in (0, 1)]
+    for card in files:
+        card.parent.mkdir(parents=True)
+        card.write_text("whole", encoding="utf-8")
+        name_beside(card).write_text("ha", encoding="utf-8")
+    folder.remove_half_written("distill-0")
+    assert [len(list(card.parent.iterdir())) for card in files] == [1, 2]
+    folder.remove_half_written()
+    assert [list(card.parent.iterdir()) for card in files] == [[card] for card in files]
 
 
 @pytest.mark.slow
