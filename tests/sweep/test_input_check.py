@@ -62,6 +62,12 @@ def kdsweep(folder: Path, *arguments: str) -> Result:
     return CliRunner().invoke(main, [*arguments, "--home", str(folder / "home")])
 
 
+def same_sets(folder: Path) -> list[str]:
+    """The options that give the settings of the finished sweep."""
+    sets = (*ASSIGNMENTS, f"student.model={folder / 'student'}")
+    return [word for one in sets for word in ("--set", one)]
+
+
 def run_more(folder: Path) -> None:
     more = [one for one in ASSIGNMENTS if not one.startswith("trials")]
     student = f"student.model={folder / 'student'}"
@@ -122,15 +128,13 @@ def test_run_refuses_other_rows_and_names_the_file_and_the_change(
     assert "reviews.csv" in str(refused.value)
     assert "--fresh or --name" in str(refused.value)
     assert (changed / "home" / "sweeps" / "tiny" / "report.json").read_bytes() == report
-    planned = kdsweep(changed, "plan", str(changed / "tiny.yaml"), "--json")
+    planned = kdsweep(changed, "plan", str(changed / "tiny.yaml"), "--json", *same_sets(changed))
     assert "run would refuse: sweep 'tiny': the rows of" in json.loads(planned.stdout)["notes"][0]
 
 
 def test_a_finished_sweep_that_is_run_again_says_what_has_changed(changed: Path) -> None:
     reorder(changed)
-    sets = [word for one in ASSIGNMENTS for word in ("--set", one)]
-    student = ("--set", f"student.model={changed / 'student'}")
-    found = kdsweep(changed, "run", str(changed / "tiny.yaml"), *sets, *student)
+    found = kdsweep(changed, "run", str(changed / "tiny.yaml"), *same_sets(changed))
     assert found.exit_code == 0, found.output
     assert "nothing to run" in found.output
     assert "in another order" in found.output

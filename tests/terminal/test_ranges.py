@@ -39,6 +39,7 @@ STATUS = SweepStatus(
     slots=None,
     precision=None,
     start_from=(),
+    earlier_space={},
 )
 
 
