@@ -159,6 +159,7 @@ class Loop:
             disable_tqdm=True,
             seed=settings.seed,
             bf16=training.precision == "bf16",
+            use_cpu=not torch.cuda.is_available(),
         )
         trainer = DistillationTrainer(
             student,
