@@ -40,7 +40,7 @@ class Progress:
 
     @property
     def finished(self) -> int:
-        return len(self.counted_ends)
+        return len(self.ended) - len(self.outside)
 
     @property
     def counted_ends(self) -> list[int]:
@@ -56,8 +56,10 @@ class Progress:
         """How many of the trials in `known`, by number, came after the best one of them."""
         last = known[-1] if known else -1
         best = next((number for number in self.order if number <= last), None)
-        known = [number for number in known if number not in self.outside]
-        return 0 if best is None else len(known) - bisect.bisect_right(known, best)
+        if best is None:
+            return 0
+        outside = sum(best < number <= last for number in self.outside)
+        return len(known) - bisect.bisect_right(known, best) - outside
 
     def end(self, number: int, state: str, value: float | None) -> None:
         """Count a trial that ended. value: the metric of a complete one."""
