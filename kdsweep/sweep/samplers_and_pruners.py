@@ -60,10 +60,8 @@ def make_sampler(config: SweepConfig, number: int) -> optuna.samplers.BaseSample
                 return optuna.samplers.GPSampler(n_startup_trials=sampler.startup_trials, seed=seed)
 
 
-def make_pruner(
-    config: SweepConfig, space: SearchSpace, strategy: str, curves: Curves
-) -> optuna.pruners.BasePruner:
-    """The strategy's pruner. curves: of its trials."""
+def make_pruner(config: SweepConfig, evaluations: int, curves: Curves) -> optuna.pruners.BasePruner:
+    """A strategy's pruner. evaluations: of its longest trial. curves: of its trials."""
     pruner = config.pruner
     match pruner.type:
         case "none":
@@ -77,10 +75,9 @@ def make_pruner(
                 n_startup_trials=pruner.startup_trials, n_warmup_steps=first_step
             )
         case "hyperband":
-            most = max(most_evaluations(space, strategy), pruner.min_evaluations)
             made = optuna.pruners.HyperbandPruner(
                 min_resource=pruner.min_evaluations,
-                max_resource=most,
+                max_resource=max(evaluations, pruner.min_evaluations),
                 reduction_factor=pruner.reduction_factor,
             )
             if Knowledge.of(config).is_by_order:
@@ -160,7 +157,7 @@ def complete_share(
             study_name=f"made up {number}",
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
-            pruner=make_pruner(config, space, strategy, MadeUpCurves(curves)),
+            pruner=make_pruner(config, evaluations, MadeUpCurves(curves)),
         )
         showing = partial(memory.to_pruner, knowledge)
         complete += _run_made_up_trials(study, curves, at_once, showing)

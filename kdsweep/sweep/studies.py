@@ -38,7 +38,7 @@ from kdsweep.sweep.restored_trials import (
     TrialEnd,
     read_progress,
 )
-from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler
+from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler, most_evaluations
 from kdsweep.sweep.seeds import derived_seed
 from kdsweep.sweep.shown_trials import TRIALS_TO_LEARN_FROM, ShownTrials
 from kdsweep.sweep.start_from import FROM, StartedFrom
@@ -120,11 +120,12 @@ class Studies:
 
     def _open(self, strategy: str) -> OpenStudy:
         memory = ShownTrials()
+        evaluations = most_evaluations(self.space, strategy)
         study = optuna.create_study(
             storage=memory,
             study_name=self.study_name(strategy),
             directions=self._directions,
-            pruner=make_pruner(self.config, self.space, strategy, self._curves(strategy)),
+            pruner=make_pruner(self.config, evaluations, self._curves(strategy)),
         )
         memory.reshape = self._cheapest
         memory.imported = self._imported(strategy).shown_to(self.config, strategy)

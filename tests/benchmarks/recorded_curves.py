@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 from measuring import Row
+from optuna.trial import TrialState
 
 from kdsweep.compare.rungs import rungs
 from kdsweep.compare.statistics import scores
@@ -59,12 +61,37 @@ class InOrder:
         return self.recorded.values.shape[1]
 
     def settled(self, number: int) -> float:
-        switch = self.recorded.params[self.order[number]].get("alpha.at")
-        return WARMUP if switch is None else switch + 1 / self.evaluations(number)
+        return settled(self.recorded.params[self.order[number]], self.evaluations(number))
 
     def p_worse(self, trial: tuple[int, int], leader: tuple[int, int]) -> float:
         (one, one_at), (other, other_at) = trial, leader
         return self.recorded.p_worse(self.order[one], one_at, self.order[other], other_at)
+
+
+def settled(params: Mapping[str, object], evaluations: int) -> float:
+    """The end of warm-up, or of the evaluation after the switch from teacher to labels."""
+    switch = params.get("alpha.at")
+    return WARMUP if switch is None else float(str(switch)) + 1 / evaluations
+
+
+def follow(
+    study: optuna.Study, trial: optuna.Trial, curve: Sequence[float], knowledge: Knowledge
+) -> int:
+    """Report the curve until the pruner stops the trial or it is complete, and tell the study.
+
+    Returns how many evaluations that took. study: in `ShownTrials`.
+    """
+    memory = study._storage
+    assert isinstance(memory, ShownTrials)
+    for evaluation, value in enumerate(curve, start=1):
+        trial.report(value, evaluation)
+        with memory.to_pruner(knowledge, trial.number):
+            is_pruned = trial.should_prune()
+        if is_pruned:
+            study.tell(trial, state=TrialState.PRUNED)
+            return evaluation
+    study.tell(trial, max(curve))
+    return len(curve)
 
 
 @dataclass(frozen=True)
@@ -86,17 +113,9 @@ def replay(recorded: Recorded, order: tuple[int, ...], lag: int) -> Replayed:
     reached, evaluations = {}, 0
     for number, index in enumerate(order):
         curve, trial = recorded.values[index].tolist(), study.ask()
-        for evaluation, value in enumerate(curve, start=1):
-            evaluations += 1
-            trial.report(value, evaluation)
-            with memory.to_pruner(knowledge, number):
-                is_pruned = trial.should_prune()
-            if is_pruned:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                break
-        else:
+        evaluations += follow(study, trial, curve, knowledge)
+        if study.trials[number].state == TrialState.COMPLETE:
             reached[number] = max(curve)
-            study.tell(trial, max(curve))
     every = recorded.values[list(order)].max(axis=1)
     best = max(reached, key=lambda one: reached[one])
     return Replayed(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import optuna
-from recorded_curves import WARMUP, Recorded
+from recorded_curves import Recorded
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
@@ -38,11 +38,6 @@ def suggest(trial: optuna.Trial) -> Params:
     trial.suggest_float("temperature", 1.0, 10.0)
     trial.suggest_float("learning_rate", 1e-5, 2e-3, log=True)
     return trial.params
-
-
-def settled(params: Params) -> float:
-    """The end of warm-up or of the step of alpha, without the evaluation after it."""
-    return float(str(params.get("alpha.at", WARMUP)))
 
 
 @dataclass(frozen=True, eq=False)

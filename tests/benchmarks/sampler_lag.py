@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 import optuna
 from measuring import Row
-from recorded_curves import RECORDED, Recorded
-from recorded_surfaces import Student, Surface, settled, suggest
+from optuna.trial import TrialState
+from recorded_curves import RECORDED, Recorded, follow, settled
+from recorded_surfaces import Student, Surface, suggest
 
 from kdsweep.config import SweepConfig
 from kdsweep.sweep.knowledge import Knowledge
-from kdsweep.sweep.paired_pruner import NoiseAwarePruner, p_worse
+from kdsweep.sweep.paired_pruner import p_worse
 from kdsweep.sweep.progress import Progress
-from kdsweep.sweep.samplers_and_pruners import make_sampler
+from kdsweep.sweep.samplers_and_pruners import make_pruner, make_sampler
 from kdsweep.sweep.shown_trials import ShownTrials
 
 STRATEGIES, TRIALS = 4, 20
@@ -119,7 +120,7 @@ def search(surface: Surface, config: SweepConfig, seed: int) -> tuple[float, int
     """What the best trial of TRIALS is truly worth, and how many evaluations the search took."""
     knowledge, progress = Knowledge.of(config), Progress()
     draw, memory, searched = np.random.default_rng(seed), ShownTrials(), Searched(surface)
-    pruner = _pruner(config, searched)
+    pruner = make_pruner(config, surface.recorded.values.shape[1], searched)
     study = optuna.create_study(storage=memory, direction="maximize", pruner=pruner)
     evaluations = 0
     for number in range(TRIALS):
@@ -129,36 +130,13 @@ def search(surface: Surface, config: SweepConfig, seed: int) -> tuple[float, int
             params = suggest(trial)
         student = surface.student(params, draw)
         searched.students.append(student)
-        switched = settled(params) + (1 / len(student.values) if "alpha.at" in params else 0)
-        searched.settled_at.append(switched)
+        searched.settled_at.append(settled(params, len(student.values)))
         progress.running.add(number)
-        for evaluation, value in enumerate(student.values.tolist(), start=1):
-            evaluations += 1
-            trial.report(value, evaluation)
-            with memory.to_pruner(knowledge, number):
-                is_pruned = trial.should_prune()
-            if is_pruned:
-                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-                progress.end(number, "pruned", None)
-                break
-        else:
-            reached = float(student.values.max())
-            study.tell(trial, reached)
-            progress.end(number, "complete", reached)
+        curve = student.values.tolist()
+        evaluations += follow(study, trial, curve, knowledge)
+        complete = study.trials[number].state == TrialState.COMPLETE
+        progress.end(number, "complete" if complete else "pruned", max(curve))
     return searched.students[progress.order[0]].truth, evaluations
-
-
-def _pruner(config: SweepConfig, searched: Searched) -> optuna.pruners.BasePruner:
-    match config.pruner.type:
-        case "paired":
-            return NoiseAwarePruner(config.pruner, searched)
-        case "asha":
-            return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=config.pruner.min_evaluations,
-                reduction_factor=config.pruner.reduction_factor,
-            )
-        case _:
-            return optuna.pruners.NopPruner()
 
 
 def quality(seeds: int, pruners: Sequence[str]) -> list[Row]:
