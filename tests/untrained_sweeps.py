@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
 
 from kdsweep.config import Plan
 from kdsweep.core.data.loading import load_task
@@ -49,3 +52,19 @@ def end(home: Home, plan: Plan, studies: Studies, strategy: str, value: float | 
     costs = [100.0 - trial.id.number] * len(plan.sweep.costs) if value is not None else []
     studies.tell(trial, state, value, costs=costs)
     studies.write()
+
+
+def die_while_opening(studies: Studies, strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open the strategy's study, and die before its third trial is in the database."""
+    storage: Any = studies.storage
+    create, times = storage.create_new_trial, iter([1, 1, 0])
+
+    def die(*arguments: Any, **named: Any) -> int:
+        if not next(times):
+            raise KeyboardInterrupt
+        made: int = create(*arguments, **named)
+        return made
+
+    monkeypatch.setattr(storage, "create_new_trial", die)
+    with pytest.raises(KeyboardInterrupt):
+        studies.progress(strategy)

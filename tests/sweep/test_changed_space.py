@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 import pytest
 from sweep_processes import INLINE, Sweep
-from untrained_sweeps import end, searched
+from untrained_sweeps import die_while_opening, end, searched
 
 from kdsweep.config import Plan, load
 from kdsweep.errors import SettingsConflict
@@ -92,7 +92,8 @@ def test_with_a_wider_range_all_trials_count_in_a_new_study(home: Home, tiny_spa
     assert [(one.params, one.value, one.state, one.intermediate_values) for one in after] == [
         (one.params, one.value, one.state, one.intermediate_values) for one in before
     ]
-    assert {one.distributions["learning_rate"].high for one in after} == {0.01}  # type: ignore[attr-defined]
+    ranges: list[Any] = [one.distributions["learning_rate"] for one in after]
+    assert {one.high for one in ranges} == {0.01}
     assert in_optuna(home, "tiny/finetune") == before
     assert space_change(plan, home.sweep("tiny")) is None
     assert studies.ask("finetune").id.number == 4
@@ -229,22 +230,12 @@ def test_a_driver_that_dies_during_the_change_loses_nothing(
     kept = sorted(found, key=lambda number: found[number])[1]
     plan = planned(tiny_space, above(home, kept))
     studies = changed(home, plan)
-    storage: Any = studies.storage
-    create, times = storage.create_new_trial, iter([1, 1, 0])
-
-    def die(*arguments: Any, **named: Any) -> int:
-        if not next(times):
-            raise KeyboardInterrupt
-        made: int = create(*arguments, **named)
-        return made
-
-    monkeypatch.setattr(storage, "create_new_trial", die)
-    with pytest.raises(KeyboardInterrupt):
-        studies.progress("finetune")
+    die_while_opening(studies, "finetune", monkeypatch)
     again = open_studies(plan, home, runs=True)
     progress = again.progress("finetune")
     assert (progress.started, progress.outside) == (4, {lowest})
     assert len(in_optuna(home, "tiny/finetune@2")) == 4
+    storage: Any = studies.storage
     storage.scoped_session.remove()
     storage.engine.dispose()
     for file in home.root.glob("optuna.db*"):

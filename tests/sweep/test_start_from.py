@@ -14,7 +14,7 @@ import pytest
 from conftest import others_slow
 from simulated_sweep import Simulated
 from sweep_processes import INLINE, Sweep, runs_of
-from untrained_sweeps import end, searched
+from untrained_sweeps import die_while_opening, end, searched
 
 from kdsweep.config import Plan, load
 from kdsweep.core.settings import TrialSettings
@@ -125,18 +125,7 @@ def test_a_driver_that_dies_while_they_enter_brings_each_once(
     searched(home, planned(tiny_space, "first"), VALUES)
     plan = planned(tiny_space, "second", "start_from=first")
     studies = start(home, plan)
-    storage: Any = studies.storage
-    create, times = storage.create_new_trial, iter([1, 1, 0])
-
-    def die(*arguments: Any, **named: Any) -> int:
-        if not next(times):
-            raise KeyboardInterrupt
-        made: int = create(*arguments, **named)
-        return made
-
-    monkeypatch.setattr(storage, "create_new_trial", die)
-    with pytest.raises(KeyboardInterrupt):
-        studies.progress("finetune")
+    die_while_opening(studies, "finetune", monkeypatch)
     assert len(in_optuna(home, "second/finetune")) == 2
     again = open_studies(plan, home, runs=True)
     again.ask("finetune")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from kdsweep.core.evaluation.file_costs import INT8_FILE
 from kdsweep.core.evaluation.onnx_format import OnnxModel
 from kdsweep.core.evaluation.quantized import quantize_saved
 from kdsweep.core.models.loading import load_tokenizer
+from kdsweep.core.settings import Quantize
 from kdsweep.core.trial_folder import TrialFolder, TrialResult
 from kdsweep.errors import Interrupted
 from kdsweep.serving import load, write_settings
@@ -43,22 +45,27 @@ def trained(settings: TrialSettings, folder: Path, cache: Path) -> TrialResult:
 
 
 @pytest.fixture(scope="module")
-def folder(
+def complete(
     plain_trial: dict[str, Any], cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> TrialFolder:
-    """A trial that is complete and that no test changes."""
-    root = tmp_path_factory.mktemp("quantized") / "trial"
-    trained(settings_for(plain_trial, "int8"), root, cache)
-    return TrialFolder(root)
+) -> Callable[[str], TrialFolder]:
+    """complete(quantize): a trial that is complete and that no test changes."""
+
+    def train_one(quantize: str) -> TrialFolder:
+        root = tmp_path_factory.mktemp(quantize) / "trial"
+        trained(settings_for(plain_trial, quantize), root, cache)
+        return TrialFolder(root)
+
+    return train_one
 
 
 @pytest.fixture(scope="module")
-def float_folder(
-    plain_trial: dict[str, Any], cache: Path, tmp_path_factory: pytest.TempPathFactory
-) -> TrialFolder:
-    root = tmp_path_factory.mktemp("float") / "trial"
-    trained(settings_for(plain_trial, "none"), root, cache)
-    return TrialFolder(root)
+def folder(complete: Callable[[str], TrialFolder]) -> TrialFolder:
+    return complete("int8")
+
+
+@pytest.fixture(scope="module")
+def float_folder(complete: Callable[[str], TrialFolder]) -> TrialFolder:
+    return complete("none")
 
 
 def result_of(folder: TrialFolder) -> TrialResult:
@@ -157,8 +164,8 @@ def test_what_serves_it_uses_the_8_bit_weights(folder: TrialFolder) -> None:
     settings = folder.read_settings()
     text = settings.task.text
     served = {}
-    for quantize in ("none", "int8"):
-        write_settings(folder.student, text=text, max_length=24, quantize=quantize)  # type: ignore[arg-type]
+    for quantize in get_args(Quantize):
+        write_settings(folder.student, text=text, max_length=24, quantize=quantize)
         served[quantize] = load(folder.student).predict(["a fine film"])["score"][0]
     assert served["int8"] != served["none"]
     assert served["int8"] == pytest.approx(served["none"], abs=0.1)
