@@ -20,7 +20,7 @@ from pydantic import (
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, read_document, split_path
 from kdsweep.core.schedules import Number
-from kdsweep.core.strict_model import Name, Strict, Text, as_tuple
+from kdsweep.core.strict_model import Name, Strict, Text, as_tuple, one_or_more
 from kdsweep.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0)]
@@ -300,10 +300,6 @@ def _kind_of_objective(given: object) -> str:
     return "rule" if isinstance(given, dict | Cheapest) else "names"
 
 
-def _one_or_several(value: object) -> object:
-    return (value,) if isinstance(value, str) else as_tuple(value)
-
-
 def _usual_pruner(given: dict[str, Sequence[str] | Cheapest]) -> NoPruner | PairedPruner:
     objective = given.get("objective", ())
     several = isinstance(objective, Cheapest) or len(objective) > 1
@@ -326,7 +322,7 @@ class SweepConfig(Strict):
         Discriminator(_kind_of_objective),
     ] = ()
     trials: Count = 20
-    start_from: Annotated[tuple[Name, ...], BeforeValidator(_one_or_several)] = Field(
+    start_from: Annotated[tuple[Name, ...], BeforeValidator(one_or_more)] = Field(
         default=(), exclude_if=lambda sweeps: not sweeps
     )
     sampler: Annotated[
