@@ -92,19 +92,20 @@ def rule(details: ErrorDetails, value: object) -> str:
     message = str(details["msg"]).removeprefix("Value error, ")
     if details["type"] in _PLAIN_RULES:
         message = _PLAIN_RULES[details["type"]].format(**context)
+    hint = ""
     if details["type"] == "literal_error":
-        message += did_you_mean(str(value), re.findall(r"'([^']*)'", str(context["expected"])))
+        hint = did_you_mean(str(value), re.findall(r"'([^']*)'", str(context["expected"])))
     if details["type"] == "union_tag_invalid":
         tag = str(context["tag"])
         known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
-        hint = did_you_mean(tag, known) or f"; known here: {', '.join(known)}"
-        message = f"unknown type {tag!r}{hint}"
+        others = did_you_mean(tag, known) or f"; known here: {', '.join(known)}"
+        message = f"unknown type {tag!r}{others}"
     says_the_value = (
         details["type"] in {"unknown_key", "unknown_shape"}
         or isinstance(value, dict | list)
         or repr(value) in message
     )
-    return message if says_the_value else f"{message}, not {show(value)}"
+    return message + hint if says_the_value else f"{message}, not {show(value)}{hint}"
 
 
 _PLAIN_RULES = {
