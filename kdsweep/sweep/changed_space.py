@@ -1,9 +1,8 @@
 """What a sweep keeps when its strategies change midway, and what of them is new.
 
-The change itself is that `sweep.json` is written with the new space and what is kept of the old
-one. A changed strategy then has a study of another name, which isn't there yet: it is made from the
-trials' folders, as after a lost database. So whoever is killed on the way has changed all or
-nothing, and the study of the earlier space stays as it was.
+One write of `sweep.json`, with the new space and what is kept of the old one, changes the sweep. A
+kill before or after it loses nothing. A changed strategy then has a study with a new name, which is
+made from the trials' folders, as after a lost database. The study of the earlier space is kept.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _constrained(trial: FrozenTrial, bar: Bar | None, place: dict[int, float]) -
 
 @contextlib.contextmanager
 def as_one_objective(study: optuna.Study, cheapest: Constrained | None) -> Iterator[None]:
-    """Inside, the sampler is told to minimize one value, if it is shown the cost alone."""
+    """While the sampler is shown the cost alone, the study minimizes one value."""
     before = study._directions
     if cheapest is not None:
         study._directions = [StudyDirection.MINIMIZE]

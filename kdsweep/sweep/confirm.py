@@ -84,7 +84,7 @@ class SeedQueue:
     """Which of these runs are still to be started, while one driver runs: first those that judge
     finalists, round by round, then those that confirm the best one, look by look.
 
-    say: is told what each look has found.
+    say: gets a line for each look.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Finds what a sweep can start from: the finished trials of the earlier sweeps that it names.
 
-Where rows and models are the same by content, and everything that a trial may be, the trials enter
-the strategy's study. Their values are then values of the same objective. The best ones are tried
-first in any case, so that the sweep's best trial is always one of its own.
+Trials enter the strategy's study where rows, models, ranges and settings are the same, by content:
+their values then belong to the same objective. The best ones are always tried first, as trials of
+this sweep. So the best trial never comes from an earlier sweep.
 """
 
 from __future__ import annotations

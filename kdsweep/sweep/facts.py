@@ -91,8 +91,8 @@ class LookedAt:
 class ChangedStrategy:
     """A strategy whose space was changed, or only its `start_with`.
 
-    version: counts spaces, from 1; each has a study of its own. before: how many trials had started
-    when the space changed last. outside: those of them that this space doesn't have.
+    version: the number of this space, from 1; each space has its own study. before: how many trials
+    had started before the last change. outside: those of them that don't fit the new space.
     """
 
     version: int = 1

@@ -1,4 +1,4 @@
-"""A student with 8-bit weights, as it is judged and used: ONNX, run by onnxruntime on the CPU."""
+"""Students with 8-bit weights: an ONNX file that onnxruntime runs on the CPU."""
 
 from __future__ import annotations
 
