@@ -1,4 +1,4 @@
-"""How well a trial's metric on the way tells its metric at the end."""
+"""How many trials run to their end, and how well their metric on the way tells that at the end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,17 @@ class Rung:
 
     share: float
     correlation: float | None
+    trials: int
+
+
+@dataclass(frozen=True)
+class ExpectedComplete:
+    """How many of a strategy's trials were expected to run to their end.
+
+    complete: about so many. trials: of so many.
+    """
+
+    complete: float
     trials: int
 
 

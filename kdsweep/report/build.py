@@ -14,7 +14,7 @@ from kdsweep.compare.looks import Ended, LookRules, compare_in_looks
 from kdsweep.compare.questions import answer_questions
 from kdsweep.compare.ranks import Ranks, compare_ranks
 from kdsweep.compare.records import TestLogits, TrialRecord
-from kdsweep.compare.rungs import Rung, rungs
+from kdsweep.compare.rungs import ExpectedComplete, Rung, rungs
 from kdsweep.compare.statistics import compare
 from kdsweep.compare.strategy_costs import Costs
 from kdsweep.compare.teacher_record import TeacherRecord
@@ -57,12 +57,13 @@ class SearchOutcome:
 class ReportFacts:
     """What a report holds in addition to the comparison; its fields are the report's.
 
-    looks: with `confirm.seeds: auto`. teacher_seconds: slot time for teachers; None where it wasn't
-    recorded.
+    looks: with `confirm.seeds: auto`. expected: the complete trials of each strategy.
+    teacher_seconds: slot time for teachers; None where it wasn't recorded.
     """
 
     margin: float = MARGIN
     looks: LookRules | None = None
+    expected: Mapping[str, ExpectedComplete] = field(default_factory=dict)
     cheapest: Cheapest | None = None
     pareto: tuple[ParetoEntry, ...] | None = None
     latencies: tuple[ArchitectureLatency, ...] = ()
@@ -90,7 +91,6 @@ def summarize(
     compared = _compare(metric, test, facts, _failed(records))
     shown = _teachers(metric, teachers, compared)
     teacher = shown[0] if shown else None
-    costs = _costs(teachers, outcomes, facts)
     strategies = {
         strategy: StrategyResult(
             trials=found.trials,
@@ -100,6 +100,7 @@ def summarize(
             confirm=confirm_result(metric, strategy, records, found.seeds_asked, compared, teacher),
             settings_comparison=found.settings_comparison,
             rungs=_rungs(metric, strategy, records),
+            expected=facts.expected.get(strategy),
         )
         for strategy, found in outcomes.items()
     }
@@ -115,7 +116,7 @@ def summarize(
         teachers=tuple(shown),
         strategies=strategies,
         pairs=compared.pairs,
-        questions=tuple(answer_questions(metric, records, costs)),
+        questions=tuple(answer_questions(metric, records, _costs(teachers, outcomes, facts))),
         verdict=verdict.says,
         rests_on=verdict.rests_on,
         next_step=verdict.next_step,

@@ -22,7 +22,7 @@ from kdsweep.compare.findings import (
     Question,
     SettingsComparison,
 )
-from kdsweep.compare.rungs import Rung
+from kdsweep.compare.rungs import ExpectedComplete, Rung
 from kdsweep.core.evaluation.latency_figures import ArchitectureLatency
 from kdsweep.core.files import read_json, whole
 from kdsweep.core.settings import TrialSettings
@@ -168,7 +168,8 @@ class StrategyResult(_Part):
     best first; empty before their first run, and where the search's best trial is confirmed.
     confirm: None until a run of confirm has ended. settings_comparison: None with fewer than two
     complete trials, and in reports of version 0.1.0. rungs: how well the metric on the way told the
-    one at the end; empty with fewer than five complete trials.
+    one at the end; empty with fewer than five complete trials. expected: how many trials were
+    expected to run to their end; None before the end, and in sweeps of earlier versions.
     """
 
     trials: TrialCounts
@@ -181,6 +182,7 @@ class StrategyResult(_Part):
     )
 
     rungs: tuple[Rung, ...] = Field(default=(), exclude_if=lambda found: not found)
+    expected: ExpectedComplete | None = Field(default=None, exclude_if=lambda found: found is None)
 
     @property
     def reached(self) -> float | None:

@@ -20,6 +20,7 @@ from kdsweep.compare.questions import (
     complete_trial,
     sensitivity_question,
 )
+from kdsweep.compare.rungs import ExpectedComplete
 from kdsweep.config import Plan, trials_of
 from kdsweep.formatting import joined
 from kdsweep.sweep.random_trials import random_settings
@@ -75,6 +76,16 @@ def expected_answers(plan: Plan, slots: int | None) -> ExpectedAnswers:
 
 
 # --- how many trials complete ---
+
+
+def expected_complete(plan: Plan, slots: int | None) -> dict[str, ExpectedComplete]:
+    """By strategy. slots: how many trials run at once; None if that isn't known."""
+    trials = {name: trials_of(plan.space, plan.sweep, name) for name in plan.space.strategies}
+    shares = _complete_shares(plan, trials, slots or 1)
+    return {
+        name: ExpectedComplete(round(shares[name] * count, 1), count)
+        for name, count in trials.items()
+    }
 
 
 def _complete_shares(plan: Plan, trials: Mapping[str, int], slots: int) -> dict[str, float]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, Self, cast
 
 from kdsweep import __version__
+from kdsweep.compare.rungs import ExpectedComplete
 from kdsweep.compare.teacher_record import TeacherRecord
 from kdsweep.config import SweepConfig
 from kdsweep.config.loading import Plain
@@ -24,7 +25,7 @@ FORMAT = 2
 # Of a sweep whose space has changed. Earlier versions would count trials that don't any more.
 CHANGED_FORMAT = 2
 # Facts that aren't plain values.
-OBJECTS = ("teachers", "plugins", "pins", "commits", "confirm", "looked", "changed")
+OBJECTS = ("teachers", "plugins", "pins", "commits", "confirm", "looked", "changed", "expected")
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,8 @@ class SweepFacts:
     confirm: the rules since the first run of a finalist or of confirm; None before it, and where an
     earlier version trained that run.
     looked: what the looks of confirm found; None before the first one.
+    expected: how many trials of each strategy were expected to run to their end; empty until the
+    search has ended.
     format: of the sweep's files. 1 isn't written, because the first versions had no such number.
     unknown: keys that a newer version wrote; they are kept.
     """
@@ -149,6 +152,7 @@ class SweepFacts:
     confirm: ConfirmRules | None = None
     looked: LookedAt | None = None
     changed: Mapping[str, ChangedStrategy] = field(default_factory=dict)
+    expected: Mapping[str, ExpectedComplete] = field(default_factory=dict)
     format: int = 1
     unknown: dict[str, Plain] = field(default_factory=dict)
 
@@ -203,6 +207,10 @@ class SweepFacts:
             name: ChangedStrategy(one["version"], one["before"], tuple(one["outside"]))
             for name, one in found.get("changed", {}).items()
         }
+        expected = {
+            name: ExpectedComplete(one["complete"], one["trials"])
+            for name, one in found.get("expected", {}).items()
+        }
         read = {*names, *OBJECTS, "data", "teacher"}
         unknown = {name: value for name, value in found.items() if name not in read}
         return cls(
@@ -214,6 +222,7 @@ class SweepFacts:
             confirm=confirm,
             looked=looked,
             changed=changed,
+            expected=expected,
             unknown=unknown,
         )
 
@@ -249,6 +258,8 @@ class SweepFacts:
             values["looked"] = asdict(self.looked)
         if self.changed:
             values["changed"] = {name: asdict(one) for name, one in self.changed.items()}
+        if self.expected:
+            values["expected"] = {name: asdict(one) for name, one in self.expected.items()}
         if self.plugins:
             values["plugins"] = self.plugins
         if self.teachers:

@@ -12,6 +12,8 @@ from kdsweep.core.files import write_json
 from kdsweep.errors import BudgetSpent, Interrupted, KdsweepError
 from kdsweep.report.model import Report
 from kdsweep.sweep.budget import say_use, use_of_slots
+from kdsweep.sweep.engines.slots import slots_here
+from kdsweep.sweep.expected_answers import expected_complete
 from kdsweep.sweep.folders import SweepFolder
 from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.open_sweep import OpenSweep
@@ -73,6 +75,7 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
     """Write `report.json` and `report.html`. Raises an error if no trial finished."""
     stopped = sweep.clock.over and end.jobs_left > 0
     state = "stopped" if stopped else "done"
+    _keep_expected(sweep)
     # Read once: tens of thousands of trials take a minute.
     records = read_records(sweep.plan, sweep.home, sweep.studies)
     report = build_report(sweep.plan, sweep.home, sweep.studies, records, state=state)
@@ -102,6 +105,13 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
             "again to resume"
         )
     return report
+
+
+def _keep_expected(sweep: OpenSweep) -> None:
+    """Keep how many trials were expected to run to their end: that takes too long to be computed
+    whenever the report is read."""
+    expected = expected_complete(sweep.plan, slots_here(sweep.plan.sweep.engine))
+    sweep.folder.write_facts(replace(sweep.folder.read_facts(), expected=expected))
 
 
 def _looks_of(report: Report, strategy: str) -> list[JsonValue]:

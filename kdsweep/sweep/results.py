@@ -149,6 +149,7 @@ def build_report(
         ReportFacts(
             margin=plan.sweep.confirm.margin,
             looks=again.look_rules,
+            expected=facts.expected,
             cheapest=plan.sweep.cheapest,
             pareto=_front(plan, facts, records),
             latencies=LatencyFile.read(folder.latency).architectures,

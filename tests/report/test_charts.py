@@ -8,6 +8,7 @@ from made_up_sweeps import full_sweep
 from odd_sweeps import ODD
 
 from kdsweep.compare.records import COLORS
+from kdsweep.compare.rungs import ExpectedComplete
 from kdsweep.report.charts import draw_charts
 from kdsweep.report.charts.cost import Point, pareto
 from kdsweep.report.charts.material import looks_of
@@ -27,6 +28,19 @@ def test_every_chart_has_its_numbers_and_the_teacher_where_it_makes_sense() -> N
         assert all(len(row) == len(chart.head) for row in chart.rows)
         shapes = [shape for panel in chart.panels for shape in panel.layout.get("shapes", [])]
         assert bool(shapes) == (chart.name not in ("importance", "settings"))
+
+
+def test_the_curves_say_how_many_trials_were_expected_to_run_to_their_end_and_did() -> None:
+    report, records = full_sweep(12)
+    found = dict(report.strategies)
+    found["distill"] = found["distill"].model_copy(update={"expected": ExpectedComplete(7.4, 12)})
+    found["finetune"] = found["finetune"].model_copy(update={"expected": ExpectedComplete(12, 12)})
+    charts = draw_charts(report.model_copy(update={"strategies": found}), records)
+    did = found["distill"].trials
+    assert (
+        f" Expected to run to their end: distill about 7 of 12, and {did.complete} of {did.total} "
+        "did. "
+    ) in next(chart.caption for chart in charts if chart.name == "curves")
 
 
 @pytest.mark.parametrize("name", ODD)

@@ -9,6 +9,8 @@ import pytest
 from kdsweep.config.sweep import LAG
 from kdsweep.errors import KdsweepError
 from kdsweep.sweep import run
+from kdsweep.sweep.folders import Home
+from kdsweep.sweep.results import report as read_report
 
 FINETUNE_ALONE = ("confirm={seeds: 0}", "strategies.combined=", "strategies.distill=")
 
@@ -18,6 +20,8 @@ def test_patience_ends_a_strategy_that_no_longer_improves(tiny_space: Path, tmp_
     report = run(tiny_space, home=tmp_path / "home", assignments=(*FINETUNE_ALONE, *more))
     found = report.strategies["finetune"]
     assert found.best is not None
+    assert found.expected is not None and found.expected.trials == 30
+    assert read_report(Home(tmp_path / "home"), report.sweep).strategies["finetune"] == found
     # A trial is counted with what it knows, which is the trials up to `lag` before it.
     assert found.trials.total == found.best.trial + 2 + LAG
 

@@ -59,7 +59,8 @@ def learning_curves_chart(material: Material) -> Chart | None:
     caption = (
         f"Validation {metric} at each evaluation, a line for each trial. Thick: the strategy's "
         "best trial; dotted and ending in a cross: stopped early (pruned, diverged or failed); "
-        f"dashed: confirm's seeds.{cut}{_told_early(material)}{teacher_words(teacher)}"
+        f"dashed: confirm's seeds.{cut}{_ran_to_the_end(material)}{_told_early(material)}"
+        f"{teacher_words(teacher)}"
     )
     return Chart(
         "curves",
@@ -69,6 +70,17 @@ def learning_curves_chart(material: Material) -> Chart | None:
         ("strategy", "ran to the end", "stopped early", "best trial", "its evaluations"),
         tuple(_row(material, name, trials) for name, trials in measured.items()),
     )
+
+
+def _ran_to_the_end(material: Material) -> str:
+    """How many trials were expected to run to their end and how many did, where some are pruned."""
+    words = [
+        f"{name} about {expected.complete:.0f} of {expected.trials}, and "
+        f"{found.trials.complete} of {found.trials.total} did"
+        for name, found in material.report.strategies.items()
+        if (expected := found.expected) is not None and expected.complete < expected.trials
+    ]
+    return f" Expected to run to their end: {'; '.join(words)}." if words else ""
 
 
 def _told_early(material: Material) -> str:
