@@ -77,7 +77,11 @@ def _as_error(document: Document, details: ErrorDetails) -> SpaceError:
     if details["type"] == "union_tag_invalid":
         path = (*path, "type")
     prefix = f"{name}: " if name else ""
-    return document.error(path, prefix + rule(details, here))
+    error = document.error(path, prefix + rule(details, here))
+    if error.rule.endswith(_HINTS["string_type"]) and str(error.file).startswith("--set "):
+        # The shell takes away the outer ones.
+        return SpaceError(error.file, error.line, f"{error.rule} (--set 'KEY=\"VALUE\"')")
+    return error
 
 
 def first_rule(error: ValidationError) -> str:
@@ -100,6 +104,8 @@ def rule(details: ErrorDetails, value: object) -> str:
         known = re.findall(r"'([^']*)'", str(context["expected_tags"]))
         others = did_you_mean(tag, known) or f"; known here: {', '.join(known)}"
         message = f"unknown type {tag!r}{others}"
+    if isinstance(value, str | int | float):
+        hint += _HINTS.get(details["type"], "")
     says_the_value = (
         details["type"] in {"unknown_key", "unknown_shape"}
         or isinstance(value, dict | list)
@@ -108,6 +114,11 @@ def rule(details: ErrorDetails, value: object) -> str:
     return message + hint if says_the_value else f"{message}, not {show(value)}{hint}"
 
 
+# What to write instead of a value that stands alone.
+_HINTS = {
+    "string_type": "; put quotes around it",
+    "tuple_type": "; put brackets around it",
+}
 _PLAIN_RULES = {
     "int_type": "must be a whole number",
     "int_from_float": "must be a whole number",

@@ -112,6 +112,10 @@ class AugmentValues(Strict):
         return any(value is True for _, value in plain_values(self.in_finetuning))
 
 
+def _entries(value: object) -> object:
+    return (value,) if isinstance(value, dict) else as_tuple(value)
+
+
 class Strategy(TrainingValues):
     """A named space of schedules.
 
@@ -124,7 +128,7 @@ class Strategy(TrainingValues):
     distill: Annotated[DistillValues, _short_for("logits")] = DistillValues()
     teacher: Teachers | None = None
     augment: AugmentValues | None = None
-    start_with: Annotated[tuple[dict[str, Any], ...], BeforeValidator(as_tuple)] = ()
+    start_with: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_entries)] = ()
 
 
 # --- from sections to dotted names and back ---

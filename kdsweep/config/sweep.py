@@ -20,7 +20,7 @@ from pydantic import (
 from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, read_document, split_path
 from kdsweep.core.schedules import Number
-from kdsweep.core.strict_model import Name, Strict, Text, as_tuple, one_or_more
+from kdsweep.core.strict_model import Name, Strict, Text, one_or_more
 from kdsweep.errors import did_you_mean
 
 Seed = Annotated[int, Field(ge=0)]
@@ -318,7 +318,7 @@ class SweepConfig(Strict):
     name: Name | None = None
     objective: Annotated[
         Annotated[Cheapest, Tag("rule")]
-        | Annotated[tuple[Text, ...], BeforeValidator(as_tuple), Tag("names")],
+        | Annotated[tuple[Text, ...], BeforeValidator(one_or_more), Tag("names")],
         Discriminator(_kind_of_objective),
     ] = ()
     trials: Count = 20

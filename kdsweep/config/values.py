@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from kdsweep.config.loading import Scalar
 from kdsweep.core.schedules import SHAPES, Number
-from kdsweep.core.strict_model import Strict, unknown_key
+from kdsweep.core.strict_model import Strict, as_tuple, unknown_key
 from kdsweep.errors import did_you_mean
 
 # A constant list is judged as a whole by the setting that it is for.
@@ -83,18 +83,12 @@ def _distinct(choices: tuple[Scalar, ...]) -> tuple[Scalar, ...]:
     return choices
 
 
-def _a_list(name: str, value: object) -> tuple[object, ...]:
-    if not isinstance(value, list | tuple):
-        raise ValueError(f"{name} must be a list")
-    return tuple(value)
-
-
 class Choices(Strict):
     """One of a list of plain values."""
 
     choices: Annotated[
         tuple[Scalar, ...],
-        BeforeValidator(lambda value: _a_list("choices", value)),
+        BeforeValidator(as_tuple),
         Field(min_length=1),
         AfterValidator(_distinct),
     ]
@@ -105,7 +99,7 @@ class AnyOf(Strict):
 
     any_of: Annotated[
         tuple[Value, ...],
-        BeforeValidator(lambda value: _a_list("any_of", value)),
+        BeforeValidator(as_tuple),
         Field(min_length=2),
     ]
 

@@ -107,7 +107,9 @@ def as_tuple(value: object) -> object:
 
 
 def one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str) else as_tuple(value)
+    """A list's values. One alone is a list of one, so that a wrong one is named itself."""
+    is_alone = isinstance(value, str | int | float)
+    return (value,) if is_alone else as_tuple(value)
 
 
 def named_once(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ SWEEPS = [
     ("local", "students: 3", "students: all", "must be a whole number"),
     ("local", "storage: sqlite", "storage: ''", "must not be empty"),
     ("local", "tracking: sqlite", "tracking: 5", "must be text, not 5"),
+    ("local", "trials: 20", "start_from: 2024", "start_from: must be text, not 2024; put quotes"),
     ("local", "type: auto", "type: atuo", "auto"),
     ("local", "type: auto", "type: ray, gpus_per_trial: 2", "gpus_per_trial"),
     ("quick", "name: quick", "name: a/b", "a name is 1 to 100"),

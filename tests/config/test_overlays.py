@@ -179,7 +179,7 @@ def test_the_first_mistake_is_reported_with_the_lines_of_the_others(tmp_path: Pa
     error = error_of(write(tmp_path, text))
     assert (error.line, error.rule) == (
         2,
-        "task.dataset: must be text, not 3 (more mistakes in line 3)",
+        "task.dataset: must be text, not 3; put quotes around it (more mistakes in line 3)",
     )
 
 

@@ -50,6 +50,30 @@ def test_load_sweep_leaves_the_set_to_the_space(sweep: Path) -> None:
     assert (load_sweep(sweep).name, load_sweep(sweep).trials) == ("quick", 3)
 
 
+@pytest.mark.parametrize(
+    ("key", "alone"),
+    [
+        ("objective", "f1"),
+        ("start_from", "earlier"),
+        ("strategies.plain.start_with", "{batch_size: 16}"),
+    ],
+)
+def test_a_value_alone_is_a_list_of_one(space: Path, key: str, alone: str) -> None:
+    def read(value: str) -> tuple[object, ...]:
+        plan = plan_with(space, f"{key}={value}")
+        return plan.sweep, plan.space.strategies
+
+    assert read(alone) == read(f"[{alone}]")
+
+
+def test_a_name_that_is_a_number_is_told_how_to_be_text(space: Path) -> None:
+    with pytest.raises(
+        SpaceError, match=r"not 2024; put quotes around it \(--set 'KEY=\"VALUE\"'\)"
+    ):
+        plan_with(space, "start_from=2024")
+    assert plan_with(space, 'start_from="2024"').sweep.start_from == ("2024",)
+
+
 # --- names ---
 
 
