@@ -6,14 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kdsweep.compare.cheapest import LEVEL, bar_of, cheapest_first, judged_bar, lower_end
+from kdsweep.compare.cheapest import (
+    LEVEL,
+    ROUNDING,
+    bar_of,
+    cheapest_first,
+    judged_bar,
+    lower_end,
+)
 from kdsweep.compare.finalists import mean_of
 from kdsweep.compare.findings import AgainstTeacher
 from kdsweep.compare.records import TrialRecord
 from kdsweep.compare.verdicts import in_points, points_range
 from kdsweep.config.sweep import COSTS, Cheapest
 from kdsweep.core.settings import TrialSettings
-from kdsweep.formatting import count, megabytes, milliseconds
+from kdsweep.formatting import count, joined, megabytes, milliseconds
 from kdsweep.report.model import CheapestStudent, StrategyResult, TeacherFacts
 from kdsweep.report.verdict import Verdict
 from kdsweep.trial_id import TrialId
@@ -96,7 +103,7 @@ def cheapest_student(
         reference=bar.reference,
         strategy=best.id.strategy,
         trial=best.id.number,
-        good_enough=bar.short(lows[first]) <= 0,
+        good_enough=None if len(best.values) == 1 else bar.short(lows[first]) <= 0,
         cost=best.cost,
         teachers_cost=_of_teacher(rule, teacher),
         seeds=len(best.values),
@@ -140,14 +147,37 @@ def cheapest_verdict(
     assert strategy.best is not None
     name = _student(TrialId(found.strategy, found.trial), strategy.best.settings)
     limit = f"within {in_points(found.within)} of {_of(found.of)}"
-    if found.good_enough:
-        says = f"{name} is {FOUND[found.least]} that is {limit}: {_cost(found)}."
+    open_ones = [] if found.seeds == 1 else _not_judged(strategies)
+    so_far = " so far" if open_ones else ""
+    if found.good_enough is None:
+        assert found.loss is not None
+        may_be = "is the nearest"
+        if found.loss <= found.within + ROUNDING:
+            may_be = f"is {FOUND[found.least]} that may be"
+        says = (
+            f"No student is shown to be {limit} yet; by one trial each, {name} {may_be}: "
+            f"{_cost(found)}."
+        )
+    elif found.good_enough:
+        says = f"{name} is {FOUND[found.least]}{so_far} that is {limit}: {_cost(found)}."
     else:
-        says = f"No student is shown to be {limit}; {name} is the nearest: {_cost(found)}."
+        says = f"No student is shown to be {limit}{so_far}; {name} is the nearest: {_cost(found)}."
     confirm = strategy.confirm
     on_test = confirm.against_teacher if confirm and found.of == "teacher" else None
     rests_on = f"Validation {metric}: {_loss(found)}{_on_test(found, on_test)}."
+    if open_ones:
+        todo = f"Finalists of {joined(open_ones)} aren't judged yet: run the sweep to its end."
+        return Verdict(says, rests_on, todo)
     return Verdict(says, rests_on, _next_step(found, on_test))
+
+
+def _not_judged(strategies: Mapping[str, StrategyResult]) -> list[str]:
+    """The strategies that have a complete trial and have put forward none yet."""
+    return [
+        name
+        for name, found in strategies.items()
+        if found.best and not any(one.chosen for one in found.finalists)
+    ]
 
 
 def _student(trial: TrialId, settings: TrialSettings) -> str:
@@ -203,7 +233,10 @@ def is_not_worse(found: CheapestStudent, on_test: AgainstTeacher) -> bool:
 
 def _next_step(found: CheapestStudent, on_test: AgainstTeacher | None) -> str | None:
     if found.seeds == 1:
-        return "One value is partly luck. Fresh seeds tell more: confirm.seeds says how many."
+        return (
+            "One trial is partly luck. Finalists are judged with fresh seeds if `confirm.seeds` is "
+            "above 0 and the sweep runs to its end."
+        )
     if not found.good_enough:
         return "More trials, larger students or a larger `within` may find one."
     if on_test is not None and not is_not_worse(found, on_test):

@@ -221,7 +221,7 @@ class CheapestStudent(_Part):
     compared with. cost, teachers_cost: in milliseconds, MB, or as a count. seeds: how many runs
     judged it; 1: the trial of the search. loss: the reference minus its mean over these. most_loss:
     at the end of the one-sided 80% interval; None with one run, or where one failed. good_enough:
-    whether that is `within` or less.
+    whether that is `within` or less; None with one run, which shows neither.
     """
 
     least: str
@@ -230,7 +230,7 @@ class CheapestStudent(_Part):
     reference: float
     strategy: str
     trial: int
-    good_enough: bool
+    good_enough: bool | None
     cost: float
     teachers_cost: float | None
     seeds: int
