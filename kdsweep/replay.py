@@ -22,6 +22,7 @@ from kdsweep.core.cache_lock import cache_in_use
 from kdsweep.core.device import pick_device
 from kdsweep.core.files import locked, only_read
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.teachers.threads import with_teacher_threads
 from kdsweep.core.trial import train
 from kdsweep.core.trial_folder import Evaluation, TrialFolder, TrialResult
 from kdsweep.core.versions import PACKAGES, Versions, of_package
@@ -172,7 +173,7 @@ def replay(home: Home, sweep: str, trial: str, observer: Observer | None = None)
     waiting = functools.partial(observer.say, f"{trial}: waiting for another replay of this trial")
     try:
         lock = locked(target.root.with_name(f".{trial}.lock"), waiting)
-        with _like(engine), lock, cache_in_use(home.cache):
+        with _like(engine, facts.teacher_threads), lock, cache_in_use(home.cache):
             shutil.rmtree(target.root, ignore_errors=True)
             observer.say(f"{trial}: training it again in {target.root}")
             run = _Run(trial, settings, target, home.cache, observer)
@@ -216,15 +217,17 @@ def threads_of(engine: InlineEngine | RayEngine) -> int:
 
 
 @contextlib.contextmanager
-def _like(engine: InlineEngine | RayEngine) -> Iterator[None]:
-    """Compute as the engine's slots did: as many threads, and no GPU where they had none."""
+def _like(engine: InlineEngine | RayEngine, teacher_threads: int | None) -> Iterator[None]:
+    """Compute as the engine's slots did: as many threads, also for teachers, and no GPU where they
+    had none."""
     before, visible = torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
     without_gpu = engine.type == "ray" and engine.gpus_per_trial == 0
     torch.set_num_threads(threads_of(engine))
     if without_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
-        yield
+        with with_teacher_threads(teacher_threads):
+            yield
     finally:
         torch.set_num_threads(before)
         if without_gpu and visible is None:

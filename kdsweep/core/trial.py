@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from kdsweep.core.data.loading import load_task
-from kdsweep.core.data.rows import Say
+from kdsweep.core.data.rows import Say, TaskData
 from kdsweep.core.data.unlabelled import load_unlabelled
 from kdsweep.core.hub.snapshots import hub_cache, looking_in
 from kdsweep.core.settings import TrialSettings
+from kdsweep.core.teachers.artifact import Teacher
+from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher
+from kdsweep.core.teachers.threads import making_teachers, teacher_threads
 from kdsweep.core.timing import Stopwatch
 from kdsweep.core.training.callbacks import Callbacks, OnStep, be_quiet, never_stop
 from kdsweep.core.training.loop import finished_trial, run_trial
@@ -66,21 +70,35 @@ def _train(
     if folder.is_over:
         return (yield from finished_trial(folder))
     with looking_in(hub_cache(cache)):
-        task, on_step, say = settings.task, callbacks.on_step, callbacks.say
+        task, say = settings.task, callbacks.say
         data = load_task(task, cache, say=say)
         if folder.drop_damaged_checkpoint():
             say(f"{folder.root.name}: its checkpoint can't be read; it starts over")
         # Before the teachers, because other rows would ask for other ones.
         folder.check_same_rows(task_keys(data))
-        teachers = tuple(
-            prepare_teacher(task, teacher, cache, on_step=on_step, say=say)
-            for teacher in settings.teachers
-        )
+        teachers = _teachers_of(settings, data, cache, callbacks)
         unlabelled = None
         if task.unlabelled is not None and settings.is_taught:
             unlabelled, _ = load_unlabelled(task, data, cache, say=say)
         inputs = TrialInputs(data, teachers, unlabelled)
         return (yield from run_trial(settings, folder, inputs, cache, callbacks, stopwatch))
+
+
+def _teachers_of(
+    settings: TrialSettings, data: TaskData, cache: Path, callbacks: Callbacks
+) -> tuple[Teacher, ...]:
+    """Its teachers. Where these have threads of their own, their logits for train and validation
+    are in the cache too, because they are made with these threads."""
+    on_step, say = callbacks.on_step, callbacks.say
+    with making_teachers():
+        teachers = tuple(
+            prepare_teacher(settings.task, teacher, cache, on_step=on_step, say=say)
+            for teacher in settings.teachers
+        )
+        if settings.needs_logits and teacher_threads() is not None:
+            for teacher, split in itertools.product(teachers, ("train", "validation")):
+                teacher_logits(teacher, data, cache=cache, split=split, say=say)
+    return teachers
 
 
 def default_cache() -> Path:

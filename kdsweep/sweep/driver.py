@@ -45,6 +45,7 @@ from kdsweep.sweep.stop_file import listening_for_stop
 from kdsweep.sweep.studies import SearchTrial
 from kdsweep.sweep.swept_trial import SweptTrial
 from kdsweep.sweep.teacher_stage import TeacherStage
+from kdsweep.sweep.trial_jobs import TrialJobs
 from kdsweep.sweep.work_queue import Work, WorkQueue
 from kdsweep.tracking.base import Tracking
 from kdsweep.trial_id import TrialId
@@ -108,7 +109,7 @@ class Driver:
         try:
             self.startup_timer.enter("data")
             self.data = read_data(self.sweep, self.teachers)
-            self.pins = self.folder.read_facts().pins
+            self.trial_jobs = TrialJobs(self.sweep)
             self.startup_timer.enter("trials so far")
             with saying_how_long(self.observer.say, "reading the trials so far"):
                 self._resume()
@@ -211,7 +212,7 @@ class Driver:
             return None if measuring is None else RunningJob(measuring, place)
         if (job := self.teachers.first_job()) is not None:
             return RunningJob(job, place)
-        work = self.queue.next()
+        work = self.queue.next(len(self.running))
         if work is None:
             return self._ask_at_the_end(place)
         if work.id.phase == "confirm" and (job := self.teachers.judging_job()) is not None:
@@ -231,11 +232,7 @@ class Driver:
 
     def _trial_at(self, place: Place, work: Work) -> RunningJob:
         latency = self.latency.costs(work.settings, place.device)
-        folder, cache = self._files(work).root, self.sweep.home.cache
-        job = TrialJob(
-            work.id, work.settings, folder, cache, latency, sweep=self.plan.name, pins=self.pins
-        )
-        return RunningJob(job, place, work)
+        return RunningJob(self.trial_jobs.job(work, latency), place, work)
 
     def _start(self, running: RunningJob) -> None:
         job = running.job

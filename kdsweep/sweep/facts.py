@@ -115,6 +115,8 @@ class SweepFacts:
     notified: a hash of the end of the sweep that `on_done` was told about.
     latency: who measures it: `once`, the sweep, for each architecture before its first trial; `each
     trial`, as earlier versions did, its own student when it ends.
+    teacher_threads: of CPU, with which its teachers are made; None: those of a slot, as on GPUs, on
+    a cluster, and where an earlier version started the sweep.
     precision: what `precision: auto` means in the sweep; `unsettled` until its first slot is there;
     None if an earlier version started it.
     mended: faults of earlier versions that the numbers are free of (see `mended_faults`).
@@ -142,6 +144,7 @@ class SweepFacts:
     pins: Pins = field(default_factory=Pins)
     teachers: tuple[TeacherRecord, ...] = ()
     teachers_found: tuple[str, ...] | None = None
+    teacher_threads: int | None = None
     notified: str | None = None
     latency: Literal["once", "each trial"] = "each trial"
     precision: SettledPrecision | Literal["unsettled"] | None = None
@@ -237,6 +240,7 @@ class SweepFacts:
             "tracked": self.tracked,
             "data": self.data,
             "teachers_found": self.teachers_found,
+            "teacher_threads": self.teacher_threads,
             "notified": self.notified,
             "latency": self.latency if self.latency == "once" else None,
             "precision": self.precision,

@@ -25,6 +25,7 @@ from kdsweep.sweep.precision import PrecisionStage
 from kdsweep.sweep.results import open_studies
 from kdsweep.sweep.startup_timer import without_collecting
 from kdsweep.sweep.studies import Studies
+from kdsweep.sweep.teacher_threads import teacher_threads
 from kdsweep.sweep.tracking_sync import TrackingSync
 from kdsweep.sweep.trained_by import unversioned
 from kdsweep.tracking.base import RunKey, RunUpdate, Tracking
@@ -93,6 +94,7 @@ def write_facts(plan: Plan, folder: SweepFolder) -> None:
         plan.identity,
         plan.experiment,
         shown,
+        teacher_threads=teacher_threads(plan),
         latency="once",
         precision="unsettled",
         mended=mended_now(folder, ()),

@@ -25,6 +25,7 @@ from kdsweep.sweep.engines.jobs import TeacherJob
 from kdsweep.sweep.latency_file import LatencyFile
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.run_updates import teacher_update
+from kdsweep.sweep.teacher_threads import kept_threads, room_beside
 from kdsweep.sweep.worker_failures import note_failure
 from kdsweep.tracking.base import RunKey
 
@@ -43,6 +44,8 @@ class TeacherStage:
         self.is_ready = not space.needs_teacher
         self.is_started = not space.needs_teacher
         self.is_judged = not space.needs_teacher or not sweep.plan.sweep.confirm.seeds
+        self._threads = kept_threads(sweep.plan, sweep.folder)
+        self._room = room_beside(sweep.plan, self._threads)
 
     def first_job(self) -> TeacherJob | None:
         """The job that makes the teachers; None once it was started."""
@@ -55,6 +58,12 @@ class TeacherStage:
             # Written before the job starts: a sweep that dies finds what it made itself.
             folder.write_facts(replace(facts, teachers_found=self._found_in_cache()))
         return self._job(judge_test=False)
+
+    def leave_room(self, running: int) -> bool:
+        """Whether a trial can start beside so many jobs. While teachers are made, one of those jobs
+        makes them, and has the threads of several slots."""
+        is_making = self.is_started and not self.is_ready
+        return not is_making or self._room is None or running <= self._room
 
     def _found_in_cache(self) -> tuple[str, ...]:
         """The names of the teachers that are there before the sweep makes one.
@@ -91,6 +100,8 @@ class TeacherStage:
             judge_test,
             sweep=self.sweep.plan.name,
             pins=self.sweep.folder.read_facts().pins,
+            # Runs of confirm start beside the job that judges.
+            teacher_threads=None if judge_test else self._threads,
         )
 
     # --- how a job ended -------------------------------------------------------------------------

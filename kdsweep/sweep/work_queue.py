@@ -9,6 +9,7 @@ from kdsweep.sweep.confirm import SeedQueue
 from kdsweep.sweep.seed_runs import SeedRun
 from kdsweep.sweep.studies import SearchTrial, Studies
 from kdsweep.sweep.teacher_stage import TeacherStage
+from kdsweep.sweep.teacher_threads import waits_for_teacher
 
 Work = SearchTrial | SeedRun
 
@@ -29,13 +30,15 @@ class WorkQueue:
         self._seed_runs = seed_runs
         self._teachers = teachers
 
-    def next(self) -> Work | None:
-        """Removes and returns the next trial that can be trained now.
+    def next(self, running: int) -> Work | None:
+        """Removes and returns the next trial that can be trained now, beside so many other jobs.
 
         New trials go to the strategy with the fewest, so that strategies advance side by side. One
         that must first know how another trial ends lets others go first. Finalists and confirm come
         last: they need a search that is over.
         """
+        if not self._teachers.leave_room(running):
+            return None
         for work in self.waiting:
             if self._teachers.is_ready or not work.settings.needs_teacher:
                 self.waiting.remove(work)
@@ -52,15 +55,9 @@ class WorkQueue:
         return [
             strategy
             for strategy in space.strategies
-            if (self._teachers.is_ready or not self._waits_for_teacher(strategy))
+            if (self._teachers.is_ready or not waits_for_teacher(self._plan, strategy))
             and self._studies.trials_left(strategy)
         ]
-
-    def _waits_for_teacher(self, strategy: str) -> bool:
-        """Whether a trial of the strategy, or what its sampler knows, may need a teacher."""
-        rule = self._plan.sweep.cheapest
-        is_measured_by = rule is not None and rule.of == "teacher"
-        return is_measured_by or self._plan.space.may_need_teacher(strategy)
 
     def has_work(self) -> bool:
         """Whether there is a job for a slot, now or once a waiting trial's teacher is ready."""

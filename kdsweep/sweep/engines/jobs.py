@@ -24,8 +24,9 @@ class TrialJob:
     """Train a trial in `folder`. A trial that has a checkpoint there resumes from it.
 
     latency: of its architecture, as the sweep has measured it; None: the trial measures its own.
-    sweep: its name. pins: what the numbers of this sweep rest on. fence: keeps an earlier start of
-    the trial from writing, on a machine that nobody can reach.
+    sweep: its name. pins: what the numbers of this sweep rest on. teacher_threads: to make a
+    teacher with that isn't in the cache any more; None: those of its slot. fence: keeps an earlier
+    start of the trial from writing, on a machine that nobody can reach.
     """
 
     id: TrialId
@@ -35,6 +36,7 @@ class TrialJob:
     latency: Mapping[str, float] | None = None
     sweep: str = ""
     pins: Pins = field(default_factory=Pins)
+    teacher_threads: int | None = None
     fence: Fence | None = None
 
     @property
@@ -46,7 +48,8 @@ class TrialJob:
 class TeacherJob:
     """Fine-tune each teacher and save its logits, for all trials.
 
-    judge_test: save its logits of the test split too. sweep, pins: as of a trial.
+    judge_test: save its logits of the test split too. sweep, pins: as of a trial. teacher_threads:
+    to compute with; None: those of its slot.
     """
 
     name: str
@@ -56,6 +59,7 @@ class TeacherJob:
     judge_test: bool = False
     sweep: str = ""
     pins: Pins = field(default_factory=Pins)
+    teacher_threads: int | None = None
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from kdsweep.core.evaluation.latency_figures import MeasuredShapes
 from kdsweep.core.hub.snapshots import hub_cache, snapshots_only
 from kdsweep.core.standing import fenced
+from kdsweep.core.teachers.threads import with_teacher_threads
 from kdsweep.errors import (
     DamagedFile,
     DataError,
@@ -83,7 +84,8 @@ def perform(
         return Ended(job.name, outcome, reason, trace, error, spent)
 
     try:
-        with snapshots_only(hub_cache(job.cache)):
+        threads = None if isinstance(job, LatencyJob) else job.teacher_threads
+        with snapshots_only(hub_cache(job.cache)), with_teacher_threads(threads):
             if isinstance(job, TeacherJob):
                 _make_teachers(job, on_step, say, stopwatch)
             elif isinstance(job, LatencyJob):
@@ -150,9 +152,10 @@ def _make_teachers(job: TeacherJob, on_step: OnStep, say: Say, stopwatch: Stopwa
     from kdsweep.core.data.unlabelled import load_unlabelled
     from kdsweep.core.teachers.logits import teacher_logits
     from kdsweep.core.teachers.selection import prepare_teacher
+    from kdsweep.core.teachers.threads import making_teachers
     from kdsweep.sweep.input_check import check_pinned
 
-    with stopwatch("training"):
+    with stopwatch("training"), making_teachers():
         models = [one.loads_from for one in job.teachers]
         check_pinned(job.pins, job.task, models, job.cache, sweep=job.sweep)
         data = load_task(job.task, job.cache, say=say)
