@@ -19,7 +19,7 @@ import torch
 from kdsweep import metric_names
 from kdsweep.config.sweep import InlineEngine, RayEngine
 from kdsweep.core.cache_lock import cache_in_use
-from kdsweep.core.device import pick_device
+from kdsweep.core.device import pick_device, using_threads
 from kdsweep.core.files import locked, only_read
 from kdsweep.core.settings import TrialSettings
 from kdsweep.core.teachers.threads import with_teacher_threads
@@ -220,16 +220,14 @@ def threads_of(engine: InlineEngine | RayEngine) -> int:
 def _like(engine: InlineEngine | RayEngine, teacher_threads: int | None) -> Iterator[None]:
     """Compute as the engine's slots did: as many threads, also for teachers, and no GPU where they
     had none."""
-    before, visible = torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     without_gpu = engine.type == "ray" and engine.gpus_per_trial == 0
-    torch.set_num_threads(threads_of(engine))
     if without_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
-        with with_teacher_threads(teacher_threads):
+        with using_threads(threads_of(engine)), with_teacher_threads(teacher_threads):
             yield
     finally:
-        torch.set_num_threads(before)
         if without_gpu and visible is None:
             os.environ.pop("CUDA_VISIBLE_DEVICES", None)
         elif without_gpu and visible is not None:

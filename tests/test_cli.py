@@ -147,20 +147,24 @@ def test_plan_describes_what_would_run_and_writes_nothing(tmp_path: Path, tiny_s
     assert "alpha.start" in shown.stdout
     assert "Questions: complete trials expected" in shown.stdout
     assert "memory: about " in shown.stdout
+    if not torch.cuda.is_available():
+        assert "Slots: one, this process, with " in shown.stdout
+        assert "(engine: auto, and this machine has no GPU)" in shown.stdout
     assert 0 < facts["memory"]["a_slot"] < facts["memory"]["there"]
     several = len(os.sched_getaffinity(0)) > 1 and not torch.cuda.is_available()
     assert (
         "--set 'engine={type: ray, cpus_per_trial: 1}'" in " ".join(shown.stdout.split())
     ) == several
     on_ray = ["--set", "engine={type: ray, cpus_per_trial: 1, cpus: 2}"]
-    estimate = json.loads(
+    facts = json.loads(
         CliRunner()
         .invoke(
             main, ["plan", str(tiny_space), "--home", str(tmp_path / "home"), "--json", *on_ray]
         )
         .stdout
-    )["estimate"]
-    assert (estimate["slots"], estimate["slots_instead"]) == (2, None)
+    )
+    assert (facts["estimate"]["slots"], facts["estimate"]["slots_instead"]) == (2, None)
+    assert facts["slots"]["words"].startswith("2, with 1 thread each (engine: {type: ray")
 
 
 def test_plan_counts_the_rows_that_only_the_teacher_labels(

@@ -8,7 +8,7 @@ import math
 import os
 import platform
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -83,6 +83,17 @@ def best_precision(device: torch.device) -> SettledPrecision:
     else:
         has_bf16 = bf16_instructions() is not None
     return "bf16" if has_bf16 else "fp32"
+
+
+@contextlib.contextmanager
+def using_threads(threads: int | None) -> Iterator[None]:
+    """Let torch compute with so many CPU threads meanwhile; None: with those that it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def gpu_count() -> int:

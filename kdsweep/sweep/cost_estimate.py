@@ -24,7 +24,7 @@ from kdsweep.core.augmentation.masked_lm import ROWS_PER_BATCH, MaskedWords
 from kdsweep.core.augmentation.word_edits import choose_words
 from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.data.tokenize import tokenize_texts
-from kdsweep.core.device import autocast, pick_device, resolve_precision, to_device
+from kdsweep.core.device import autocast, pick_device, resolve_precision, to_device, using_threads
 from kdsweep.core.models.describing import describe_masked_lm, parameter_count, size_mb
 from kdsweep.core.settings import TeacherSettings
 from kdsweep.sweep.engines.slots import slots_here, slots_instead
@@ -106,12 +106,19 @@ class _Reading:
 class Measurements:
     """Lengths of texts and times of models, each measured once.
 
-    precisions: of the sweep's students and teachers. Times are those of the slowest one.
+    precisions: of the sweep's students and teachers. Times are those of the slowest one. threads:
+    of CPU, with which a model will compute; those that torch has, where it isn't among them.
     """
 
-    def __init__(self, data: TaskData, precisions: Collection[str]) -> None:
+    def __init__(
+        self,
+        data: TaskData,
+        precisions: Collection[str],
+        threads: Mapping[PlannedModel, int] | None = None,
+    ) -> None:
         self.data = data
         self._precisions = precisions
+        self._threads = threads or {}
         self._lengths: dict[tuple[str, int], np.ndarray] = {}
         self._row_seconds: dict[tuple[int, int], tuple[float, float]] = {}
 
@@ -136,7 +143,8 @@ class Measurements:
         """Seconds per row of a training step and of an evaluation, in a batch of median length."""
         key = (id(planned), batch_size)
         if key not in self._row_seconds:
-            self._row_seconds[key] = self._time_steps(planned, batch_size)
+            with using_threads(self._threads.get(planned)):
+                self._row_seconds[key] = self._time_steps(planned, batch_size)
         return self._row_seconds[key]
 
     def _time_steps(self, planned: PlannedModel, batch_size: int) -> tuple[float, float]:

@@ -26,6 +26,7 @@ from kdsweep.sweep.identity import check_same_sweep
 from kdsweep.sweep.idle_slots import idle_slots
 from kdsweep.sweep.input_check import check_same_inputs
 from kdsweep.sweep.memory_estimate import MemoryEstimate, estimate_memory
+from kdsweep.sweep.planned_slots import PlannedSlots, planned_slots
 from kdsweep.sweep.precision import PrecisionFacts, planned_precision
 from kdsweep.sweep.preflight import Checked, PlannedModel, check_models
 from kdsweep.sweep.random_trials import random_settings
@@ -120,6 +121,7 @@ class PlanFacts:
     studies: dict[str, StudyFacts]
     seed_runs: ExpectedSeedRuns
     estimate: CostEstimate
+    slots: PlannedSlots
     memory: MemoryEstimate
     answers: ExpectedAnswers
 
@@ -138,6 +140,7 @@ class PlanFacts:
             "studies": {name: _study_to_json(study) for name, study in self.studies.items()},
             "seed_runs": asdict(self.seed_runs),
             "estimate": asdict(self.estimate),
+            "slots": asdict(self.slots),
             "memory": asdict(self.memory),
             "answers": asdict(self.answers),
         }
@@ -174,7 +177,10 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
     space = plan.space
     precision = planned_precision(plan, Home(home).sweep(plan.name))
     checked = check_models(space, Home(home).cache)
-    measured = Measurements(checked.data, precision.used)
+    slots = planned_slots(plan, Home(home).sweep(plan.name))
+    threads = dict.fromkeys(checked.students, slots.threads)
+    threads |= dict.fromkeys(checked.teachers, slots.teacher_threads or slots.threads)
+    measured = Measurements(checked.data, precision.used, threads)
     estimate = estimate_costs(plan, checked, measured)
     change = space_change(plan, Home(home).sweep(plan.name))
     starts_from = what_to_start_from(plan, Home(home))
@@ -205,6 +211,7 @@ def _describe(plan: Plan, home: Path) -> PlanFacts:
         studies={name: _study_facts(plan, name, starts_from) for name in space.strategies},
         seed_runs=expected_seed_runs(plan),
         estimate=estimate,
+        slots=slots,
         memory=estimate_memory(checked, plan.sweep.engine, memory_limit()),
         answers=expected_answers(plan, estimate.slots),
     )

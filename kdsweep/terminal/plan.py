@@ -139,6 +139,7 @@ def _show_estimate(console: Console, facts: PlanFacts) -> None:
     total += f" in all on {slots} if nothing is pruned"
     disk = f"about {estimate.disk_mb:,} MB under {facts.home}"
     console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}")
+    console.print(f"Slots: {facts.slots.words}")
     console.print(f"Precision: {facts.precision.words}")
     console.print(facts.memory.words)
     if (instead := estimate.slots_instead) is not None and facts.memory.fit(instead):

@@ -15,9 +15,13 @@ from kdsweep.core.files import read_json, write_json
 from kdsweep.core.teachers import fine_tuning
 from kdsweep.replay import replay
 from kdsweep.sweep import run, teacher_threads
+from kdsweep.sweep.cost_estimate import Measurements
+from kdsweep.sweep.engines import slots
 from kdsweep.sweep.engines.jobs import TeacherJob
 from kdsweep.sweep.engines.perform import perform
 from kdsweep.sweep.folders import Home
+from kdsweep.sweep.planned_slots import planned_slots
+from kdsweep.sweep.preflight import check_models
 from kdsweep.sweep.teacher_stage import TeacherStage
 
 ONE_EACH = "engine={type: ray, gpus_per_trial: 0, cpus_per_trial: 1}"
@@ -29,6 +33,7 @@ LEARNS_NOTHING = ("sampler={type: random}", "pruner={type: none}")
 def sixteen_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher_threads.torch, "get_num_threads", lambda: 16)
     monkeypatch.setattr(teacher_threads, "cpu_count", lambda: 16)
+    monkeypatch.setattr(slots, "cpu_count", lambda: 16)
 
 
 @pytest.fixture
@@ -45,7 +50,7 @@ def threads_of_teachers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def planned(space: Path, *assignments: str) -> tuple[int | None, int | None]:
+def planned_threads(space: Path, *assignments: str) -> tuple[int | None, int | None]:
     plan = load(space, assignments=assignments)
     threads = teacher_threads.teacher_threads(plan)
     return threads, teacher_threads.room_beside(plan, threads)
@@ -76,7 +81,7 @@ def test_a_teacher_has_the_threads_that_no_trial_can_use_meanwhile(
 ) -> None:
     if torch.cuda.is_available() and "inline" in assignments[0]:
         pytest.skip("computes on a GPU")
-    assert planned(tiny_space, *assignments) == (threads, beside)
+    assert planned_threads(tiny_space, *assignments) == (threads, beside)
 
 
 @pytest.mark.usefixtures("sixteen_cores")
@@ -143,3 +148,53 @@ def test_a_sweep_of_an_earlier_version_makes_its_teacher_with_a_slots_threads(
 
 def _names(home: Home) -> list[str]:
     return [one.name for one in (home.root / "sweeps").iterdir()]
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        ((), "one, this process, with 16 threads (engine: auto, and this machine has no GPU)"),
+        (
+            ("engine={type: inline}",),
+            "one, this process, with 16 threads (engine: {type: inline})",
+        ),
+        (
+            ("engine={type: ray, gpus_per_trial: 0, cpus_per_trial: 2, cpus: 8}",),
+            "4, with 2 threads each (engine: {type: ray, address: local}); teachers are made with "
+            "4 threads",
+        ),
+        (
+            ("engine={type: ray, address: head}",),
+            "as many as the cluster has room for, with 1 thread each (engine: {type: ray, address: "
+            "head})",
+        ),
+    ],
+)
+def test_a_plan_says_which_slots_there_will_be_and_why(
+    tiny_space: Path, tmp_path: Path, assignments: tuple[str, ...], words: str
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("computes on a GPU")
+    plan = load(tiny_space, assignments=assignments)
+    assert planned_slots(plan, Home(tmp_path).sweep("tiny")).words == words
+
+
+def test_a_plan_times_models_with_the_threads_that_they_will_have(
+    tiny_space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = check_models(load(tiny_space).space, tmp_path)
+    seen: list[int] = []
+    timed = Measurements._time_steps
+
+    def watched(self: Measurements, planned: Any, batch_size: int) -> tuple[float, float]:
+        seen.append(torch.get_num_threads())
+        return timed(self, planned, batch_size)
+
+    monkeypatch.setattr(Measurements, "_time_steps", watched)
+    own = torch.get_num_threads()
+    student, teacher = checked.students[0], checked.teachers[0]
+    measured = Measurements(checked.data, ["fp32"], {student: own + 1})
+    for planned in (student, teacher):
+        measured.row_seconds(planned, 16)
+    assert (seen, torch.get_num_threads()) == ([own + 1, own], own)

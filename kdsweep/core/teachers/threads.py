@@ -39,11 +39,7 @@ def teacher_threads() -> int | None:
 @contextlib.contextmanager
 def making_teachers() -> Iterator[None]:
     """Meanwhile torch has the threads for that."""
-    import torch
+    from kdsweep.core.device import using_threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(_SCOPE.threads or before)
-    try:
+    with using_threads(_SCOPE.threads):
         yield
-    finally:
-        torch.set_num_threads(before)
