@@ -4,6 +4,7 @@
 # make test-slow  the other tests: all model families, simulations, the wheel, browser pages, faults
 # make bench      kdsweep compared to other tools, and to its targets: docs/performance.md;
 #                 NAMES=... measures some of it
+# make docs       the documentation as a site, in build/site
 # make sweep      kdsweep run of SPACE with SWEEP; SWEEP=sweeps/slurm.yaml submits Slurm jobs:
 #                 docs/slurm.md
 PYTHON ?= python3
@@ -21,7 +22,7 @@ SBATCH_WORKER ?=
 # The shell takes these from the environment, so that spaces and quotes survive.
 export SPACE SWEEP WORKERS SBATCH_DRIVER SBATCH_WORKER
 
-.PHONY: setup demo test test-slow lint types bench sweep clean
+.PHONY: setup demo test test-slow lint types bench docs sweep clean
 .DEFAULT_GOAL := setup
 
 setup: $(VENV)/.ready
@@ -59,6 +60,9 @@ test-slow: setup
 
 bench: setup $(RIVAL)
 	$(BIN)/python tests/benchmarks/run.py $(NAMES)
+
+docs: setup
+	$(BIN)/mkdocs build
 
 sweep: setup
 	@$(BIN)/python sweeps/slurm/submit.py "$$SPACE" --sweep "$$SWEEP" $(ARGS)
