@@ -28,7 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 # `sampler.lag` of new sweeps: docs/performance.md has the figures.
-LAG = 4
+LAG = 2
 # The rule of sweeps that earlier versions created: a trial knows of whatever has ended.
 WHATEVER_HAS_ENDED = 0
 

@@ -13,20 +13,23 @@ PLACES_PER_SLOT = 2
 
 
 def idle_slots(plan: Plan, slots: int | None) -> str | None:
-    """One line where some of the slots never get a trial of the search; None: each one does.
+    """One line where slots of the search would idle, always or at times; None: hardly one does.
 
     slots: how many there are; None if that isn't known.
     """
-    strategies, lag = len(plan.space.strategies), plan.sweep.sampler.lag
-    if slots is None or not Knowledge.of(plan.sweep).waits or slots <= strategies * lag:
+    lag = plan.sweep.sampler.lag
+    if slots is None or not Knowledge.of(plan.sweep).waits:
         return None
     trials = [trials_of(plan.space, plan.sweep, strategy) for strategy in plan.space.strategies]
-    enough = math.ceil(PLACES_PER_SLOT * slots / strategies)
-    idle = slots - sum(min(lag, most) for most in trials)
-    if sum(min(enough, most) for most in trials) <= slots - idle:
+    places = sum(min(lag, most) for most in trials)
+    enough = math.ceil(PLACES_PER_SLOT * slots / len(trials))
+    if slots * PLACES_PER_SLOT <= places or sum(min(enough, most) for most in trials) <= places:
         return None
+    idle = slots - places
+    which = f"some of {slots} slots wait"
+    if idle > 0:
+        which = f"{idle} of {count(slots, 'slot')} will idle"
     return (
-        f"{idle} of {count(slots, 'slot')} will idle during the search: at most {lag} trials of a "
-        f"strategy run at once (sampler.lag); sampler.lag {enough} in a new sweep keeps nearly all "
-        "busy"
+        f"{which} during the search: at most {lag} trials of a strategy run at once (sampler.lag); "
+        f"sampler.lag {enough} in a new sweep keeps nearly all busy"
     )

@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from kdsweep.compare.rungs import rungs
 from kdsweep.compare.statistics import scores
 from kdsweep.config import SweepConfig
-from kdsweep.config.sweep import PairedPruner
+from kdsweep.config.sweep import LAG, PairedPruner
 from kdsweep.sweep.knowledge import Knowledge
 from kdsweep.sweep.paired_pruner import NoiseAwarePruner, p_worse
 from kdsweep.sweep.shown_trials import ShownTrials
@@ -132,7 +132,7 @@ def paired(folder: Path, orders: int = 200) -> list[Row]:
     for name, recorded in tasks.items():
         told = ", ".join(f"{one.correlation:.2f}" for one in rungs(recorded.values.tolist()))
         rows.append(Row(f"{name}: rank correlation of each rung with the end", told))
-    for lag in (1, 4):
+    for lag in (1, LAG, 4):
         for trials in (6, 12, 20):
             draw = np.random.default_rng(0)
             found = {

@@ -93,7 +93,11 @@ def test_a_trial_knows_of_the_ended_ones_up_to_its_lag(tmp_path: Path) -> None:
 
 def test_idle_slots_are_told_with_the_lag_that_keeps_them_busy(tmp_path: Path) -> None:
     plan = planned(tmp_path, "sampler={type: tpe, lag: 3}")
-    assert idle_slots(plan, 6) is idle_slots(plan, None) is None
+    assert idle_slots(plan, 3) is idle_slots(plan, None) is None
+    at_times = idle_slots(plan, 6)
+    assert at_times is not None
+    assert at_times.startswith("some of 6 slots wait during the search: at most 3 trials")
+    assert "sampler.lag 6" in at_times
     line = idle_slots(plan, 9)
     assert line is not None
     assert line.startswith("3 of 9 slots will idle during the search: at most 3 trials")
