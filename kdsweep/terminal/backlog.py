@@ -5,6 +5,7 @@ isn't scrolled, a program behind a pipe that was stopped.
 from __future__ import annotations
 
 import os
+import re
 import select
 import threading
 import time
@@ -18,8 +19,10 @@ MOST_BYTES = 1_000_000
 SECONDS_TO_WAIT = 0.2
 # At the end, for a reader that takes nothing meanwhile.
 SECONDS_AT_THE_END = 5.0
-# The live view moves up by this once for each line that it draws anew.
-CURSOR_UP = b"\x1b[1A"
+# What the live view writes starts with this, at the start of the empty row above its picture, and
+# moves the cursor up to that row after the picture.
+ERASE_PICTURE = "\r\x1b[J"
+ROWS_UP = re.compile(rb"\x1b\[(\d+)A")
 
 
 class Backlog:
@@ -71,7 +74,8 @@ class Backlog:
     def _drop_oldest(self) -> None:
         dropped = self._chunks.popleft()
         self._bytes -= len(dropped)
-        self._dropped_lines += dropped.count(b"\n") - dropped.count(CURSOR_UP)
+        rows = sum(int(found) for found in ROWS_UP.findall(dropped))
+        self._dropped_lines += dropped.count(b"\n") - rows
 
     def _write_all(self) -> None:
         try:
@@ -92,9 +96,9 @@ class Backlog:
             self._is_writing = True
             chunk = self._chunks.popleft()
             self._bytes -= len(chunk)
-            if (lines := self._dropped_lines) > 0:
+            if self._dropped_lines > 0:
+                chunk = _after_dropped(self._dropped_lines, chunk)
                 self._dropped_lines = 0
-                return _dropped(lines, chunk) + chunk
             return chunk
 
     def _write(self, chunk: bytes) -> None:
@@ -107,14 +111,11 @@ class Backlog:
                 self._changed.notify_all()
 
 
-def _dropped(lines: int, following: bytes) -> bytes:
-    """A line that says how many are missing before what follows."""
-    words = f"{lines} lines were dropped here, because nobody read them"
-    if not following.startswith(b"\r"):
-        return f"({words})\n".encode()
-    # Pictures of the live view may differ in height. The next one wipes as many lines as the last
-    # one had, and must not wipe this one.
-    return f"\n(about {words})\n".encode() + b"\n" * following.count(CURSOR_UP)
+def _after_dropped(lines: int, chunk: bytes) -> bytes:
+    """The chunk with a line that says how many are missing before it."""
+    words = f"({lines} lines were dropped here, because nobody read them)\n".encode()
+    erase = ERASE_PICTURE.encode()
+    return erase + words + chunk if chunk.startswith(erase) else words + chunk
 
 
 def write_some(descriptor: int, data: memoryview) -> int:

@@ -4,52 +4,36 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console
 from rich.text import Text
 
 from kdsweep.formatting import count_range, duration, megabytes
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress, SeedRunCounts
-from kdsweep.terminal.backlog import is_behind
 from kdsweep.terminal.console import open_console
+from kdsweep.terminal.live_screen import LiveScreen
 
-REFRESH_PER_SECOND = 4
 PLAIN_LINE_EVERY_SECONDS = 30.0
 MOST_SLOTS_SHOWN = 16
 # Smaller downloads and uploads, in bytes, have no line of their own.
 SMALLEST_LINE = 1_000_000
-BAR_WIDTH = 30
+WIDEST_BAR, NARROWEST_BAR = 30, 8
 
 
 @contextlib.contextmanager
 def observing(*, stderr: bool = False) -> Iterator[Observer]:
     """An observer that draws on the terminal, or prints lines when piped."""
     console = open_console(stderr=stderr)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         yield _Lines(console)
         return
     live = _LiveView(console)
-    with _Live(
-        get_renderable=live.render,
-        console=console,
-        refresh_per_second=REFRESH_PER_SECOND,
-        transient=True,
-    ):
+    with live.screen.drawing():
         yield live
-
-
-class _Live(Live):
-    """Draws nothing anew while nobody reads, so that lines are kept rather than pictures."""
-
-    def refresh(self) -> None:
-        if not is_behind(self.console.file):
-            super().refresh()
 
 
 class _Lines(Observer):
@@ -83,19 +67,29 @@ class _Steps(NamedTuple):
     since: float
 
     @property
-    def words(self) -> str:
-        rate = (self.step - self.first) / max(time.monotonic() - self.since, 1e-3)
-        return f"step {self.step} of {self.total}, {rate:.1f} a second"
+    def rate(self) -> float:
+        return (self.step - self.first) / max(time.monotonic() - self.since, 1e-3)
+
+
+class _Row(NamedTuple):
+    """A line of the live view. short: the words where the terminal is narrow."""
+
+    name: str
+    done: int
+    of: int
+    words: str
+    short: str
 
 
 class _LiveView(Observer):
     """One line for each running trial, one for each strategy, one for time and trials left.
 
-    Live draws in a separate thread, so attributes are replaced, never changed in place.
+    A separate thread draws, so attributes are replaced, never changed in place.
     """
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.screen = LiveScreen(console, self.render)
         self.running: dict[str, _Steps] = {}
         self.transfers: dict[str, tuple[int, int]] = {}
         self.strategies: dict[str, Progress] = {}
@@ -105,7 +99,7 @@ class _LiveView(Observer):
         self.finished_before, self.search_since = 0, time.monotonic()
 
     def say(self, line: str) -> None:
-        self.console.print(line)
+        self.screen.say(line)
 
     def step(self, name: str, step: int, total_steps: int) -> None:
         before = self.running.get(name)
@@ -133,27 +127,56 @@ class _LiveView(Observer):
             self.finished_before, self.search_since = self._finished(), time.monotonic()
         self.seconds, self.seconds_at = seconds, time.monotonic()
 
-    def render(self) -> RenderableType:
-        grid = Table.grid(padding=(0, 2))
-        for what, (done, size) in self.transfers.items():
-            grid.add_row(
-                what, _bar(done, size), f"{megabytes(done / 1e6)} of {megabytes(size / 1e6)}"
+    def render(self) -> list[Text]:
+        """The rows, the last one for time. A low terminal shows fewer running trials."""
+        running = self._running()
+        others = [*self._transfers(), *self._totals()]
+        fits = max(0, self.console.height - 3 - len(others))
+        if len(running) > (most := min(MOST_SLOTS_SHOWN, fits)):
+            more = len(running) - max(0, most - 1)
+            running = [*running[: max(0, most - 1)], _Row(f"and {more} more", 0, 0, "", "")]
+        rows = _aligned([*running, *others], self.console.width, ascii_only=self._is_ascii())
+        return [*rows, Text(self._time_line(), style="dim")]
+
+    def _is_ascii(self) -> bool:
+        return self.console.options.ascii_only
+
+    def _running(self) -> list[_Row]:
+        return [
+            _Row(
+                name,
+                steps.step,
+                steps.total,
+                f"step {steps.step} of {steps.total}, {steps.rate:.1f} a second",
+                f"step {steps.step} of {steps.total}",
             )
-        running = list(self.running.items())
-        for name, steps in running[:MOST_SLOTS_SHOWN]:
-            grid.add_row(name, _bar(steps.step, steps.total), steps.words)
-        if len(running) > MOST_SLOTS_SHOWN:
-            grid.add_row(f"and {len(running) - MOST_SLOTS_SHOWN} more")
+            for name, steps in self.running.items()
+        ]
+
+    def _transfers(self) -> list[_Row]:
+        found = self.transfers.items()
+        return [
+            _Row(what, done, size, _of(done, size), _of(done, size)) for what, (done, size) in found
+        ]
+
+    def _totals(self) -> list[_Row]:
+        """How far the search of each strategy is, and the runs with fresh seeds."""
+        rows = []
         for strategy, progress in self.strategies.items():
-            bar = _bar(progress.finished, self.trials[strategy])
-            grid.add_row(strategy, bar, _best(progress))
+            done, trials = progress.finished, self.trials[strategy]
+            best = "nothing yet"
+            short = f"{done} of {trials}"
+            if progress.best is not None:
+                number, value = progress.best
+                best, short = f"best {value:.4f} (trial {number})", f"{short}, best {value:.4f}"
+            rows.append(_Row(strategy, done, trials, f"{done} of {trials}, {best}", short))
         runs = self.seed_runs
         if runs.finalists:
-            grid.add_row("finalists", *_runs(runs.finalists_ended, runs.finalists))
+            rows.append(_runs("finalists", runs.finalists_ended, runs.finalists))
         if runs.to_confirm:
             at_most = runs.to_confirm_at_most
-            grid.add_row("confirm", *_runs(runs.confirmed, runs.to_confirm, at_most))
-        return Group(grid, Text(self._time_line(), style="dim"))
+            rows.append(_runs("confirm", runs.confirmed, runs.to_confirm, at_most))
+        return rows
 
     def _finished(self) -> int:
         searched = sum(progress.finished for progress in self.strategies.values())
@@ -179,17 +202,37 @@ def _of(done: int, size: int) -> str:
     return f"{megabytes(done / 1e6)} of {megabytes(size / 1e6)}"
 
 
-def _bar(completed: int, total: int) -> ProgressBar:
-    return ProgressBar(total=total, completed=completed, width=BAR_WIDTH)
+def _runs(name: str, done: int, planned: int, at_most: int = 0) -> _Row:
+    words = f"{done} of {count_range(planned, max(planned, at_most), 'run')}"
+    return _Row(name, done, planned, words, words)
 
 
-def _runs(done: int, planned: int, at_most: int = 0) -> tuple[ProgressBar, str]:
-    runs = count_range(planned, max(planned, at_most), "run")
-    return _bar(done, planned), f"{done} of {runs}"
+def _aligned(rows: Sequence[_Row], width: int, *, ascii_only: bool) -> list[Text]:
+    """Names, bars and words below each other. A name is never shortened: bars and words are."""
+    name_width = max(
+        (cell_len(row.name) for row in rows if cell_len(row.name) <= width // 2), default=0
+    )
+    words = [row.words for row in rows]
+    if _left_for_bars(width, name_width, words) < NARROWEST_BAR:
+        words = [row.short for row in rows]
+    bar = min(WIDEST_BAR, _left_for_bars(width, name_width, words))
+    lines = []
+    for row, said in zip(rows, words, strict=True):
+        line = Text(row.name + " " * max(0, name_width - cell_len(row.name)))
+        if row.of and bar >= NARROWEST_BAR and cell_len(row.name) <= name_width:
+            line.append("  ").append_text(_bar(row, bar, "-" if ascii_only else "━"))
+        lines.append(line.append(f"  {said}"))
+    return lines
 
 
-def _best(progress: Progress) -> str:
-    if progress.best is None:
-        return "nothing yet"
-    number, value = progress.best
-    return f"best {value:.4f} (trial {number})"
+def _left_for_bars(width: int, name_width: int, words: Sequence[str]) -> int:
+    return width - name_width - max(map(cell_len, words), default=0) - 4
+
+
+def _bar(row: _Row, width: int, piece: str) -> Text:
+    done = min(width, width * row.done // row.of)
+    is_done = row.done >= row.of
+    return Text.assemble(
+        (piece * done, "bar.finished" if is_done else "bar.complete"),
+        (piece * (width - done), "bar.back"),
+    )
