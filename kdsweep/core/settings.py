@@ -12,11 +12,11 @@ from kdsweep.core.distill_settings import DistillSettings, bounded_schedule
 from kdsweep.core.hub.repository import at_revision
 from kdsweep.core.objective.divergences import DEFAULT
 from kdsweep.core.schedules import Constant, Number
+from kdsweep.core.split_settings import Fold, Limit, SplitNames
 from kdsweep.core.strict_model import (
     Kind,
     LayerNumbers,
     MetricName,
-    Name,
     Strict,
     Text,
     added_later,
@@ -27,7 +27,6 @@ from kdsweep.core.strict_model import (
 )
 from kdsweep.core.tasks import DEFAULT_KIND, unfit_labels
 
-SPLITS = ("train", "validation", "test")
 Truncation = Literal["head", "tail", "head_tail"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Quantize = Literal["none", "int8"]
@@ -43,55 +42,6 @@ LabelNames = Annotated[
     Field(min_length=2),
     AfterValidator(named_once),
 ]
-
-
-class Limit(Strict):
-    """The most rows that a split keeps, of each label in its share."""
-
-    train: Annotated[int, Field(ge=1)] | None = None
-    validation: Annotated[int, Field(ge=1)] | None = None
-    test: Annotated[int, Field(ge=1)] | None = None
-
-
-class SplitNames(Strict):
-    """What the dataset calls its splits. A split that isn't named is held out of train.
-
-    more_tests: splits that students are judged on in addition to test.
-    """
-
-    train: Text = "train"
-    validation: Text | None = None
-    test: Text | None = None
-    more_tests: Annotated[tuple[Name, ...], BeforeValidator(one_or_more)] = added_later(())
-
-    @model_validator(mode="after")
-    def _other_names(self) -> SplitNames:
-        for i, name in enumerate(self.more_tests):
-            if name in (*SPLITS, *self.more_tests[:i]):
-                raise ValueError(
-                    f"more_tests: {name!r} is the name of another split; each of more_tests needs "
-                    "a name of its own"
-                )
-        return self
-
-    @property
-    def named(self) -> dict[str, str]:
-        """kdsweep's name of a split -> the dataset's."""
-        roles = {name: value for name in SPLITS if (value := getattr(self, name)) is not None}
-        return roles | {name: name for name in self.more_tests}
-
-
-class Fold(Strict):
-    """One of `of` parts of train, counted from 0 (`kdsweep.core.data.splits`)."""
-
-    fold: Annotated[int, Field(ge=0)]
-    of: Annotated[int, Field(ge=2)]
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> Fold:
-        if self.fold >= self.of:
-            raise ValueError(f"fold ({self.fold}) counts from 0 and must be below of ({self.of})")
-        return self
 
 
 class UnlabelledSettings(Strict):

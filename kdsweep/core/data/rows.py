@@ -10,7 +10,7 @@ import numpy as np
 
 from kdsweep.core.data.text_hashes import STRATIFIED, SplitRule
 from kdsweep.core.files import fingerprint
-from kdsweep.core.settings import SPLITS
+from kdsweep.core.split_settings import SPLITS
 from kdsweep.core.tasks.base import TaskKind
 
 Say = Callable[[str], None]

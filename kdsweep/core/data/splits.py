@@ -13,7 +13,8 @@ from kdsweep.core.data.raw_rows import RawRows, raw_labels
 from kdsweep.core.data.rows import Split
 from kdsweep.core.data.strata import Strata
 from kdsweep.core.data.text_hashes import SplitRule, text_hashes
-from kdsweep.core.settings import SPLITS, TaskSettings
+from kdsweep.core.settings import TaskSettings
+from kdsweep.core.split_settings import SPLITS
 from kdsweep.core.tasks.base import TaskKind
 from kdsweep.errors import DataError
 

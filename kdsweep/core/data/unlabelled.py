@@ -17,8 +17,9 @@ from kdsweep.core.data.rows import Say, Split, TaskData, texts_key
 from kdsweep.core.data.splits import SPLIT, rows_of_lowest_hash
 from kdsweep.core.data.text_hashes import text_hashes
 from kdsweep.core.files import fingerprint
-from kdsweep.core.settings import SplitNames, TaskSettings
+from kdsweep.core.settings import TaskSettings
 from kdsweep.core.shared_entry import SharedEntry
+from kdsweep.core.split_settings import SplitNames
 from kdsweep.errors import DamagedFile, DataError
 
 # Part of the key of these rows in the cache. Raise it when what is written there changes.

@@ -26,8 +26,9 @@ from kdsweep.core.files import (
     write_json,
 )
 from kdsweep.core.models.input_format import input_format_of
-from kdsweep.core.settings import SPLITS, Precision
+from kdsweep.core.settings import Precision
 from kdsweep.core.shared_entry import SharedEntry
+from kdsweep.core.split_settings import SPLITS
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, frozen_teacher, tokenizer_of
 from kdsweep.errors import DamagedFile, TeacherError
 

@@ -18,7 +18,8 @@ from kdsweep.core.data.rows import Say, TaskData
 from kdsweep.core.data.splits import fold_numbers
 from kdsweep.core.evaluation.fidelity import sureness
 from kdsweep.core.files import read_json, whole, write_json
-from kdsweep.core.settings import Fold, TaskSettings, TeacherSettings
+from kdsweep.core.settings import TaskSettings, TeacherSettings
+from kdsweep.core.split_settings import Fold
 from kdsweep.core.teachers.artifact import Teacher, find_teacher, teacher_key
 from kdsweep.core.teachers.fine_tuning import make_teacher
 from kdsweep.core.teachers.logits import drop_fold_logits, teacher_logits

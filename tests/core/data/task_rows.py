@@ -9,7 +9,8 @@ from conftest import sentences, write_csv
 
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
-from kdsweep.core.settings import SPLITS, TaskSettings
+from kdsweep.core.settings import TaskSettings
+from kdsweep.core.split_settings import SPLITS
 
 ROWS = sentences(120)
 

@@ -15,7 +15,7 @@ from task_rows import ROWS, labels_by_text, load, texts_of
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.splits import fold_numbers
 from kdsweep.core.data.text_hashes import STRATIFIED, text_hashes
-from kdsweep.core.settings import SPLITS
+from kdsweep.core.split_settings import SPLITS
 
 
 def normal(text: str) -> str:
