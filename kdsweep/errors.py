@@ -3,6 +3,7 @@
 KdsweepError                  exit status 1, one line for the user
 ├── SpaceError                a search space or sweep file; knows its file and line
 ├── DataError                 the task's rows, columns, labels or splits
+│   ├── BlankLabels           rows without a label in a split that needs one
 │   └── HubUnreachable        a dataset or model of the Hub that isn't in the local cache
 ├── ModelError                a model, tokenizer or layer selection
 ├── TeacherError              a teacher that can't be trusted
@@ -48,6 +49,10 @@ class SpaceError(KdsweepError):
 
 class DataError(KdsweepError):
     """The rows of the task don't fit what the space says about them."""
+
+
+class BlankLabels(DataError):
+    """Rows of a split have no label, and the space doesn't say that they are left out."""
 
 
 class HubUnreachable(DataError):

@@ -69,8 +69,8 @@ class TaskSettings(Strict):
     kind: what a label is (`kdsweep.core.tasks`). truncation: what is kept of a text that is longer
     than a model reads: its beginning, its end, or one quarter from the beginning and three from
     the end. left_out: a fold of train that is not trained on. symmetric: the two texts of a pair
-    may change places. split_rule: how rows are given to splits (`kdsweep.core.data.splits`).
-    label_rule: what labels are called (`kdsweep.core.data.label_names`).
+    may change places. blank_labels: `drop` leaves out rows whose label is empty. split_rule: how
+    rows are given to splits (`kdsweep.core.data.splits`). label_rule: what labels are called.
 
     In JSON, a rule that isn't named is rule 1: it is what version 0.1.0 stored.
     """
@@ -93,6 +93,7 @@ class TaskSettings(Strict):
     left_out: Fold | None = added_later(None)
     unlabelled: Annotated[UnlabelledSettings | None, short_for("dataset")] = added_later(None)
     symmetric: bool = added_later(False)
+    blank_labels: Literal["refuse", "drop"] = added_later("refuse")
     split_rule: Rule = Field(default=2, exclude_if=lambda value: value == 1)
     label_rule: Rule = Field(default=2, exclude_if=lambda value: value == 1)
 

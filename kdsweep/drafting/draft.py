@@ -13,6 +13,7 @@ from kdsweep.config.loading import Plain
 from kdsweep.core.data.loading import load_task
 from kdsweep.core.data.rows import TaskData
 from kdsweep.core.data.sources import PACKAGE, local_path
+from kdsweep.core.data.splits import HELD_OUT
 from kdsweep.core.settings import TaskSettings
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.core.tasks.base import TaskKind
@@ -21,7 +22,7 @@ from kdsweep.drafting.labels import guess_label, skipped_columns
 from kdsweep.drafting.split_names import guess_splits, with_labels
 from kdsweep.drafting.tables import read_tables
 from kdsweep.drafting.texts import guess_text
-from kdsweep.errors import DataError
+from kdsweep.errors import BlankLabels, DataError
 
 FEW_ROWS = 1_000
 HOLDOUT = 0.1
@@ -40,7 +41,10 @@ class DataRequest:
 
 @dataclass(frozen=True)
 class DraftedTask:
-    """The task section of the space. holdout: None if the dataset has all three splits."""
+    """The task section of the space.
+
+    holdout: None if the dataset has all three splits. blank_labels: `drop` if rows have no label.
+    """
 
     dataset: str
     subset: str | None
@@ -50,6 +54,7 @@ class DraftedTask:
     splits: dict[str, str]
     holdout: float | None
     metric: str
+    blank_labels: str | None = None
 
     def as_written(self) -> dict[str, Plain]:
         """The keys that the file has, in its order; defaults are left out."""
@@ -64,6 +69,8 @@ class DraftedTask:
             task["splits"] = {**self.splits}
         if self.holdout is not None:
             task["holdout"] = self.holdout
+        if self.blank_labels is not None:
+            task["blank_labels"] = self.blank_labels
         task["metric"] = self.metric
         return task
 
@@ -92,6 +99,11 @@ class Draft:
     reasons: Reasons
     data: TaskData
     columns: tuple[Column, ...]
+
+    @property
+    def notes(self) -> list[str]:
+        """What a user should know of how the rows were read; `reasons` says what is held out."""
+        return [note for note in self.data.notes if HELD_OUT not in note]
 
     @property
     def text_columns(self) -> list[Column]:
@@ -126,7 +138,11 @@ def draft_space(request: DataRequest, file: Path, name: str) -> Draft:
         metric=label.kind.default_metric,
     )
     # If `plan` would refuse the rows, we refuse them now.
-    rows = load_task(_settings(task, data))
+    try:
+        rows = load_task(_settings(task, data))
+    except BlankLabels:
+        task = replace(task, blank_labels="drop")
+        rows = load_task(_settings(task, data))
     names = [shown(name) for name in rows.label_names]
     metric, why_metric = rows.kind.guess_metric(rows.train.labels, names)
     skipped = skipped_columns(columns, [*text.columns, *label.columns])

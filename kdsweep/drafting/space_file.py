@@ -100,6 +100,7 @@ def as_yaml(draft: Draft) -> str:
         f"# {draft.name}: a search space, guessed by `kdsweep init` from "
         f"{shown(draft.task.dataset, 80)}",
         f"# (rows: {rows}).",
+        *(line for note in draft.notes for line in _comment(shown(note, 500), indent="")),
         "# Read it, fix what is wrong, then check it without training anything:",
         f"#   kdsweep plan {shown(shlex.quote(draft.file.name), 80)}",
         f"name: {scalar(draft.name)}",
@@ -149,6 +150,12 @@ def _task_lines(draft: Draft) -> list[str]:
     if task.holdout is not None:
         lines.append("  # The share of train for each split that is held out. No text is in two.")
         lines.append(f"  holdout: {task.holdout}")
+    if task.blank_labels is not None:
+        lines += _comment(
+            "blank_labels: rows whose label is empty are dropped. `unlabelled` can name them as "
+            "text that the teacher labels"
+        )
+        lines.append(f"  blank_labels: {task.blank_labels}")
     lines += _comment(
         f"metric: {task.metric}, {reasons.metric}. The others: {', '.join(_other_metrics(draft))}"
     )

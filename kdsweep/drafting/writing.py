@@ -96,6 +96,7 @@ def as_json(draft: Draft) -> dict[str, Plain]:
         "reasons": asdict(draft.reasons),
         "rows": {split: len(rows) for split, rows in draft.data.splits.items()},
         "labels": list(draft.data.label_names),
+        "notes": list(draft.notes),
         "columns": columns,
         "next": _next_command(draft),
     }
@@ -121,6 +122,7 @@ def as_lines(draft: Draft) -> list[str]:
     lines += [
         f"  splits  {splits}: {reasons.splits}" if splits else f"  splits  {reasons.splits}",
         f"  metric  {task.metric}: {reasons.metric}",
+        *(f"  note    {note}" for note in draft.notes),
         "read it, fix what is wrong, then:",
         f"  {_next_command(draft)}",
     ]

@@ -23,13 +23,11 @@ def ask_jsonl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ask:
 @pytest.mark.parametrize(
     ("values", "asked", "said"),
     [
-        ([0.5, 1.5, None], (), "have no label"),
         ([0.5, 1.5, "nan"], (), "has 'nan': with kind: regression a label must be a number"),
         ([0.5, 1.5, float("inf")], (), "has 'inf': with kind: regression"),
         ([0.5, 1.5, 1e60], (), "has '1e\\+60': with kind: regression"),
         ([0.5, 1.5, 10**400], (), "no column looks like a label"),
         ([1, 2, -1], (), "have no label"),
-        ([["a"], ["b", "c"], None], (), "has None: with kind: multi_label"),
         ([["a"], ["b", None]], (), "a list with -1 or nothing in it"),
         ([["a"], ["b", float("nan")]], (), "a list with -1 or nothing in it"),
         ([[1], [2], [-1]], (), "a list with -1 or nothing in it"),
@@ -107,7 +105,7 @@ def test_rows_that_plan_would_refuse_are_refused_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     write_csv(
         tmp_path / "rows.csv",
-        [(text, "" if i == 7 else label) for i, (text, label) in enumerate(sentences(100))],
+        [(text, "-1" if i == 7 else label) for i, (text, label) in enumerate(sentences(100))],
     )
     assert "have no label" in refused("rows.csv")
     assert not list(tmp_path.glob("*.yaml"))

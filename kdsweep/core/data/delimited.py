@@ -21,6 +21,8 @@ EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 # A quote after an odd number of backslashes.
 ESCAPED_QUOTE = re.compile(r'(?<!\\)((?:\\\\)*)\\"')
 SEPARATORS = (",", ";", "\t", "|")
+# How many rows are asked whether they have as many fields as the header.
+ROWS_LOOKED_AT = 100
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,18 @@ def read_delimited(text: str, separator: str) -> RawTable:
 
 
 def _separator(lines: list[str], usual: str) -> str:
-    """The usual one, unless the header has more columns by another."""
-    header = next((line for line in lines if line.strip()), "")
+    """The usual one, unless the header has more columns by another and the rows agree with it.
 
-    def columns(separator: str) -> int:
-        return len(next(csv.reader([header], delimiter=separator), []))
+    A name in the header may hold a comma (`text, body;label`): then no row has as many fields.
+    """
+    filled = [line for line in lines if line.strip()][: 1 + ROWS_LOOKED_AT]
 
-    return max((usual, *SEPARATORS), key=columns)
+    def fit(separator: str) -> tuple[bool, int]:
+        header, *rows = [*csv.reader(filled, delimiter=separator)] or [[]]
+        as_wide = sum(len(row) == len(header) for row in rows)
+        return len(header) > 1 and 2 * as_wide >= len(rows), len(header)
+
+    return max((usual, *SEPARATORS), key=fit)
 
 
 def _records(

@@ -13,7 +13,7 @@ import numpy as np
 
 from kdsweep.core.data.label_names import NAMERS, label_order, name_as_written
 from kdsweep.core.data.raw_values import RawLabels, as_text
-from kdsweep.errors import DataError, first_few
+from kdsweep.errors import BlankLabels, DataError, first_few
 
 Labels = tuple[tuple[str, ...], dict[str, np.ndarray]]
 
@@ -21,9 +21,20 @@ Labels = tuple[tuple[str, ...], dict[str, np.ndarray]]
 FLAGS = {"true": 1.0, "false": 0.0}
 # What a row without a label has.
 NO_LABEL = {"-1", "-1.0", ""}
+LEAVE_OUT = "remove those rows, or leave them out (task.blank_labels: drop)"
 # Of a regression's labels in fp32, in their standard deviations.
 LARGEST_ROUNDING = 1e-3
 LARGEST_NUMBER = float(np.finfo(np.float32).max)
+
+
+def is_blank(value: object) -> bool:
+    """Whether a raw label is empty. An empty list isn't: the row has none of the labels.
+
+    value: a tuple if there are several columns; one empty column is enough.
+    """
+    if isinstance(value, tuple):
+        return any(map(is_blank, value))
+    return not isinstance(value, list | dict | np.ndarray) and as_text(value).strip() == ""
 
 
 # --- one class for each row ---
@@ -37,10 +48,13 @@ def number_labels(raw: RawLabels) -> Labels:
     found = {name: class_texts(raw, name) for name in raw.splits}
     for name, labels in found.items():
         if missing := sum(label in NO_LABEL for label in labels):
-            raise DataError(
+            what = (
                 f"task.label: {missing:,} of {len(labels):,} rows of the {name} split have no "
-                f"label ({raw.label} is -1 or empty); name another split, or remove those rows"
+                f"label ({raw.label} is -1 or empty); name another split, or "
             )
+            if missing == labels.count(""):
+                raise BlankLabels(what + LEAVE_OUT)
+            raise DataError(what + "remove those rows")
     values = sorted(set(found["train"]), key=label_order)
     names, numbers = _names_and_numbers(raw, values)
     _check_classes(raw, values, names, len(found["train"]))
@@ -156,9 +170,9 @@ def numbers_of(raw: RawLabels, split: str) -> np.ndarray:
     """fp32 [rows]"""
     values = raw.splits[split]
     if missing := sum(as_text(value).strip() == "" for value in values):
-        raise DataError(
+        raise BlankLabels(
             f"task.label: {missing:,} of {len(values):,} rows of the {split} split have no label "
-            f"({raw.label} is empty); remove those rows"
+            f"({raw.label} is empty); {LEAVE_OUT}"
         )
     numbers = np.array([_as_number(raw, split, value) for value in values], dtype=np.float64)
     rounded = numbers.astype(np.float32)
@@ -242,6 +256,11 @@ def _matrix(rows: list[list[str]], numbers: dict[str, int], width: int) -> np.nd
 
 def _as_labels(raw: RawLabels, split: str, value: object) -> list[str]:
     if not isinstance(value, list | tuple | np.ndarray):
+        if is_blank(value):
+            raise BlankLabels(
+                f"task.label: rows of the {split} split have no label ({raw.label} is empty); give "
+                f"a row without labels an empty list, or {LEAVE_OUT}"
+            )
         raise DataError(
             f"task.label: {raw.label} of {split} has {value!r}: with kind: multi_label a row must "
             "have a list of labels (json, jsonl, parquet, a dataset), or task.label must name "
@@ -264,6 +283,11 @@ def _flags(raw: RawLabels, split: str, rows: list[object]) -> np.ndarray:
         for column, (name, value) in enumerate(zip(raw.columns, row, strict=True)):
             flag = FLAGS.get(value.strip().lower(), value) if isinstance(value, str) else value
             flags[number, column] = _float_or_nan(flag)
+            if is_blank(value):
+                raise BlankLabels(
+                    f"task.label: rows of the {split} split have no label ({name} is empty); "
+                    f"{LEAVE_OUT}"
+                )
             if flags[number, column] not in (0, 1):
                 raise DataError(
                     f"task.label: {name} of {split} has {value!r}: a column for one label must "

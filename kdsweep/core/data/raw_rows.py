@@ -12,6 +12,7 @@ from itertools import chain
 
 import numpy as np
 
+from kdsweep.core.data.labels import is_blank
 from kdsweep.core.data.raw_values import RawLabels, as_text
 from kdsweep.core.data.readers import Frame
 from kdsweep.core.settings import TaskSettings
@@ -81,7 +82,19 @@ def clean_rows(task: TaskSettings, split: str, frame: Frame, notes: list[str]) -
         keep &= np.array([bool(text.strip()) for text in column_of_text], dtype=bool)
     if dropped := chosen - int(keep.sum()):
         notes.append(f"{split}: {dropped:,} of {chosen:,} rows dropped: their text is empty")
+    if task.blank_labels == "drop":
+        keep &= _labeled(split, rows, keep, notes)
     return rows.take(np.flatnonzero(keep))
+
+
+def _labeled(split: str, rows: RawRows, keep: np.ndarray, notes: list[str]) -> np.ndarray:
+    """bool [rows]: which rows have a label. Adds a note about the others among those to `keep`."""
+    labeled = np.array([not is_blank(label) for label in rows.labels], dtype=bool)
+    if blank := int((keep & ~labeled).sum()):
+        notes.append(
+            f"{split}: {blank:,} of {int(keep.sum()):,} rows dropped: their label is empty"
+        )
+    return labeled
 
 
 def _has_half_a_character(value: object) -> bool:

@@ -21,6 +21,9 @@ from kdsweep.errors import DataError
 # Rows of the same text are in one fold; the salts keep splits, limits and folds independent.
 SPLIT, LIMIT, FOLD = b"split", b"limit", b"fold"
 
+# In the note of each split that is held out.
+HELD_OUT = "rows held out of train"
+
 
 def rule_of(task: TaskSettings) -> SplitRule:
     """The rule that the task's rows are split by."""
@@ -51,7 +54,7 @@ def hold_out(task: TaskSettings, rows: dict[str, RawRows], notes: list[str]) -> 
         free &= ~held
         how = "" if task.split_rule == 1 else f"{task.holdout:.0%} {task.kind.stratified}"
         how = how or "by hash of their text"
-        notes.append(f"{name}: {len(out[name]):,} rows held out of train, {how}")
+        notes.append(f"{name}: {len(out[name]):,} {HELD_OUT}, {how}")
     out["train"] = train.take(np.flatnonzero(free))
     check_has_rows("train", out["train"])
     return {name: out[name] for name in (*SPLITS, *task.splits.more_tests)}
