@@ -64,6 +64,27 @@ def test_every_command_has_help_with_an_example_that_parses(name: str) -> None:
         command.make_context(name, example.split(), resilient_parsing=False)
 
 
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_list_of_commands_is_in_the_order_of_use_and_cuts_nothing_off(columns: int) -> None:
+    listed = CliRunner().invoke(main, ["--help"], terminal_width=columns).stdout
+    lines = dict(re.findall(r"^  ([a-z]+) {2,}(.+)$", listed.partition("Commands:")[2], re.M))
+    assert list(lines) == list(main.commands)
+    assert all(text.endswith(".") and not text.endswith("...") for text in lines.values()), lines
+    assert max(map(len, listed.splitlines())) <= columns
+    in_order = ["init", "plan", "run", "status", "stop", "compare", "ui", "export", "list", "clean"]
+    assert [name for name in lines if name in in_order] == in_order
+
+
+def test_without_any_sweep_ui_says_how_to_start_one(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["ui", "--home", str(tmp_path)])
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"error: no sweep in {tmp_path}: there are none yet: start one (kdsweep run SPACE), or "
+        "name another home (--home)\n",
+    )
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_page_on_commands_has_every_command() -> None:
     page = (Path(__file__).parents[1] / "docs" / "commands.md").read_text(encoding="utf-8")
     assert set(COMMANDS) <= set(re.findall(r"^## kdsweep (\w+)$", page, flags=re.MULTILINE))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kdsweep.advise import Compute, Deploy, Goal
 
 
-@click.command()
+@click.command(short_help="Write a first search space for your data.")
 @click.argument("data", metavar="DATA", shell_complete=completing_files)
 @click.argument(
     "destination", metavar="[DEST.yaml]", required=False, type=click.Path(path_type=Path)
@@ -79,7 +79,7 @@ def init(
         click.echo("\n".join(writing.as_lines(draft)))
 
 
-@click.command()
+@click.command(short_help="Say which strategy fits, before a sweep.")
 @space_argument
 @embedded_option
 @set_option("the space")

@@ -90,7 +90,7 @@ def _push_options(command: Command) -> Command:
     return wrapped
 
 
-@click.command()
+@click.command(short_help="Write the winner as a Hugging Face model.")
 @name_argument
 @click.argument("destination", metavar="[DEST]", required=False, type=click.Path(path_type=Path))
 @_trial_option

@@ -16,7 +16,7 @@ from kdsweep.formatting import file_size
 name_argument = click.argument("name", shell_complete=completing_sweeps)
 
 
-@click.command("list")
+@click.command("list", short_help="List the sweeps in this home.")
 @home_option
 @json_option
 @one_line_errors
@@ -43,7 +43,7 @@ def list_command(home: Path, as_json: bool) -> None:
         show_sweeps(found.root, sweeps)
 
 
-@click.command()
+@click.command(short_help="Save a running sweep and stop it.")
 @name_argument
 @click.option(
     "--wait",
@@ -82,7 +82,7 @@ def stop(name: str, patience_minutes: float, home: Path, as_json: bool) -> None:
         click.echo(found.words)
 
 
-@click.command()
+@click.command(short_help="Remove a sweep with all that belongs to it.")
 @click.argument("name", shell_complete=completing_folders)
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @click.option(
@@ -128,7 +128,7 @@ def remove(name: str, yes: bool, leave_unreachable: bool, home: Path, as_json: b
         click.echo(f"{name}: stays: {line}")
 
 
-@click.command()
+@click.command(short_help="Show and remove what no sweep uses.")
 @click.option("--yes", is_flag=True, help="Remove it and don't ask.")
 @click.option(
     "--all",

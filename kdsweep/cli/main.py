@@ -26,7 +26,14 @@ from kdsweep.cli.sweep_commands import plan, run, worker
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _InOrderOfUse(click.Group):
+    """Lists its commands in the order in which they were added, not by name."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=_InOrderOfUse, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kdsweep")
 def main() -> None:
     """Fine-tune, distill, or both? kdsweep runs the sweep that answers it.
@@ -39,7 +46,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@click.command(short_help="Print the script for Tab in your shell.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @json_option
 @one_line_errors
@@ -64,9 +71,10 @@ def completion(shell: str, as_json: bool) -> None:
         click.echo(script)
 
 
-for command in (run, worker, plan, init, advise, status, compare, replay, export, ui):
+# As one uses them: before a sweep, during it, after it, and what keeps a home in order.
+for command in (init, advise, plan, run, worker, status, stop, compare, ui, export, replay):
     main.add_command(command)
-for command in (list_command, stop, remove, clean):
+for command in (list_command, remove, clean, completion):
     main.add_command(command)
 
 

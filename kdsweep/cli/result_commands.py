@@ -21,7 +21,7 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-@click.command()
+@click.command(short_help="Show how far a sweep is.")
 @name_argument
 @home_option
 @json_option
@@ -51,7 +51,7 @@ def status(name: str, home: Path, as_json: bool) -> None:
         show_status(found)
 
 
-@click.command()
+@click.command(short_help="Show the answer of one sweep or several.")
 @click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing_sweeps
 )
@@ -98,7 +98,7 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
         show_reports(reports, ranks)
 
 
-@click.command()
+@click.command(short_help="Train a trial again, compare the numbers.")
 @name_argument
 @click.argument("trial", shell_complete=completing_trials)
 @home_option
@@ -133,7 +133,7 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
     click.get_current_context().exit(0 if found.verdict == "identical" else 1)
 
 
-@click.command()
+@click.command(short_help="Open MLflow's UI on the runs of a sweep.")
 @click.argument("name", required=False, shell_complete=completing_sweeps)
 @click.option(
     "--port",
@@ -153,8 +153,7 @@ def ui(name: str | None, port: int | None, open_browser: bool, home: Path) -> No
     from kdsweep.sweep.folders import Home
 
     found = Home(home)
-    names = found.names()
-    folder = found.existing(name or (names[0] if names else "any"))
+    folder = found.last_used() if name is None else found.existing(name)
     from kdsweep.ui import serve
 
     go_on_without_output()

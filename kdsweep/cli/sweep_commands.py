@@ -19,7 +19,7 @@ from kdsweep.cli.output import go_on_without_output
 from kdsweep.errors import KdsweepError
 
 
-@click.command()
+@click.command(short_help="Run a sweep, or resume it.")
 @plan_options
 @click.option(
     "--fresh",
@@ -69,7 +69,7 @@ def _full_sweep(options: PlanOptions) -> str | None:
     return shlex.join([*command, "--embedded"] if options.embedded else command)
 
 
-@click.command()
+@click.command(short_help="Let this machine run trials of a sweep.")
 @plan_options
 @home_option
 @click.option(
@@ -130,7 +130,7 @@ def worker(
     )
 
 
-@click.command()
+@click.command(short_help="Check a space; show what would run and cost.")
 @plan_options
 @click.option(
     "--fetch",

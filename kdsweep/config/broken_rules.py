@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from kdsweep.config.known_keys import meant
 from kdsweep.config.loading import Document, KeyPath, Plain, dotted, show
 from kdsweep.core.strict_model import of_newer_version
 from kdsweep.errors import SpaceError, did_you_mean
@@ -34,7 +35,9 @@ def validate(model: type[Model], document: Document) -> Model:
             if details["type"] != "default_factory_not_called"
         ]
     found = [
-        _as_error(document, details) for details in broken if not _is_said_inside(details, broken)
+        _as_error(document, details, model)
+        for details in broken
+        if not _is_said_inside(details, broken)
     ]
     found.sort(key=lambda error: (error.line is None, error.line or 0))
     first = found[0]
@@ -58,7 +61,7 @@ def _is_said_inside(details: ErrorDetails, every: list[ErrorDetails]) -> bool:
     )
 
 
-def _as_error(document: Document, details: ErrorDetails) -> SpaceError:
+def _as_error(document: Document, details: ErrorDetails, model: type[BaseModel]) -> SpaceError:
     # Pydantic puts the names of union members into the path; only what the document has counts.
     path: KeyPath = ()
     here: Plain = document.data
@@ -77,11 +80,35 @@ def _as_error(document: Document, details: ErrorDetails) -> SpaceError:
     if details["type"] == "union_tag_invalid":
         path = (*path, "type")
     prefix = f"{name}: " if name else ""
-    error = document.error(path, prefix + rule(details, here))
+    message = rule(details, here)
+    if details["type"] == "unknown_key" and "did you mean" not in details["ctx"]["hint"]:
+        hint = elsewhere(_as_deep_as_written(document, path), model)
+        message = f"unknown key {details['ctx']['key']}{hint}" if hint else message
+    error = document.error(path, prefix + message)
     if error.rule.endswith(_HINTS["string_type"]) and str(error.file).startswith("--set "):
         # The shell takes away the outer ones.
         return SpaceError(error.file, error.line, f"{error.rule} (--set 'KEY=\"VALUE\"')")
     return error
+
+
+def elsewhere(written: KeyPath, model: type[BaseModel]) -> str:
+    """`; did you mean 'task.holdout'?` for a key that other sections have, or an empty string."""
+    named = meant(written, model)
+    return f"; did you mean {named}?" if named else ""
+
+
+def _as_deep_as_written(document: Document, path: KeyPath) -> KeyPath:
+    """The path of an unknown section, down to the one key that it has: `splits.holdout`."""
+    here: Plain = document.data
+    for part in path:
+        if isinstance(here, dict):
+            here = here.get(str(part))
+        elif isinstance(here, list) and isinstance(part, int):
+            here = here[part]
+    while isinstance(here, dict) and len(here) == 1:
+        ((key, here),) = here.items()
+        path = (*path, key)
+    return path
 
 
 def first_rule(error: ValidationError) -> str:

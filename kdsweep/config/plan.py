@@ -9,12 +9,17 @@ from typing import cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from kdsweep.config.broken_rules import validate
+from kdsweep.config.broken_rules import elsewhere, validate
 from kdsweep.config.loading import Document, Override, Plain, split_assignment
 from kdsweep.config.older_spaces import with_stored_rules
 from kdsweep.config.older_sweeps import with_stored_defaults
 from kdsweep.config.space import SearchSpace
-from kdsweep.config.space_loading import build_space, space_document
+from kdsweep.config.space_loading import (
+    build_space,
+    check_other_sections,
+    read_space,
+    space_document,
+)
 from kdsweep.config.sweep import COSTS, SWEEP_KEYS, Cheapest, SweepConfig, sweep_document
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.strict_model import Name
@@ -90,7 +95,8 @@ def load(
     The sweep's `set` overrides the space; then `assignments` (`key.path=value`) override whichever
     of the two has the key. Raises SpaceError with file and line.
     """
-    space_part = space_document(space, embedded=embedded)
+    file = read_space(space)
+    space_part = space_document(file, embedded=embedded)
     sweep_part, overrides = sweep_document(sweep)
     for override in overrides:
         space_part.replace(override)
@@ -99,6 +105,7 @@ def load(
         _check_assignment(override, text)
         (sweep_part if override.path[0] in SWEEP_KEYS else space_part).replace(override)
     built = build_space(space_part, embedded=embedded)
+    check_other_sections(file, embedded=embedded)
     config = validate(SweepConfig, sweep_part)
     _check_objective(built, config, sweep_part)
     _check_grid(built, config, sweep_part)
@@ -143,7 +150,9 @@ def _check_assignment(override: Override, text: str) -> None:
     known = sorted(SWEEP_KEYS | SearchSpace.model_fields.keys())
     first = str(override.path[0])
     if first not in known:
-        hint = did_you_mean(first, known) or f"; known in a space or a sweep: {', '.join(known)}"
+        hint = did_you_mean(first, known) or elsewhere(override.path, SearchSpace)
+        hint = hint or elsewhere(override.path, SweepConfig)
+        hint = hint or f"; known in a space or a sweep: {', '.join(known)}"
         raise SpaceError(override.origins[()].file, None, f"unknown key {first!r}{hint}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 from kdsweep.config.broken_rules import validate
@@ -10,16 +11,24 @@ from kdsweep.config.older_spaces import name_first_rules
 from kdsweep.config.relative_paths import anchor_paths
 from kdsweep.config.space import SearchSpace
 from kdsweep.config.space_checks import check_space
+from kdsweep.config.sweep import check_is_space
 from kdsweep.config.teacher_values import Teachers, TeacherValues
-from kdsweep.errors import did_you_mean
+from kdsweep.errors import SpaceError, did_you_mean
 
 # What `embedded` may replace, whole or a part of it.
 STAND_INS = ("task", "teacher", "student", "training", "strategies")
 
 
-def space_document(path: Path | str, *, embedded: bool = False) -> Document:
-    """A space file as data; with `embedded`, its `embedded` sections replace the others."""
+def read_space(path: Path | str) -> Document:
+    """A space's file as data, its `embedded` section with it. Raises SpaceError."""
     document = read_document(path)
+    check_is_space(document)
+    return document
+
+
+def space_document(file: Document, *, embedded: bool = False) -> Document:
+    """The file's sections; with `embedded`, its `embedded` sections replace the others."""
+    document = copy.deepcopy(file)
     stand_ins = document.take_out("embedded")
     if not embedded:
         return document
@@ -36,6 +45,21 @@ def space_document(path: Path | str, *, embedded: bool = False) -> Document:
             raise stand_ins.error((key,), f"embedded: unknown key {key!r}{hint}")
         document.replace(Override(keys, value, stand_ins.origins_under(key)))
     return document
+
+
+def check_other_sections(file: Document, *, embedded: bool) -> None:
+    """Check what the file says for the other case: with `embedded`, without it.
+
+    A mistake there would else be found on the day when the space first runs that way. Raises
+    SpaceError.
+    """
+    if "embedded" not in file.data:
+        return
+    try:
+        build_space(space_document(file, embedded=not embedded), embedded=not embedded)
+    except SpaceError as error:
+        when = "without --embedded" if embedded else "with --embedded"
+        raise SpaceError(error.file, error.line, f"{error.rule} ({when})") from error
 
 
 def build_space(document: Document, *, embedded: bool = False) -> SearchSpace:
@@ -85,7 +109,7 @@ def load_space(
     is_stored: the file was written by a sweep, perhaps of an older version. Raises SpaceError
     with file and line.
     """
-    document = space_document(path, embedded=embedded)
+    document = space_document(read_space(path), embedded=embedded)
     document.is_stored = is_stored
     if is_stored:
         name_first_rules(document.data)

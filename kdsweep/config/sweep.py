@@ -21,7 +21,7 @@ from kdsweep.config.broken_rules import validate
 from kdsweep.config.loading import Document, Override, Plain, read_document, split_path
 from kdsweep.core.schedules import Number
 from kdsweep.core.strict_model import Name, Strict, Text, one_or_more
-from kdsweep.errors import did_you_mean
+from kdsweep.errors import SpaceError, did_you_mean
 
 Seed = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
@@ -366,11 +366,39 @@ class SweepConfig(Strict):
 SWEEP_KEYS = frozenset(SweepConfig.model_fields) - {"name"}
 
 
+# What every space has, and no sweep.
+SPACE_KEYS = frozenset(("task", "student", "strategies"))
+
+
+def check_is_space(document: Document) -> None:
+    """Raises SpaceError, with what to do, for a sweep's file in place of a space's."""
+    keys = document.data.keys()
+    if keys & (SWEEP_KEYS | {"set"}) and not keys & SPACE_KEYS:
+        raise SpaceError(
+            document.file,
+            None,
+            "is a sweep, not a search space; name it after --sweep: "
+            f"SPACE --sweep {shlex.quote(document.file)}",
+        )
+
+
+def _check_is_sweep(document: Document) -> None:
+    keys = document.data.keys()
+    if keys & SPACE_KEYS and not keys & SWEEP_KEYS:
+        raise SpaceError(
+            document.file,
+            None,
+            "is a search space, not a sweep; name it without --sweep: "
+            f"kdsweep run {shlex.quote(document.file)}",
+        )
+
+
 def sweep_document(path: Path | str | None) -> tuple[Document, list[Override]]:
     """A sweep file as data, and what its `set` overrides in the space."""
     if path is None:
         return Document("the default sweep", {}), []
     document = read_document(path)
+    _check_is_sweep(document)
     section = document.take_out("set")
     overrides: list[Override] = []
     if section is None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from kdsweep.sweep.swept_trial import SweptTrial
 
 MOST_SHOWN = 12
+NONE_YET = "there are none yet: start one (kdsweep run SPACE), or name another home (--home)"
 
 
 class Home:
@@ -82,7 +83,7 @@ class Home:
         if name not in names:
             known = did_you_mean(name, names)
             if not known:
-                known = f"; there are {', '.join(names)}" if names else "; there are none yet"
+                known = f"; there are {', '.join(names)}" if names else f"; {NONE_YET}"
             if name in [root.name for root in self.sweeps.glob("*")]:
                 self.sweep(name).check_not_removed()
                 raise UnknownSweep(
@@ -91,6 +92,14 @@ class Home:
                 )
             raise UnknownSweep(f"no sweep {name!r} in {self.root}{known}")
         return self.sweep(name)
+
+    def last_used(self) -> SweepFolder:
+        """The folder of the sweep that was used last. Raises UnknownSweep if there is none."""
+        names = self.names()
+        if not names:
+            self.check_usable()
+            raise UnknownSweep(f"no sweep in {self.root}: {NONE_YET}")
+        return self.existing(names[0])
 
 
 def _unusable(reason: str) -> KdsweepError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,41 @@ def test_embedded_replaces_whole_sections_and_single_paths(space: Path) -> None:
     assert (plain.embedded, embedded.embedded) == (False, True)
 
 
-def test_a_mistake_in_embedded_is_no_error_without_embedded(tmp_path: Path) -> None:
-    path = write(tmp_path, SPACE.replace("    text: words", "    txt: words"))
-    load(path)
-    error = error_of(path, embedded=True)
-    assert (error.line, error.rule.split(";")[0]) == (18, "task: unknown key 'txt'")
+@pytest.mark.parametrize(
+    ("written", "broken", "rule"),
+    [
+        ("    text: words", "    txt: words", "task: unknown key 'txt'"),
+        ("    text: words", "    text: 3", "task.text: must be text"),
+        ("    label: l", "    label: l\n    holdout: 0.7", "task.holdout: must be below 0.5"),
+        ("dataset: d, text", "datset: d, text", "task: unknown key 'datset'"),
+        ("text: t, label", "text: t, holdout: 2, label", "task.holdout: must be below 0.5"),
+        ("alpha: 0.25", "alpha: 2.5", "alpha must be between 0 and 1"),
+        ("alpha: 0.25", "alpha: {low: 1, high: 0}", r"low \(1\) must be below high \(0\)"),
+        ("alpha: 0.5", "alpha: 1.5", "alpha must be between 0 and 1"),
+        ("alpha: 0.5", "alpha: {low: 0.1}", "strategies.distill.alpha.high is missing"),
+        ("strategies.distill.alpha: 0.25", "stratgies: {}", "embedded: unknown key 'stratgies'"),
+    ],
+)
+def test_a_mistake_in_sections_that_embedded_replaces_is_an_error_with_and_without_it(
+    written: str, broken: str, rule: str, tmp_path: Path
+) -> None:
+    text = SPACE.replace(written, broken, 1)
+    assert text != SPACE
+    path = write(tmp_path, text)
+    line = next(i for i, one in enumerate(text.splitlines(), 1) if one not in SPACE.splitlines())
+    found = [error_of(path), error_of(path, embedded=True)]
+    assert [(error.file, error.line) for error in found] == [(str(path), line)] * 2
+    assert all(re.search(rule, error.rule) for error in found), found
+    # The one that isn't run says which one it is.
+    said = [re.findall(r"\((with|without) --embedded\)", error.rule) for error in found]
+    assert sorted(said) in ([[], ["with"]], [[], ["without"]])
+
+
+def test_an_override_reaches_only_what_is_run(tmp_path: Path) -> None:
+    path = write(tmp_path, SPACE)
+    assert load(path, assignments=("task.holdout=0.2",)).space.task.holdout == 0.2
+    # `embedded` replaces the task, and the override would reach both.
+    assert load(path, embedded=True, assignments=("task.text=x",)).space.task.text == ("x",)
 
 
 def test_embedded_needs_an_embedded_section(tmp_path: Path) -> None:
