@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from itertools import chain, groupby
@@ -39,6 +40,9 @@ from kdsweep.core.teachers.checks import check_labels
 from kdsweep.core.teachers.selection import check_folds
 from kdsweep.errors import ModelError, first_few
 
+# What of a config a small model leaves aside, or what says nothing about how the model computes.
+SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+NAMES = ("_name_or_path", "architectures", "dtype", "id2label", "label2id", "transformers_version")
 # Enough that layers which differ, as ModernBERT's do, are among them.
 FEW_LAYERS = 3
 
@@ -223,12 +227,24 @@ def _rehearse(all_models: Iterable[PlannedModel], splits: Iterable[Split]) -> No
 def _rehearse_quantized(
     students: Iterable[PlannedModel], splits: Iterable[Split], data: TaskData
 ) -> None:
-    """Quantize a small model of each student's family, with random weights."""
+    """Quantize a small model of each student's kind, with random weights."""
     texts = shortest_and_longest(splits)
-    for one in {type(planned.model): planned for planned in students}.values():
+    for one in {_kind_of_model(planned): planned for planned in students}.values():
         with torch.random.fork_rng():
             model = small_model(one, data.label_names, data.kind)
         rehearse_quantized(model, one.tokenizer, one.input_format, texts)
+
+
+def _kind_of_model(one: PlannedModel) -> tuple[object, ...]:
+    """What students share that differ in sizes alone.
+
+    Two models of one class may have other switches, as another kind of positions.
+    """
+    config = one.model.config
+    left_out = {*NAMES, *SIZES, *(config.attribute_map.get(name, name) for name in SIZES)}
+    switches = {key: value for key, value in config.to_dict().items() if key not in left_out}
+    text = json.dumps(switches, sort_keys=True, default=str)
+    return type(one.model), text, type(one.tokenizer), replace(one.input_format, max_length=0)
 
 
 def small_model(one: PlannedModel, label_names: tuple[str, ...], kind: TaskKind) -> PreTrainedModel:

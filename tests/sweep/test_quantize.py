@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from conftest import copy_model
 from model_families import make_family
 
 from kdsweep.config import load
 from kdsweep.config.student_shapes import shapes_of_students
 from kdsweep.core.data.encode import InputFormat
+from kdsweep.core.data.rows import Split, TaskData
 from kdsweep.core.evaluation import onnx_format
 from kdsweep.core.evaluation.architectures import measure_shapes
 from kdsweep.core.evaluation.latency_figures import ModelShape
@@ -21,7 +25,7 @@ from kdsweep.core.models.layers import new_model
 from kdsweep.core.settings import StudentSettings
 from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.errors import KdsweepError, ModelError, SpaceError
-from kdsweep.sweep import run
+from kdsweep.sweep import preflight, run
 from kdsweep.sweep.folders import Home
 from kdsweep.sweep.preflight import PlannedModel, check_models, small_model
 from kdsweep.trial_id import TrialId
@@ -117,6 +121,27 @@ def test_a_family_whose_layers_are_in_blocks_is_rehearsed_whole(tmp_path: Path) 
     assert small_model(planned, ("a", "b"), DEFAULT_KIND).config.block_sizes == [1, 1]
     with pytest.raises(ModelError, match=r"student\.layers: a funnel model .* can't be set"):
         new_model(StudentSettings(model=source, layers=1, start="scratch"), ("a", "b"), source)
+
+
+def test_each_student_with_other_switches_is_rehearsed_and_each_size_of_one_only_once(
+    tiny: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy_model(tiny("bert"), tmp_path / "other", hidden_act="relu")
+    sources = [tiny("bert"), tiny("bert", layers=1), str(other)]
+    students = []
+    for source in sources:
+        model, tokenizer, _ = describe_model(source, ("a", "b"))
+        students.append(PlannedModel(source, model, tokenizer, 24, InputFormat(24, True), source))
+    rehearsed: list[str] = []
+
+    def note(model: Any, *others: object) -> None:
+        rehearsed.append(model.config.hidden_act)
+
+    monkeypatch.setattr(preflight, "rehearse_quantized", note)
+    split = Split("train", (["a", "b c"],), np.array([0, 1]), "key")
+    data = TaskData(DEFAULT_KIND, ("a", "b"), {"train": split}, (), 2)
+    preflight._rehearse_quantized(students, [split], data)
+    assert sorted(rehearsed) == ["gelu", "relu"]
 
 
 @pytest.mark.slow
