@@ -432,10 +432,12 @@ class Driver:
             trials = [TrialId(strategy, number) for number in ended]
             # Those of an earlier confirm too: while the search is open again, nobody else asks.
             trials += self.folder.ended_seed_runs(strategy)
-            for trial in trials:
-                if self.tracking.is_behind(trial):
-                    self.tracking.update_trial(trial)
+            self.tracking.update_those_behind(trials)
             self._keep_students(strategy)
+        removed = set(self.studies.changed) - set(self.plan.space.strategies)
+        if removed:
+            started = self.folder.started_trials()
+            self.tracking.update_those_behind(one for one in started if one.strategy in removed)
 
     def _resume_trial(self, trial: SearchTrial) -> None:
         """Let it wait for a slot. If it has ended but the study doesn't know, tell the study."""

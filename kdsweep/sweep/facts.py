@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Literal, Self, cast
 
 from kdsweep import __version__
@@ -18,6 +19,7 @@ from kdsweep.core.strict_model import of_newer_version
 from kdsweep.errors import NewerFiles
 from kdsweep.formatting import joined
 from kdsweep.sweep.pins import Pins
+from kdsweep.trial_id import TrialId
 
 # Raised when earlier versions would misread a sweep's files, or continue it wrongly. They refuse a
 # higher number than their own. A key that they can ignore, or refuse by its name, needs none.
@@ -163,6 +165,18 @@ class SweepFacts:
     def data(self) -> dict[str, str] | None:
         """The content hash of each split's rows; None before the rows were read."""
         return {name: split.key for name, split in self.pins.splits.items()} or None
+
+    def has_room_for(self, trial: TrialId) -> bool:
+        """Whether the sweep's space, as it is now, has the trial; otherwise it is kept as from an
+        earlier space."""
+        space = cast(dict[str, Plain], self.identity["space"])
+        if trial.strategy not in cast(dict[str, Plain], space["strategies"]):
+            return False
+        return trial.number not in self._outside.get(trial.strategy, ())
+
+    @cached_property
+    def _outside(self) -> Mapping[str, frozenset[int]]:
+        return {strategy: frozenset(one.outside) for strategy, one in self.changed.items()}
 
     @property
     def auto(self) -> SettledPrecision | None:

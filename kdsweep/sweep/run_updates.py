@@ -15,11 +15,17 @@ from kdsweep.tracking.params import flat, trial_params
 
 
 def trial_update(
-    files: SweptTrial, tracked: Tracked, *, paused: bool, look: int | None = None
+    files: SweptTrial,
+    tracked: Tracked,
+    *,
+    paused: bool,
+    look: int | None = None,
+    outside: bool = False,
 ) -> tuple[RunUpdate, Tracked]:
     """What is new about the trial since `tracked`, and `tracked` as it is once that was sent.
 
     paused: the sweep stops before the trial has ended. look: which one a confirm run belongs to.
+    outside: whether the trial is from an earlier space.
     """
     result = files.read_result()
     evaluations = [
@@ -35,7 +41,7 @@ def trial_update(
     update = RunUpdate(
         state=state,
         params=trial_params(files.read_settings()) if tracked.run_id is None else {},
-        tags=_tags(files, result, look),
+        tags=_tags(files, result, look) | _space_tag(tracked, outside),
         metrics=metrics,
         started=start_time(evaluations),
         ended=ended,
@@ -46,6 +52,7 @@ def trial_update(
         state=None if result is None else result.state,
         student=tracked.student,
         look=look,
+        outside=outside,
     )
 
 
@@ -130,6 +137,13 @@ def _final_metrics(result: TrialResult) -> dict[str, float]:
     for metric, value in (result.test or {}).items():
         metrics[metric_names.test(metric)] = value
     return metrics
+
+
+def _space_tag(tracked: Tracked, outside: bool) -> dict[str, str]:
+    """Only where the space has changed: a trial may be outside of it, and inside again later."""
+    if outside:
+        return {"kdsweep.space": "earlier"}
+    return {"kdsweep.space": "current"} if tracked.outside else {}
 
 
 def _tags(files: SweptTrial, result: TrialResult | None, look: int | None) -> dict[str, str]:

@@ -19,7 +19,8 @@ class Tracked:
 
     run_id: the tracker's own id. evaluations: how many were sent. state: of the trial's result,
     None while it isn't sent. student: whether the store has it, or a part (begun); None if it never
-    had any. look: of a confirm run; None without looks.
+    had any. look: of a confirm run; None without looks. outside: whether it is shown as from an
+    earlier space.
     """
 
     run_id: str | None = None
@@ -27,6 +28,7 @@ class Tracked:
     state: str | None = None
     student: Literal["begun", "kept", "removed", "registered"] | None = None
     look: int | None = None
+    outside: bool = False
 
     @property
     def has_student(self) -> bool:

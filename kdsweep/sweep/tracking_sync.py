@@ -66,6 +66,8 @@ class TrackingSync:
     def __init__(self, tracking: Tracking, folder: SweepFolder, say: Callable[[str], None]) -> None:
         self.tracking = tracking
         self._folder = folder
+        # As the sweep is opened; while it runs, its space doesn't change.
+        self._facts = folder.read_facts() if folder.exists() else None
         self._say = say
         self._changed = threading.Condition()
         self._waiting: OrderedDict[Item, Send] = OrderedDict()
@@ -141,13 +143,24 @@ class TrackingSync:
         for trial in trials:
             self.update_trial(trial)
 
-    def is_behind(self, trial: TrialId) -> bool:
-        """Whether the tracker lacks a part of this trial, which has ended."""
+    def update_those_behind(self, trials: Iterable[TrialId]) -> None:
+        """Of these trials, which have ended, send those of which the tracker lacks a part."""
+        for trial in trials:
+            if self._is_behind(trial):
+                self.update_trial(trial)
+
+    def _is_behind(self, trial: TrialId) -> bool:
         files = self._folder.trial(trial)
         tracked = files.read_tracked()
         if tracked.state is None or tracked.look != self._look(trial):
             return True
+        if tracked.outside != self._is_outside(trial):
+            return True
         return files.student.exists() and tracked.state == "complete"
+
+    def _is_outside(self, trial: TrialId) -> bool:
+        """Whether it is from an earlier space."""
+        return self._facts is not None and not self._facts.has_room_for(trial)
 
     def _look(self, trial: TrialId) -> int | None:
         """The look of `confirm.seeds: auto` that this run belongs to."""
@@ -383,8 +396,11 @@ class TrackingSync:
         return self._update_since(files, known)
 
     def _update_since(self, files: SweptTrial, known: Tracked) -> tuple[RunUpdate, Tracked]:
-        paused = files.id in self._paused
-        return trial_update(files, known, paused=paused, look=self._look(files.id))
+        outside = self._is_outside(files.id)
+        # One that was still running is not continued.
+        paused = files.id in self._paused or outside
+        look = self._look(files.id)
+        return trial_update(files, known, paused=paused, look=look, outside=outside)
 
     def _note_sent(self, files: SweptTrial, tracked: Tracked) -> None:
         """Remember what the tracker has. Of a trial that runs, only its run is written: what is

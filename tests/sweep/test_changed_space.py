@@ -22,6 +22,7 @@ from kdsweep.sweep.identity import check_same_sweep
 from kdsweep.sweep.open_sweep import write_facts
 from kdsweep.sweep.results import open_studies, read_records
 from kdsweep.sweep.run_sweep import archive
+from kdsweep.sweep.run_updates import trial_update
 from kdsweep.sweep.status import status
 from kdsweep.sweep.studies import Studies
 from kdsweep.trial_id import TrialId
@@ -124,6 +125,32 @@ def test_trials_outside_are_kept_and_count_nowhere(home: Home, tiny_space: Path)
     assert [one.id.number for one in asked] == [4, 5, 6, 7]
     assert studies.trials_left("finetune") == 0
     assert all((home.sweep("tiny").trial(TrialId("finetune", one)).result).exists() for one in low)
+
+
+def test_the_tracker_shows_which_trials_are_from_an_earlier_space(
+    home: Home, tiny_space: Path
+) -> None:
+    def shown() -> dict[str, str]:
+        facts = folder.read_facts()
+        tags = {}
+        for trial in folder.started_trials():
+            files = folder.trial(trial)
+            outside = not facts.has_room_for(trial)
+            update, after = trial_update(files, files.read_tracked(), paused=False, outside=outside)
+            files.write_tracked(after)
+            tags[trial.name] = update.tags.get("kdsweep.space", "")
+        return tags
+
+    folder = home.sweep("tiny")
+    searched(home, planned(tiny_space), FIRST)
+    assert set(shown().values()) == {""}
+    limit = sorted(rates(home).values())[2]
+    narrow = f"strategies.finetune.learning_rate={{low: {limit}, high: 0.01, log: true}}"
+    changed(home, planned(tiny_space, narrow, "strategies.distill="))
+    inside = {f"finetune-{number}" for number, rate in rates(home).items() if rate >= limit}
+    assert inside and shown() == {name: "" if name in inside else "earlier" for name in shown()}
+    changed(home, planned(tiny_space))
+    assert set(shown().values()) == {"", "current"}
 
 
 def test_an_open_trial_goes_on_if_it_is_inside(home: Home, tiny_space: Path) -> None:
