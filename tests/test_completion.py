@@ -96,12 +96,24 @@ def test_the_home_that_was_typed_overrides_the_environment(home: Home, tmp_path:
     assert completed("kdsweep status ", Home(tmp_path / "none")) == []
 
 
+def test_shipped_spaces_and_sweeps_are_completed_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sst5.yaml").touch()
+    assert completed("kdsweep run ss") == ["sst2", "sst5.yaml"]
+    assert completed("kdsweep advise from") == ["from-scratch"]
+    assert completed("kdsweep run sst2 --sweep q") == ["quick"]
+    assert {"mnli", "rte"} <= set(completed("kdsweep plan "))
+    assert completed("kdsweep init --example st") == ["stsb", "students"]
+
+
 def test_spaces_and_data_are_completed_as_files() -> None:
     for words in (
-        "kdsweep run ",
+        "kdsweep run ./",
         "kdsweep plan sp",
-        "kdsweep run x.yaml --sweep ",
-        "kdsweep advise ",
+        "kdsweep run x.yaml --sweep my",
+        "kdsweep advise search_spaces/",
         "kdsweep init da",
     ):
         # The answer has the type "file", and the shell looks for names itself.

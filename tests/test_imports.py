@@ -14,6 +14,7 @@ ORDER = [
     "trial_id",
     "metric_names",
     "formatting",
+    "shipped_files",
     "core",
     "databases",
     "config",

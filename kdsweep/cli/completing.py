@@ -48,5 +48,44 @@ def completing_files(
     return [CompletionItem(incomplete, type="file")]
 
 
+def completing_spaces(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of shipped spaces, and files."""
+    from kdsweep.shipped_files import SPACES
+
+    return _names_and_files(list(SPACES.files()), incomplete)
+
+
+def completing_examples(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Names of shipped spaces."""
+    from kdsweep.shipped_files import SPACES
+
+    return [name for name in SPACES.files() if name.startswith(incomplete)]
+
+
+def completing_sweep_files(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of shipped sweeps, and files."""
+    from kdsweep.shipped_files import SWEEPS
+
+    return _names_and_files(list(SWEEPS.files()), incomplete)
+
+
+def _names_and_files(names: list[str], incomplete: str) -> list[CompletionItem]:
+    """The names that fit and the YAML files here; if no name does, the shell looks for files.
+
+    A shell that is told to look for files by itself drops what else it is offered.
+    """
+    fitting = [name for name in names if name.startswith(incomplete)]
+    if not fitting:
+        return [CompletionItem(incomplete, type="file")]
+    here = sorted(file.name for file in Path().glob("*.y*ml") if file.name.startswith(incomplete))
+    return [CompletionItem(name) for name in [*fitting, *here]]
+
+
 def _home_of(context: click.Context) -> Path:
     return Path(context.params.get("home") or os.environ.get("KDSWEEP_HOME") or "runs")

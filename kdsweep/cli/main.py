@@ -42,7 +42,7 @@ def main() -> None:
 
     \b
     Example:
-      kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
+      kdsweep run sst2 --sweep quick --embedded
     """
 
 

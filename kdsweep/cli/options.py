@@ -12,12 +12,17 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from kdsweep.cli.completing import completing_files, completing_sweeps
+from kdsweep.cli.completing import (
+    completing_spaces,
+    completing_sweep_files,
+    completing_sweeps,
+)
 from kdsweep.cli.output import keep_all_output
 from kdsweep.errors import KdsweepError
 
 if TYPE_CHECKING:
     from kdsweep.config import Plan
+    from kdsweep.shipped_files import Shipped
 
 # Click calls a command with one keyword argument for each of its options.
 Command = Callable[..., None]
@@ -74,7 +79,7 @@ home_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 name_argument = click.argument("name", shell_complete=completing_sweeps)
-space_argument = click.argument("space", metavar="SPACE", shell_complete=completing_files)
+space_argument = click.argument("space", metavar="SPACE", shell_complete=completing_spaces)
 embedded_option = click.option(
     "--embedded",
     is_flag=True,
@@ -95,6 +100,12 @@ def set_option(where: str) -> Callable[[Command], Command]:
 # --- a space, a sweep, and what overrides them ---
 
 
+def say_which(shipped: Shipped, named: str) -> None:
+    """A line if a file here is taken though a shipped one has the name. Raises SpaceError."""
+    if (file := shipped.shadowed(named)) is not None:
+        click.echo(f"{named}: {file} of this folder, not the shipped {shipped.noun}", err=True)
+
+
 @dataclass(frozen=True)
 class PlanOptions:
     """What `run`, `plan` and `worker` are called with alike."""
@@ -108,6 +119,11 @@ class PlanOptions:
     def load(self) -> Plan:
         """The space and the sweep. Raises SpaceError."""
         from kdsweep.config import load
+        from kdsweep.shipped_files import SPACES, SWEEPS
+
+        say_which(SPACES, self.space)
+        if self.sweep is not None:
+            say_which(SWEEPS, self.sweep)
 
         return load(
             self.space,
@@ -152,8 +168,9 @@ def plan_options(command: Command) -> Command:
         click.option(
             "--sweep",
             metavar="FILE",
-            shell_complete=completing_files,
-            help="How much to run and where (sweeps/*.yaml). Default: 20 trials a strategy.",
+            shell_complete=completing_sweep_files,
+            help="How much to run and where: a file, or quick, local, pareto or slurm. "
+            "Default: 20 trials a strategy.",
         ),
         embedded_option,
         set_option("the space or the sweep"),

@@ -36,8 +36,8 @@ def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
 
     \b
     Example:
-      kdsweep run search_spaces/sst2.yaml --sweep sweeps/quick.yaml --embedded
-      kdsweep run search_spaces/sst2.yaml --set training.epochs=2 --set trials=5
+      kdsweep run sst2 --sweep quick --embedded
+      kdsweep run sst2 --set training.epochs=2 --set trials=5
     """
     # A mistake in a file is reported before torch is imported, which takes seconds.
     plan = options.load()
@@ -106,7 +106,7 @@ def worker(
 
     \b
     Example:
-      kdsweep worker search_spaces/sst2.yaml --sweep sweeps/slurm.yaml
+      kdsweep worker sst2 --sweep slurm
     """
     from kdsweep.config.sweep import RayEngine
 
@@ -147,8 +147,8 @@ def plan(options: PlanOptions, fetch: bool, home: Path, as_json: bool) -> None:
 
     \b
     Example:
-      kdsweep plan search_spaces/sst2.yaml --embedded
-      kdsweep plan search_spaces/sst2.yaml --fetch
+      kdsweep plan sst2 --embedded
+      kdsweep plan sst2 --fetch
     """
     loaded = options.load()
     from kdsweep.sweep.folders import Home

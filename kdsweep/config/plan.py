@@ -24,6 +24,7 @@ from kdsweep.config.sweep import COSTS, SWEEP_KEYS, Cheapest, SweepConfig, sweep
 from kdsweep.core.hub.repository import Repository
 from kdsweep.core.strict_model import Name
 from kdsweep.errors import SpaceError, did_you_mean
+from kdsweep.shipped_files import SPACES, SWEEPS
 
 LARGEST_GRID = 100_000
 
@@ -90,14 +91,14 @@ def load(
     assignments: tuple[str, ...] = (),
     name: str | None = None,
 ) -> Plan:
-    """Read a space and a sweep.
+    """Read a space and a sweep: paths, or names of shipped ones (`kdsweep.shipped_files`).
 
     The sweep's `set` overrides the space; then `assignments` (`key.path=value`) override whichever
     of the two has the key. Raises SpaceError with file and line.
     """
-    file = read_space(space)
+    file = read_space(SPACES.find(space))
     space_part = space_document(file, embedded=embedded)
-    sweep_part, overrides = sweep_document(sweep)
+    sweep_part, overrides = sweep_document(None if sweep is None else SWEEPS.find(sweep))
     for override in overrides:
         space_part.replace(override)
     for text in assignments:

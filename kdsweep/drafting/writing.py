@@ -16,7 +16,8 @@ from kdsweep.core.tasks import DEFAULT_KIND
 from kdsweep.drafting.columns import listed, shown
 from kdsweep.drafting.draft import DataRequest, Draft, draft_space
 from kdsweep.drafting.space_file import as_yaml
-from kdsweep.errors import KdsweepError
+from kdsweep.errors import KdsweepError, SpaceError, did_you_mean
+from kdsweep.shipped_files import SPACES
 
 
 def init(
@@ -33,11 +34,30 @@ def init(
     draft = draft_space(request, file, checked)
     content = as_yaml(draft)
     _check_reads_back(draft, content)
+    _write(file, content.encode())
+    return draft
+
+
+def copy_example(name: str, destination: Path | None = None) -> Path:
+    """Copy the shipped space `name` to a file, by default NAME.yaml here; return the file.
+
+    Raises SpaceError for an unknown name, and KdsweepError if the file exists or can't be written.
+    """
+    files = SPACES.files()
+    if name not in files:
+        near = did_you_mean(name, files) or f"; there are {', '.join(files)}"
+        raise SpaceError("--example", None, f"no shipped space has the name {name!r}{near}")
+    file = destination or Path(f"{name}.yaml")
+    _check_free(file)
+    _write(file, files[name].read_bytes())
+    return file
+
+
+def _write(file: Path, content: bytes) -> None:
     try:
-        write_atomically(file, lambda handle: handle.write(content.encode()))
+        write_atomically(file, lambda handle: handle.write(content))
     except OSError as error:
         raise KdsweepError(f"{file}: can't be written: {error.strerror or error}") from error
-    return draft
 
 
 def _name_of(request: DataRequest) -> str:
@@ -98,12 +118,13 @@ def as_json(draft: Draft) -> dict[str, Plain]:
         "labels": list(draft.data.label_names),
         "notes": list(draft.notes),
         "columns": columns,
-        "next": _next_command(draft),
+        "next": next_command(draft.file),
     }
 
 
-def _next_command(draft: Draft) -> str:
-    return f"kdsweep plan {shlex.quote(str(draft.file))}"
+def next_command(file: Path) -> str:
+    """The command to give after `init` has written the file."""
+    return f"kdsweep plan {shlex.quote(str(file))}"
 
 
 def as_lines(draft: Draft) -> list[str]:
@@ -124,6 +145,6 @@ def as_lines(draft: Draft) -> list[str]:
         f"  metric  {task.metric}: {reasons.metric}",
         *(f"  note    {note}" for note in draft.notes),
         "read it, fix what is wrong, then:",
-        f"  {_next_command(draft)}",
+        f"  {next_command(draft.file)}",
     ]
     return lines
