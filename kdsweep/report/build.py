@@ -24,6 +24,8 @@ from kdsweep.report.cheapest import cheapest_student, cheapest_verdict
 from kdsweep.report.confirmed import confirm_result, recommendation, runs_of_confirm
 from kdsweep.report.model import (
     BestTrial,
+    ConfirmResult,
+    EarlierSweeps,
     Finalist,
     Importance,
     MoreTest,
@@ -72,6 +74,7 @@ class ReportFacts:
     teacher_seconds: float | None = None
     reproduce: Reproduction | None = None
     precision: str | None = None
+    start_from: EarlierSweeps | None = None
     state: str = "done"
 
 
@@ -92,15 +95,11 @@ def summarize(
     shown = _teachers(metric, teachers, compared)
     teacher = shown[0] if shown else None
     strategies = {
-        strategy: StrategyResult(
-            trials=found.trials,
-            best=found.best,
-            slot_hours=found.slot_hours,
-            finalists=found.finalists,
-            confirm=confirm_result(metric, strategy, records, found.seeds_asked, compared, teacher),
-            settings_comparison=found.settings_comparison,
-            rungs=_rungs(metric, strategy, records),
-            expected=facts.expected.get(strategy),
+        strategy: _result_of(
+            found,
+            confirm_result(metric, strategy, records, found.seeds_asked, compared, teacher),
+            _rungs(metric, strategy, records),
+            facts.expected.get(strategy),
         )
         for strategy, found in outcomes.items()
     }
@@ -133,7 +132,26 @@ def summarize(
         slots=facts.slots,
         reproduce=facts.reproduce,
         precision=facts.precision,
+        start_from=facts.start_from,
         state=facts.state,
+    )
+
+
+def _result_of(
+    found: SearchOutcome,
+    confirm: ConfirmResult | None,
+    rungs: tuple[Rung, ...],
+    expected: ExpectedComplete | None,
+) -> StrategyResult:
+    return StrategyResult(
+        trials=found.trials,
+        best=found.best,
+        slot_hours=found.slot_hours,
+        confirm=confirm,
+        finalists=found.finalists,
+        settings_comparison=found.settings_comparison,
+        rungs=rungs,
+        expected=expected,
     )
 
 

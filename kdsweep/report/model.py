@@ -249,6 +249,18 @@ class MoreTest(_Part):
     strategies: dict[str, tuple[float, ...]]
 
 
+class EarlierSweeps(_Part):
+    """What the sweep started from (`start_from`).
+
+    known: how many of their trials the sampler knew from the start, by strategy. tried_first: how
+    many of their best settings were its first trials.
+    """
+
+    sweeps: tuple[str, ...]
+    known: dict[str, int]
+    tried_first: dict[str, int]
+
+
 class SlotUse(_Part):
     """Shares of the sweep's slot time by purpose, 0 to 1; `busy` is training and evaluating."""
 
@@ -345,7 +357,8 @@ class Report(_Part):
     several objectives; empty where all students cost the same.
     latencies: of each architecture that the sweep has measured. latency_note: how latency was
     measured, and what of it isn't sure. precision: what models were trained in; None where nothing
-    has settled it. state: `done`, or `stopped` before its end.
+    has settled it. start_from: None where the sweep started from no other. state: `done`, or
+    `stopped` before its end.
     """
 
     sweep: str
@@ -377,6 +390,7 @@ class Report(_Part):
     slots: SlotUse | None = None
     reproduce: Reproduction | None = None
     precision: str | None = Field(default=None, exclude_if=lambda found: found is None)
+    start_from: EarlierSweeps | None = Field(default=None, exclude_if=lambda found: found is None)
     state: str = "done"
 
     @property

@@ -29,6 +29,7 @@ from kdsweep.report.model import ModelCosts, Report
 from kdsweep.report.schedules import in_words, peak_rate, weighs_teacher
 from kdsweep.report.sentences import (
     costs_in_words,
+    earlier_sweeps_in_words,
     finalists_in_words,
     more_tests_in_words,
     teachers_in_words,
@@ -210,7 +211,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         facts.append(("Teacher", f"{split} {report.metric} {score(reached)}{interval}"))
     for split, words in more_tests_in_words(report).items():
         facts.append((f"Also judged on {split}", words))
-    facts += [*teachers_in_words(report), *finalists_in_words(report)]
+    facts += [*teachers_in_words(report), *earlier_sweeps_in_words(report)]
+    facts += finalists_in_words(report)
     facts += [*costs_in_words(report), *versions_in_words(report)]
     for name, words in settings_in_words(report).items():
         facts.append((f"Settings of {name}", _sentence(words, ())))

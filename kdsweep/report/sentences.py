@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from kdsweep.compare.verdicts import points_range
-from kdsweep.formatting import count, in_markdown, percent
+from kdsweep.formatting import count, in_markdown, joined, percent
 from kdsweep.report.model import ConfirmResult, Report, TeacherFacts
 from kdsweep.report.settings_words import settings_said_once
 from kdsweep.report.verdict import teacher_score
@@ -46,6 +46,22 @@ def teachers_in_words(report: Report) -> list[tuple[str, str]]:
     if together:
         out.append(("Teachers together", "validation: " + "; ".join(together)))
     return out
+
+
+def earlier_sweeps_in_words(report: Report) -> list[tuple[str, str]]:
+    """(title, words) about the sweeps that this one started from."""
+    found = report.start_from
+    if found is None:
+        return []
+    said = []
+    for strategy in report.strategies:
+        known, first = found.known.get(strategy, 0), found.tried_first.get(strategy, 0)
+        parts = [f"{count(known, 'trial')} known from the start"] if known else []
+        parts += [f"the best {first} tried first"] if first else []
+        if parts:
+            said.append(f"{strategy}: {', '.join(parts)}")
+    taken = f" ({'; '.join(said)})" if said else ""
+    return [("Started from", f"{joined(found.sweeps)}{taken}; no number here is of their trials")]
 
 
 def costs_in_words(report: Report) -> list[tuple[str, str]]:
@@ -113,7 +129,12 @@ def as_markdown(report: Report) -> str:
     if settings := settings_said_once(report):
         lines.append("")
         lines += [f"- Settings: {in_markdown(words)}." for words in settings]
-    more = (*finalists_in_words(report), *costs_in_words(report), *versions_in_words(report))
+    more = (
+        *earlier_sweeps_in_words(report),
+        *finalists_in_words(report),
+        *costs_in_words(report),
+        *versions_in_words(report),
+    )
     for what, words in more:
         lines += ["", f"{what}: {in_markdown(words)}."]
     end = f"Sweep `{report.sweep}`; the whole report is `report.html`, an artifact of its run."

@@ -25,7 +25,15 @@ from kdsweep.core.files import fingerprint, only_read, write_atomically
 from kdsweep.core.versions import PACKAGES
 from kdsweep.errors import DataError, SpaceError
 from kdsweep.formatting import precision_in_words
-from kdsweep.report.model import BestTrial, Finalist, ModelCosts, Report, Reproduction, TrialCounts
+from kdsweep.report.model import (
+    BestTrial,
+    EarlierSweeps,
+    Finalist,
+    ModelCosts,
+    Report,
+    Reproduction,
+    TrialCounts,
+)
 from kdsweep.sweep.budget import TimeSpent, use_of_slots
 from kdsweep.sweep.commits import revisions, with_kept_commits
 from kdsweep.sweep.confirm import not_shown
@@ -158,8 +166,24 @@ def build_report(
             teacher_seconds=spent.teacher_seconds,
             reproduce=_reproduce(plan, home, facts, records),
             precision=precision_in_words(plan.space.precisions()),
+            start_from=_earlier_sweeps(plan, folder),
             state=state,
         ),
+    )
+
+
+def _earlier_sweeps(plan: Plan, folder: SweepFolder) -> EarlierSweeps | None:
+    from kdsweep.sweep.knowledge import Knowledge
+    from kdsweep.sweep.start_from import StartedFrom
+
+    if not plan.sweep.start_from:
+        return None
+    found = StartedFrom.read(folder)
+    learns = Knowledge.of(plan.sweep).sampler_learns
+    return EarlierSweeps(
+        sweeps=plan.sweep.start_from,
+        known={name: len(trials) for name, trials in found.known.items() if learns},
+        tried_first={name: len(trials) for name, trials in found.first.items()},
     )
 
 

@@ -16,6 +16,7 @@ from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult
 from kdsweep.report.schedules import settled_values
 from kdsweep.report.sentences import (
     costs_in_words,
+    earlier_sweeps_in_words,
     finalists_in_words,
     more_tests_in_words,
     teachers_in_words,
@@ -38,7 +39,7 @@ def show_report(report: Report, home: Path, *, full_sweep: str | None = None) ->
     console.print(_strategies(report))
     for split, words in more_tests_in_words(report).items():
         console.print(f"On {split}: {words}.")
-    for what, words in teachers_in_words(report):
+    for what, words in (*teachers_in_words(report), *earlier_sweeps_in_words(report)):
         console.print(f"{what}: {words}.")
     for what, words in (*finalists_in_words(report), *costs_in_words(report)):
         console.print(f"{what}: {words}.")

@@ -20,6 +20,7 @@ from kdsweep.config import Plan, load
 from kdsweep.core.settings import TrialSettings
 from kdsweep.errors import DamagedFile, KdsweepError, SpaceError
 from kdsweep.housekeeping.listing import Counts, list_sweeps
+from kdsweep.report.sentences import as_markdown
 from kdsweep.sweep import run
 from kdsweep.sweep.earlier_sweeps import what_to_start_from
 from kdsweep.sweep.folders import Home, SweepFolder
@@ -378,6 +379,9 @@ def test_a_killed_sweep_ends_with_trials_of_its_own_alone(
     report = run(space, home=home.root, assignments=sets)
     found = report.strategies["finetune"]
     assert (found.trials.complete, found.trials.total) == (3, 3)
+    words = "first (finetune: 3 trials known from the start, the best 3 tried first); no number"
+    assert f"Started from: {words}" in as_markdown(report)
+    assert words in home.sweep("tiny").page.read_text(encoding="utf-8")
     there = in_optuna(home, "tiny/finetune")
     assert [one.user_attrs.get(FROM, "own").split()[0] for one in there] == [
         *["first"] * 3,
