@@ -51,7 +51,7 @@ def threads_of_teachers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def planned_threads(space: Path, *assignments: str) -> tuple[int | None, int | None]:
-    plan = load(space, assignments=assignments)
+    plan = load(space, assignments=("sampler={type: tpe, lag: 4}", *assignments))
     threads = teacher_threads.teacher_threads(plan)
     return threads, teacher_threads.room_beside(plan, threads)
 
