@@ -144,6 +144,10 @@ class Question:
     effect: float | None = None
     ci95: tuple[float, float] | None = None
 
+    @property
+    def has_too_few_trials(self) -> bool:
+        return self.answer.startswith("not enough trials")
+
 
 @dataclass(frozen=True)
 class SettingsComparison:

@@ -22,7 +22,7 @@ from kdsweep.compare.verdicts import in_points
 from kdsweep.config.sweep import COSTS
 from kdsweep.core.files import write_atomically
 from kdsweep.formatting import MISSING, score
-from kdsweep.report.charts import draw_charts
+from kdsweep.report.charts import draw_charts, not_drawn
 from kdsweep.report.charts.figures import INK, Chart
 from kdsweep.report.charts.material import SYMBOLS, Look, looks_of
 from kdsweep.report.model import ModelCosts, Report
@@ -70,6 +70,13 @@ def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecor
     return _template().render(
         report=report,
         charts=charts,
+        not_drawn=not_drawn(charts),
+        answered=[one for one in report.questions if not one.has_too_few_trials],
+        unanswered=[
+            f"{one.question[:1].upper()}{one.question[1:]} (n = {one.n})"
+            for one in report.questions
+            if one.has_too_few_trials
+        ],
         trials=[_trial(report.metric, one) for one in records],
         no_costs=ModelCosts(),
         teacher_mark=TEACHER_MARK,

@@ -74,6 +74,24 @@ def test_the_page_says_which_strategy_has_no_finished_trial(tmp_path: Path) -> N
     )
 
 
+def test_what_has_nothing_to_show_yet_takes_one_line(tmp_path: Path) -> None:
+    write_page(*ODD["one trial"](), tmp_path / "report.html")
+    text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "Too few trials for an answer: Does a rising, falling or constant alpha do best?" in text
+    assert "not enough trials" not in text
+    assert "Nothing to show yet: best so far (two complete trials); alpha (two" in text
+
+
+def test_hashes_of_data_are_written_as_words(tmp_path: Path) -> None:
+    report, records = ODD["two trials"]()
+    assert report.reproduce is not None
+    hashes = {"data": {"train": "0a1b", "test": "2c3d"}}
+    known = report.reproduce.model_copy(update={"hashes": hashes})
+    write_page(report.model_copy(update={"reproduce": known}), records, tmp_path / "report.html")
+    text = Reader((tmp_path / "report.html").read_text(encoding="utf-8")).text
+    assert "hash of data train 0a1b , test 2c3d" in text and "{'" not in text
+
+
 def test_with_several_objectives_the_front_is_a_table_with_the_teacher_first(
     tmp_path: Path,
 ) -> None:

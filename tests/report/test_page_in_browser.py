@@ -172,6 +172,9 @@ WIDER_THAN_THEIR_BOX = """[...document.querySelectorAll('.wide')]
 FIGURES_OUTSIDE = """[...document.querySelectorAll('.fit .main-svg')]
     .filter(svg => svg.getBoundingClientRect().right > 360).length"""
 
+VERDICTS_END = """Math.max(...[...document.querySelectorAll('.pairs td.words')]
+    .map(cell => cell.getBoundingClientRect().right))"""
+
 
 @pytest.mark.slow
 def test_on_a_phone_the_page_never_scrolls_sideways_and_tables_do(
@@ -184,6 +187,7 @@ def test_on_a_phone_the_page_never_scrolls_sideways_and_tables_do(
     assert one.width() == 360
     assert one.page.evaluate(WIDER_THAN_THEIR_BOX) > 3
     assert one.page.evaluate(FIGURES_OUTSIDE) == 0
+    assert 0 < one.page.evaluate(VERDICTS_END) <= 360
     one.assert_quiet()
     one.context.close()
 
@@ -191,6 +195,8 @@ def test_on_a_phone_the_page_never_scrolls_sideways_and_tables_do(
 COLORS_NOW = """[getComputedStyle(document.body).backgroundColor,
     ...[".xtick text", ".infolayer .annotation text", ".legendtext"].map(
         name => getComputedStyle(document.querySelector(".plot " + name)).fill)]"""
+SPLIT_IN_PRINT = """[...document.querySelectorAll('figure, .panel, tr')]
+    .filter(one => getComputedStyle(one).breakInside !== 'avoid').map(one => one.id)"""
 WIDTHS = """[...document.querySelectorAll('.main-svg')]
     .map(svg => svg.getBoundingClientRect().width)"""
 
@@ -210,6 +216,7 @@ def test_dark_mode_changes_page_and_charts_while_it_is_open_and_print_is_light(
     printed = one.page.evaluate(COLORS_NOW)
     assert printed[0] == "rgb(255, 255, 255)" and set(printed[1:]) == {"rgb(0, 0, 0)"}
     assert max(one.page.evaluate(WIDTHS)) <= 700
+    assert one.page.evaluate(SPLIT_IN_PRINT) == []
     one.page.emulate_media(media="screen", color_scheme="light")
     one.page.wait_for_function("!document.documentElement.classList.contains('printing')")
     assert one.page.evaluate(COLORS_NOW) == light
@@ -281,7 +288,7 @@ def test_names_that_are_markup_are_shown_and_do_nothing(browser: Any, tmp_path: 
     drawn = one.page.evaluate(
         "[...document.querySelectorAll('#chart-best .legendtext')].map(one => one.textContent)"
     )
-    assert drawn == list(HOSTILE)
+    assert drawn == [*HOSTILE, "teacher 0.9300"]
     assert one.width() == 360
     one.assert_quiet()
     one.context.close()

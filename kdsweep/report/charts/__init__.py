@@ -21,6 +21,19 @@ from kdsweep.report.charts.schedules import schedule_chart
 from kdsweep.report.charts.strategies import strategies_chart
 from kdsweep.report.model import Report
 
+# What each chart shows, and what it needs: the page says so where there isn't enough for it.
+WANTED = {
+    "strategies": "strategies (a complete trial)",
+    "curves": "learning curves (an evaluation)",
+    "best": "best so far (two complete trials)",
+    "alpha": "alpha (two complete trials that differ in it)",
+    "temperature": "temperature (two complete trials that learn from the teacher and differ in it)",
+    "learning-rate": "learning rate (two complete trials that differ in it)",
+    "importance": "parameter importance (more complete trials, which differ)",
+    "settings": "all settings at once (two complete trials)",
+    "cost": "latency and size (students that differ in them)",
+}
+
 
 def draw_charts(report: Report, records: Sequence[TrialRecord]) -> list[Chart]:
     """Every chart that has something to show."""
@@ -37,3 +50,9 @@ def draw_charts(report: Report, records: Sequence[TrialRecord]) -> list[Chart]:
         cost_chart(material),
     )
     return [chart for chart in charts if chart is not None]
+
+
+def not_drawn(charts: Sequence[Chart]) -> list[str]:
+    """The charts that have nothing to show, and what they need."""
+    drawn = {chart.name for chart in charts}
+    return [words for name, words in WANTED.items() if name not in drawn]

@@ -60,7 +60,7 @@ def best_so_far_chart(material: Material) -> Chart | None:
         for name, seconds in spent.items()
         if (course := _course(material, name, seconds, unit)) is not None
     ]
-    if not courses:
+    if not courses or len(material.complete) < 2:
         return None
     teacher = material.teacher_validation
     values = [step.value for course in courses for step in course.steps]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kdsweep.compare.latency import cost_the_same
 from kdsweep.formatting import score, significant
-from kdsweep.report.charts.against import layout_against, points_against
+from kdsweep.report.charts.against import below_the_frame, layout_against, points_against
 from kdsweep.report.charts.figures import (
     INK,
     Chart,
@@ -73,7 +73,8 @@ def cost_chart(material: Material) -> Chart | None:
         "cost",
         f"{metric[0].upper()}{metric[1:]} against latency and size",
         "Up and to the left is better; no complete trial lies above and left of the Pareto front. "
-        f"Its ends: {'; '.join(words)}.{teacher_words(material.teacher_validation)}",
+        f"Its ends: {'; '.join(words)}.{teacher_words(material.teacher_validation)}"
+        f"{below_the_frame(material, material.complete)}",
         tuple(panels),
         ("front", "cost", metric, "trial"),
         tuple(rows),

@@ -18,6 +18,7 @@ from kdsweep.formatting import score_range
 INK = "#010101"  # page.css looks for it
 TEACHER = {"color": INK, "width": 1.5, "dash": "10px 3px 2px 3px"}
 HEIGHT = 360
+FAR_BELOW = 4.0  # times the distance from the median to the best
 
 Figure = dict[str, object]  # a part of Plotly's JSON
 Row = tuple[str, ...]
@@ -88,7 +89,7 @@ def layout_of(
         "hovermode": "closest",
     }
     if line and line.shapes:
-        layout |= {"shapes": line.shapes, "annotations": line.annotations}
+        layout |= {"shapes": line.shapes, "annotations": line.annotations, "showlegend": True}
     return layout | more
 
 
@@ -99,15 +100,17 @@ def trace_of(x: Sequence[float], y: Sequence[float], name: str, **more: object) 
 def span_of(values: Iterable[float | None], *, cut: bool = False) -> list[float]:
     """A range with some room around the values.
 
-    cut: leave out the lowest twentieth where it lies far below the others.
+    cut: leave out what lies far below the median, such as trials that learned nothing. With the
+    median as its measure, fewer than half of the values can't squash the others.
     """
     kept = np.array([value for value in values if value is not None and math.isfinite(value)])
     if not len(kept):
         return [0.0, 1.0]
     low, high = float(kept.min()), float(kept.max())
-    usual = float(np.quantile(kept, 0.05))
-    if cut and usual - low > 0.5 * (high - usual) > 0:
-        low = usual
+    middle = float(np.median(kept))
+    usual = kept[kept >= middle - FAR_BELOW * (high - middle)]
+    if cut and high > middle:
+        low = float(usual.min())
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     return [low - room, high + room]
 
@@ -121,12 +124,21 @@ class TeacherLine:
 
 
 def teacher_line(value: float | None) -> TeacherLine:
-    """A level line."""
+    """A level line. Its label stands in the legend: inside the frame it would cover points."""
     if value is None:
         return TeacherLine()
-    line: Figure = {"x0": 0, "x1": 1, "xref": "paper", "y0": value, "y1": value}
-    label: Figure = {"x": 0, "xref": "paper", "xanchor": "left", "y": value}
-    return _line_and_label(value, line, label)
+    line: Figure = {
+        "type": "line",
+        "line": TEACHER,
+        "x0": 0,
+        "x1": 1,
+        "xref": "paper",
+        "y0": value,
+        "y1": value,
+        "name": f"teacher {value:.4f}",
+        "showlegend": True,
+    }
+    return TeacherLine([line])
 
 
 def upright_teacher_line(
@@ -137,8 +149,17 @@ def upright_teacher_line(
         return TeacherLine()
     side = "right" if 2 * value > reach[0] + reach[1] else "left"
     line: Figure = {"x0": value, "x1": value, "y0": 0, "y1": 1, "yref": "paper"}
-    label: Figure = {"x": value, "xanchor": side, "y": 1, "yref": "paper"}
-    found = _line_and_label(value, line, label)
+    label: Figure = {
+        "x": value,
+        "xanchor": side,
+        "y": 1,
+        "yref": "paper",
+        "text": f"teacher {value:.4f}",
+        "showarrow": False,
+        "font": {"size": 11},
+        "yanchor": "bottom",
+    }
+    found = TeacherLine([{"type": "line", "line": TEACHER} | line], [label])
     if interval is None:
         return found
     band: Figure = {
@@ -154,17 +175,6 @@ def upright_teacher_line(
         "opacity": 0.12,
     }
     return TeacherLine([band, *found.shapes], found.annotations)
-
-
-def _line_and_label(value: float, line: Figure, label: Figure) -> TeacherLine:
-    note: Figure = {
-        "text": f"teacher {value:.4f}",
-        "showarrow": False,
-        "font": {"size": 11},
-        "yanchor": "bottom",
-    }
-    shape: Figure = {"type": "line", "line": TEACHER}
-    return TeacherLine([shape | line], [note | label])
 
 
 def joined(curves: Iterable[Curve], **more: object) -> Figure:

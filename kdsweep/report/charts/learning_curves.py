@@ -142,7 +142,7 @@ def _traces(material: Material, strategy: str, trials: Sequence[TrialRecord]) ->
     if complete:
         thin = {"color": look.color, "width": 1}
         name = f"complete ({len(complete)})"
-        data.append(joined(complete, mode="lines", name=name, line=thin, opacity=0.4))
+        data.append(joined(complete, mode="lines", name=name, line=thin, opacity=0.55))
     if stopped:
         data.append(_stopped(stopped, look.color))
     if seeds:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from kdsweep.formatting import score
-from kdsweep.report.charts.against import layout_against, points_against
+from kdsweep.report.charts.against import below_the_frame, layout_against, points_against
 from kdsweep.report.charts.figures import Chart, Panel, axis_of, span_of
 from kdsweep.report.charts.material import Material, Reached
 from kdsweep.report.schedules import peak_rate, rate_in_words
@@ -18,7 +18,7 @@ TOP = 5
 
 def learning_rate_chart(material: Material) -> Chart | None:
     trials = [one for one in material.complete if peak_rate(one.trial.settings) > 0]
-    if not trials:
+    if len({peak_rate(one.trial.settings) for one in trials}) < 2:
         return None
     rates = np.log10([peak_rate(one.trial.settings) for one in trials])
     low, high = span_of(rates.tolist())
@@ -44,6 +44,7 @@ def learning_rate_chart(material: Material) -> Chart | None:
         "learning-rate",
         "Learning rate",
         f"The rate of each strategy's best trial: {words}."
+        f"{below_the_frame(material, trials)}"
         f"{effect_note(material.report, 'learning_rate', best)}"
         f"{noise_note(material.report, best)}",
         (panel,),

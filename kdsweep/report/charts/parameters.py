@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from pydantic import JsonValue
 
 from kdsweep.core.settings import TrialSettings
-from kdsweep.formatting import score
+from kdsweep.formatting import MISSING, count, score
+from kdsweep.report.charts.against import below_the_frame
 from kdsweep.report.charts.figures import (
     INK,
     Chart,
@@ -18,10 +20,11 @@ from kdsweep.report.charts.figures import (
     axis_of,
     layout_of,
     shown,
+    span_of,
 )
 from kdsweep.report.charts.learning_rate import rate_ticks
 from kdsweep.report.charts.material import Material, Reached
-from kdsweep.report.schedules import in_words, peak_rate, rate_in_words, sample
+from kdsweep.report.schedules import in_words, peak_rate, rate_in_words, sample, weighs_teacher
 from kdsweep.report.settings_words import effects_in_words, noise_note
 
 SCHEDULED = ("alpha", "temperature", "learning_rate")
@@ -29,8 +32,12 @@ MOST_OTHERS = 4  # parameters other than the schedules
 MOST_TICKS = 5
 MOST_LETTERS = 16
 BEST_SHOWN = 10
+# Fewer complete trials than this for each parameter, and another sweep may well say otherwise.
+TRIALS_PER_PARAMETER = 5
 FAINT = 0.35
 MAY_BE_NOISE = ("", ", may be noise")
+# Lines are drawn on a canvas, which can't follow the page: visible on white and on black.
+WORST_TO_BEST = ((0.0, "#7d8792"), (0.5, "#7486c8"), (0.85, "#8a5cf0"), (1.0, "#e8590c"))
 LEAST_RATE = 1e-12  # stands for a rate of 0 on a log axis
 
 
@@ -55,6 +62,7 @@ def importance_chart(material: Material) -> Chart | None:
         "Parameter importance, as far as the trials show it",
         "Each parameter's share in how a strategy's complete trials differ (fANOVA; PED-ANOVA "
         "where parameters are conditional). Shares add up to 100%, also where all of it is noise."
+        f"{_too_few_trials(material, shares)}"
         f"{effects_in_words(material.report, shares)}{missing}"
         f"{noise_note(material.report, shares)}",
         tuple(_panel(material, name, found) for name, found in shares.items()),
@@ -67,6 +75,18 @@ def importance_chart(material: Material) -> Chart | None:
             )
         ),
     )
+
+
+def _too_few_trials(material: Material, shares: Mapping[str, Mapping[str, float]]) -> str:
+    """A warning for strategies with few trials for their parameters; starts with a space."""
+    words = []
+    for name, found in shares.items():
+        trials = sum(one.strategy == name for one in material.complete)
+        if trials < TRIALS_PER_PARAMETER * len(found):
+            words.append(f"{name} ({count(len(found), 'parameter')}, {count(trials, 'trial')})")
+    if not words:
+        return ""
+    return f" Too few trials to rely on the shares or their order: {'; '.join(words)}."
 
 
 def _shown(material: Material, strategy: str, parameters: Iterable[str]) -> list[bool]:
@@ -145,11 +165,15 @@ def settings_chart(material: Material) -> Chart | None:
     trials = material.complete
     if len(trials) < 2:
         return None
+    # The best are drawn last, on top.
+    trials = sorted(trials, key=lambda one: one.value)
     names = [name for name in material.looks if any(one.strategy == name for one in trials)]
     dimensions = [one for one in _dimensions(trials, names) if _varies(one)]
-    result = _dimension(material.metric, [one.value for one in trials])
-    dimensions.append(result | {"tickformat": ".4~f"})
-    at = {name: i for i, name in enumerate(names)}
+    edge = span_of([one.value for one in trials], cut=True)[0]
+    dimensions.append(_dimension(material.metric, [max(one.value, edge) for one in trials]))
+    values = [one.value for one in trials]
+    # Ranks, because one value far away would leave the others with the same color.
+    ranks = np.searchsorted(sorted(set(values)), values).tolist()
     data: Figure = {
         "type": "parcoords",
         "dimensions": dimensions,
@@ -157,10 +181,8 @@ def settings_chart(material: Material) -> Chart | None:
         "tickfont": {"size": 11},
         "rangefont": {"size": 10},
         "line": {
-            "color": [at[one.strategy] for one in trials],
-            "colorscale": _color_steps(material, names),
-            "cmin": -0.5,
-            "cmax": len(names) - 0.5,
+            "color": ranks,
+            "colorscale": WORST_TO_BEST,
         },
     }
     layout: Figure = {"height": 440, "margin": {"l": 90, "r": 50, "t": 64, "b": 24}}
@@ -168,7 +190,9 @@ def settings_chart(material: Material) -> Chart | None:
         "settings",
         "All settings at once",
         f"{len(trials)} complete trials, a line for each, from its settings to its result at the "
-        "right. Drag along an axis to keep the trials that cross it there."
+        "right, gray for the worst and orange for the best. Drag along an axis to keep the trials "
+        "that cross it there. Without a temperature: trials that learn from the labels alone."
+        f"{below_the_frame(material, trials)}"
         f"{noise_note(material.report, names)}",
         (Panel("", [data], layout, least_width=6.5 * len(dimensions) + 6),),
         ("best trials", material.metric, "alpha", "temperature", "learning rate"),
@@ -182,7 +206,7 @@ def _row(one: Reached) -> Row:
         one.trial.id.name,
         score(one.value),
         in_words(settings.alpha),
-        in_words(settings.temperature),
+        in_words(settings.temperature) if weighs_teacher(settings) else MISSING,
         rate_in_words(peak_rate(settings)),
     )
 
@@ -194,10 +218,13 @@ def _dimensions(trials: Sequence[Reached], names: Sequence[str]) -> list[Figure]
         found.append(_dimension("strategy", [one.strategy for one in trials], names))
     settings = [one.trial.settings for one in trials]
     alphas = [sample(one, "alpha")[1] for one in settings]
-    temperatures = [sample(one, "temperature")[1] for one in settings]
-    for what, values in (("alpha", alphas), ("temperature", temperatures)):
-        found.append(_dimension(f"first {what}", [one[0] for one in values]))
-        found.append(_dimension(f"last {what}", [one[-1] for one in values]))
+    found.append(_dimension("first alpha", [one[0] for one in alphas]))
+    found.append(_dimension("last alpha", [one[-1] for one in alphas]))
+    temperatures = [
+        sample(one, "temperature")[1] if weighs_teacher(one) else (None, None) for one in settings
+    ]
+    found.append(_with_none("first temperature", [one[0] for one in temperatures]))
+    found.append(_with_none("last temperature", [one[-1] for one in temperatures]))
     rates = [math.log10(max(peak_rate(one), LEAST_RATE)) for one in settings]
     ticks = rate_ticks(min(rates), max(rates))
     found.append(
@@ -218,26 +245,46 @@ def _varies(dimension: Figure) -> bool:
     return isinstance(values, list) and len(set(values)) > 1
 
 
-def _color_steps(material: Material, names: Sequence[str]) -> list[tuple[float, str]]:
-    """A color scale with one flat step for each strategy.
+def _with_none(label: str, values: Sequence[float | None]) -> Figure:
+    """An axis of numbers, some of which are missing: "none" stands apart, below the others."""
+    known = [one for one in values if one is not None]
+    if len(known) == len(values) or not known:
+        return _dimension(label, [0.0 if one is None else one for one in values])
+    low, high = min(known), max(known)
+    none = low - (0.2 * (high - low) or 1.0)
+    axis = _dimension(label, known)
+    ticks, text = _ticks(known)
+    filled = [none if one is None else float(f"{one:.6g}") for one in values]
+    return axis | {"values": filled, "tickvals": [none, *ticks], "ticktext": ["none", *text]}
 
-    These lines are no SVG, so INK can't follow the page; gray stands for it.
-    """
-    colors = [material.looks[name].color for name in names]
-    colors = ["#808080" if color == INK else color for color in colors]
-    return [(edge / len(names), color) for i, color in enumerate(colors) for edge in (i, i + 1)]
+
+def _ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
+    """A few values that stand far apart. With ticks of its own, an axis has no texts at its ends,
+    which would be printed over its name."""
+    values = sorted(set(numbers))
+    if len(values) > MOST_TICKS:
+        low, high = values[0], values[-1]
+        step = 10.0 ** math.floor(math.log10((high - low) / (MOST_TICKS - 1)))
+        wide = next(
+            step * by for by in (1, 2, 5, 10, 20) if (high - low) / (step * by) <= MOST_TICKS
+        )
+        first = math.ceil(low / wide - 1e-9)
+        values = [at * wide for at in range(first, math.floor(high / wide + 1e-9) + 1)]
+    return values, [f"{value:.4g}" for value in values]
 
 
 def _dimension(label: str, values: Sequence[JsonValue], order: Sequence[str] = ()) -> Figure:
     """An axis. Values that aren't numbers stand at 0, 1, ... in `order`, or as they come."""
     numbers = [one for one in values if isinstance(one, int | float) and not isinstance(one, bool)]
     if len(numbers) == len(values):
-        distinct = sorted(set(numbers))
-        ticks: Figure = {"tickformat": ".3~g"}
-        if len(distinct) <= MOST_TICKS:
-            ticks = {"tickvals": distinct, "ticktext": [f"{value:.4g}" for value in distinct]}
+        ticks, texts = _ticks(numbers)
         rounded = [float(f"{value:.6g}") for value in numbers]
-        return {"label": _in_lines(label), "values": rounded} | ticks
+        return {
+            "label": _in_lines(label),
+            "values": rounded,
+            "tickvals": ticks,
+            "ticktext": texts,
+        }
     order = order or list(dict.fromkeys(map(str, values)))
     at = {name: i for i, name in enumerate(order)}
     text = [name if len(name) <= MOST_LETTERS else f"{name[: MOST_LETTERS - 1]}…" for name in order]

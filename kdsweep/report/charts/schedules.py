@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kdsweep.formatting import count, score
-from kdsweep.report.charts.against import layout_against, points_against
+from kdsweep.report.charts.against import below_the_frame, layout_against, points_against
 from kdsweep.report.charts.figures import (
     INK,
     Chart,
@@ -29,24 +29,26 @@ from kdsweep.report.schedules import (
 )
 from kdsweep.report.settings_words import effect_note, noise_note
 
-# How good a trial is, worst first: color, opacity, width. They are visible on white, on black and
-# without color, and no strategy has these colors.
-BANDS = (("#9aa3ad", 0.35, 1.0), ("#a78bd6", 0.55, 1.25), ("#8250df", 0.85, 1.75), (INK, 0.95, 2.5))
+# How good a trial is, worst first: color, opacity, width. Each has a contrast of 3 or more to the
+# card that it is drawn on, light or dark, and no strategy has these colors.
+BANDS = (("#7d8792", 0.95, 0.75), ("#9066d4", 1.0, 1.25), ("#8a5cf0", 1.0, 1.75), (INK, 0.95, 2.5))
 BAND_EDGES = (0.5, 0.75, 0.9)
 BAND_NAMES = ("worse half", "better half", "best quarter", "best tenth")
 ENOUGH_FOR_BANDS = 10
 TOP = 5
+ALPHA_ENDS = "1 = labels only, 0 = teacher only"
 
 
 def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | None:
     trials = [
         one for one in material.complete if what == "alpha" or weighs_teacher(one.trial.settings)
     ]
-    if not trials:
+    if len({schedule_of(one.trial.settings, what).model_dump_json() for one in trials}) < 2:
         return None
-    axis = axis_of(what, rangemode="tozero")
+    axis, ends = axis_of(what, rangemode="tozero"), ""
     if what == "alpha":
-        axis = axis_of(what, range=[-0.04, 1.04])
+        ends = f" ({ALPHA_ENDS})"
+        axis = axis_of(f"alpha{ends}", range=[-0.04, 1.04])
     curves = Panel(
         "Over training, colored by result",
         _by_band(trials, what),
@@ -55,7 +57,7 @@ def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | N
     against = Panel(
         "Against the result",
         points_against(material, trials, lambda one: mean_over_training(one.settings, what)),
-        layout_against(material, trials, axis_of(f"mean {what} over training")),
+        layout_against(material, trials, axis_of(f"mean {what} over training{ends}")),
     )
     ranked = sorted(trials, key=lambda one: -one.value)[:TOP]
     best = ranked[0]
@@ -70,7 +72,8 @@ def schedule_chart(material: Material, what: Scheduled, title: str) -> Chart | N
         title,
         f"{count(len(trials), 'complete trial')}; the thicker the curve, the better the "
         f"{material.metric}. The best, {best.trial.id.name}, reached {best.value:.4f} with "
-        f"{_words(best, what)}.{skipped}{effect_note(material.report, what, shown_here)}"
+        f"{_words(best, what)}.{skipped}{below_the_frame(material, trials)}"
+        f"{effect_note(material.report, what, shown_here)}"
         f"{noise_note(material.report, shown_here)}",
         (curves, against),
         ("best trials", material.metric, what),
