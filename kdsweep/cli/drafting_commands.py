@@ -116,7 +116,9 @@ def init(
     if as_json:
         print_json(writing.as_json(draft))
     else:
-        click.echo("\n".join(writing.as_lines(draft)))
+        from kdsweep.terminal.console import say_lines
+
+        say_lines("\n".join(writing.as_lines(draft)))
 
 
 @click.command(short_help="Say which strategy fits, before a sweep.")
@@ -171,4 +173,6 @@ def advise(
     if as_json:
         print_json(advice.to_json())
     else:
-        click.echo("\n".join(as_lines(advice)))
+        from kdsweep.terminal.console import say_lines
+
+        say_lines("\n".join(as_lines(advice)))

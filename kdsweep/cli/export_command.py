@@ -130,6 +130,7 @@ def export(
     Home(home).existing(name)
     from kdsweep.export import export as write_folder
     from kdsweep.export.facts import as_lines
+    from kdsweep.terminal.console import say_lines
     from kdsweep.terminal.progress import observing
 
     go_on_without_output()
@@ -147,4 +148,4 @@ def export(
     if as_json:
         print_json(facts.to_json())
     else:
-        click.echo("\n".join(as_lines(facts)))
+        say_lines("\n".join(as_lines(facts)))

@@ -55,10 +55,16 @@ def status(name: str, home: Path, as_json: bool) -> None:
 @click.argument(
     "names", metavar="NAME...", nargs=-1, required=True, shell_complete=completing_sweeps
 )
+@click.option(
+    "--all",
+    "shows_all",
+    is_flag=True,
+    help="Show every pair, the questions, and how things were measured.",
+)
 @home_option
 @json_option
 @one_line_errors
-def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
+def compare(names: tuple[str, ...], shows_all: bool, home: Path, as_json: bool) -> None:
     """Show the answer of sweep NAME: each strategy with its interval, each pair with its verdict.
 
     For several sweeps, show a table of tasks by strategies.
@@ -66,6 +72,7 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
     \b
     Example:
       kdsweep compare sst2-embedded-quick
+      kdsweep compare sst2-embedded-quick --all
       kdsweep compare sst2 mrpc rte
     """
     from kdsweep.sweep.folders import Home
@@ -83,7 +90,7 @@ def compare(names: tuple[str, ...], home: Path, as_json: bool) -> None:
         if as_json:
             print_json(reports[0].to_json())
         else:
-            show_report(reports[0], home)
+            show_report(reports[0], home, shows_all=shows_all)
         return
     ranks = rank_strategies(reports)
     if as_json:
@@ -119,6 +126,7 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
 
     Home(home).existing(name)
     from kdsweep.replay import replay as train_again
+    from kdsweep.terminal.console import say_lines
     from kdsweep.terminal.progress import observing
 
     go_on_without_output()
@@ -127,7 +135,7 @@ def replay(name: str, trial: str, home: Path, as_json: bool) -> None:
     if as_json:
         print_json(found.to_json())
     else:
-        click.echo(found.words)
+        say_lines(found.words)
         if found.student:
             click.echo(f"the replayed student: {found.student}")
     click.get_current_context().exit(0 if found.verdict == "identical" else 1)

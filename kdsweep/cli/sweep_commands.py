@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
 import click
@@ -58,15 +57,7 @@ def run(options: PlanOptions, fresh: bool, home: Path, as_json: bool) -> None:
     if as_json:
         print_json(report.to_json())
     else:
-        show_report(report, home, full_sweep=_full_sweep(options))
-
-
-def _full_sweep(options: PlanOptions) -> str | None:
-    """The command that runs the space's default sweep, if this one was another."""
-    if not options.sweep:
-        return None
-    command = ["kdsweep", "run", options.space]
-    return shlex.join([*command, "--embedded"] if options.embedded else command)
+        show_report(report, home)
 
 
 @click.command(short_help="Let this machine run trials of a sweep.")

@@ -6,11 +6,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from kdsweep.formatting import duration, file_size, score
 from kdsweep.housekeeping.listing import Counts, ListedSweep
-from kdsweep.terminal.console import open_console
+from kdsweep.terminal.console import open_console, say
+from kdsweep.terminal.tables import Column, show_table
+
+COLUMNS = (
+    Column("sweep", right=False),
+    Column("state", wraps=True),
+    Column("trials"),
+    Column("confirmed", 3),
+    Column("best", 1, wraps=True),
+    Column("last used", 2, right=False),
+    Column("size", 4),
+)
 
 
 def show_sweeps(home: Path, sweeps: Sequence[ListedSweep]) -> None:
@@ -18,10 +27,7 @@ def show_sweeps(home: Path, sweeps: Sequence[ListedSweep]) -> None:
     if not sweeps:
         console.print(f"no sweeps in {home} yet; kdsweep run SPACE starts one")
         return
-    table = Table()
-    for name in ("sweep", "state", "trials", "confirmed", "best", "last used", "size"):
-        right = name in ("trials", "confirmed", "size")
-        table.add_column(name, justify="right" if right else "left")
+    rows = []
     for one in sweeps:
         trials = confirmed = ""
         if one.counts is not None:
@@ -30,11 +36,11 @@ def show_sweeps(home: Path, sweeps: Sequence[ListedSweep]) -> None:
                 confirmed = f"{one.counts.confirmed}/{_planned(one.counts)}"
         used = _ago(time.time() - one.last_used)
         cells = (one.name, _state(one), trials, confirmed, _best(one), used, file_size(one.bytes))
-        table.add_row(*cells)
-    console.print(table)
+        rows.append(cells)
+    show_table(console, COLUMNS, rows)
     for one in sweeps:
         if one.problem is not None:
-            console.print(f"{one.name}: {one.problem}")
+            say(console, f"{one.name}: {one.problem}")
 
 
 def _planned(counts: Counts) -> str:

@@ -3,51 +3,63 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from kdsweep.formatting import count, duration, megabytes, parameters
 from kdsweep.report.schedules import in_words as schedule_in_words
 from kdsweep.sweep.cost_estimate import MoreRows
 from kdsweep.sweep.expected_answers import in_words
 from kdsweep.sweep.plan_facts import ModelFacts, PlanFacts, SplitFacts, StudyFacts, TaskFacts
-from kdsweep.terminal.console import open_console
+from kdsweep.terminal.console import open_console, say
+from kdsweep.terminal.tables import Column, show_table
 
 # A split with more labels shows the most frequent ones and the rarest.
 MOST_LABELS = 8
+MODEL_COLUMNS = (
+    Column("", right=False),
+    Column("model", wraps=True),
+    Column("parameters"),
+    Column("size", 1),
+    Column("labels", 3),
+    Column("truncated texts", 2, wraps=True),
+)
 
 
 def show_plan(facts: PlanFacts) -> None:
     console = open_console()
-    console.print(f"{facts.sweep}: all checks passed; this is what would run\n")
-    console.print(_task(facts.task))
+    say(console, f"{facts.sweep}: all checks passed; this is what would run\n")
+    _show_task(console, facts.task)
     for note in facts.task.notes:
-        console.print(f"  {note}")
-    console.print(_models(facts.models))
+        say(console, f"  {note}")
+    _show_models(console, facts.models)
     for note in facts.notes:
-        console.print(f"  {note}")
+        say(console, f"  {note}")
     for line in [*facts.changed_space, *facts.start_from]:
-        console.print(f"  {line}")
+        say(console, f"  {line}")
     for strategy, study in facts.studies.items():
-        console.print(f"\n{strategy}: {study.trials} trials", style="bold")
+        say(console, f"\n{strategy}: {study.trials} trials", style="bold")
         _show_study(console, study, facts.estimate.more_rows.get(strategy))
     if facts.seed_runs.most:
-        console.print(f"\nafter the search: {facts.seed_runs.words}")
+        say(console, f"\nafter the search: {facts.seed_runs.words}")
     _show_estimate(console, facts)
     trials = {strategy: study.trials for strategy, study in facts.studies.items()}
     for line in in_words(facts.answers, trials):
-        console.print(f"Questions: {line}")
+        say(console, f"Questions: {line}")
 
 
-def _task(task: TaskFacts) -> Table:
-    title = f"task: {count(len(task.labels), 'label')}, {task.metric}"
-    table = Table(title=title, title_justify="left")
-    for name in ("split", "rows", "labels"):
-        table.add_column(name, justify="right" if name == "rows" else "left")
-    for name, split in task.splits.items():
-        table.add_row(name, f"{split.rows:,}", spread_of_labels(split))
+def _show_task(console: Console, task: TaskFacts) -> None:
+    labels = count(len(task.labels), "label")
+    say(console, f"task: {labels}, {task.metric}", style="bold")
+    columns = (
+        Column("split", right=False),
+        Column("rows"),
+        Column("labels", wraps=True),
+    )
+    rows = [
+        (name, f"{split.rows:,}", spread_of_labels(split)) for name, split in task.splits.items()
+    ]
     if task.unlabelled:
-        table.add_row("unlabelled", f"{task.unlabelled:,}", "labeled by the teacher alone")
-    return table
+        rows.append(("unlabelled", f"{task.unlabelled:,}", "labeled by the teacher alone"))
+    show_table(console, columns, rows)
 
 
 def spread_of_labels(split: SplitFacts) -> str:
@@ -66,38 +78,33 @@ def spread_of_labels(split: SplitFacts) -> str:
     return ", ".join(shares)
 
 
-def _models(models: list[ModelFacts]) -> Table:
-    table = Table(title="models", title_justify="left")
-    for name in ("", "model", "parameters", "size", "labels", "truncated texts"):
-        table.add_column(name)
+def _show_models(console: Console, models: list[ModelFacts]) -> None:
+    say(console, "\nmodels", style="bold")
+    rows = []
     for model in models:
         truncated = [
             f"{name} {100 * found.rows / found.of:.1f}%" for name, found in model.truncated.items()
         ]
         missing = "" if model.weights == "here" else f" ({model.weights})"
-        table.add_row(
-            model.role,
-            model.model + missing,
-            parameters(model.parameters),
-            megabytes(model.size_mb),
-            str(model.labels),
-            ", ".join(truncated),
-        )
-    return table
+        costs = (parameters(model.parameters), megabytes(model.size_mb))
+        name = model.model + missing
+        rows.append((model.role, name, *costs, str(model.labels), ", ".join(truncated)))
+    show_table(console, MODEL_COLUMNS, rows)
 
 
 def _show_study(console: Console, study: StudyFacts, more_rows: MoreRows | None) -> None:
     for name, domain in study.parameters.items():
-        console.print(f"  {name}: {domain}")
+        say(console, f"  {name}: {domain}")
     if more_rows is not None:
-        console.print(f"  more rows: {_more_rows(more_rows)}")
+        say(console, f"  more rows: {_more_rows(more_rows)}")
     for i, (entry, of) in enumerate(zip(study.start_with, study.tried_by, strict=True), 1):
         values = ", ".join(f"{name} {value}" for name, value in entry.items())
         origin = f" (from {of})" if of else ""
-        console.print(f"  starts with {i}: {values}{origin}")
+        say(console, f"  starts with {i}: {values}{origin}")
     for i, sample in enumerate(study.samples, 1):
         words = {name: schedule_in_words(schedule) for name, schedule in vars(sample).items()}
-        console.print(
+        say(
+            console,
             f"  sample {i}: alpha {words['alpha']}; T {words['temperature']}; "
             f"lr {words['learning_rate']}",
         )
@@ -138,12 +145,13 @@ def _show_estimate(console: Console, facts: PlanFacts) -> None:
         total += f" to {duration(estimate.seconds_at_most)}"
     total += f" in all on {slots} if nothing is pruned"
     disk = f"about {estimate.disk_mb:,} MB under {facts.home}"
-    console.print(f"\nOn {estimate.device}: {spent}, {total}; {disk}")
-    console.print(f"Slots: {facts.slots.words}")
-    console.print(f"Precision: {facts.precision.words}")
+    say(console, f"\nOn {estimate.device}: {spent}, {total}; {disk}")
+    say(console, f"Slots: {facts.slots.words}")
+    say(console, f"Precision: {facts.precision.words}")
     console.print(facts.memory.words)
     if (instead := estimate.slots_instead) is not None and facts.memory.fit(instead):
-        console.print(
+        say(
+            console,
             f"With many trials, {instead} slots of one core each are faster, and each needs memory "
             "of its own: --set 'engine={type: ray, cpus_per_trial: 1}'",
         )

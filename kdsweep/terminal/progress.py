@@ -14,7 +14,7 @@ from rich.text import Text
 from kdsweep.formatting import count_range, duration, megabytes
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress, SeedRunCounts
-from kdsweep.terminal.console import open_console
+from kdsweep.terminal.console import open_console, wrapped
 from kdsweep.terminal.live_screen import LiveScreen
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
@@ -99,7 +99,7 @@ class _LiveView(Observer):
         self.finished_before, self.search_since = 0, time.monotonic()
 
     def say(self, line: str) -> None:
-        self.screen.say(line)
+        self.screen.say(wrapped(line, self.console.width))
 
     def step(self, name: str, step: int, total_steps: int) -> None:
         before = self.running.get(name)

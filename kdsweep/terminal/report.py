@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
+from rich.console import Console
 
 from kdsweep import formatting
-from kdsweep.compare.findings import Pair, ParetoEntry
+from kdsweep.compare.findings import ParetoEntry
 from kdsweep.compare.ranks import Ranks
 from kdsweep.config.sweep import COSTS
 from kdsweep.report.model import ConfirmResult, Measured, Report, StrategyResult, TeacherFacts
@@ -23,67 +23,100 @@ from kdsweep.report.sentences import (
 )
 from kdsweep.report.settings_words import settings_said_once
 from kdsweep.report.versions_words import versions_in_words
-from kdsweep.terminal.console import open_console
+from kdsweep.terminal.console import open_console, say
+from kdsweep.terminal.tables import Column, show_table
+
+STRATEGY_COLUMNS = (
+    Column("strategy", right=False),
+    Column("settled values", 2, wraps=True),
+    Column("search:\nvalidation", 1),
+    Column("confirmed:\ntest (95%)"),
+    Column("against the\nteacher", 3),
+    Column("size", 4),
+    Column("latency\np50/p95", 5),
+    Column("slot\nhours", 7),
+    Column("trials", 6),
+)
+# Of the notes on how things were measured.
+ALWAYS_SHOWN = ("Pareto front", "Versions")
+PAIR_COLUMNS = (
+    Column("a - b", wraps=True),
+    Column("points"),
+    Column("95%"),
+    Column("p", 1),
+    Column("verdict", wraps=True),
+)
 
 
-def show_report(report: Report, home: Path, *, full_sweep: str | None = None) -> None:
-    """The verdict, each strategy against the teacher, every pair, and what to do next.
+def show_report(report: Report, home: Path, *, shows_all: bool = False) -> None:
+    """The answer, each strategy against the teacher, its pairs, and what to do next.
 
-    full_sweep: the command that runs the full sweep.
+    shows_all: also the other pairs, the questions, what is known of settings, how costs were
+    measured, and every column on a narrow terminal.
     """
     console = open_console()
-    console.print(report.verdict, style="bold")
+    say(console, report.verdict, style="bold")
     for line in report.more_of_the_verdict:
-        console.print(line)
-    console.print()
-    console.print(_strategies(report))
-    for split, words in more_tests_in_words(report).items():
-        console.print(f"On {split}: {words}.")
-    for what, words in (*teachers_in_words(report), *earlier_sweeps_in_words(report)):
-        console.print(f"{what}: {words}.")
-    for what, words in (*finalists_in_words(report), *costs_in_words(report)):
-        console.print(f"{what}: {words}.")
-    for what, words in versions_in_words(report):
-        console.print(f"{what}: {words}.")
-    for words in settings_said_once(report):
-        console.print(f"Settings: {words}.")
+        say(console, line)
+    _show_strategies(console, report, shows_all)
     if report.pareto:
-        console.print(_pareto(report.pareto, report.metric))
-    for question in report.questions:
-        console.print(f"\n{question.question}", style="bold")
-        console.print(f"  {question.answer}")
+        _show_pareto(console, report.pareto, report.metric)
     if report.pairs:
+        _show_pairs(console, report, shows_all)
+    _show_notes(console, report, shows_all)
+    if shows_all:
+        for question in report.questions:
+            say(console, f"\n{question.question}", style="bold")
+            say(console, f"  {question.answer}")
+    _show_next(console, report, home, shows_all)
+
+
+def _show_notes(console: Console, report: Report, shows_all: bool) -> None:
+    notes = [(f"On {split}", words) for split, words in more_tests_in_words(report).items()]
+    notes += [*teachers_in_words(report), *earlier_sweeps_in_words(report)]
+    if shows_all:
+        notes += finalists_in_words(report)
+    measured = (*costs_in_words(report), *versions_in_words(report))
+    notes += [(what, words) for what, words in measured if shows_all or what in ALWAYS_SHOWN]
+    if shows_all:
+        notes += [("Settings", words) for words in settings_said_once(report)]
+    if notes:
         console.print()
-        console.print(_pairs(report.pairs, report.metric))
+    for what, words in notes:
+        say(console, f"{what}: {words}.")
+
+
+def _show_next(console: Console, report: Report, home: Path, shows_all: bool) -> None:
+    """Where the report is, and the commands that come next. Commands stand on lines of their own,
+    so that they can be copied."""
+    folder = home / "sweeps" / report.sweep
+    name = shlex.quote(report.sweep)
     in_home = "" if home == Path("runs") else f" --home {shlex.quote(str(home))}"
-    next_steps = {
-        f"kdsweep ui {report.sweep}{in_home}": (
-            "every trial, its curves and its student in MLflow's UI"
-        )
-    }
-    if full_sweep:
-        next_steps[f"{full_sweep}{in_home}"] = (
-            "the full sweep: 20 trials a strategy, all rows, 5 seeds"
-        )
-    console.print("\nWhat next:")
-    for command, why in next_steps.items():
-        console.print(f"  {command}")
-        console.print(f"    {why}", style="dim")
-
-
-def _pareto(front: Sequence[ParetoEntry], metric: str) -> Table:
-    table = Table(
-        title="Pareto front: no other student beats one of these in everything",
-        title_justify="left",
+    steps = [(str(folder / "report.html"), "the report, for a browser")]
+    if report.winner is not None:
+        steps.append((f"kdsweep export {name} DEST{in_home}", "the recommended student, to use it"))
+    steps.append(
+        (f"kdsweep ui {name}{in_home}", "every trial, its curves and its student in MLflow")
     )
+    if not shows_all:
+        more = "every pair of strategies, the questions, what is known of settings"
+        steps.append((f"kdsweep compare {name} --all{in_home}", more))
+    console.print("\nWhat next:", style="bold")
+    for command, why in steps:
+        console.print(f"  {command}")
+        say(console, f"    {why}", style="dim")
+
+
+def _show_pareto(console: Console, front: Sequence[ParetoEntry], metric: str) -> None:
+    title = "Pareto front: no other student beats one of these in everything"
+    say(console, f"\n{title}", style="bold")
     costs = [name for name in COSTS if front and name in front[0].costs]
-    table.add_column("student", no_wrap=True)
-    for name in (metric, *costs):
-        table.add_column(name, justify="right")
-    for one in front:
-        cells = [_cost(name, one.costs[name]) for name in costs]
-        table.add_row(one.id.name, f"{one.validation:.4f}", *cells)
-    return table
+    rows = [
+        (one.id.name, f"{one.validation:.4f}", *(_cost(name, one.costs[name]) for name in costs))
+        for one in front
+    ]
+    columns = [Column("student", right=False), *(Column(name) for name in (metric, *costs))]
+    show_table(console, columns, rows)
 
 
 def _cost(objective: str, value: float) -> str:
@@ -95,30 +128,19 @@ def _cost(objective: str, value: float) -> str:
     return f"{value:,.0f}"
 
 
-def _strategies(report: Report) -> Table:
-    table = Table(title=f"{report.sweep}: the best trial of each strategy", title_justify="left")
-    table.add_column("strategy", no_wrap=True)
-    table.add_column("settled values", min_width=16)
-    for name in (
-        "search:\nvalidation",
-        "confirmed:\ntest (95%)",
-        "against the\nteacher",
-        "size",
-        "latency\np50/p95",
-        "slot\nhours",
-        "trials",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    teacher = report.teacher
-    if teacher:
+def _show_strategies(console: Console, report: Report, shows_all: bool) -> None:
+    say(console, f"\n{report.sweep}: the best trial of each strategy", style="bold")
+    rows: list[tuple[str, ...]] = []
+    bold = []
+    if teacher := report.teacher:
         tested = "" if teacher.test is None else f"{teacher.test:.4f}{_narrow(teacher.ci95)}"
-        reached = (report.metric, f"{teacher.validation:.4f}", tested, "")
-        costs = (_size(teacher), _latency(teacher), "", "")
-        table.add_row("teacher", *reached, *costs, end_section=True)
+        reached = (f"{teacher.validation:.4f}", tested, "")
+        rows.append(("teacher", "", *reached, _size(teacher), _latency(teacher), "", ""))
     for strategy, found in report.strategies.items():
-        is_bold = report.winner is not None and report.winner.strategy == strategy
-        table.add_row(strategy, *_result_cells(found), style="bold" if is_bold else None)
-    return table
+        if report.recommended is not None and report.recommended.strategy == strategy:
+            bold.append(len(rows))
+        rows.append((strategy, *_result_cells(found)))
+    show_table(console, STRATEGY_COLUMNS, rows, bold=bold, keeps_all=shows_all)
 
 
 def _result_cells(found: StrategyResult) -> tuple[str, ...]:
@@ -168,15 +190,17 @@ def _against_teacher(confirm: ConfirmResult | None) -> str:
     return f"{kept}\n{100 * low:+.1f} to {100 * high:+.1f} points"
 
 
-def _pairs(pairs: Sequence[Pair], metric: str) -> Table:
-    table = Table(
-        title=f"every pair, by test {metric} (95% and p: corrected for all pairs)",
-        title_justify="left",
-    )
-    table.add_column("a - b", no_wrap=True)
-    for name in ("points", "95%", "p"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
+def _show_pairs(console: Console, report: Report, shows_all: bool) -> None:
+    """The pairs of the recommended strategy, or all of them."""
+    pairs = list(report.pairs)
+    if report.recommended is not None and not shows_all:
+        pairs = [pair for pair in pairs if pair.other(report.recommended.strategy) is not None]
+    of_which = "every pair"
+    if len(pairs) < len(report.pairs) and report.recommended is not None:
+        of_which = f"the pairs of {report.recommended.strategy}"
+    title = f"{of_which}, by test {report.metric} (95% and p: corrected for all pairs)"
+    say(console, f"\n{title}", style="bold")
+    rows = []
     for pair in pairs:
         points = "" if pair.difference is None else f"{100 * pair.difference:+.1f}"
         interval = ""
@@ -184,36 +208,39 @@ def _pairs(pairs: Sequence[Pair], metric: str) -> Table:
             low, high = pair.ci95
             interval = f"{100 * low:+.1f} to {100 * high:+.1f}"
         p_value = "" if pair.p is None else f"{pair.p:.3f}"
-        table.add_row(f"{pair.a} - {pair.b}", points, interval, p_value, pair.verdict)
-    return table
+        rows.append((f"{pair.a} - {pair.b}", points, interval, p_value, pair.verdict))
+    show_table(console, PAIR_COLUMNS, rows)
 
 
 def show_reports(reports: Sequence[Report], ranks: Ranks) -> None:
     """Several sweeps: tasks by strategies, and each strategy's average rank."""
     console = open_console()
     names = list(dict.fromkeys(name for report in reports for name in report.strategies))
-    table = Table(
-        title="each strategy's best trial: mean on test (95%), or what the search reached on "
-        "validation (val.)",
-        title_justify="left",
-    )
-    table.add_column("sweep", no_wrap=True)
-    for name in ("metric", "teacher", *names):
-        table.add_column(name, justify="right")
-    for report in reports:
-        cells = [_cell(report.strategies.get(name)) for name in names]
-        table.add_row(report.sweep, report.metric, _teacher_value(report.teacher), *cells)
+    title = "each strategy's best trial: mean on test (95%), or what the search reached on "
+    say(console, f"{title}validation (val.)", style="bold")
+    rows = [
+        (
+            report.sweep,
+            report.metric,
+            _teacher_value(report.teacher),
+            *(_cell(report.strategies.get(name)) for name in names),
+        )
+        for report in reports
+    ]
     if ranks.mean:
-        table.add_section()
         cells = [f"{ranks.mean[name]:.2f}" if name in ranks.mean else "" for name in names]
-        table.add_row("average rank", "", "", *cells, style="bold")
-    console.print(table)
+        rows.append(("average rank", "", "", *cells))
+    columns = [
+        Column("sweep", right=False),
+        *(Column(name) for name in ("metric", "teacher", *names)),
+    ]
+    show_table(console, columns, rows, bold=[len(reports)])
     words = ranks.verdict or "no strategy finished in every sweep, so there are no ranks"
-    console.print(f"Ranks: {words}")
+    say(console, f"Ranks: {words}")
     for report in reports:
-        console.print(f"{report.sweep}: {report.verdict}")
+        say(console, f"{report.sweep}: {report.verdict}")
         for what, words in (*costs_in_words(report), *versions_in_words(report)):
-            console.print(f"{report.sweep}: {what}: {words}.")
+            say(console, f"{report.sweep}: {what}: {words}.")
 
 
 def _teacher_value(teacher: TeacherFacts | None) -> str:

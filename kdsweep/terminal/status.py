@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from kdsweep.formatting import count, duration
 from kdsweep.sweep.budget import say_use
-from kdsweep.terminal.console import open_console
+from kdsweep.terminal.console import open_console, say
+from kdsweep.terminal.tables import Column, show_table
 
 if TYPE_CHECKING:
     from kdsweep.sweep.status import SweepStatus
 
+COLUMNS = (
+    Column("strategy", right=False),
+    Column("done"),
+    Column("pruned", 3),
+    Column("failed", 4),
+    Column("running", 1),
+    Column("left"),
+    Column("finalists", 5),
+    Column("confirmed", 2),
+)
+
 
 def show_status(status: SweepStatus) -> None:
     console = open_console()
-    table = Table(title=f"{status.sweep}: {status.state}", title_justify="left")
-    for name in (
-        "strategy",
-        "done",
-        "pruned",
-        "failed",
-        "running",
-        "left",
-        "finalists",
-        "confirmed",
-        f"best {status.metric}",
-    ):
-        table.add_column(name, justify="left" if name == "strategy" else "right")
+    console.print(f"{status.sweep}: {status.state}", style="bold")
+    rows = []
     for strategy, found in status.strategies.items():
         best = ""
         if found.best is not None:
@@ -36,19 +35,19 @@ def show_status(status: SweepStatus) -> None:
         counts = (found.complete, found.pruned, found.failed, found.running, found.left)
         finalists = _so_far(found.finalists_ended, found.finalists_left)
         confirmed = _so_far(found.confirmed, found.to_confirm, found.to_confirm_at_most)
-        table.add_row(strategy, *map(str, counts), finalists, confirmed, best)
-    console.print(table)
+        rows.append([strategy, *map(str, counts), finalists, confirmed, best])
+    show_table(console, [*COLUMNS, Column(f"best {status.metric}")], rows)
     left = f", about {_left(status)} left" if status.seconds_left_at_most else ""
     budget = f", budget {status.budget.hours:g} h" if status.budget.hours else ""
-    console.print(f"{duration(status.seconds_spent)} spent{left}{budget}")
+    say(console, f"{duration(status.seconds_spent)} spent{left}{budget}")
     if status.precision is not None:
-        console.print(f"trained in {status.precision}")
+        say(console, f"trained in {status.precision}")
     for strategy, trials in status.earlier_space.items():
-        console.print(f"{strategy}: {count(trials, 'trial')} from an earlier space, not counted")
+        say(console, f"{strategy}: {count(trials, 'trial')} from an earlier space, not counted")
     for line in status.start_from:
-        console.print(line)
+        say(console, line)
     if status.slots is not None:
-        console.print(say_use(status.slots))
+        say(console, say_use(status.slots))
 
 
 def _so_far(ended: int, left: int, at_most: int = 0) -> str:

@@ -5,42 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from made_up_status import STATUS, STRATEGY
 
-from kdsweep.config.sweep import Budget
 from kdsweep.sweep.progress import Progress, SeedRunCounts
-from kdsweep.sweep.status import StrategyStatus, SweepStatus
 from kdsweep.terminal.console import open_console
 from kdsweep.terminal.progress import _LiveView
 from kdsweep.terminal.status import show_status
-
-STRATEGY = StrategyStatus(
-    complete=2,
-    pruned=0,
-    failed=0,
-    running=0,
-    left=0,
-    finalists_ended=4,
-    finalists_left=0,
-    confirmed=2,
-    to_confirm=1,
-    to_confirm_at_most=6,
-    best=None,
-)
-STATUS = SweepStatus(
-    sweep="tiny",
-    metric="accuracy",
-    state="stopped",
-    strategies={"distill": STRATEGY},
-    seconds_spent=60.0,
-    gpu_hours_spent=0.0,
-    seconds_left=10.0,
-    seconds_left_at_most=60.0,
-    budget=Budget(),
-    slots=None,
-    precision=None,
-    start_from=(),
-    earlier_space={},
-)
 
 
 def test_status_says_between_how_many_runs_and_how_long(
@@ -53,7 +23,7 @@ def test_status_says_between_how_many_runs_and_how_long(
     known = {"distill": replace(STRATEGY, to_confirm_at_most=1)}
     show_status(replace(STATUS, strategies=known, seconds_left_at_most=10.0))
     shown = capsys.readouterr().out
-    assert "2 of 3 " in shown
+    assert "2 of 3" in shown
     assert " to " not in shown
     assert "about 10 s left" in shown
 
