@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,21 @@ if TYPE_CHECKING:
 SETTINGS = "kdsweep.json"
 # What every pipeline of transformers calls a text and its pair.
 PAIR = ("text", "text_pair")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a student says of some rows.
+
+    labels, scores: what each row is called, and the score of that, as `Classifier.predict` has
+    them; scores are fp64 [rows]. probabilities: of each output, fp64 [rows, outputs]; None in a
+    regression. truncated: how many rows had more tokens than the student reads.
+    """
+
+    labels: list[str]
+    scores: np.ndarray
+    probabilities: np.ndarray | None
+    truncated: int
 
 
 class Classifier:
@@ -76,14 +92,26 @@ class Classifier:
         columns, index = self._columns(model_input)
         if not len(index):
             return pd.DataFrame({"label": pd.Series(dtype=str), "score": pd.Series(dtype=float)})
-        with self._alone:
-            logits = self._logits(columns)
-        names: dict[int, str] = dict(self.model.config.id2label)
-        labels, scores = self.kind.serve(logits, [names[i] for i in range(len(names))])
-        return pd.DataFrame({"label": labels, "score": scores}, index=index)
+        answers = self.answer(columns)
+        return pd.DataFrame({"label": answers.labels, "score": answers.scores}, index=index)
 
-    def _logits(self, columns: list[list[str]]) -> np.ndarray:
-        """fp32 [rows, classes]"""
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the labels; of a regression, the name of its number."""
+        names: dict[int, str] = dict(self.model.config.id2label)
+        return tuple(names[i] for i in range(len(names)))
+
+    def answer(self, columns: list[list[str]]) -> Answers:
+        """The answers to at least one row. columns: one text, or two, each [rows]."""
+        with self._alone:
+            logits, truncated = self._logits(columns)
+        labels, scores = self.kind.serve(logits, self.outputs)
+        has_probabilities = self.kind.has_probabilities
+        each = self.kind.probability_of_each(logits) if has_probabilities else None
+        return Answers(labels, scores, each, truncated)
+
+    def _logits(self, columns: list[list[str]]) -> tuple[np.ndarray, int]:
+        """fp32 [rows, classes], and how many rows were truncated."""
         import torch
 
         from kdsweep.core.data.tokenize import tokenize_texts
@@ -91,8 +119,8 @@ class Classifier:
 
         tokens = tokenize_texts(self.tokenizer, columns, self._input_format)
         if self.quantized is not None:
-            return self.quantized.predict(tokens)
-        return predict(self.model, tokens, torch.float32)
+            return self.quantized.predict(tokens), tokens.truncated
+        return predict(self.model, tokens, torch.float32), tokens.truncated
 
     @cached_property
     def _input_format(self) -> InputFormat:

@@ -30,6 +30,7 @@ ORDER = [
     "ui",
     "terminal",
     "export",
+    "predict",
     "cli",
 ]
 # The files, or the packages (with a slash), that may import a third-party system.

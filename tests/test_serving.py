@@ -32,6 +32,8 @@ from kdsweep.core.evaluation.predict import predict
 from kdsweep.core.files import read_json, write_json
 from kdsweep.errors import DataError, ModelError
 from kdsweep.export import export
+from kdsweep.predict.request import Request
+from kdsweep.predict.writing import predict as predict_file
 from kdsweep.serving import _load_pyfunc, load, write_settings
 from kdsweep.sweep.folders import Home
 
@@ -121,6 +123,17 @@ def test_mlflow_loads_the_best_student_and_it_predicts_like_its_export(
     ]
     assert [answer["label"] for answer in piped] == answers["label"].tolist()
     np.testing.assert_allclose([answer["score"] for answer in piped], answers["score"], atol=1e-5)
+
+
+def test_predict_reads_pairs_by_their_columns(swept: Home, tmp_path: Path) -> None:
+    frame = pd.DataFrame(ASKED).iloc[:, ::-1]
+    frame.to_parquet(tmp_path / "pairs.parquet")
+    found = predict_file(swept, "pairs", Request(tmp_path / "pairs.parquet"))
+    served = load(export(swept, "pairs", tmp_path / "student").folder).predict(ASKED)
+    written = pd.read_parquet(found.out)
+    assert list(written.columns[:2]) == ["hypothesis", "premise"]
+    assert written["prediction"].tolist() == served["label"].tolist()
+    np.testing.assert_allclose(written.iloc[:, -2:].max(axis=1), served["score"], atol=2e-6)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from kdsweep.cli.options import (
 )
 from kdsweep.cli.output import flush_output, go_on_without_output, open_output
 from kdsweep.cli.passwords import hide_passwords
+from kdsweep.cli.predict_command import predict
 from kdsweep.cli.result_commands import compare, replay, status, ui
 from kdsweep.cli.sweep_commands import plan, run, worker
 
@@ -72,7 +73,20 @@ def completion(shell: str, as_json: bool) -> None:
 
 
 # As one uses them: before a sweep, during it, after it, and what keeps a home in order.
-for command in (init, advise, plan, run, worker, status, stop, compare, ui, export, replay):
+for command in (
+    init,
+    advise,
+    plan,
+    run,
+    worker,
+    status,
+    stop,
+    compare,
+    ui,
+    export,
+    predict,
+    replay,
+):
     main.add_command(command)
 for command in (list_command, remove, clean, completion):
     main.add_command(command)

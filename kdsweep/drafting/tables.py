@@ -18,9 +18,9 @@ from kdsweep.core.data.folders import (
 from kdsweep.core.data.hub_dataset import open_dataset
 from kdsweep.core.data.raw_table import RawTable
 from kdsweep.core.data.readers import load_saved
-from kdsweep.core.data.sources import local_path, looks_like_a_path
+from kdsweep.core.data.sources import local_path, looks_like_a_path, nearest_file
 from kdsweep.core.data.table_files import read_table
-from kdsweep.errors import DataError, did_you_mean
+from kdsweep.errors import DataError
 
 if TYPE_CHECKING:
     import datasets
@@ -78,7 +78,7 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
     path = local_path(data, DataError)
     if path is None:
         if looks_like_a_path(data):
-            raise DataError(f"{data}: there is no such file or folder{_near(data)}")
+            raise DataError(f"{data}: there is no such file or folder{nearest_file(data)}")
         return _read_hub(data, subset)
     if path.is_file():
         return {"": _from_files([path])}
@@ -91,14 +91,6 @@ def read_tables(data: str, subset: str | None) -> dict[str, Table]:
         )
     splits = files_of_splits(path)
     return {name: _from_files(check_one_split(name, files)) for name, files in splits.items()}
-
-
-def _near(data: str) -> str:
-    """A hint with the name of a file in the folder of the missing one."""
-    folder = Path(data).expanduser().parent
-    if not folder.is_dir():
-        return ""
-    return did_you_mean(Path(data).name, [other.name for other in folder.iterdir()])
 
 
 def _from_files(files: Sequence[Path]) -> Table:

@@ -35,7 +35,6 @@ from kdsweep.export.facts import ExportFacts, OnnxFile, OnnxFiles, QuantizedFile
 from kdsweep.export.push import PushTo, check_target, push
 from kdsweep.export.students import Choice, Source, Student
 from kdsweep.report.model import ConfirmResult, ModelCosts, Report
-from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.input_check import check_pinned
 from kdsweep.sweep.observer import Observer
@@ -205,7 +204,6 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
     for name in ONLY_FOR_MLFLOW:
         (folder / name).unlink(missing_ok=True)
     source = str(folder)
-    task = student.settings.task
     max_length = student.settings.training.max_length
     trust = student.settings.student.trust_remote_code
     names, kind = own_labels(source, trust_remote_code=trust)
@@ -219,14 +217,7 @@ def _settle(folder: Path, student: Student) -> PreTrainedModel:
     )
     with quiet_transformers():
         tokenizer.save_pretrained(source)
-    write_settings(
-        folder,
-        text=task.text,
-        max_length=max_length,
-        truncation=task.truncation,
-        trust_remote_code=trust,
-        quantize=student.settings.student.quantize,
-    )
+    student.write_settings(folder)
     return model
 
 

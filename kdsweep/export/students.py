@@ -11,6 +11,7 @@ from kdsweep.core.settings import TrialSettings
 from kdsweep.core.trial_folder import TrialResult
 from kdsweep.errors import KdsweepError, TrackingDamaged, TrackingUnreachable, did_you_mean
 from kdsweep.report.model import Report
+from kdsweep.serving import write_settings
 from kdsweep.sweep.folders import Home, SweepFolder
 from kdsweep.sweep.kept_students import confirmed_students
 from kdsweep.sweep.results import recorded
@@ -32,6 +33,18 @@ class Student:
     files: SweptTrial
     settings: TrialSettings
     result: TrialResult
+
+    def write_settings(self, folder: Path) -> None:
+        """Write next to the student's files how it reads rows. A trial's own folder hasn't that."""
+        task = self.settings.task
+        write_settings(
+            folder,
+            text=task.text,
+            max_length=self.settings.training.max_length,
+            truncation=task.truncation,
+            trust_remote_code=self.settings.student.trust_remote_code,
+            quantize=self.settings.student.quantize,
+        )
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,11 @@ class Observer:
         what: what is done, as the start of a line: `fetching ...`, `uploading ...`.
         """
 
+    def rows(self, what: str, done: int, total: int) -> None:
+        """`done` of a file's rows are done. what: which file, as the start of a line."""
+
     def over(self, name: str) -> None:
-        """This trial (or the teacher, or a transfer) doesn't run any more."""
+        """This trial (or the teacher, a transfer, a file) doesn't run any more."""
 
     def progress(
         self,

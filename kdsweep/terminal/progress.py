@@ -42,6 +42,7 @@ class _Lines(Observer):
     def __init__(self, console: Console) -> None:
         self.console = console
         self.last_line = time.monotonic()
+        self.file: _FileRows | None = None
 
     def say(self, line: str) -> None:
         self.console.print(line)
@@ -56,6 +57,11 @@ class _Lines(Observer):
             self.say(f"{what}: {megabytes(size / 1e6)}")
         elif time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
             self.say(f"{what}: {_of(done, size)}")
+
+    def rows(self, what: str, done: int, total: int) -> None:
+        self.file = _FileRows.after(self.file, what, done, total)
+        if time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
+            self.say(f"{what}: {self.file.words}")
 
 
 class _Steps(NamedTuple):
@@ -81,6 +87,30 @@ class _Row(NamedTuple):
     short: str
 
 
+class _FileRows(NamedTuple):
+    """How far a file is. since: when its first rows began."""
+
+    what: str
+    done: int
+    total: int
+    since: float
+
+    @classmethod
+    def after(cls, before: _FileRows | None, what: str, done: int, total: int) -> _FileRows:
+        if before is None or before.what != what:
+            return cls(what, done, total, time.monotonic())
+        return before._replace(done=done, total=total)
+
+    @property
+    def words(self) -> str:
+        words = f"{self.done:,} of {self.total:,} rows"
+        if not self.done:
+            return words
+        rate = self.done / max(time.monotonic() - self.since, 1e-3)
+        left = duration((self.total - self.done) / rate)
+        return f"{words}, {rate:,.0f} a second, about {left} left"
+
+
 class _LiveView(Observer):
     """One line for each running trial, one for each strategy, one for time and trials left.
 
@@ -92,6 +122,7 @@ class _LiveView(Observer):
         self.screen = LiveScreen(console, self.render)
         self.running: dict[str, _Steps] = {}
         self.transfers: dict[str, tuple[int, int]] = {}
+        self.file: _FileRows | None = None
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
         self.seed_runs = SeedRunCounts()
@@ -110,7 +141,12 @@ class _LiveView(Observer):
         if size >= SMALLEST_LINE:
             self.transfers = self.transfers | {what: (done, size)}
 
+    def rows(self, what: str, done: int, total: int) -> None:
+        self.file = _FileRows.after(self.file, what, done, total)
+
     def over(self, name: str) -> None:
+        if self.file is not None and self.file.what == name:
+            self.file = None
         self.transfers = {other: at for other, at in self.transfers.items() if other != name}
         self.running = {other: steps for other, steps in self.running.items() if other != name}
 
@@ -130,7 +166,7 @@ class _LiveView(Observer):
     def render(self) -> list[Text]:
         """The rows, the last one for time. A low terminal shows fewer running trials."""
         running = self._running()
-        others = [*self._transfers(), *self._totals()]
+        others = [*self._transfers(), *self._files(), *self._totals()]
         fits = max(0, self.console.height - 3 - len(others))
         if len(running) > (most := min(MOST_SLOTS_SHOWN, fits)):
             more = len(running) - max(0, most - 1)
@@ -158,6 +194,12 @@ class _LiveView(Observer):
         return [
             _Row(what, done, size, _of(done, size), _of(done, size)) for what, (done, size) in found
         ]
+
+    def _files(self) -> list[_Row]:
+        file = self.file
+        if file is None:
+            return []
+        return [_Row(file.what, file.done, file.total, file.words, f"{file.done:,} rows")]
 
     def _totals(self) -> list[_Row]:
         """How far the search of each strategy is, and the runs with fresh seeds."""

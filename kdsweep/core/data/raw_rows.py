@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -102,18 +102,22 @@ def _has_half_a_character(value: object) -> bool:
 
 
 def _texts(frame: Frame, column: str) -> list[str]:
-    """A column as texts: bytes are UTF-8, and numbers are as they are printed.
+    return read_texts(frame.columns[column], f"task.text: {column} of {frame.source}")
 
-    Raises DataError for what is no text, with its row.
+
+def read_texts(values: Iterable[object], what: str, first_row: int = 1) -> list[str]:
+    """Values as texts: bytes are UTF-8, numbers are as they are printed, and nothing is "".
+
+    what: the column, as errors call it. Raises DataError for what is no text, with its row.
     """
     found = []
-    for row, value in enumerate(frame.columns[column], start=1):
-        text = _decoded(value, frame, "task.text", column, row)
+    for row, value in enumerate(values, start=first_row):
+        text = _decoded(value, what, row)
         if text is not None and not isinstance(text, TEXT_LIKE):
-            what = NO_TEXTS.get(type(text), f"values of type {type(text).__name__}")
+            held = NO_TEXTS.get(type(text), f"values of type {type(text).__name__}")
             raise DataError(
-                f"task.text: {column} of {frame.source} holds {what}, not texts (row {row:,}); "
-                "name another column, or join them to one text a row"
+                f"{what} holds {held}, not texts (row {row:,}); name another column, or join them "
+                "to one text a row"
             )
         found.append(as_text(text))
     return found
@@ -121,12 +125,12 @@ def _texts(frame: Frame, column: str) -> list[str]:
 
 def _labels(frame: Frame, column: str) -> list[object]:
     return [
-        _decoded(value, frame, "task.label", column, row)
+        _decoded(value, f"task.label: {column} of {frame.source}", row)
         for row, value in enumerate(frame.columns[column], start=1)
     ]
 
 
-def _decoded(value: object, frame: Frame, key: str, column: str, row: int) -> object:
+def _decoded(value: object, what: str, row: int) -> object:
     """The text of bytes; any other value as it is. Raises DataError for bytes that aren't UTF-8."""
     if not isinstance(value, bytes):
         return value
@@ -134,8 +138,8 @@ def _decoded(value: object, frame: Frame, key: str, column: str, row: int) -> ob
         return value.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{key}: {column} of {frame.source} holds bytes that are no UTF-8 text "
-            f"(row {row:,}, byte {error.start}); save the column as text"
+            f"{what} holds bytes that are no UTF-8 text (row {row:,}, byte {error.start}); save "
+            "the column as text"
         ) from error
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from kdsweep.errors import DataError, ModelError
+from kdsweep.errors import DataError, ModelError, did_you_mean
 
 PACKAGE = "package://"
 DATA_SUFFIXES = {".csv", ".tsv", ".json", ".jsonl", ".parquet"}
@@ -45,6 +45,14 @@ def local_path(source: str, error: type[DataError] | type[ModelError]) -> Path |
         return package_file(source, error)
     path = Path(source).expanduser()
     return path if path.exists() else None
+
+
+def nearest_file(missing: str) -> str:
+    """A hint with the name of a file in the folder of the missing one; may be empty."""
+    folder = Path(missing).expanduser().parent
+    if not folder.is_dir():
+        return ""
+    return did_you_mean(Path(missing).name, [other.name for other in folder.iterdir()])
 
 
 def may_be_on_hub(source: object) -> bool:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import csv
 import gzip
+import io
 import json
 import lzma
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal, cast
 
 from kdsweep.core.data.delimited import read_delimited
 from kdsweep.core.data.raw_table import RawTable, named_once, table_of_objects, without_nan
@@ -20,12 +22,6 @@ from kdsweep.errors import DataError, first_line
 if TYPE_CHECKING:
     import pyarrow
 
-OPENERS: dict[str, Callable[[Path], bytes]] = {
-    ".gz": lambda path: gzip.decompress(path.read_bytes()),
-    ".bz2": lambda path: bz2.decompress(path.read_bytes()),
-    ".xz": lambda path: lzma.decompress(path.read_bytes()),
-}
-assert OPENERS.keys() == COMPRESSED
 # How a file of each encoding starts. The mark of UTF-16 is the beginning of that of UTF-32.
 MARKS = {
     b"\xef\xbb\xbf": "utf-8-sig",
@@ -62,36 +58,108 @@ def read_table(path: Path, wanted: Container[str] | None = None) -> RawTable:
     """
     kind = kind_of_file(path)
     if kind not in DATA_SUFFIXES:
-        suffixes = ", ".join(sorted(DATA_SUFFIXES))
-        raise DataError(f"task.dataset: {path} is none of {suffixes}; save it as one of these")
-    try:
+        raise DataError(f"task.dataset: {wrong_kind(path)}")
+    with one_line_if_unreadable(path):
         if kind == ".parquet":
             return _read_parquet(path, wanted)
-        return _read_text(_decoded(_content(path)), kind)
+        return _read_text(_text(path), kind)
+
+
+def wrong_kind(path: Path) -> str:
+    """Why the file can't be read, whatever is in it."""
+    return f"{path} is none of {', '.join(sorted(DATA_SUFFIXES))}; save it as one of these"
+
+
+@contextlib.contextmanager
+def one_line_if_unreadable(path: Path) -> Iterator[None]:
+    """Raises DataError for whatever is wrong with the content that is read inside."""
+    kind = kind_of_file(path)[1:]
+    try:
+        yield
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+        raise _not_utf_8(path, error.start) from error
     except RecursionError as error:
-        raise DataError(f"{path}: can't be read as {kind[1:]}: it is nested too deeply") from error
+        raise DataError(f"{path}: can't be read as {kind}: it is nested too deeply") from error
     except (ValueError, csv.Error, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{path}: can't be read as {kind[1:]}: {first_line(error)}") from error
+        raise DataError(f"{path}: can't be read as {kind}: {first_line(error)}") from error
 
 
-def _content(path: Path) -> bytes:
-    opener = OPENERS.get(path.suffix.lower(), Path.read_bytes)
-    return opener(path)
+@contextlib.contextmanager
+def open_content(path: Path) -> Iterator[IO[bytes]]:
+    """The file's bytes, unpacked if it is compressed."""
+    with path.open("rb") as file, _as_if_unpacked(file, path, "rb") as content:
+        yield content
 
 
-def _decoded(content: bytes) -> str:
-    """The text: UTF-8, or what its byte order mark says."""
+@contextlib.contextmanager
+def packing(file: IO[bytes], path: Path) -> Iterator[IO[bytes]]:
+    """What is written is compressed as the name `path` says, and goes to `file`."""
+    with _as_if_unpacked(file, path, "wb") as packed:
+        yield packed
+
+
+def _as_if_unpacked(
+    file: IO[bytes], path: Path, mode: Literal["rb", "wb"]
+) -> contextlib.AbstractContextManager[IO[bytes]]:
+    """The content of a file, compressed as the name `path` says. It leaves `file` open."""
+    match path.suffix.lower():
+        case ".gz":
+            # Without the name and the time, which would make equal content differ.
+            return cast(IO[bytes], gzip.GzipFile("", mode, fileobj=file, mtime=0))
+        case ".bz2":
+            return cast(IO[bytes], bz2.open(file, mode))
+        case ".xz":
+            return cast(IO[bytes], lzma.open(file, mode))
+    return contextlib.nullcontext(file)
+
+
+def _text(path: Path) -> str:
+    with open_content(path) as file:
+        content = file.read()
+    return content.decode(encoding_of(content))
+
+
+def encoding_of(content: bytes) -> str:
+    """UTF-8, or what the byte order mark at the start says. Raises ValueError if it is no text."""
     for mark, encoding in MARKS.items():
         if content.startswith(mark):
-            return content.decode(encoding)
+            return encoding
     for mark, (what, suffix) in OTHER_FORMATS.items():
         if content.startswith(mark):
             raise ValueError(f"is a {what} file; give it a name that ends in {suffix}")
     if content[:1000].count(b"\0") > len(content[:1000]) / 10:
         raise ValueError("holds NUL characters, as UTF-16 does; save it as UTF-8")
-    return content.decode("utf-8")
+    return "utf-8"
+
+
+def _not_utf_8(path: Path, byte: int) -> DataError:
+    return DataError(f"{path}: not UTF-8 text (byte {byte}); save it as UTF-8")
+
+
+class TextLines:
+    """The lines of a text file, each with its end. Each iteration reads the file again.
+
+    newline: as of `open`: "" ends a line at LF, CR and CRLF, and "\n" at LF alone.
+    """
+
+    def __init__(self, path: Path, newline: Literal["", "\n"]) -> None:
+        """Raises ValueError if it is no text."""
+        self.path = path
+        self.newline = newline
+        with open_content(path) as file:
+            self.encoding = encoding_of(file.read(1000))
+
+    def __iter__(self) -> Iterator[str]:
+        with (
+            open_content(self.path) as file,
+            io.TextIOWrapper(file, encoding=self.encoding, newline=self.newline) as text,
+        ):
+            try:
+                yield from text
+            except UnicodeDecodeError as error:
+                # What was decoded last ends where the file is now.
+                start = file.tell() - len(error.object) + error.start
+                raise _not_utf_8(self.path, start) from error
 
 
 def _read_text(text: str, kind: str) -> RawTable:
@@ -101,7 +169,7 @@ def _read_text(text: str, kind: str) -> RawTable:
         case ".tsv":
             return read_delimited(text, "\t")
         case ".jsonl":
-            return table_of_objects(_objects(_json_lines(text)))
+            return table_of_objects(_objects(list(json_lines(text.split("\n")))))
     return _parse_json(text)
 
 
@@ -110,27 +178,35 @@ def _parse_json(text: str) -> RawTable:
     try:
         value = json.loads(text)
     except json.JSONDecodeError:
-        value = _json_lines(text)
+        value = list(json_lines(text.split("\n")))
+    rows = json_rows(value)
+    if isinstance(rows, dict):
+        return RawTable(
+            {name: [without_nan(one) for one in column] for name, column in rows.items()}
+        )
+    return table_of_objects(rows)
+
+
+def json_rows(value: object) -> list[dict[str, object]] | dict[str, list[object]]:
+    """The rows of a file that is one JSON value: objects, or columns. Raises ValueError."""
     if isinstance(value, dict) and isinstance(value.get("data"), list):
         value = value["data"]
     if isinstance(value, dict) and all(isinstance(column, list) for column in value.values()):
         lengths = {name: len(column) for name, column in value.items()}
         if len(set(lengths.values())) > 1:
             raise ValueError(f"its columns have different numbers of rows: {lengths}")
-        return RawTable({name: [without_nan(one) for one in rows] for name, rows in value.items()})
-    return table_of_objects(_objects(value))
+        return value
+    return _objects(value)
 
 
-def _json_lines(text: str) -> list[object]:
+def json_lines(lines: Iterable[str]) -> Iterator[object]:
     """One value a line. A line ends at LF alone: U+2028 may stand inside of a text."""
-    found = []
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                found.append(json.loads(line))
+                yield json.loads(line.removesuffix("\n"))
             except json.JSONDecodeError as error:
                 raise ValueError(f"line {number:,}: {error.msg} (column {error.colno})") from error
-    return found
 
 
 def _objects(rows: object) -> list[dict[str, object]]:

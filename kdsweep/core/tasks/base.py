@@ -238,6 +238,10 @@ class TaskKind(ABC):
 
     # --- serving ---
 
+    def probability_of_each(self, logits: np.ndarray) -> np.ndarray:
+        """How likely each output is, fp64 [rows, outputs]. Only of a kind with probabilities."""
+        return self.probabilities(logits)
+
     @abstractmethod
     def serve(self, logits: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """What each row is called, and the score of that, fp64 [rows]."""

@@ -134,6 +134,9 @@ class MultiLabel(TaskKind):
     def describe_model(self, names: str) -> str:
         return f"A text classifier with the labels {names}, of which a text may have any number"
 
+    def probability_of_each(self, logits: np.ndarray) -> np.ndarray:
+        return self.probabilities(logits)[:, 1].reshape(logits.shape)
+
     def serve(self, logits: np.ndarray, names: Sequence[str]) -> tuple[list[str], np.ndarray]:
         """All labels that are likelier than not, and the probability of the least sure of all."""
         import numpy as np

@@ -1,0 +1,1 @@
+"""`kdsweep predict`: a student's answers beside the rows of a file."""
