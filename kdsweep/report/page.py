@@ -26,7 +26,6 @@ from kdsweep.report.charts import draw_charts, not_drawn
 from kdsweep.report.charts.figures import INK, Chart
 from kdsweep.report.charts.material import SYMBOLS, Look, looks_of
 from kdsweep.report.model import ModelCosts, Report
-from kdsweep.report.schedules import in_words, peak_rate, weighs_teacher
 from kdsweep.report.sentences import (
     costs_in_words,
     earlier_sweeps_in_words,
@@ -35,6 +34,7 @@ from kdsweep.report.sentences import (
     teachers_in_words,
 )
 from kdsweep.report.settings_words import settings_in_words
+from kdsweep.report.trial_rows import WORDS, trial_table
 from kdsweep.report.versions_words import versions_in_words
 
 # A strategy's marker in a table, in a box of 20 x 20, as Plotly draws it in the charts.
@@ -64,7 +64,13 @@ def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecor
 
     plotly, script = get_plotlyjs(), _read("page.js")
     figures = [
-        {"data": panel.data, "layout": panel.layout} for chart in charts for panel in chart.panels
+        {
+            "data": panel.data,
+            "layout": panel.layout,
+            "choices": [{"x": one.x, "axis": one.axis} for one in panel.choices],
+        }
+        for chart in charts
+        for panel in chart.panels
     ]
     looks = looks_of(report.strategies)
     return _template().render(
@@ -77,7 +83,8 @@ def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecor
             for one in report.questions
             if one.has_too_few_trials
         ],
-        trials=[_trial(report.metric, one) for one in records],
+        trials=trial_table(report.metric, records),
+        word_columns=WORDS,
         no_costs=ModelCosts(),
         teacher_mark=TEACHER_MARK,
         marks={name: _mark(look) for name, look in looks.items()},
@@ -236,37 +243,6 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     busy = f", {100 * report.slots.busy:.0f}% of the sweep's slots busy" if report.slots else ""
     facts.append(("Slot time", spent + busy))
     return facts
-
-
-@dataclass(frozen=True)
-class _TrialRow:
-    """A trial in the table of all trials."""
-
-    name: str
-    state: str
-    value: float | None
-    alpha: str
-    temperature: str
-    rate: str
-    epochs: str
-    seconds: str
-    latency: float | None
-
-
-def _trial(metric: str, record: TrialRecord) -> _TrialRow:
-    settings, result = record.settings, record.result
-    student = result.student if result else None
-    return _TrialRow(
-        name=record.id.name,
-        state=record.state,
-        value=record.best(metric),
-        alpha=in_words(settings.alpha),
-        temperature=in_words(settings.temperature) if weighs_teacher(settings) else MISSING,
-        rate=f"{peak_rate(settings):.2e}",
-        epochs=f"{record.evaluations[-1].epoch:.3g}" if record.evaluations else "0",
-        seconds=f"{result.seconds:,.0f}" if result else MISSING,
-        latency=student.get("latency_ms") if student else None,
-    )
 
 
 def _points(value: float | None) -> str:

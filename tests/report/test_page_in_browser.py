@@ -37,6 +37,7 @@ EVERY_CHART = [
     "alpha",
     "temperature",
     "learning-rate",
+    "slice",
     "importance",
     "settings",
     "cost",
@@ -326,3 +327,39 @@ def test_odd_sweeps_draw_too(desktop: Opened) -> None:
     )
     assert empty == []
     desktop.assert_quiet()
+
+
+ROWS = """[...document.querySelectorAll('#all-trials tbody tr')].filter(row => !row.hidden)
+    .map(row => [row.cells[0].textContent, row.cells[2].textContent])"""
+SORTED_BY = """[...document.querySelectorAll('#all-trials [aria-sort]')]
+    .map(head => [head.textContent, head.ariaSort])"""
+
+
+@pytest.mark.slow
+def test_trials_are_sorted_and_filtered_and_a_parameter_chosen_with_the_keyboard(
+    browser: Any, tmp_path: Path
+) -> None:
+    write_page(*full_sweep(6), tmp_path / "report.html")
+    one = Opened(browser, tmp_path / "report.html").drawn()
+    page = one.page
+    page.focus("#trials summary")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.type("distill_then pruned")
+    rows = page.evaluate(ROWS)
+    assert rows and all(name.startswith("distill_then") for name, _ in rows)
+    assert page.text_content("#filtered") == f"{len(rows)} of 44 shown"
+    page.fill("#filter", "")
+    page.focus("#all-trials th:nth-child(3) button")
+    for order, most_first in (("ascending", False), ("descending", True)):
+        page.keyboard.press("Enter")
+        assert page.evaluate(SORTED_BY) == [["Validationaccuracy", order]]
+        values = [float(value) for _, value in page.evaluate(ROWS) if value != "–"]
+        assert len(values) > 40 and values == sorted(values, reverse=most_first)
+    page.focus("#chart-slice select")
+    page.keyboard.press("End")
+    page.wait_for_function(
+        "document.querySelector('#chart-slice .xtitle').textContent === 'highest learning rate'"
+    )
+    one.assert_quiet()
+    one.context.close()

@@ -18,6 +18,7 @@ from kdsweep.report.charts.learning_rate import learning_rate_chart
 from kdsweep.report.charts.material import Material
 from kdsweep.report.charts.parameters import importance_chart, settings_chart
 from kdsweep.report.charts.schedules import schedule_chart
+from kdsweep.report.charts.slices import slice_chart
 from kdsweep.report.charts.strategies import strategies_chart
 from kdsweep.report.model import Report
 
@@ -29,6 +30,7 @@ WANTED = {
     "alpha": "alpha (two complete trials that differ in it)",
     "temperature": "temperature (two complete trials that learn from the teacher and differ in it)",
     "learning-rate": "learning rate (two complete trials that differ in it)",
+    "slice": "any parameter against the result (two complete trials that differ)",
     "importance": "parameter importance (more complete trials, which differ)",
     "settings": "all settings at once (two complete trials)",
     "cost": "latency and size (students that differ in them)",
@@ -45,6 +47,7 @@ def draw_charts(report: Report, records: Sequence[TrialRecord]) -> list[Chart]:
         schedule_chart(material, "alpha", "Alpha, the weight of the labels"),
         schedule_chart(material, "temperature", "Temperature"),
         learning_rate_chart(material),
+        slice_chart(material),
         importance_chart(material),
         settings_chart(material),
         cost_chart(material),

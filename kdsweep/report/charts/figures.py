@@ -26,16 +26,27 @@ Curve = tuple[Sequence[float], Sequence[float], str]  # x, y, the text to show
 
 
 @dataclass(frozen=True)
+class Choice:
+    """What the x of a figure may be. x: of each trace. axis: Plotly's `xaxis`."""
+
+    label: str
+    x: tuple[Sequence[float | str | None], ...]
+    axis: Figure
+
+
+@dataclass(frozen=True)
 class Panel:
     """One figure: Plotly's `data` and `layout`.
 
-    title: empty for the only panel of a chart. least_width: in rem.
+    title: empty for the only panel of a chart. least_width: in rem. choices: what x may be, where
+    a reader chooses that; the first is drawn.
     """
 
     title: str
     data: list[Figure]
     layout: Figure
     least_width: float = 0.0
+    choices: tuple[Choice, ...] = ()
 
 
 @dataclass(frozen=True)
