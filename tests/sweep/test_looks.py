@@ -142,6 +142,21 @@ def test_strategies_in_question_get_the_same_seeds_and_a_beaten_one_no_more(made
     assert made.facts.looked == LookedAt(dict.fromkeys(SCORES, 0), made.seeds(), made.seeds())
 
 
+def test_looks_go_on_with_the_same_rules_where_a_strategy_comes_or_goes(made: Made) -> None:
+    made.plan = made.planned(AUTO, "strategies.bad=")
+    made.train_all()
+    assert made.seeds() == {"good": 8, "alike": 8, "bad": 0}
+    made.plan = made.planned(AUTO)
+    # The others have their seeds already.
+    assert made.train_all() == [f"bad-0-seed-{i}" for i in range(3)]
+    assert made.facts.looked is not None
+    assert made.facts.looked.judged == {"good": 8, "alike": 8, "bad": 3}
+    made.plan = made.planned(AUTO, "strategies.alike=")
+    assert made.train_all() == []
+    assert made.facts.looked.trials == {"good": 0, "bad": 0}
+    assert made.facts.confirm == ConfirmRules(1, 0.01, most=8, favorite="alike")
+
+
 @pytest.mark.parametrize("case", others_slow(range(8)))
 def test_any_order_of_ends_and_any_number_of_kills_give_the_same_seeds(
     tmp_path: Path, students: Students, made: Made, case: int
