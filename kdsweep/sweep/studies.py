@@ -6,6 +6,7 @@ that was stopped and resumed asks for the same trials as one that never stopped.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -195,6 +196,10 @@ class Studies:
                 directions=self._directions,
                 load_if_exists=True,
             )
+            # optuna-dashboard shows them in the place of `Objective 0`.
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names([self.space.task.metric, *self.config.costs])
             return study._study_id
 
     @property

@@ -117,7 +117,11 @@ class MlflowStudents:
             if best is not None and (why := self._why_it_stays(best, run, metric, value)):
                 return f"registered model {model}: version {best.version} {why}"
             tags = {_value_tag(metric): repr(value)}
-            new = self._find_or_create_version(client, model, run, tags)
+            description = (
+                f"{run.name} of sweep {self._connection.sweep}, {metric} {value:.4f}. "
+                "The run has its settings, learning curve and test scores."
+            )
+            new = self._find_or_create_version(client, model, run, tags, description)
             client.set_registered_model_alias(model, BEST, new)
             line = (
                 f"registered model {model}: version {new} ({run.name}, {metric} {value:.4f}) "
@@ -163,7 +167,7 @@ class MlflowStudents:
         return str(found[0].info.run_id)
 
     def _find_or_create_version(
-        self, client: MlflowClient, model: str, run: RunKey, tags: dict[str, str]
+        self, client: MlflowClient, model: str, run: RunKey, tags: dict[str, str], description: str
     ) -> str:
         """The model's version of this run: one that an earlier driver created, or a new one."""
         run_id = self._connection.run_id(run)
@@ -177,7 +181,9 @@ class MlflowStudents:
             "kdsweep.trial": own.trial,
         }
         source = f"runs:/{run_id}/{STUDENT}"
-        created = client.create_model_version(model, source, run_id=run_id, tags=tags)
+        created = client.create_model_version(
+            model, source, run_id=run_id, tags=tags, description=description
+        )
         return str(created.version)
 
     def _sweep_of(self, best: ModelVersion) -> str:
@@ -196,7 +202,11 @@ def _copy(source: Path, folder: Path) -> None:
 
 def _create_registered_model(client: MlflowClient, model: str) -> None:
     try:
-        client.create_registered_model(model)
+        client.create_registered_model(
+            model,
+            description=f"Students of the experiment {model}, trained by kdsweep. The alias "
+            f"`{BEST}` is the one with the best metric on validation, of all its sweeps.",
+        )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

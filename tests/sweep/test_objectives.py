@@ -157,3 +157,16 @@ def test_one_objective_is_as_if_none_was_named(tiny_space: Path) -> None:
         "and": ["latency"],
     }
     assert several.sweep.pruner.type == "none"
+
+
+@pytest.mark.parametrize("latency", [[], ["latency"]])
+def test_a_study_names_its_metrics_as_dashboards_show_them(
+    tiny_space: Path, tmp_path: Path, latency: list[str]
+) -> None:
+    objective = f"objective=[{', '.join(['accuracy', *latency])}]"
+    plan = load(tiny_space, assignments=(objective, "pruner={type: none}"))
+    database = StudyStorage(f"sqlite:///{tmp_path / 'optuna.db'}")
+    folder = Home(tmp_path).sweep(plan.name)
+    Studies(database, plan.name, plan.space, plan.sweep, folder).ask("finetune")
+    study = optuna.load_study(study_name=f"{plan.name}/finetune", storage=database.storage)
+    assert study.metric_names == ["accuracy", *latency]

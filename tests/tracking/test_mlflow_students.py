@@ -85,6 +85,13 @@ def test_only_a_better_student_becomes_the_best(offer: Offer, uri: str) -> None:
         "'best', instead of version 1 of sweep first (0.8000)"
     )
     assert best(uri) == ("2", "better")
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    assert client.get_registered_model("task").description.startswith(
+        "Students of the experiment task, trained by kdsweep."
+    )
+    assert client.get_model_version("task", "2").description.startswith(
+        "distill-3-seed-1 of sweep better, validation/accuracy 0.9000."
+    )
 
 
 def test_the_same_student_changes_nothing_and_a_better_one_of_the_same_sweep_does(
