@@ -14,6 +14,8 @@ from pathlib import Path
 from kdsweep.errors import SpaceError, did_you_mean
 
 PACKAGE = Path(__file__).parent
+# The first line of a shipped file, for editors, up to the path of its schema.
+SCHEMA_LINE = "# yaml-language-server: $schema="
 SUFFIXES = (".yaml", ".yml")
 
 
@@ -61,6 +63,12 @@ class Shipped:
             None,
             f"there is no such file, and no shipped {self.noun} has this name{near or others}",
         )
+
+    def copy_of(self, name: str) -> str:
+        """The text of the shipped file, for another folder: its schema is named by its path."""
+        first, _, rest = self.files()[name].read_text(encoding="utf-8").partition("\n")
+        assert first.startswith(SCHEMA_LINE)
+        return f"{SCHEMA_LINE}{PACKAGE / 'schemas' / Path(first).name}\n{rest}"
 
     def shadowed(self, named: str) -> Path | None:
         """The file here that is taken although a shipped one has the name, or None."""

@@ -20,6 +20,7 @@ from kdsweep.cli.output import flush_output, go_on_without_output, open_output
 from kdsweep.cli.passwords import hide_passwords
 from kdsweep.cli.predict_command import predict
 from kdsweep.cli.result_commands import compare, replay, status, ui
+from kdsweep.cli.schema_command import schema
 from kdsweep.cli.sweep_commands import plan, run, worker
 
 # OpenMP's threads spin while they wait, which slows training several times if a second program uses
@@ -88,7 +89,7 @@ for command in (
     replay,
 ):
     main.add_command(command)
-for command in (list_command, remove, clean, completion):
+for command in (list_command, remove, clean, schema, completion):
     main.add_command(command)
 
 

@@ -16,7 +16,7 @@ from kdsweep.core.settings import (
 )
 from kdsweep.core.strict_model import Strict
 
-_SECTIONS: dict[str, type[Strict]] = {
+SECTIONS: dict[str, type[Strict]] = {
     "": TrainingSettings,
     "student.": StudentSettings,
     "teacher.": TeacherSettings,
@@ -29,7 +29,7 @@ _SECTIONS: dict[str, type[Strict]] = {
 }
 SETTINGS: dict[str, FieldInfo] = {
     f"{prefix}{name}": field
-    for prefix, section in _SECTIONS.items()
+    for prefix, section in SECTIONS.items()
     for name, field in section.model_fields.items()
 }
 

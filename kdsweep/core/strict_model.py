@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import (
@@ -17,12 +18,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     PlainValidator,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError, PydanticKnownError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticKnownError
 
 from kdsweep import __version__
 from kdsweep.core.objective.divergences import DIVERGENCES, known_divergences
@@ -87,8 +91,11 @@ def added_later(default: Any) -> Any:
     return Field(default=default, exclude_if=lambda value: value == default)
 
 
+NAME = r"^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
 def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", value) or ".." in value:
+    if not re.search(NAME, value) or value.endswith("\n"):
         raise ValueError(
             "a name is 1 to 100 letters, digits, '-', '_' and single '.', and starts with a "
             "letter or digit"
@@ -126,8 +133,8 @@ def short_for(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-Name = Annotated[str, AfterValidator(_name)]
-Text = Annotated[str, AfterValidator(_text)]
+Name = Annotated[str, AfterValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
+Text = Annotated[str, AfterValidator(_text), WithJsonSchema({"type": "string", "pattern": r"\S"})]
 LayerNumbers = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(as_tuple), Field(min_length=1)
 ]
@@ -168,7 +175,30 @@ def _as_kind(value: object) -> TaskKind:
     return kind_named(value)
 
 
-MetricName = Annotated[str, AfterValidator(_metric)]
-DivergenceName = Annotated[str, AfterValidator(_divergence)]
+def _known_metrics() -> Iterable[str]:
+    from kdsweep.core.evaluation.metric_table import known_metrics
+
+    return known_metrics()
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Says in a JSON schema which names there are."""
+
+    names: Callable[[], Iterable[str]]
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"type": "string", "enum": list(self.names())}
+
+
+MetricName = Annotated[str, AfterValidator(_metric), _Named(_known_metrics)]
+DivergenceName = Annotated[str, AfterValidator(_divergence), _Named(known_divergences)]
 # An object here, its name in YAML and JSON.
-Kind = Annotated[TaskKind, PlainValidator(_as_kind), PlainSerializer(str, return_type=str)]
+Kind = Annotated[
+    TaskKind,
+    PlainValidator(_as_kind),
+    PlainSerializer(str, return_type=str),
+    _Named(lambda: KINDS),
+]

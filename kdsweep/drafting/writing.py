@@ -49,7 +49,7 @@ def copy_example(name: str, destination: Path | None = None) -> Path:
         raise SpaceError("--example", None, f"no shipped space has the name {name!r}{near}")
     file = destination or Path(f"{name}.yaml")
     _check_free(file)
-    _write(file, files[name].read_bytes())
+    _write(file, SPACES.copy_of(name).encode())
     return file
 
 
