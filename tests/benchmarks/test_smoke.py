@@ -50,17 +50,17 @@ def test_the_drivers_cost_is_measured_with_many_slots_and_with_many_trials(tmp_p
         ray_slots=2,
         every=0.3,
         evaluations=2,
-        rounds=3,
+        rounds=2,
         after=1.0,
         lasting=2.0,
-        few=20,
-        many=130,
-        counted=10,
+        few=10,
+        many=40,
+        counted=4,
     )
     rows = {row.what: row for row in driver_cost.driver(tmp_path, sizes)}
     assert rows["slots that were busy at the end"].value == 20
     assert rows["20 simulated slots: share of a core, all threads"].value > 0
-    assert rows["a trial at 130 by one at 20"].value > 0
+    assert rows["a trial at 40 by one at 10"].value > 0
     assert {row.target for row in rows.values()} >= {"<= 100", "<= 31", "<= 1.5"}
 
 
