@@ -16,6 +16,7 @@ from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.progress import Progress, SeedRunCounts
 from kdsweep.terminal.console import open_console, wrapped
 from kdsweep.terminal.live_screen import LiveScreen
+from kdsweep.terminal.pace import Pace
 
 PLAIN_LINE_EVERY_SECONDS = 30.0
 MOST_SLOTS_SHOWN = 16
@@ -43,14 +44,33 @@ class _Lines(Observer):
         self.console = console
         self.last_line = time.monotonic()
         self.file: _FileRows | None = None
+        self.last_words = self.last_line
+        self.pace = Pace()
 
     def say(self, line: str) -> None:
         self.console.print(line)
         self.last_line = time.monotonic()
 
     def step(self, name: str, step: int, total_steps: int) -> None:
+        self.pace.step(name, step, total_steps)
         if time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
-            self.say(f"{name}: step {step} of {total_steps}")
+            self.say(f"{name}: step {step} of {total_steps}; {self.pace.words}")
+            self.last_words = time.monotonic()
+
+    def over(self, name: str) -> None:
+        self.pace.over(name)
+
+    def progress(
+        self,
+        strategies: dict[str, Progress],
+        trials: dict[str, int],
+        seed_runs: SeedRunCounts,
+        seconds: float,
+    ) -> None:
+        self.pace.progress(strategies, trials, seed_runs, seconds)
+        if time.monotonic() - self.last_words > PLAIN_LINE_EVERY_SECONDS:
+            self.say(self.pace.words)
+            self.last_words = time.monotonic()
 
     def transfer(self, what: str, done: int, size: int) -> None:
         if done == 0 and size >= SMALLEST_LINE:
@@ -126,13 +146,13 @@ class _LiveView(Observer):
         self.strategies: dict[str, Progress] = {}
         self.trials: dict[str, int] = {}
         self.seed_runs = SeedRunCounts()
-        self.seconds, self.seconds_at = 0.0, time.monotonic()
-        self.finished_before, self.search_since = 0, time.monotonic()
+        self.pace = Pace()
 
     def say(self, line: str) -> None:
         self.screen.say(wrapped(line, self.console.width))
 
     def step(self, name: str, step: int, total_steps: int) -> None:
+        self.pace.step(name, step, total_steps)
         before = self.running.get(name)
         first, since = (before.first, before.since) if before else (step, time.monotonic())
         self.running = self.running | {name: _Steps(step, total_steps, first, since)}
@@ -147,6 +167,7 @@ class _LiveView(Observer):
     def over(self, name: str) -> None:
         if self.file is not None and self.file.what == name:
             self.file = None
+        self.pace.over(name)
         self.transfers = {other: at for other, at in self.transfers.items() if other != name}
         self.running = {other: steps for other, steps in self.running.items() if other != name}
 
@@ -157,11 +178,8 @@ class _LiveView(Observer):
         seed_runs: SeedRunCounts,
         seconds: float,
     ) -> None:
-        is_first = not self.strategies
         self.strategies, self.trials, self.seed_runs = strategies, trials, seed_runs
-        if is_first:
-            self.finished_before, self.search_since = self._finished(), time.monotonic()
-        self.seconds, self.seconds_at = seconds, time.monotonic()
+        self.pace.progress(strategies, trials, seed_runs, seconds)
 
     def render(self) -> list[Text]:
         """The rows, the last one for time. A low terminal shows fewer running trials."""
@@ -172,7 +190,7 @@ class _LiveView(Observer):
             more = len(running) - max(0, most - 1)
             running = [*running[: max(0, most - 1)], _Row(f"and {more} more", 0, 0, "", "")]
         rows = _aligned([*running, *others], self.console.width, ascii_only=self._is_ascii())
-        return [*rows, Text(self._time_line(), style="dim")]
+        return [*rows, Text(self.pace.words, style="dim")]
 
     def _is_ascii(self) -> bool:
         return self.console.options.ascii_only
@@ -219,25 +237,6 @@ class _LiveView(Observer):
             at_most = runs.to_confirm_at_most
             rows.append(_runs("confirm", runs.confirmed, runs.to_confirm, at_most))
         return rows
-
-    def _finished(self) -> int:
-        searched = sum(progress.finished for progress in self.strategies.values())
-        return searched + self.seed_runs.ended
-
-    def _time_line(self) -> str:
-        now = time.monotonic()
-        passed = now - self.seconds_at
-        if not self.strategies:
-            return f"{duration(passed)} spent"
-        finished = self._finished()
-        left = sum(self.trials.values()) + self.seed_runs.planned - finished
-        later = self.seed_runs.planned_at_most - self.seed_runs.planned
-        finished_here = finished - self.finished_before
-        ahead = ""
-        if finished_here:
-            ahead = f", about {duration((now - self.search_since) / finished_here * left)} left"
-        more = f" to {left + later}" if later > 0 else ""
-        return f"{duration(self.seconds + passed)} spent{ahead}, {left}{more} left"
 
 
 def _of(done: int, size: int) -> str:

@@ -33,8 +33,8 @@ def test_live_progress_says_between_how_many_runs() -> None:
     progress = Progress()
     progress.end(0, "complete", 0.9)
     for most, shown_runs, shown_left in (
-        (16, "5 of 6 to 16 runs", "1 to 11 left"),
-        (6, "5 of 6 runs", "1 left"),
+        (16, "5 of 6 to 16 runs", "1 to 11 runs left"),
+        (6, "5 of 6 runs", "1 run left"),
     ):
         counts = SeedRunCounts(0, 0, 5, 6, most)
         view.progress({"distill": progress}, {"distill": 1}, counts, 60.0)
