@@ -73,7 +73,7 @@ def _request_options(command: Command) -> Command:
     return wrapped
 
 
-@click.command()
+@click.command(short_help="Predict the rows of a file with the best student.")
 @name_argument
 @_request_options
 @home_option
