@@ -25,6 +25,7 @@ from kdsweep.formatting import MISSING, score
 from kdsweep.report.charts import draw_charts, not_drawn
 from kdsweep.report.charts.figures import INK, Chart
 from kdsweep.report.charts.material import SYMBOLS, Look, looks_of
+from kdsweep.report.differences import Differences
 from kdsweep.report.model import ModelCosts, Report
 from kdsweep.report.sentences import (
     costs_in_words,
@@ -52,13 +53,26 @@ assert set(OUTLINES) == set(SYMBOLS)
 TEACHER_MARK = Markup('<span class="mark" aria-hidden="true">✶</span>')
 
 
-def write_page(report: Report, records: Sequence[TrialRecord], file: Path) -> None:
-    """Write the page of a report. records: the trials that it was made from."""
-    text = render(report, draw_charts(report, records), records)
+def write_page(
+    report: Report,
+    records: Sequence[TrialRecord],
+    file: Path,
+    differences: Differences | None = None,
+) -> None:
+    """Write the page of a report. records: the trials that it was made from.
+
+    differences: between the teacher and the student on test rows, where those were kept.
+    """
+    text = render(report, draw_charts(report, records), records, differences)
     write_atomically(file, lambda handle: handle.write(text.encode("utf-8")))
 
 
-def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecord]) -> str:
+def render(
+    report: Report,
+    charts: Sequence[Chart],
+    records: Sequence[TrialRecord],
+    differences: Differences | None = None,
+) -> str:
     """The page as HTML. Names that a user chose are escaped, and no other script can run."""
     from plotly.offline import get_plotlyjs
 
@@ -76,6 +90,7 @@ def render(report: Report, charts: Sequence[Chart], records: Sequence[TrialRecor
     return _template().render(
         report=report,
         charts=charts,
+        differences=differences,
         not_drawn=not_drawn(charts),
         answered=[one for one in report.questions if not one.has_too_few_trials],
         unanswered=[

@@ -19,6 +19,7 @@ from kdsweep.sweep.notify import notify_once
 from kdsweep.sweep.open_sweep import OpenSweep
 from kdsweep.sweep.results import build_report, read_records
 from kdsweep.sweep.run_updates import once
+from kdsweep.sweep.shown_rows import find_differences
 from kdsweep.sweep.signals import StopRequest
 from kdsweep.sweep.slow_steps import saying_how_long
 from kdsweep.tracking.base import RunKey, RunState, RunUpdate
@@ -98,7 +99,8 @@ def _write_report(sweep: OpenSweep, end: RunEnd) -> Report:
         if looks := _looks_of(report, strategy):
             sweep.studies.note(strategy, "kdsweep.looks", looks)
     write_json(sweep.folder.report, report.to_json())
-    write_page(report, records, sweep.folder.page)
+    differences = find_differences(sweep.plan, sweep.home, report)
+    write_page(report, records, sweep.folder.page, differences)
     if stopped:
         sweep.observer.say(
             "the budget is spent and open trials are saved; raise it and run the same command "
