@@ -30,7 +30,7 @@ open_output()
 go_on_without_output()
 with observing() as observer:
     for number in range({lines}):
-        observer.say("line %d " % number + "x" * 90)
+        observer.say("line-%d-" % number + "x" * 90)
     Path({done!r}).touch()
     while Path({waits!r}).exists():
         time.sleep(0.01)
@@ -84,7 +84,7 @@ def test_work_goes_on_while_nobody_reads_and_what_is_dropped_is_counted(
     shown = b"".join(everything(reading)).decode()
     os.close(reading)
     assert process.wait() == 0
-    numbers = [int(one) for one in re.findall(r"line (\d+) x{90}\r?\n", shown)]
+    numbers = [int(one) for one in re.findall(r"line-(\d+)-x{90}\r?\n", shown)]
     (dropped,) = re.findall(r"\((\d+) lines were dropped here, because nobody read them\)", shown)
     assert numbers == sorted(set(numbers)) and numbers[-1] == LINES - 1
     assert len(numbers) + int(dropped) == LINES
