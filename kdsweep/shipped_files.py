@@ -38,7 +38,7 @@ class Shipped:
     def find(self, named: Path | str) -> Path | str:
         """The file that `named` means. Raises SpaceError for a name that nothing has.
 
-        A path is returned as it is, whether or not there is such a file.
+        A path is returned unchanged, whether or not the file exists.
         """
         name = str(named)
         if not is_name(name):

@@ -78,7 +78,7 @@ def completing_sweep_files(
 def _names_and_files(names: list[str], incomplete: str) -> list[CompletionItem]:
     """The names that fit and the YAML files here; if no name does, the shell looks for files.
 
-    A shell that is told to look for files by itself drops what else it is offered.
+    A shell that looks for files itself ignores the names that it gets.
     """
     fitting = [name for name in names if name.startswith(incomplete)]
     if not fitting:

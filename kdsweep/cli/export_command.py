@@ -12,6 +12,7 @@ import click
 from kdsweep.cli.completing import completing_trials
 from kdsweep.cli.options import (
     Command,
+    check_one_choice,
     home_option,
     json_option,
     name_argument,
@@ -121,8 +122,7 @@ def export(
       kdsweep export sst2-embedded-quick student-int8 --strategy distill --int8
       kdsweep export sst2-embedded-quick --push-to my-student
     """
-    if trial is not None and strategy is not None:
-        raise click.UsageError("--trial already names the strategy; leave --strategy out")
+    check_one_choice(trial, strategy)
     if push_to is None and destination is None:
         raise click.UsageError("name a folder DEST, or a model on the Hub with --push-to REPO")
     from kdsweep.sweep.folders import Home

@@ -87,6 +87,12 @@ embedded_option = click.option(
 )
 
 
+def check_one_choice(trial: str | None, strategy: str | None) -> None:
+    """Raises UsageError if a student is chosen in two ways: a trial's name has its strategy."""
+    if trial is not None and strategy is not None:
+        raise click.UsageError("--trial already names the strategy; leave --strategy out")
+
+
 def set_option(where: str) -> Callable[[Command], Command]:
     return click.option(
         "--set",

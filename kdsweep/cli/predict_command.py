@@ -11,6 +11,7 @@ import click
 from kdsweep.cli.completing import completing_files, completing_trials
 from kdsweep.cli.options import (
     Command,
+    check_one_choice,
     home_option,
     json_option,
     name_argument,
@@ -62,8 +63,7 @@ def _request_options(command: Command) -> Command:
         prefix: str,
         **others: object,
     ) -> None:
-        if trial is not None and strategy is not None:
-            raise click.UsageError("--trial already names the strategy; leave --strategy out")
+        check_one_choice(trial, strategy)
         from kdsweep.predict.request import Request
 
         command(request=Request(file, trial, strategy, text, out, overwrite, prefix), **others)

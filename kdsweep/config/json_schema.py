@@ -211,7 +211,7 @@ def _tidy(node: Schema, definitions: Schema) -> None:
 def _describe(schema: Schema, model: type[BaseModel]) -> None:
     """Each property with what the model's docstring says of it."""
     settings = SECTIONS.get(PREFIXES.get(model, "none"), model)
-    # A strategy has the settings of a training among others, and a description of its own.
+    # A strategy also has training settings, but its own description.
     documented = model if model is Strategy else settings
     if head := _docs(documented)[0]:
         schema["description"] = head

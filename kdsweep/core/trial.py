@@ -87,7 +87,7 @@ def _train(
 def _teachers_of(
     settings: TrialSettings, data: TaskData, cache: Path, callbacks: Callbacks
 ) -> tuple[Teacher, ...]:
-    """Its teachers. Where these have threads of their own, their logits for train and validation
+    """Its teachers. Where teachers have their own threads, their logits for train and validation
     are in the cache too, because they are made with these threads."""
     on_step, say = callbacks.on_step, callbacks.say
     with making_teachers():

@@ -12,7 +12,7 @@ from kdsweep.compare.records import TrialRecord
 from kdsweep.formatting import MISSING, score
 from kdsweep.report.schedules import in_words, peak_rate, weighs_teacher
 
-# Their settled values have columns of their own.
+# Columns show their settled values.
 WITH_A_COLUMN = ("alpha", "temperature", "learning_rate")
 WORDS = ("State", "Alpha", "Temperature")
 

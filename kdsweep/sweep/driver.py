@@ -36,6 +36,7 @@ from kdsweep.sweep.latency_stage import LatencyStage
 from kdsweep.sweep.mended_results import mend_trials
 from kdsweep.sweep.observer import Observer
 from kdsweep.sweep.open_sweep import OpenSweep, open_sweep
+from kdsweep.sweep.progress import SweepProgress
 from kdsweep.sweep.pruned_trials import may_prune, repeat_reports, write_pruned
 from kdsweep.sweep.running_jobs import RunningJob, RunningJobs
 from kdsweep.sweep.signals import StopRequest
@@ -410,10 +411,10 @@ class Driver:
         keep_students(self.plan, self.folder, self.studies, self.tracking, strategy, ended)
 
     def _show_progress(self) -> None:
-        strategies = list(self.plan.space.strategies)
-        progress = {strategy: self.studies.progress(strategy) for strategy in strategies}
-        trials = {strategy: self.studies.trials_for(strategy) for strategy in strategies}
-        self.observer.progress(progress, trials, self.seed_runs.counts(), self.clock.seconds)
+        progress = {one: self.studies.progress(one) for one in self.plan.space.strategies}
+        trials = {one: self.studies.trials_for(one) for one in progress}
+        runs = self.seed_runs.counts()
+        self.observer.progress(SweepProgress(progress, trials, runs, self.clock.seconds))
 
     def _files(self, work: Work) -> SweptTrial:
         return self.folder.trial(work.id)

@@ -167,7 +167,7 @@ class SweepFacts:
         return {name: split.key for name, split in self.pins.splits.items()} or None
 
     def has_room_for(self, trial: TrialId) -> bool:
-        """Whether the sweep's space, as it is now, has the trial; otherwise it is kept as from an
+        """Whether the sweep's current space has the trial. If not, the trial is kept as from an
         earlier space."""
         space = cast(dict[str, Plain], self.identity["space"])
         if trial.strategy not in cast(dict[str, Plain], space["strategies"]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kdsweep.sweep.progress import Progress, SeedRunCounts
+    from kdsweep.sweep.progress import SweepProgress
 
 
 class Observer:
@@ -29,15 +29,5 @@ class Observer:
     def over(self, name: str) -> None:
         """This trial (or the teacher, a transfer, a file) doesn't run any more."""
 
-    def progress(
-        self,
-        strategies: dict[str, Progress],
-        trials: dict[str, int],
-        seed_runs: SeedRunCounts,
-        seconds: float,
-    ) -> None:
-        """A trial started or ended.
-
-        trials: how many each strategy gets. seed_runs: of finalists and of confirm. seconds: of
-        wall time that the sweep has spent.
-        """
+    def progress(self, sweep: SweepProgress) -> None:
+        """A trial started or ended. sweep: how far it is now."""

@@ -102,3 +102,25 @@ class SeedRunCounts:
     @property
     def planned_at_most(self) -> int:
         return self.finalists + self.to_confirm_at_most
+
+
+@dataclass(frozen=True)
+class SweepProgress:
+    """How far a sweep is.
+
+    strategies: the search of each. trials: how many each strategy gets. seed_runs: of finalists and
+    of confirm. seconds: of wall time that the sweep has spent.
+    """
+
+    strategies: dict[str, Progress] = field(default_factory=dict)
+    trials: dict[str, int] = field(default_factory=dict)
+    seed_runs: SeedRunCounts = field(default_factory=SeedRunCounts)
+    seconds: float = 0.0
+
+    @property
+    def trials_left(self) -> int:
+        """How many trials of the search haven't ended."""
+        return sum(
+            self.trials[strategy] - progress.finished
+            for strategy, progress in self.strategies.items()
+        )

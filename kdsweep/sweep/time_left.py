@@ -1,4 +1,4 @@
-"""How long a sweep takes from now on, by the durations of its own trials and runs."""
+"""How long the rest of a sweep takes, from the durations of its trials and runs."""
 
 from __future__ import annotations
 

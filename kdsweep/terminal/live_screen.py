@@ -1,4 +1,4 @@
-"""A picture at the bottom of a terminal that is drawn anew while lines are printed above it.
+"""A picture at the bottom of a terminal, redrawn while lines are printed above it.
 
 Between two writes the cursor stands at the start of an empty row above the picture. So a write
 needs to know nothing of what the last one drew: it erases from the cursor to the end of the screen.

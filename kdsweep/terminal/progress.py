@@ -13,7 +13,7 @@ from rich.text import Text
 
 from kdsweep.formatting import count_range, duration, megabytes
 from kdsweep.sweep.observer import Observer
-from kdsweep.sweep.progress import Progress, SeedRunCounts
+from kdsweep.sweep.progress import SweepProgress
 from kdsweep.terminal.console import open_console, wrapped
 from kdsweep.terminal.live_screen import LiveScreen
 from kdsweep.terminal.pace import Pace
@@ -37,37 +37,46 @@ def observing(*, stderr: bool = False) -> Iterator[Observer]:
         yield live
 
 
-class _Lines(Observer):
-    """A line for each event, and one for the steps from time to time."""
+class _Paced(Observer):
+    """Knows how long the rest may take, from what it hears of."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.last_line = time.monotonic()
-        self.file: _FileRows | None = None
-        self.last_words = self.last_line
         self.pace = Pace()
+        self.file: _FileRows | None = None
+
+    def step(self, name: str, step: int, total_steps: int) -> None:
+        self.pace.step(name, step, total_steps)
+
+    def over(self, name: str) -> None:
+        self.pace.over(name)
+
+    def progress(self, sweep: SweepProgress) -> None:
+        self.pace.progress(sweep)
+
+    def rows(self, what: str, done: int, total: int) -> None:
+        self.file = _FileRows.after(self.file, what, done, total)
+
+
+class _Lines(_Paced):
+    """A line for each event, and one for the steps from time to time."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.last_line = self.last_words = time.monotonic()
 
     def say(self, line: str) -> None:
         self.console.print(line)
         self.last_line = time.monotonic()
 
     def step(self, name: str, step: int, total_steps: int) -> None:
-        self.pace.step(name, step, total_steps)
+        super().step(name, step, total_steps)
         if time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
             self.say(f"{name}: step {step} of {total_steps}; {self.pace.words}")
             self.last_words = time.monotonic()
 
-    def over(self, name: str) -> None:
-        self.pace.over(name)
-
-    def progress(
-        self,
-        strategies: dict[str, Progress],
-        trials: dict[str, int],
-        seed_runs: SeedRunCounts,
-        seconds: float,
-    ) -> None:
-        self.pace.progress(strategies, trials, seed_runs, seconds)
+    def progress(self, sweep: SweepProgress) -> None:
+        super().progress(sweep)
         if time.monotonic() - self.last_words > PLAIN_LINE_EVERY_SECONDS:
             self.say(self.pace.words)
             self.last_words = time.monotonic()
@@ -79,8 +88,8 @@ class _Lines(Observer):
             self.say(f"{what}: {_of(done, size)}")
 
     def rows(self, what: str, done: int, total: int) -> None:
-        self.file = _FileRows.after(self.file, what, done, total)
-        if time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
+        super().rows(what, done, total)
+        if self.file and time.monotonic() - self.last_line > PLAIN_LINE_EVERY_SECONDS:
             self.say(f"{what}: {self.file.words}")
 
 
@@ -131,28 +140,23 @@ class _FileRows(NamedTuple):
         return f"{words}, {rate:,.0f} a second, about {left} left"
 
 
-class _LiveView(Observer):
+class _LiveView(_Paced):
     """One line for each running trial, one for each strategy, one for time and trials left.
 
     A separate thread draws, so attributes are replaced, never changed in place.
     """
 
     def __init__(self, console: Console) -> None:
-        self.console = console
+        super().__init__(console)
         self.screen = LiveScreen(console, self.render)
         self.running: dict[str, _Steps] = {}
         self.transfers: dict[str, tuple[int, int]] = {}
-        self.file: _FileRows | None = None
-        self.strategies: dict[str, Progress] = {}
-        self.trials: dict[str, int] = {}
-        self.seed_runs = SeedRunCounts()
-        self.pace = Pace()
 
     def say(self, line: str) -> None:
         self.screen.say(wrapped(line, self.console.width))
 
     def step(self, name: str, step: int, total_steps: int) -> None:
-        self.pace.step(name, step, total_steps)
+        super().step(name, step, total_steps)
         before = self.running.get(name)
         first, since = (before.first, before.since) if before else (step, time.monotonic())
         self.running = self.running | {name: _Steps(step, total_steps, first, since)}
@@ -161,25 +165,12 @@ class _LiveView(Observer):
         if size >= SMALLEST_LINE:
             self.transfers = self.transfers | {what: (done, size)}
 
-    def rows(self, what: str, done: int, total: int) -> None:
-        self.file = _FileRows.after(self.file, what, done, total)
-
     def over(self, name: str) -> None:
         if self.file is not None and self.file.what == name:
             self.file = None
-        self.pace.over(name)
+        super().over(name)
         self.transfers = {other: at for other, at in self.transfers.items() if other != name}
         self.running = {other: steps for other, steps in self.running.items() if other != name}
-
-    def progress(
-        self,
-        strategies: dict[str, Progress],
-        trials: dict[str, int],
-        seed_runs: SeedRunCounts,
-        seconds: float,
-    ) -> None:
-        self.strategies, self.trials, self.seed_runs = strategies, trials, seed_runs
-        self.pace.progress(strategies, trials, seed_runs, seconds)
 
     def render(self) -> list[Text]:
         """The rows, the last one for time. A low terminal shows fewer running trials."""
@@ -222,15 +213,16 @@ class _LiveView(Observer):
     def _totals(self) -> list[_Row]:
         """How far the search of each strategy is, and the runs with fresh seeds."""
         rows = []
-        for strategy, progress in self.strategies.items():
-            done, trials = progress.finished, self.trials[strategy]
+        sweep = self.pace.sweep
+        for strategy, progress in sweep.strategies.items():
+            done, trials = progress.finished, sweep.trials[strategy]
             best = "nothing yet"
             short = f"{done} of {trials}"
             if progress.best is not None:
                 number, value = progress.best
                 best, short = f"best {value:.4f} (trial {number})", f"{short}, best {value:.4f}"
             rows.append(_Row(strategy, done, trials, f"{done} of {trials}, {best}", short))
-        runs = self.seed_runs
+        runs = sweep.seed_runs
         if runs.finalists:
             rows.append(_runs("finalists", runs.finalists_ended, runs.finalists))
         if runs.to_confirm:

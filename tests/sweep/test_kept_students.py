@@ -18,7 +18,7 @@ from kdsweep.export.students import Choice
 from kdsweep.report.model import Report
 from kdsweep.sweep import run
 from kdsweep.sweep.folders import Home
-from kdsweep.sweep.progress import Progress, SeedRunCounts
+from kdsweep.sweep.progress import SweepProgress
 from kdsweep.sweep.results import report as read_report
 from kdsweep.sweep.status import status
 from kdsweep.trial_id import TrialId
@@ -52,13 +52,7 @@ class Exporting(Lines):
         self.interrupt = interrupt
         self.exported: list[str] = []
 
-    def progress(
-        self,
-        strategies: dict[str, Progress],
-        trials: dict[str, int],
-        seed_runs: SeedRunCounts,
-        seconds: float,
-    ) -> None:
+    def progress(self, sweep: SweepProgress) -> None:
         name = export_student(self.home, "again", self.folder).name
         if name not in self.exported:
             self.exported.append(name)

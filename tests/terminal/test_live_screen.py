@@ -23,7 +23,7 @@ SWEEP = """
 import sys, time
 from pathlib import Path
 from kdsweep.cli.output import flush_output, go_on_without_output, open_output
-from kdsweep.sweep.progress import Progress, SeedRunCounts
+from kdsweep.sweep.progress import Progress, SeedRunCounts, SweepProgress
 from kdsweep.terminal import live_screen
 from kdsweep.terminal.progress import observing
 
@@ -40,7 +40,8 @@ with observing() as observer:
         progress.end(0, "complete", 0.5)
         trials = {f"strategy-{one}": 500 for one in range(1 + number % 5)}
         searched = dict.fromkeys(trials, progress)
-        observer.progress(searched, trials, SeedRunCounts(number % 3, 3, 0, 5, 5), 1.0)
+        runs = SeedRunCounts(number % 3, 3, 0, 5, 5)
+        observer.progress(SweepProgress(searched, trials, runs, 1.0))
         if number % 50 == 7:
             print(f"line {number}: printed by a library")
         elif number % 50 == 8:

@@ -6,7 +6,7 @@ import heapq
 
 import pytest
 
-from kdsweep.sweep.progress import Progress, SeedRunCounts
+from kdsweep.sweep.progress import Progress, SeedRunCounts, SweepProgress
 from kdsweep.terminal.pace import Pace
 
 TRIALS, SEEDS = 40, 8
@@ -43,7 +43,7 @@ def test_what_is_left_is_near_what_it_takes_at_every_part_of_a_sweep(slots: int)
         else:
             done += 1
         runs = SeedRunCounts(0, 0, done, SEEDS, SEEDS)
-        pace.progress({"distill": progress}, {"distill": TRIALS}, runs, now)
+        pace.progress(SweepProgress({"distill": progress}, {"distill": TRIALS}, runs, now))
         if (found := pace.seconds_left) is not None:
             predicted.append((now, *found))
     for share in (0.1, 0.25, 0.5, 0.75, 0.9):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from made_up_status import STATUS, STRATEGY
 
-from kdsweep.sweep.progress import Progress, SeedRunCounts
+from kdsweep.sweep.progress import Progress, SeedRunCounts, SweepProgress
 from kdsweep.terminal.console import open_console
 from kdsweep.terminal.progress import _LiveView
 from kdsweep.terminal.status import show_status
@@ -37,7 +37,7 @@ def test_live_progress_says_between_how_many_runs() -> None:
         (6, "5 of 6 runs", "1 run left"),
     ):
         counts = SeedRunCounts(0, 0, 5, 6, most)
-        view.progress({"distill": progress}, {"distill": 1}, counts, 60.0)
+        view.progress(SweepProgress({"distill": progress}, {"distill": 1}, counts, 60.0))
         shown = "\n".join(row.plain for row in view.render())
         assert shown_runs in shown
         assert f"spent, {shown_left}" in shown

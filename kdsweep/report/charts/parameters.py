@@ -259,8 +259,8 @@ def _with_none(label: str, values: Sequence[float | None]) -> Figure:
 
 
 def _ticks(numbers: Sequence[float]) -> tuple[list[float], list[str]]:
-    """A few values that stand far apart. With ticks of its own, an axis has no texts at its ends,
-    which would be printed over its name."""
+    """A few values that stand far apart. An axis with given ticks has no texts at its ends, where
+    they would cover its name."""
     values = sorted(set(numbers))
     if len(values) > MOST_TICKS:
         low, high = values[0], values[-1]
